@@ -1,0 +1,10 @@
+# Writes OUT, a source file with the text of every file in PRESETS.
+set(body "// Made by embed_presets.cmake from iterate/presets/*.json.\n#include \"iterate/presets.h\"\n\nnamespace iterand {\nnamespace {\nconstexpr PresetEntry kPresets[] = {\n")
+list(SORT PRESETS)
+foreach(file IN LISTS PRESETS)
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} text)
+  string(APPEND body "    {\"${name}\", R\"json(${text})json\"},\n")
+endforeach()
+string(APPEND body "};\n}  // namespace\n\nstd::span<const PresetEntry> AllPresets() { return kPresets; }\n\n}  // namespace iterand\n")
+file(WRITE ${OUT} "${body}")

@@ -1,0 +1,109 @@
+// A stream of structured noise: the whole product in one call.
+//
+//   auto stream = Stream::Open(recipe, /*seed=*/0);
+//   std::vector<std::byte> batch(64 * (*stream)->sequence_bytes());
+//   (*stream)->Read(/*first_index=*/0, /*stride=*/1, /*rows=*/64, batch.data());
+//
+// A stream is a pure function (recipe, seed, index) -> sequence. Index arithmetic:
+//
+//   lane    = index mod lanes
+//   place   = index div lanes                  place in the lane
+//   segment = place div segment_sequences      segment of the lane
+//   offset  = place mod segment_sequences      place in the segment
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "iterand/v1/recipe.pb.h"
+#include "iterate/segment.h"
+
+namespace iterand {
+
+// Raised whenever any golden hash changes: streams of different engine versions are different streams.
+inline constexpr std::uint32_t kEngineVersion = 1;
+
+// SHA-256 of (engine version, canonical recipe, seed). Two streams are equal iff their fingerprints are.
+using Fingerprint = std::array<std::uint8_t, 32>;
+
+// Lower-case hexadecimal, 64 characters.
+std::string ToHex(const Fingerprint& fingerprint);
+
+// Where an index lies.
+struct Place {
+  std::uint32_t lane = 0;
+  std::uint64_t segment = 0;
+  std::uint32_t offset = 0;
+};
+
+// What a stream costs, estimated from the recipe.
+struct StreamCost {
+  double flops_per_token = 0;
+  std::uint64_t segment_bytes = 0;          // tokens of one segment
+  std::uint64_t first_batch_sequences = 0;  // generated before a first batch of 64 rows is ready
+};
+
+// Buffers of one generating thread: program objects, blocks, scratch. Reused from segment to segment, so that the
+// steady state allocates nothing. One thread at a time may use a workspace, and only with the stream that made it.
+class Workspace {
+ public:
+  virtual ~Workspace() = default;
+};
+
+class Stream {
+ public:
+  // Resolves and checks the recipe. Errors: InvalidArgument with the path of the field, its value and what is allowed.
+  static absl::StatusOr<std::shared_ptr<Stream>> Open(const v1::Recipe& recipe, std::uint64_t seed);
+
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  const v1::Recipe& recipe() const;  // resolved: every default written out
+  std::uint64_t seed() const;
+  const Fingerprint& fingerprint() const;
+  Dtype dtype() const;
+  int length() const;                // tokens a sequence
+  int lanes() const;
+  int segment_sequences() const;
+  std::size_t sequence_bytes() const;  // length() * DtypeBytes(dtype())
+  const std::string& family_name(int family) const;  // of RowProvenance::family
+  StreamCost Cost() const;
+
+  Place Locate(std::uint64_t index) const;
+
+  // ---- Segments: what a server or another scheduler of its own builds on. ----
+
+  std::unique_ptr<Workspace> NewWorkspace() const;
+
+  // Computes a segment whole, on this thread, into `out` (its memory is reused). Thread-safe, with a workspace each.
+  // `cancelled`, if given, is looked at between rounds: Cancelled is returned soon after it turns true.
+  // Errors: FailedPrecondition if the recipe's filters starve (`starvation_rounds` rounds without a survivor).
+  // Segments of an endless pool are replayed from the nearest pool that is kept; those of all others cost the same.
+  absl::Status GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
+                               const std::atomic<bool>* cancelled, Segment& out) const;
+
+  // ---- Sequences: for in-process use. ----
+
+  // Writes the sequences first_index + i * stride, i = 0 .. rows - 1, to `out` (rows * sequence_bytes()) and, if given,
+  // where they came from to `provenance` (rows entries). Missing segments are generated in parallel by `threads`
+  // threads (set_threads) and kept in a bounded cache, so that sequential reads generate each segment once.
+  // Thread-safe. Errors as GenerateSegment; OutOfRange if an index exceeds 2^64 - 1.
+  absl::Status Read(std::uint64_t first_index, std::uint64_t stride, int rows, void* out,
+                    RowProvenance* provenance = nullptr);
+
+  // Threads that Read uses; 0, the default, means all cores (OpenMP's default).
+  void set_threads(int threads);
+
+ private:
+  Stream();
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace iterand
