@@ -1,0 +1,137 @@
+// A client of the iterand service.
+//
+//   absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect("localhost:50051");
+//   v1::StreamRequest request;
+//   request.mutable_stream()->set_preset("up");
+//   absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
+//   Batch batch;
+//   for (;;) {
+//     absl::StatusOr<bool> more = (*reader)->Next(batch);
+//     if (!more.ok() || !*more) break;
+//     Train(batch.tokens(), batch.rows(), batch.length());
+//   }
+//
+// Errors are absl::Status with the code and the message of the server.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "iterand/v1/noise_service.pb.h"
+
+namespace iterand {
+
+struct ClientOptions {
+  bool tls = false;
+  std::string tls_root_file;    // PEM; empty: the system's roots. Implies tls.
+  std::string tls_server_name;  // expected in the server's certificate, if not the host of the address
+  std::string token;            // sent as "authorization: Bearer TOKEN", if not empty
+  std::chrono::milliseconds connect_timeout = std::chrono::seconds(10);
+};
+
+// `rows` sequences of `length` tokens as they came off the wire.
+class Batch {
+ public:
+  Batch();
+  ~Batch();
+  Batch(Batch&&) noexcept;
+  Batch& operator=(Batch&&) noexcept;
+
+  std::uint64_t first_index() const { return first_index_; }
+  std::uint64_t stride() const { return stride_; }  // row i is the sequence first_index + i * stride
+  int rows() const { return rows_; }
+  int length() const { return length_; }
+  v1::Dtype dtype() const { return dtype_; }
+  std::size_t token_bytes() const { return token_bytes_; }        // of the whole batch
+  const std::string& fingerprint() const { return fingerprint_; }  // 32 bytes
+  const std::vector<v1::Provenance>& provenance() const { return provenance_; }  // one a row, if asked for
+
+  // The tokens, row-major, little-endian, in the pieces in which they were received: nothing is copied. Valid until the
+  // batch is assigned or destroyed.
+  std::span<const std::span<const std::byte>> pieces() const { return pieces_; }
+
+  // The tokens in one piece: a view of what was received if that is in one piece, else of a copy that the first call makes.
+  std::span<const std::byte> tokens() const;
+
+  // Copies the tokens: token_bytes() bytes.
+  void CopyTo(void* out) const;
+
+ private:
+  friend class BatchReader;
+  friend class Client;
+  struct Slices;  // the received message; keeps the pieces alive
+
+  static absl::Status Parse(std::unique_ptr<Slices> slices, Batch& batch);
+
+  std::uint64_t first_index_ = 0;
+  std::uint64_t stride_ = 1;
+  int rows_ = 0;
+  int length_ = 0;
+  v1::Dtype dtype_ = v1::DTYPE_UNSPECIFIED;
+  std::size_t token_bytes_ = 0;
+  std::string fingerprint_;
+  std::vector<v1::Provenance> provenance_;
+  std::vector<std::span<const std::byte>> pieces_;
+  mutable std::vector<std::byte> joined_;
+  std::unique_ptr<Slices> slices_;
+};
+
+// Reads a stream, batch after batch. One more batch is received while the caller works on the last. Not thread-safe,
+// but Cancel may be called from any thread. Destroying it cancels the stream.
+class BatchReader {
+ public:
+  ~BatchReader();
+  BatchReader(const BatchReader&) = delete;
+  BatchReader& operator=(const BatchReader&) = delete;
+
+  // Waits for the next batch: true with a batch, false at the stream's end, or the error that ended it. `batch` may be
+  // reused from call to call.
+  absl::StatusOr<bool> Next(Batch& batch);
+
+  // The index to start from to go on after the last batch that Next returned.
+  std::uint64_t next_index() const { return next_index_; }
+
+  // Ends the stream; Next then returns Cancelled.
+  void Cancel();
+
+ private:
+  friend class Client;
+  struct Call;
+  explicit BatchReader(std::unique_ptr<Call> call, std::uint64_t start);
+
+  std::unique_ptr<Call> call_;
+  std::uint64_t next_index_;
+};
+
+// Thread-safe.
+class Client {
+ public:
+  // Connects to "host:port" or "unix:path". Errors: Unavailable if nobody answers within connect_timeout, NotFound for a
+  // roots file that cannot be read.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address, const ClientOptions& options = {});
+
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // Starts a stream. The server's verdict on the request comes with the first Next.
+  absl::StatusOr<std::unique_ptr<BatchReader>> Stream(const v1::StreamRequest& request);
+
+  absl::StatusOr<Batch> Read(const v1::ReadRequest& request);
+  absl::StatusOr<v1::DescribeResponse> Describe(const v1::DescribeRequest& request);
+
+ private:
+  Client();
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace iterand

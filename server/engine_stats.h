@@ -1,0 +1,31 @@
+// What an engine has done since it started, and what it holds now.
+#pragma once
+
+#include <cstdint>
+
+namespace iterand {
+
+struct EngineStats {
+  // Since the start.
+  std::uint64_t segments_generated = 0;
+  std::uint64_t segments_cancelled = 0;  // given up under way, because nobody wanted them any more
+  std::uint64_t segments_failed = 0;     // ended in an error
+  std::uint64_t cache_hits = 0;          // segments wanted by a stream that were ready or under way
+  std::uint64_t cache_misses = 0;        // segments wanted by a stream that had to be generated
+  std::uint64_t sequences = 0;           // handed to streams and reads
+  std::uint64_t tokens = 0;
+  std::uint64_t batches = 0;
+  std::uint64_t batch_bytes = 0;         // batch messages handed to the transport
+  double generation_seconds = 0;         // of all threads
+  double wait_seconds = 0;               // streams that could have sent a batch, had it been generated
+  std::uint64_t streams_started = 0;     // calls of Stream and Read
+  // Now.
+  int streams_open = 0;
+  int segments_queued = 0;               // wanted and not begun
+  int segments_running = 0;
+  std::uint64_t held_bytes = 0;          // of segments that streams hold or wait for; shared ones count for each
+  std::uint64_t largest_held_bytes = 0;  // the most that one stream has held since the start
+  std::uint64_t cache_bytes = 0;         // of segments in the cache
+};
+
+}  // namespace iterand

@@ -1,0 +1,108 @@
+// The server: structured noise over gRPC (proto/iterand/v1/noise_service.proto).
+//
+//   ServerOptions options;
+//   options.listen = "127.0.0.1:0";
+//   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
+//   std::cout << (*server)->address();   // 127.0.0.1:43817
+//   ...
+//   (*server)->Shutdown(std::chrono::seconds(10));
+//
+// A server keeps no state that a client would have to restore: two servers with the same engine version serve the same
+// bytes, so a client may go on with another one from the index it has reached.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <ostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/engine_stats.h"
+
+namespace iterand {
+
+// Everything has a default; a limit is never "none".
+struct ServerOptions {
+  // Where to listen: "host:port", "[ipv6]:port" or "unix:path". Port 0 takes a free one; see Server::address().
+  std::string listen = "127.0.0.1:50051";
+
+  // If not empty, the bound address is written to this file (one line, whole or not at all) when the server is ready, and
+  // the file is removed when it stops.
+  std::string address_file;
+
+  // Where Prometheus may scrape http://host:port/metrics; empty: nowhere. Port 0 takes a free one.
+  std::string metrics_listen;
+
+  // PEM files; both or neither. Without them the connection is not encrypted.
+  std::string tls_cert_file;  // certificate chain
+  std::string tls_key_file;   // private key
+
+  // File with a secret, surrounding white space ignored. If given, each call must carry the metadata
+  // "authorization: Bearer SECRET"; others end with UNAUTHENTICATED. Health checks and reflection are free.
+  std::string auth_token_file;
+
+  // Threads that generate; 0: one a core.
+  int threads = 0;
+
+  // Memory of segments kept for other streams of the same fingerprint, in bytes. 0: streams share only what they hold.
+  std::size_t cache_bytes = std::size_t{256} << 20;
+
+  // How far generation runs ahead of what a client has taken, in bytes of segments a stream.
+  std::size_t prefetch_bytes = std::size_t{8} << 20;
+
+  // The most that one stream may hold, in bytes of segments: a recipe of more and longer lanes than that is refused
+  // with RESOURCE_EXHAUSTED.
+  std::size_t queue_bytes = std::size_t{64} << 20;
+
+  // Calls of Stream and Read that may be open at a time; more end with RESOURCE_EXHAUSTED.
+  int max_streams = 256;
+
+  // The largest batch message in bytes. The default is what gRPC clients accept unless told otherwise.
+  std::size_t max_batch_bytes = std::size_t{4} << 20;
+
+  // How long RunUntilSignal lets calls in flight finish.
+  std::chrono::milliseconds drain = std::chrono::seconds(10);
+};
+
+class Server {
+ public:
+  // Binds, starts the threads and serves. Errors: InvalidArgument for options that contradict each other, NotFound or
+  // InvalidArgument for files that cannot be read or used, Unavailable for addresses that cannot be bound.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
+
+  ~Server();  // Shutdown at once, if it has not been shut down
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Where it listens, with the port that was taken: "127.0.0.1:43817".
+  std::string address() const;
+
+  // Where it serves metrics, or empty.
+  std::string metrics_address() const;
+
+  // Ends service: new calls are refused; each stream finishes the batch in flight and ends with UNAVAILABLE and a message
+  // that names the index to resume from; what is left after `drain` is cancelled. Returns when all is done; may be called
+  // again, from any thread.
+  void Shutdown(std::chrono::milliseconds drain);
+
+  // Blocks until Shutdown has been called.
+  void Wait();
+
+  // What the engine has done and holds.
+  EngineStats stats() const;
+
+ private:
+  Server();
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// `iterand serve`: starts a server, prints "listening on ADDRESS" to `out` (and "metrics on ADDRESS", if asked for), and
+// on SIGTERM or SIGINT drains and returns Ok. A second signal cuts the drain short. Call it before other threads are
+// made: it blocks the two signals in the calling thread, and threads inherit that.
+absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out);
+
+}  // namespace iterand
