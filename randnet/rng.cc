@@ -1,0 +1,86 @@
+#include "randnet/rng.h"
+
+#include <cmath>
+
+#include "randnet/math.h"
+
+namespace iterand {
+namespace {
+
+// Stafford's mix 13 of the 64-bit MurmurHash3 finalizer (as in SplitMix64): a bijection that avalanches.
+constexpr std::uint64_t Mix(std::uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9U;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBU;
+  return x ^ (x >> 31);
+}
+
+float NormalFromWord(std::uint32_t word) {
+  // An odd multiple of 2^-24 in (-1, 1): symmetric, never 0 or +-1, and exact in float32.
+  const auto odd = static_cast<std::int32_t>(((word >> 8) << 1) | 1U) - (1 << 24);
+  return math::NormalFromSymmetric(static_cast<float>(odd) * 0x1.0p-24F);
+}
+
+}  // namespace
+
+std::uint32_t Rng::Below(std::uint32_t bound) {
+  std::uint64_t product = static_cast<std::uint64_t>(Next()) * bound;
+  if (static_cast<std::uint32_t>(product) < bound) {
+    const std::uint32_t threshold = -bound % bound;
+    while (static_cast<std::uint32_t>(product) < threshold) product = static_cast<std::uint64_t>(Next()) * bound;
+  }
+  return static_cast<std::uint32_t>(product >> 32);
+}
+
+float Rng::Normal() { return NormalFromWord(Next()); }
+
+float Rng::LogGamma(float shape) {
+  const float boosted = shape < 1.0F ? shape + 1.0F : shape;
+  const float d = boosted - 1.0F / 3.0F;
+  const float c = 1.0F / std::sqrt(9.0F * d);
+  float log_v = 0.0F;
+  // Accepts at least 95 % of the proposals; the bound keeps the work finite whatever the generator returns.
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    const float x = Normal();
+    const float root = std::fma(c, x, 1.0F);
+    const float log_u = math::Log(UniformPositive());
+    if (root <= 0.0F) continue;
+    const float v = root * root * root;
+    const float proposal = math::Log(v);
+    if (log_u < std::fma(0.5F * x, x, d * (1.0F - v + proposal))) {
+      log_v = proposal;
+      break;
+    }
+  }
+  const float log_gamma = math::Log(d) + log_v;
+  return shape < 1.0F ? log_gamma + math::Log(UniformPositive()) / shape : log_gamma;
+}
+
+void Rng::Fill(std::span<std::uint32_t> out) {
+  for (std::uint32_t& value : out) value = Next();
+}
+
+void Rng::FillUniform(float low, float high, std::span<float> out) {
+  const float range = high - low;
+  for (float& value : out) value = low + range * Uniform();
+}
+
+void Rng::FillNormal(float scale, std::span<float> out) {
+  for (float& value : out) value = scale * Normal();
+}
+
+Rng MakeRng(const RandomKey& key, Purpose purpose, std::uint64_t row) {
+  const std::uint64_t parts[] = {key.seed, key.lane, key.segment, key.round, static_cast<std::uint64_t>(purpose), row};
+  // Two chains of the same parts from different constants, so that state and stream are 128 independent bits.
+  std::uint64_t state = 0x243F6A8885A308D3U;
+  std::uint64_t stream = 0x13198A2E03707344U;
+  std::uint64_t salt = 0;
+  for (const std::uint64_t part : parts) {
+    salt += 0x9E3779B97F4A7C15U;
+    const std::uint64_t mixed = Mix(part + salt);
+    state = Mix(state ^ mixed) + salt;
+    stream = Mix(stream + mixed) ^ salt;
+  }
+  return Rng(Mix(state), Mix(stream));
+}
+
+}  // namespace iterand
