@@ -1,0 +1,130 @@
+# Shell functions that ./run, ./check and the programs in tools/ share. Sourced, never run.
+#
+# After `source tools/common.sh`: the working directory is the repository's root, `fail`, `say` and the functions below
+# exist, and the shell stops at the first error that nobody handles.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Where programs and Python packages are put; both are ignored by git.
+readonly RELEASE_DIR=build/release
+readonly VENV_DIR=.venv
+
+# Pinned tools. All come from PyPI, so that every machine formats and checks alike.
+readonly CLANG_FORMAT_VERSION=18.1.8
+readonly CLANG_TIDY_VERSION=18.1.8
+
+# A progress line for the person who waits; standard error, so that results can be piped.
+say() { printf '%s\n' "$*" >&2; }
+
+# One line that says what went wrong, and the end.
+fail() {
+  printf '%s: %s\n' "${PROGRAM:-$(basename "$0")}" "$*" >&2
+  exit 1
+}
+
+# Compilers at work: one a core, but no more than memory allows (some 1.5 GB for a file with gRPC's headers).
+build_jobs() {
+  local cores memory_gb
+  cores=$(nproc)
+  memory_gb=$(awk '/^MemAvailable/ {print int($2 / 1500000)}' /proc/meminfo)
+  if ((memory_gb < 1)); then memory_gb=1; fi
+  if ((memory_gb < cores)); then echo "$memory_gb"; else echo "$cores"; fi
+}
+
+# The packages of apt-packages.txt, one a line.
+listed_packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' apt-packages.txt | tr -d ' \t'; }
+
+# Installs the system packages that are missing. Does nothing, in a few milliseconds, where all are there.
+ensure_system_packages() {
+  if ! command -v dpkg-query > /dev/null; then
+    say "This is no Debian or Ubuntu: install what apt-packages.txt lists by hand if the build fails."
+    return
+  fi
+  local installed missing=()
+  installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' 2> /dev/null | sed -n 's/^ii //p' | sort -u)
+  mapfile -t missing < <(comm -23 <(listed_packages | sort -u) <(printf '%s\n' "$installed"))
+  if ((${#missing[@]} == 0)); then return; fi
+  local as_root=()
+  if ((EUID != 0)); then
+    command -v sudo > /dev/null ||
+      fail "missing system packages, and neither root nor sudo to install them; as root: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "Installing ${#missing[@]} system packages: ${missing[*]}"
+  mkdir -p build
+  local log=build/apt.log
+  : > "$log"
+  # Package lists of a fresh machine or container may be empty or old; without network an old list may still do.
+  "${as_root[@]}" apt-get update -q >> "$log" 2>&1 || say "apt-get update failed (see $log); trying with the lists at hand"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" \
+    >> "$log" 2>&1 < /dev/null || {
+    tail -n 5 "$log" >&2
+    fail "apt-get could not install the packages above; the whole log is $log"
+  }
+}
+
+# Prints the path of a Python that is new enough and can make virtual environments.
+find_python() {
+  local candidate path
+  for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.10; do
+    path=$(command -v "$candidate") || continue
+    if "$path" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2> /dev/null; then
+      echo "$path"
+      return
+    fi
+  done
+  fail "no Python >= 3.10 with the venv module was found (on Debian or Ubuntu: apt-get install python3 python3-venv;" \
+    "another one can be named: PYTHON=/path/to/python3 $0)"
+}
+
+# ensure_venv NAME REQUIREMENT...: makes .venv if need be and installs the requirements into it, unless exactly they were
+# installed under this NAME before and the package's description has not changed since.
+ensure_venv() {
+  local name=$1
+  shift
+  local python stamp wanted log=build/pip.log
+  mkdir -p build
+  if [[ ! -x $VENV_DIR/bin/python ]]; then
+    python=$(find_python)
+    say "Making the Python environment $VENV_DIR with $("$python" --version)"
+    rm -rf "$VENV_DIR"
+    "$python" -m venv "$VENV_DIR" || fail "could not make the virtual environment $VENV_DIR with $python"
+  fi
+  stamp=$VENV_DIR/.iterand-$name
+  # The folder's own path is part of it: an editable install of a moved folder points into the void.
+  wanted=$(printf '%s\n' "$PWD" "$@" && sha256sum clients/python/pyproject.toml clients/python/setup.py proto/iterand/v1/*.proto)
+  if [[ -f $stamp && $(< "$stamp") == "$wanted" ]]; then return; fi
+  say "Installing Python packages: $*"
+  "$VENV_DIR/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@" > "$log" 2>&1 || {
+    tail -n 5 "$log" >&2
+    fail "pip could not install the packages above; the whole log is $log"
+  }
+  printf '%s\n' "$wanted" > "$stamp"
+}
+
+# build PRESET TARGET...: configures if need be and builds the targets. Shows ninja's progress on a terminal, else only
+# what fails.
+build() {
+  local preset=$1
+  shift
+  local folder=build/$preset log=build/$preset.log
+  mkdir -p build
+  if [[ ! -f $folder/build.ninja || CMakePresets.json -nt $folder/build.ninja ]]; then
+    say "Configuring the build ($folder)"
+    cmake --preset "$preset" > "$log" 2>&1 < /dev/null || {
+      tail -n 15 "$log" >&2
+      fail "cmake could not configure the build; the whole log is $log"
+    }
+  fi
+  if [[ $(ninja -C "$folder" -n "$@" 2> /dev/null | tail -n 1) == *"no work to do"* ]]; then return; fi
+  say "Building: $* (the first time this takes some minutes)"
+  if [[ -t 2 ]]; then
+    ninja -C "$folder" -j "$(build_jobs)" "$@" >&2 < /dev/null || fail "the build failed; the messages above say where"
+  else
+    ninja -C "$folder" -j "$(build_jobs)" "$@" > "$log" 2>&1 < /dev/null || {
+      grep -A 12 -m 3 'FAILED' "$log" >&2 || tail -n 15 "$log" >&2
+      fail "the build failed; the whole log is $log"
+    }
+  fi
+}
