@@ -1,0 +1,463 @@
+#include "server/engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <type_traits>
+
+#include "absl/strings/str_cat.h"
+
+namespace iterand {
+namespace {
+
+__extension__ using Wide = unsigned __int128;
+
+// Streams kept open though no feed uses them, so that a client of many small reads finds programs and pools again.
+constexpr std::size_t kOpenStreams = 16;
+
+// Segments kept for refilling, a stream.
+constexpr std::size_t kRecycledSegments = 16;
+
+double Seconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+// ---- OpenStream ----------------------------------------------------------------------------------------------------
+
+OpenStream::OpenStream(std::shared_ptr<Stream> stream)
+    : stream_(std::move(stream)),
+      segment_bytes_(static_cast<std::size_t>(stream_->segment_sequences()) *
+                     (stream_->sequence_bytes() + sizeof(RowProvenance))),
+      serial_lanes_(stream_->recipe().has_pool() && stream_->recipe().pool().endless()) {}
+
+std::shared_ptr<Segment> OpenStream::NewSegment() {
+  std::unique_ptr<Segment> segment;
+  {
+    std::lock_guard lock(recycler_->mutex);
+    if (!recycler_->free.empty()) {
+      segment = std::move(recycler_->free.back());
+      recycler_->free.pop_back();
+    }
+  }
+  if (!segment) segment = std::make_unique<Segment>();
+  return {segment.release(), [recycler = recycler_](Segment* done) {
+            std::unique_ptr<Segment> owned(done);
+            std::lock_guard lock(recycler->mutex);
+            if (recycler->free.size() < kRecycledSegments) recycler->free.push_back(std::move(owned));
+          }};
+}
+
+// ---- Feed ----------------------------------------------------------------------------------------------------------
+
+std::size_t Feed::KeyHash::operator()(const Key& key) const {
+  std::uint64_t hash;
+  static_assert(sizeof(hash) <= std::tuple_size_v<Fingerprint>);
+  std::memcpy(&hash, key.fingerprint.data(), sizeof(hash));  // of a SHA-256, so any 8 bytes are a hash
+  hash ^= (key.segment * 0x9E3779B97F4A7C15U + key.lane) * 0xD6E8FEB86659FD93U;
+  return hash ^ (hash >> 32);
+}
+
+Feed::Feed(Engine* engine, std::shared_ptr<OpenStream> open, std::function<void()> on_ready)
+    : engine_(engine),
+      open_(std::move(open)),
+      on_ready_(std::make_shared<const std::function<void()>>(std::move(on_ready))) {}
+
+Feed::~Feed() { Close(); }
+
+absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_t count) {
+  const Stream& stream = open_->stream();
+  const auto lanes = static_cast<std::uint64_t>(stream.lanes());
+  const auto sequences = static_cast<std::uint64_t>(stream.segment_sequences());
+  if (count > 0 && Wide{first} + Wide{count - 1} * stride > std::numeric_limits<std::uint64_t>::max()) {
+    return absl::OutOfRangeError(absl::StrCat("the ", count, " sequences from index ", first, " in steps of ", stride,
+                                              " go beyond the last index, 2^64 - 1"));
+  }
+  const std::uint64_t common = std::gcd(stride, lanes);
+  const std::uint64_t period = lanes / common;
+  stride_ = stride;
+  step_ = stride / common;
+  count_ = count;
+  remaining_ = count;
+  next_index_ = first;
+
+  // A segment whose next row lies in another is released at once; otherwise one segment of every slot is in use.
+  const std::uint64_t in_use = count <= period || step_ >= sequences ? 1 : period;
+  const std::size_t segment_bytes = open_->segment_bytes();
+  const std::size_t queue_bytes = engine_->options_.queue_bytes;
+  if (Wide{in_use} * segment_bytes > queue_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the stream reads from ", in_use, " lanes at once, whose segments of ", stream.segment_sequences(),
+        " sequences take ", segment_bytes, " bytes each, ", in_use * segment_bytes,
+        " in all; this server allows ", queue_bytes,
+        " bytes a stream: use a larger world, or a recipe with fewer lanes or smaller segment_sequences"));
+  }
+  const std::size_t ahead = std::min(queue_bytes, std::max(engine_->options_.prefetch_bytes, 2 * in_use * segment_bytes));
+  max_held_ = std::max<std::size_t>(in_use, ahead / segment_bytes);
+
+  const std::uint64_t slots = std::min(period, count);
+  slots_.resize(slots);
+  for (std::uint64_t j = 0; j < slots; ++j) {
+    const std::uint64_t index = first + j * stride;
+    slots_[j].lane = static_cast<std::uint32_t>(index % lanes);
+    slots_[j].first_place = slots_[j].place = index / lanes;
+    slots_[j].offset = static_cast<std::uint32_t>(slots_[j].place % sequences);
+    wants_.emplace(0, static_cast<std::uint32_t>(j));
+  }
+
+  std::lock_guard lock(engine_->mutex_);
+  closed_ = false;
+  engine_->feeds_.push_back(this);
+  Refill();
+  return absl::OkStatus();
+}
+
+void Feed::Refill() {
+  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  const bool was_idle = todo_.empty() && account_->running == 0;
+  int added = 0;
+  while (held_ < max_held_ && !wants_.empty()) {
+    const auto [round, j] = wants_.top();
+    wants_.pop();
+    const Slot& slot = slots_[j];
+    const std::uint64_t place = slot.first_place + round * step_;
+    const std::uint64_t segment = place / sequences;
+    ahead_.push_back(engine_->Acquire(*this, slot.lane, segment));
+    ++held_;
+    if (ahead_.back()->state.load(std::memory_order_relaxed) == State::kQueued) {
+      todo_.push_back(ahead_.back());
+      ++added;
+    }
+    const Wide next_round = ((Wide{segment} + 1) * sequences - slot.first_place + step_ - 1) / step_;
+    if (next_round * slots_.size() + j < count_) wants_.emplace(static_cast<std::uint64_t>(next_round), j);
+  }
+  const std::uint64_t bytes = held_ * open_->segment_bytes();
+  engine_->stats_.largest_held_bytes = std::max(engine_->stats_.largest_held_bytes, bytes);
+  if (added > 0) {
+    // Who comes back from idleness has no claim on the time it did not use.
+    if (was_idle) account_->virtual_time = std::max(account_->virtual_time, engine_->virtual_time_);
+    engine_->WakeThreads(added);
+  }
+}
+
+void Feed::LetGo(std::vector<std::shared_ptr<Entry>>& garbage) {
+  for (std::shared_ptr<Entry>& entry : done_) {
+    --held_;
+    engine_->Drop(entry);
+    garbage.push_back(std::move(entry));
+  }
+  done_.clear();
+  Refill();
+}
+
+absl::StatusOr<int> Feed::Take(int rows, Sink sink) {
+  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  std::vector<std::shared_ptr<Entry>> garbage;  // freed after the lock is
+  int taken = 0;
+  while (taken < rows && remaining_ > 0) {
+    Slot& slot = slots_[slot_];
+    if (!slot.entry) {
+      if (ahead_.empty()) {  // all that may be held has been taken
+        std::lock_guard lock(engine_->mutex_);
+        LetGo(garbage);
+      }
+      slot.entry = std::move(ahead_.front());
+      ahead_.pop_front();
+    }
+    if (slot.entry->state.load(std::memory_order_acquire) != State::kReady) {
+      std::lock_guard lock(engine_->mutex_);
+      const State state = slot.entry->state.load(std::memory_order_relaxed);
+      if (state == State::kFailed) return slot.entry->error;
+      if (state != State::kReady) {
+        if (waiting_for_ != slot.entry) {
+          slot.entry->waiters.push_back(this);
+          waiting_for_ = slot.entry;
+        }
+        LetGo(garbage);
+        return taken;
+      }
+    }
+    sink(slot.entry->segment, slot.offset);
+    ++taken;
+    --remaining_;
+    next_index_ += stride_;  // wraps only after the last row
+    slot.place += step_;
+    if (remaining_ < slots_.size() || slot.offset + Wide{step_} >= sequences) {
+      done_.push_back(std::move(slot.entry));
+      slot.entry = nullptr;
+      slot.offset = static_cast<std::uint32_t>(slot.place % sequences);
+    } else {
+      slot.offset += static_cast<std::uint32_t>(step_);
+    }
+    if (++slot_ == slots_.size()) slot_ = 0;
+  }
+  if (!done_.empty()) {
+    std::lock_guard lock(engine_->mutex_);
+    LetGo(garbage);
+  }
+  return taken;
+}
+
+void Feed::Close() {
+  std::vector<std::shared_ptr<Entry>> garbage;
+  std::deque<std::shared_ptr<Entry>> todo;
+  std::lock_guard lock(engine_->mutex_);
+  if (closed_) return;
+  closed_ = true;
+  std::erase(engine_->feeds_, this);
+  if (waiting_for_) std::erase(waiting_for_->waiters, this);
+  waiting_for_ = nullptr;
+  todo.swap(todo_);
+  done_.insert(done_.end(), ahead_.begin(), ahead_.end());
+  ahead_.clear();
+  for (Slot& slot : slots_) {
+    if (slot.entry) done_.push_back(std::move(slot.entry));
+    slot.entry = nullptr;
+  }
+  wants_ = {};
+  LetGo(garbage);
+}
+
+double Feed::core_seconds() const {
+  std::lock_guard lock(engine_->mutex_);
+  return account_->core_seconds;
+}
+
+// ---- Engine --------------------------------------------------------------------------------------------------------
+
+Engine::Engine(const EngineOptions& options) : options_(options) {
+  int threads = options.threads;
+  if (threads <= 0) threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  threads_.reserve(static_cast<std::size_t>(threads));
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+}
+
+Engine::~Engine() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recipe, std::uint64_t seed) {
+  absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(recipe, seed);
+  if (!stream.ok()) return stream.status();
+  std::shared_ptr<OpenStream> evicted;  // destroyed after the lock is released
+  std::lock_guard lock(mutex_);
+  for (auto it = open_streams_.begin(); it != open_streams_.end(); ++it) {
+    if ((*it)->stream().fingerprint() == (*stream)->fingerprint()) {
+      open_streams_.splice(open_streams_.begin(), open_streams_, it);
+      return open_streams_.front();
+    }
+  }
+  open_streams_.push_front(std::shared_ptr<OpenStream>(new OpenStream(*std::move(stream))));
+  // Streams in use must be found again, so only those that nobody else holds may go.
+  if (open_streams_.size() > kOpenStreams) {
+    for (auto it = std::prev(open_streams_.end()); it != open_streams_.begin(); --it) {
+      if (it->use_count() == 1) {
+        evicted = std::move(*it);
+        open_streams_.erase(it);
+        break;
+      }
+    }
+  }
+  return open_streams_.front();
+}
+
+absl::StatusOr<std::unique_ptr<Feed>> Engine::NewFeed(std::shared_ptr<OpenStream> open, std::uint64_t first,
+                                                      std::uint64_t stride, std::uint64_t count,
+                                                      std::function<void()> on_ready) {
+  std::unique_ptr<Feed> feed(new Feed(this, std::move(open), std::move(on_ready)));
+  if (absl::Status status = feed->Start(first, stride, count); !status.ok()) return status;
+  return feed;
+}
+
+EngineStats Engine::stats() const {
+  std::lock_guard lock(mutex_);
+  EngineStats stats = stats_;
+  stats.cache_bytes = cached_bytes_;
+  for (const Feed* feed : feeds_) stats.held_bytes += feed->held_ * feed->open_->segment_bytes();
+  return stats;
+}
+
+std::shared_ptr<Feed::Entry> Engine::Acquire(Feed& feed, std::uint32_t lane, std::uint64_t segment) {
+  const Feed::Key key{feed.open_->stream().fingerprint(), lane, segment};
+  const auto [it, inserted] = table_.try_emplace(key);
+  std::shared_ptr<Entry>& entry = it->second;
+  if (inserted) {
+    entry = std::make_shared<Entry>();
+    entry->key = key;
+    ++stats_.cache_misses;
+    ++stats_.segments_queued;
+  } else {
+    ++stats_.cache_hits;
+    if (entry->in_cache) cache_.splice(cache_.begin(), cache_, entry->cache_place);
+  }
+  ++entry->holders;
+  return entry;
+}
+
+void Engine::Drop(const std::shared_ptr<Entry>& entry) {
+  if (--entry->holders > 0) return;
+  switch (entry->state.load(std::memory_order_relaxed)) {
+    case Feed::State::kQueued:
+      --stats_.segments_queued;
+      Forget(entry);
+      break;
+    case Feed::State::kRunning:
+      entry->cancelled.store(true, std::memory_order_relaxed);
+      Forget(entry);
+      break;
+    case Feed::State::kReady:
+      if (!entry->in_cache) Forget(entry);
+      break;
+    case Feed::State::kFailed:
+      break;
+  }
+}
+
+void Engine::Forget(const std::shared_ptr<Entry>& entry) {
+  if (!entry->in_table) return;
+  entry->in_table = false;
+  table_.erase(Feed::Key(entry->key));  // a copy: the table may hold the last reference to the entry
+}
+
+void Engine::Keep(const std::shared_ptr<Entry>& entry, std::vector<std::shared_ptr<Entry>>& garbage) {
+  cache_.push_front(entry);
+  entry->in_cache = true;
+  entry->cache_place = cache_.begin();
+  cached_bytes_ += entry->segment->bytes();
+  while (cached_bytes_ > options_.cache_bytes) {
+    std::shared_ptr<Entry> oldest = std::move(cache_.back());
+    cache_.pop_back();
+    oldest->in_cache = false;
+    cached_bytes_ -= oldest->segment->bytes();
+    if (oldest->holders == 0) Forget(oldest);
+    garbage.push_back(std::move(oldest));
+  }
+}
+
+void Engine::WakeThreads(int tasks) {
+  if (idle_threads_ == 0) return;
+  if (tasks >= idle_threads_) {
+    work_.notify_all();
+  } else {
+    for (int i = 0; i < tasks; ++i) work_.notify_one();
+  }
+}
+
+bool Engine::Pick(Task& task) {
+  Feed* best = nullptr;
+  std::size_t best_place = 0;
+  for (Feed* feed : feeds_) {
+    std::deque<std::shared_ptr<Entry>>& todo = feed->todo_;
+    const auto queued = [](const std::shared_ptr<Entry>& entry) {
+      return entry->state.load(std::memory_order_relaxed) == Feed::State::kQueued;
+    };
+    while (!todo.empty() && !queued(todo.front())) todo.pop_front();  // another feed has had it generated
+    if (todo.empty()) continue;
+    if (best != nullptr && feed->account_->virtual_time >= best->account_->virtual_time) continue;
+    std::size_t place = 0;
+    if (feed->open_->serial_lanes_) {
+      const std::set<std::uint32_t>& busy = feed->open_->busy_lanes_;
+      while (place < todo.size() && (!queued(todo[place]) || busy.contains(todo[place]->key.lane))) ++place;
+      if (place == todo.size()) continue;
+    }
+    best = feed;
+    best_place = place;
+  }
+  if (best == nullptr) return false;
+  task.account = best->account_;
+  task.open = best->open_;
+  task.entry = std::move(best->todo_[best_place]);
+  best->todo_.erase(best->todo_.begin() + static_cast<std::ptrdiff_t>(best_place));
+  if (task.open->serial_lanes_) task.open->busy_lanes_.insert(task.entry->key.lane);
+
+  Feed::Account& account = *task.account;
+  virtual_time_ = std::max(virtual_time_, account.virtual_time);
+  task.expected_seconds = account.segment_seconds;
+  account.virtual_time += task.expected_seconds;
+  ++account.running;
+  task.entry->state.store(Feed::State::kRunning, std::memory_order_relaxed);
+  --stats_.segments_queued;
+  ++stats_.segments_running;
+  return true;
+}
+
+void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Segment> segment, double seconds,
+                      Leftovers& leftovers) {
+  Feed::Account& account = *task.account;
+  account.virtual_time += seconds - task.expected_seconds;
+  account.core_seconds += seconds;
+  account.segment_seconds = account.measured ? 0.75 * account.segment_seconds + 0.25 * seconds : seconds;
+  account.measured = true;
+  --account.running;
+  if (task.open->serial_lanes_) {
+    task.open->busy_lanes_.erase(task.entry->key.lane);
+    WakeThreads(1);
+  }
+  --stats_.segments_running;
+  stats_.generation_seconds += seconds;
+
+  Entry& entry = *task.entry;
+  if (status.ok()) {
+    ++stats_.segments_generated;
+    entry.segment = std::move(segment);
+    entry.state.store(Feed::State::kReady, std::memory_order_release);
+    if (entry.in_table) Keep(task.entry, leftovers.garbage);
+  } else {
+    ++(absl::IsCancelled(status) ? stats_.segments_cancelled : stats_.segments_failed);
+    entry.error = std::move(status);
+    entry.state.store(Feed::State::kFailed, std::memory_order_release);
+    Forget(task.entry);
+  }
+  for (Feed* feed : entry.waiters) {
+    feed->waiting_for_ = nullptr;
+    leftovers.notify.push_back(feed->on_ready_);
+  }
+  entry.waiters.clear();
+}
+
+void Engine::Work() {
+  Task task;
+  Leftovers leftovers;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (stopping_) return;
+    if (!Pick(task)) {
+      ++idle_threads_;
+      work_.wait(lock);
+      --idle_threads_;
+      continue;
+    }
+    std::unique_ptr<Workspace> workspace;
+    if (!task.open->workspaces_.empty()) {
+      workspace = std::move(task.open->workspaces_.back());
+      task.open->workspaces_.pop_back();
+    }
+    lock.unlock();
+
+    const Stream& stream = task.open->stream();
+    const auto start = std::chrono::steady_clock::now();
+    if (!workspace) workspace = stream.NewWorkspace();
+    std::shared_ptr<Segment> segment = task.open->NewSegment();
+    absl::Status status = stream.GenerateSegment(task.entry->key.lane, task.entry->key.segment, *workspace,
+                                                 &task.entry->cancelled, *segment);
+    const double seconds = Seconds(std::chrono::steady_clock::now() - start);
+
+    lock.lock();
+    task.open->workspaces_.push_back(std::move(workspace));
+    Complete(task, std::move(status), std::move(segment), seconds, leftovers);
+    lock.unlock();
+    task = {};
+    for (const auto& on_ready : leftovers.notify) (*on_ready)();
+    leftovers.notify.clear();
+    leftovers.garbage.clear();
+    lock.lock();
+  }
+}
+
+}  // namespace iterand

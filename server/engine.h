@@ -1,0 +1,241 @@
+// The engine: shares a fixed number of cores among all open streams.
+//
+// The unit of work is a segment. A consumer opens a Feed, an arithmetic progression of indices, and takes rows from it in
+// order; the feed keeps a bounded number of segments wanted, under way or ready ahead of what has been taken. The threads
+// always work for the feed that has had the least core time so far (start-time fair queueing, Goyal et al. 1996), so that
+// streams share the cores equally whatever their segments cost. A feed that nobody takes from wants nothing more; a
+// closed feed's segments are dropped from the queue, and given up under way unless another feed wants them.
+//
+// Feeds of the same fingerprint share segments: each (fingerprint, lane, segment) is one entry of a table, which is
+// queued, running or ready; whoever wants it joins it. Ready entries that nobody holds stay while the cache has room,
+// least recently used first out.
+//
+// Segments of an endless pool depend on the one before, so at most one of a lane is under way, the lowest first.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <queue>
+#include <set>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "iterand/v1/recipe.pb.h"
+#include "iterate/stream.h"
+#include "server/engine_stats.h"
+
+namespace iterand {
+
+struct EngineOptions {
+  int threads = 0;                 // 0: one a core
+  std::size_t cache_bytes = 0;     // of ready segments kept beyond those that feeds hold
+  std::size_t prefetch_bytes = 0;  // of segments that a feed wants ahead
+  std::size_t queue_bytes = 0;     // of segments that a feed may hold at all
+};
+
+class Engine;
+
+// A stream that is open in an engine, shared by all feeds of its fingerprint. Opaque but for the stream itself.
+class OpenStream {
+ public:
+  const Stream& stream() const { return *stream_; }
+
+  // Memory of one of its segments, in bytes.
+  std::size_t segment_bytes() const { return segment_bytes_; }
+
+ private:
+  friend class Engine;
+  explicit OpenStream(std::shared_ptr<Stream> stream);
+
+  // Segments that were let go, to be filled again. Outlives the OpenStream while segments are out.
+  struct Recycler {
+    std::mutex mutex;
+    std::vector<std::unique_ptr<Segment>> free;
+  };
+  std::shared_ptr<Segment> NewSegment();
+
+  const std::shared_ptr<Stream> stream_;
+  const std::size_t segment_bytes_;
+  const bool serial_lanes_;  // an endless pool
+  const std::shared_ptr<Recycler> recycler_ = std::make_shared<Recycler>();
+  std::vector<std::unique_ptr<Workspace>> workspaces_;  // idle ones; guarded by Engine::mutex_
+  std::set<std::uint32_t> busy_lanes_;                  // if serial_lanes_; guarded by Engine::mutex_
+};
+
+// One consumer's sequences, in order: first, first + stride, ... Used by one thread at a time.
+class Feed {
+ public:
+  // Receives a row: place `offset` of a segment.
+  using Sink = absl::FunctionRef<void(const std::shared_ptr<const Segment>& segment, std::uint32_t offset)>;
+
+  ~Feed();  // closes
+  Feed(const Feed&) = delete;
+  Feed& operator=(const Feed&) = delete;
+
+  // Hands over the next rows, at most `rows`, and returns how many. If it is fewer and rows remain, `on_ready` is called
+  // once, from a thread of the engine, when there are more. Errors are those of Stream::GenerateSegment.
+  absl::StatusOr<int> Take(int rows, Sink sink);
+
+  std::uint64_t next_index() const { return next_index_; }  // of the next row that Take hands over
+  std::uint64_t remaining() const { return remaining_; }    // rows
+  const OpenStream& open() const { return *open_; }
+
+  // Lets everything go: queued work is dropped, work under way is given up. Take must not be called any more.
+  void Close();
+
+  // Core time spent for this feed.
+  double core_seconds() const;
+
+ private:
+  friend class Engine;
+
+  // A segment that somebody wants. Its state changes under Engine::mutex_; kReady and kFailed are final, and `segment`
+  // and `error` may then be read without it.
+  enum class State { kQueued, kRunning, kReady, kFailed };
+  struct Key {
+    Fingerprint fingerprint;
+    std::uint32_t lane;
+    std::uint64_t segment;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const;
+  };
+  struct Entry {
+    Key key;
+    std::atomic<State> state{State::kQueued};
+    std::atomic<bool> cancelled{false};  // nobody wants it any more
+    std::shared_ptr<const Segment> segment;
+    absl::Status error;
+    int holders = 0;              // feeds
+    std::vector<Feed*> waiters;   // feeds to notify
+    bool in_table = true;
+    bool in_cache = false;
+    std::list<std::shared_ptr<Entry>>::iterator cache_place;
+  };
+  // What fairness counts. Outlives the feed while a thread works for it. Guarded by Engine::mutex_.
+  struct Account {
+    double virtual_time = 0;      // seconds
+    double segment_seconds = 1e-3;  // expected; a moving average of what was measured
+    bool measured = false;
+    double core_seconds = 0;
+    int running = 0;
+  };
+  // One lane of the progression: the rows slot, slot + slots, slot + 2 slots, ... of the feed.
+  struct Slot {
+    std::uint32_t lane = 0;
+    std::uint64_t first_place = 0;
+    std::uint64_t place = 0;       // of the next row
+    std::uint32_t offset = 0;      // place mod segment_sequences
+    std::shared_ptr<Entry> entry;  // that place lies in; null if the next row begins one
+  };
+
+  Feed(Engine* engine, std::shared_ptr<OpenStream> open, std::function<void()> on_ready);
+  absl::Status Start(std::uint64_t first, std::uint64_t stride, std::uint64_t count);
+
+  // These run under Engine::mutex_.
+  void Refill();
+  void LetGo(std::vector<std::shared_ptr<Entry>>& garbage);  // of done_
+
+  Engine* const engine_;
+  const std::shared_ptr<OpenStream> open_;
+  const std::shared_ptr<const std::function<void()>> on_ready_;
+  const std::shared_ptr<Account> account_ = std::make_shared<Account>();
+
+  std::uint64_t stride_ = 1;
+  std::uint64_t step_ = 1;  // places from row to row of a slot
+  std::uint64_t count_ = 0;
+  std::uint64_t remaining_ = 0;
+  std::uint64_t next_index_ = 0;
+  std::vector<Slot> slots_;
+  std::size_t slot_ = 0;  // of the next row
+  std::vector<std::shared_ptr<Entry>> done_;  // taken, not yet released
+
+  // Guarded by Engine::mutex_, except that ahead_ is changed by the consuming thread alone.
+  std::deque<std::shared_ptr<Entry>> ahead_;  // wanted, in the order in which rows begin them
+  using Want = std::pair<std::uint64_t, std::uint32_t>;  // (round of all slots, slot) at which a segment is begun
+  std::priority_queue<Want, std::vector<Want>, std::greater<>> wants_;
+  std::deque<std::shared_ptr<Entry>> todo_;  // wanted and perhaps not begun by anybody
+  std::size_t held_ = 0;                     // segments
+  std::size_t max_held_ = 0;
+  std::shared_ptr<Entry> waiting_for_;
+  bool closed_ = true;
+};
+
+class Engine {
+ public:
+  explicit Engine(const EngineOptions& options);
+  ~Engine();  // all feeds must be gone
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Opens a stream, or finds it if one of its fingerprint is open or was lately. Errors are those of Stream::Open.
+  absl::StatusOr<std::shared_ptr<OpenStream>> Open(const v1::Recipe& recipe, std::uint64_t seed);
+
+  // A feed of the `count` indices first, first + stride, ... Errors: OutOfRange if they exceed 2^64 - 1,
+  // ResourceExhausted if the feed would have to hold more than queue_bytes.
+  absl::StatusOr<std::unique_ptr<Feed>> NewFeed(std::shared_ptr<OpenStream> open, std::uint64_t first,
+                                                std::uint64_t stride, std::uint64_t count,
+                                                std::function<void()> on_ready);
+
+  int threads() const { return static_cast<int>(threads_.size()); }
+
+  // What the engine knows; the fields about batches and streams are left at zero.
+  EngineStats stats() const;
+
+ private:
+  friend class Feed;
+  using Entry = Feed::Entry;
+  struct Task {
+    std::shared_ptr<Feed::Account> account;
+    std::shared_ptr<OpenStream> open;
+    std::shared_ptr<Entry> entry;
+    double expected_seconds = 0;  // charged in advance
+  };
+  // What is to be done after mutex_ is released.
+  struct Leftovers {
+    std::vector<std::shared_ptr<const std::function<void()>>> notify;
+    std::vector<std::shared_ptr<Entry>> garbage;  // to be freed
+  };
+
+  void Work();
+
+  // These run under mutex_.
+  std::shared_ptr<Entry> Acquire(Feed& feed, std::uint32_t lane, std::uint64_t segment);
+  void Drop(const std::shared_ptr<Entry>& entry);
+  bool Pick(Task& task);
+  void Complete(Task& task, absl::Status status, std::shared_ptr<const Segment> segment, double seconds,
+                Leftovers& leftovers);
+  void Keep(const std::shared_ptr<Entry>& entry, std::vector<std::shared_ptr<Entry>>& garbage);
+  void Forget(const std::shared_ptr<Entry>& entry);
+  void WakeThreads(int tasks);
+
+  const EngineOptions options_;
+  mutable std::mutex mutex_;
+  std::condition_variable work_;
+  bool stopping_ = false;
+  int idle_threads_ = 0;
+  std::vector<Feed*> feeds_;
+  double virtual_time_ = 0;  // of the feed that was served last
+  std::unordered_map<Feed::Key, std::shared_ptr<Entry>, Feed::KeyHash> table_;
+  std::list<std::shared_ptr<Entry>> cache_;  // most recently used first
+  std::size_t cached_bytes_ = 0;
+  std::list<std::shared_ptr<OpenStream>> open_streams_;  // most recently opened first
+  EngineStats stats_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace iterand
