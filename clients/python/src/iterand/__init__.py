@@ -1,0 +1,73 @@
+"""Structured noise for pretraining: streams of iterated random computation.
+
+    import iterand
+
+    for tokens in iterand.stream("localhost:50051", recipe="up", seed=0, length=512, batch_size=64):
+        ...  # a numpy array, 64 x 512
+
+A stream is a pure function of (recipe, seed, index). `iterand.torch` has datasets for PyTorch.
+"""
+
+from iterand._wire import Batch, Provenance, Tokens
+from iterand.client import (
+    Client,
+    Cost,
+    Description,
+    FamilyInfo,
+    RecipeLike,
+    Retry,
+    Stream,
+    StreamInfo,
+    Tls,
+    describe,
+    read,
+    stream,
+)
+from iterand.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Error,
+    FingerprintMismatch,
+    InvalidArgument,
+    InvalidRecipe,
+    OutOfRange,
+    ProtocolError,
+    ResourceExhausted,
+    Starved,
+    Unauthenticated,
+    Unavailable,
+    UnknownPreset,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Cancelled",
+    "Client",
+    "Cost",
+    "DeadlineExceeded",
+    "Description",
+    "Error",
+    "FamilyInfo",
+    "FingerprintMismatch",
+    "InvalidArgument",
+    "InvalidRecipe",
+    "OutOfRange",
+    "ProtocolError",
+    "Provenance",
+    "RecipeLike",
+    "ResourceExhausted",
+    "Retry",
+    "Starved",
+    "Stream",
+    "StreamInfo",
+    "Tls",
+    "Tokens",
+    "Unauthenticated",
+    "Unavailable",
+    "UnknownPreset",
+    "describe",
+    "read",
+    "stream",
+]

@@ -1,0 +1,1 @@
+"""Messages of proto/iterand/v1, generated when the package is installed."""

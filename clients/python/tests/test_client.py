@@ -1,0 +1,235 @@
+"""Streams, random access, errors and reconnection against a real server."""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Server, sample
+
+import iterand
+from iterand import Retry
+
+LENGTH = 128
+FEW = Retry(attempts=2, first_wait=0.05)
+RECIPE = {"families": [{"uniform": {}}], "length": 64}
+
+
+@pytest.fixture(scope="module")
+def reference(server: Server) -> np.ndarray:
+    """The first 1200 sequences of `up`, generated without a server."""
+    return sample(1200, length=LENGTH)
+
+
+def collect(address: str, **options: object) -> np.ndarray:
+    options = {"recipe": "up", "length": LENGTH, **options}
+    with iterand.stream(address, **options) as stream:  # type: ignore[arg-type]
+        return np.concatenate(list(stream))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_stream_equals_the_command_line(address: str, reference: np.ndarray, batch_size: int) -> None:
+    rows = collect(address, batch_size=batch_size, count=200)
+    assert rows.dtype == np.uint8
+    np.testing.assert_array_equal(rows, reference[:200])
+
+
+def test_served_sample_equals_in_process(address: str, reference: np.ndarray) -> None:
+    np.testing.assert_array_equal(sample(100, length=LENGTH, server=address), reference[:100])
+
+
+def test_resume_at_1000(address: str, reference: np.ndarray) -> None:
+    np.testing.assert_array_equal(collect(address, start=1000, count=100), reference[1000:1100])
+    np.testing.assert_array_equal(sample(100, length=LENGTH, start=1000), reference[1000:1100])
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_shards_are_every_nth_sequence(address: str, reference: np.ndarray, world: int) -> None:
+    for rank in range(world):
+        rows = collect(address, shard=(rank, world), count=50, batch_size=16)
+        np.testing.assert_array_equal(rows, reference[rank::world][:50])
+
+
+def test_start_inside_a_shard(address: str, reference: np.ndarray) -> None:
+    with iterand.stream(address, "up", length=LENGTH, shard=(1, 4), start=10, count=5, batch_size=2) as stream:
+        assert stream.next_index == 13
+        rows = np.concatenate(list(stream))
+        assert stream.next_index == 13 + 5 * 4
+    np.testing.assert_array_equal(rows, reference[13:33:4])
+
+
+def test_seed_and_recipe_change_the_stream(address: str, reference: np.ndarray) -> None:
+    assert not np.array_equal(collect(address, seed=1, count=64), reference[:64])
+    assert not np.array_equal(collect(address, recipe="uniform", count=64), reference[:64])
+
+
+def test_read_is_random_access(address: str, reference: np.ndarray) -> None:
+    rows = iterand.read(address, 5, 10, stride=7, recipe="up", length=LENGTH)
+    np.testing.assert_array_equal(rows, reference[5:75:7])
+    far = iterand.read(address, 10**9, 2, recipe="up", length=LENGTH)
+    np.testing.assert_array_equal(far, collect(address, start=10**9, count=2))
+
+
+def test_recipe_as_dict_text_and_file(address: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps(RECIPE))
+    forms = [RECIPE, json.dumps(RECIPE), file, str(file)]
+    rows = [collect(address, recipe=form, length=None, count=3) for form in forms]
+    assert rows[0].shape == (3, 64)
+    for other in rows[1:]:
+        np.testing.assert_array_equal(other, rows[0])
+
+
+def test_wide_tokens(address: str) -> None:
+    for vocab_size, dtype in ((5000, np.uint16), (100_000, np.uint32)):
+        recipe = {
+            "families": [{"uniform": {}}],
+            "length": 33,
+            "vocab_size": vocab_size,
+            "alphabet_size": 300,
+            "relabel": "RELABEL_SEQUENCE",
+        }
+        with iterand.stream(address, recipe, count=20, batch_size=5) as stream:
+            batches = list(stream)
+        assert all(batch.dtype == dtype and batch.flags.aligned for batch in batches)
+        rows = np.concatenate(batches)
+        assert rows.shape == (20, 33)
+        assert rows.max() < vocab_size
+        assert rows.max() >= 300
+
+
+def test_payload_is_not_copied(address: str) -> None:
+    with iterand.stream(address, "up", count=1, batch_size=1) as stream:
+        tokens = next(stream)
+    assert not tokens.flags.writeable
+    base = tokens
+    while isinstance(base, np.ndarray):
+        base = base.base  # type: ignore[assignment]
+    assert isinstance(base, bytes)  # the message itself
+
+
+def test_provenance(address: str) -> None:
+    with iterand.stream(address, "up", count=40, batch_size=40, provenance=True) as stream:
+        batch = stream.next_batch()
+    assert len(batch.provenance) == batch.rows == 40
+    assert [row.lane for row in batch.provenance] == [index % 32 for index in range(40)]
+    assert all(row.family for row in batch.provenance)
+
+
+def test_describe(address: str) -> None:
+    bare = iterand.describe(address)
+    assert bare.stream is None
+    assert {"up", "uniform"} <= set(bare.presets)
+    assert "lstm" in {family.name for family in bare.families}
+    info = iterand.describe(address, "up", seed=3, length=LENGTH).stream
+    assert info is not None
+    assert (info.seed, info.length, info.vocab_size, info.dtype, len(info.fingerprint)) == (3, 128, 256, "uint8", 32)
+    with iterand.stream(address, "up", seed=3, length=LENGTH, count=1) as stream:
+        next(stream)
+        assert stream.fingerprint == info.fingerprint
+
+
+def test_errors_carry_the_servers_message(address: str) -> None:
+    with pytest.raises(iterand.UnknownPreset, match="no-such-preset"):
+        collect(address, recipe="no-such-preset", count=1)
+    with pytest.raises(iterand.InvalidRecipe, match="nonsense"):
+        collect(address, recipe={"nonsense": 1}, count=1)
+    with pytest.raises(iterand.InvalidRecipe):
+        collect(address, recipe="{broken", count=1)
+    with pytest.raises(iterand.InvalidRecipe, match=r"missing\.json"):
+        collect(address, recipe="missing.json", count=1)
+    with pytest.raises(iterand.InvalidArgument, match="lanes"):
+        collect(address, shard=(0, 7), count=1)
+    with pytest.raises(iterand.InvalidArgument, match="rank is 4"):
+        collect(address, shard=(4, 4), count=1)
+    with pytest.raises(iterand.InvalidArgument, match="seed is -1"):
+        collect(address, seed=-1, count=1)
+    with pytest.raises(iterand.FingerprintMismatch, match="fingerprint"):
+        collect(address, expected_fingerprint=bytes(32), count=1)
+    with pytest.raises(iterand.InvalidRecipe, match="nonsense"):
+        iterand.describe(address, {"nonsense": 1})
+    with pytest.raises(iterand.Error):
+        iterand.read(address, 0, 1, recipe="no-such-preset")
+
+
+def test_no_server() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    for call in (
+        lambda: collect(nobody, retry=FEW, count=1),
+        lambda: iterand.read(nobody, 0, retry=FEW),
+        lambda: iterand.describe(nobody, retry=FEW),
+    ):
+        with pytest.raises(iterand.Unavailable, match=nobody):
+            call()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_server_restarted_in_mid_stream(own_server: Server, reference: np.ndarray, how: int) -> None:
+    with iterand.stream(own_server.address, "up", length=LENGTH, batch_size=7, prefetch=2, count=1000) as stream:
+        rows = [next(stream) for _ in range(5)]
+        own_server.stop(how)
+        threading.Timer(0.5, own_server.start).start()
+        rows += list(stream)
+    np.testing.assert_array_equal(np.concatenate(rows), reference[:1000])
+
+
+def test_falls_back_to_the_next_server(own_server: Server, address: str, reference: np.ndarray) -> None:
+    with iterand.stream([own_server.address, address], "up", length=LENGTH, count=500, prefetch=1) as stream:
+        rows = [next(stream)]
+        own_server.stop(signal.SIGKILL)
+        rows += list(stream)
+    np.testing.assert_array_equal(np.concatenate(rows), reference[:500])
+
+
+def test_server_gone_for_good(own_server: Server) -> None:
+    with iterand.stream(own_server.address, "up", length=LENGTH, prefetch=1, retry=FEW) as stream:
+        next(stream)
+        own_server.stop()
+        with pytest.raises(iterand.Unavailable):
+            for _ in range(10_000):
+                next(stream)
+        with pytest.raises(StopIteration):
+            next(stream)
+
+
+def threads() -> int:
+    return sum(thread.name == "iterand-stream" for thread in threading.enumerate())
+
+
+def wait_for_threads(expected: int) -> None:
+    end = time.monotonic() + 5
+    while threads() != expected and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threads() == expected
+
+
+def test_nothing_is_left_behind(address: str) -> None:
+    wait_for_threads(0)
+    stream = iterand.stream(address, "up", length=LENGTH)
+    next(stream)
+    assert threads() == 1
+    stream.close()
+    stream.close()
+    wait_for_threads(0)
+    dropped = iterand.stream(address, "up", length=LENGTH)
+    next(dropped)
+    del dropped
+    gc.collect()
+    wait_for_threads(0)
+
+
+def test_one_client_many_streams(address: str, reference: np.ndarray) -> None:
+    with iterand.Client(address) as client:
+        streams = [client.stream("up", length=LENGTH, shard=(rank, 2), count=20) for rank in range(2)]
+        for rank, stream in enumerate(streams):
+            np.testing.assert_array_equal(np.concatenate(list(stream)), reference[rank:40:2])
+        assert client.describe().engine_version >= 1
