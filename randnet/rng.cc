@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "randnet/math.h"
+#include "randnet/rng_simd.h"
 
 namespace iterand {
 namespace {
@@ -56,16 +57,15 @@ float Rng::LogGamma(float shape) {
 }
 
 void Rng::Fill(std::span<std::uint32_t> out) {
-  for (std::uint32_t& value : out) value = Next();
+  engine_.set_state(internal::FillWords(engine_.state(), engine_.odd_increment(), out.data(), out.size()));
 }
 
 void Rng::FillUniform(float low, float high, std::span<float> out) {
-  const float range = high - low;
-  for (float& value : out) value = low + range * Uniform();
+  engine_.set_state(internal::FillUniform(engine_.state(), engine_.odd_increment(), low, high, out.data(), out.size()));
 }
 
 void Rng::FillNormal(float scale, std::span<float> out) {
-  for (float& value : out) value = scale * Normal();
+  engine_.set_state(internal::FillNormal(engine_.state(), engine_.odd_increment(), scale, out.data(), out.size()));
 }
 
 Rng MakeRng(const RandomKey& key, Purpose purpose, std::uint64_t row) {

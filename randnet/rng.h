@@ -71,7 +71,16 @@ class Rng {
   void FillNormal(float scale, std::span<float> out);
 
  private:
-  pcg32 engine_;
+  // pcg32 with its state open to vector code.
+  class Engine : public pcg32 {
+   public:
+    using pcg32::pcg32;
+    std::uint64_t state() const { return state_; }
+    std::uint64_t odd_increment() const { return increment(); }
+    void set_state(std::uint64_t state) { state_ = state; }
+  };
+
+  Engine engine_;
 };
 
 // The generator of a key, a purpose and a row.

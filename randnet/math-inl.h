@@ -1,0 +1,150 @@
+// Vector forms of randnet/math.h: the same operations on every lane, hence the same bits.
+//
+// To be included from a file that Highway compiles per target (see randnet/simd.h), after hwy/highway.h.
+#if defined(ITERAND_RANDNET_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ITERAND_RANDNET_MATH_INL_H_
+#undef ITERAND_RANDNET_MATH_INL_H_
+#else
+#define ITERAND_RANDNET_MATH_INL_H_
+#endif
+
+#include <limits>
+
+#include "hwy/highway.h"
+#include "randnet/math.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace iterand::HWY_NAMESPACE::vmath {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace coefficient = ::iterand::math::internal;
+
+// p = p * x + c for each further coefficient, highest order first: c[last], ..., c[0].
+template <int kCount, class D, class V = hn::Vec<D>>
+HWY_INLINE V Horner(D d, V x, const float (&c)[kCount]) {
+  V p = hn::Set(d, c[kCount - 1]);
+  for (int i = kCount - 2; i >= 0; --i) p = hn::MulAdd(p, x, hn::Set(d, c[i]));
+  return p;
+}
+
+// math::Exp.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Exp(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  const V low = hn::Set(d, coefficient::kExpLow);
+  const V high = hn::Set(d, coefficient::kExpHigh);
+  x = hn::IfThenElse(hn::Lt(x, low), low, x);  // not Max, which need not keep NaN
+  x = hn::IfThenElse(hn::Gt(x, high), high, x);
+  const V round = hn::Set(d, coefficient::kRound);
+  const V n = hn::Sub(hn::MulAdd(x, hn::Set(d, coefficient::kLog2E), round), round);
+  const V r = hn::MulAdd(n, hn::Set(d, -coefficient::kLn2Low), hn::MulAdd(n, hn::Set(d, -coefficient::kLn2High), x));
+  const V p = Horner(d, r, coefficient::kExp);
+  const V y = hn::Add(hn::MulAdd(hn::Mul(r, r), p, r), hn::Set(d, 1.0F));
+  const auto k = hn::ConvertTo(di, n);
+  const auto half = hn::ShiftRight<1>(k);
+  const auto bias = hn::Set(di, 127);
+  const V first = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, bias)));
+  const V second = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(k, half), bias)));
+  return hn::Mul(hn::Mul(y, first), second);
+}
+
+// math::Log of normal positive finite numbers.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V LogNormal(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::Add(hn::BitCast(du, x), hn::Set(du, 0x3F800000U - coefficient::kSqrtHalfBits));
+  const V e = hn::ConvertTo(d, hn::Sub(hn::BitCast(di, hn::ShiftRight<23>(bits)), hn::Set(di, 127)));
+  const V m = hn::BitCast(d, hn::Add(hn::And(bits, hn::Set(du, 0x007FFFFFU)), hn::Set(du, coefficient::kSqrtHalfBits)));
+  const V f = hn::Sub(m, hn::Set(d, 1.0F));
+  const V p = Horner(d, f, coefficient::kLog);
+  const V square = hn::Mul(f, f);
+  V y = hn::MulAdd(e, hn::Set(d, coefficient::kLn2Low), hn::Mul(hn::Mul(f, square), p));
+  y = hn::MulAdd(hn::Set(d, -0.5F), square, y);
+  return hn::MulAdd(e, hn::Set(d, coefficient::kLn2High), hn::Add(f, y));
+}
+
+// math::Log.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Log(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  const hn::RebindToUnsigned<D> du;
+  const V zero = hn::Zero(d);
+  const auto subnormal = hn::Lt(x, hn::Set(d, 0x1p-126F));
+  const V scaled = hn::IfThenElse(subnormal, hn::Mul(x, hn::Set(d, 0x1p+23F)), x);
+  const auto bits = hn::Add(hn::BitCast(du, scaled), hn::Set(du, 0x3F800000U - coefficient::kSqrtHalfBits));
+  const V e = hn::Sub(hn::ConvertTo(d, hn::Sub(hn::BitCast(di, hn::ShiftRight<23>(bits)), hn::Set(di, 127))),
+                      hn::IfThenElseZero(subnormal, hn::Set(d, 23.0F)));
+  const V m = hn::BitCast(d, hn::Add(hn::And(bits, hn::Set(du, 0x007FFFFFU)), hn::Set(du, coefficient::kSqrtHalfBits)));
+  const V f = hn::Sub(m, hn::Set(d, 1.0F));
+  const V p = Horner(d, f, coefficient::kLog);
+  const V square = hn::Mul(f, f);
+  V y = hn::MulAdd(e, hn::Set(d, coefficient::kLn2Low), hn::Mul(hn::Mul(f, square), p));
+  y = hn::MulAdd(hn::Set(d, -0.5F), square, y);
+  y = hn::MulAdd(e, hn::Set(d, coefficient::kLn2High), hn::Add(f, y));
+  const V infinity = hn::Set(d, std::numeric_limits<float>::infinity());
+  y = hn::IfThenElse(hn::Eq(x, infinity), x, y);
+  y = hn::IfThenElse(hn::Gt(x, zero), y, hn::Set(d, std::numeric_limits<float>::quiet_NaN()));
+  return hn::IfThenElse(hn::Eq(x, zero), hn::Neg(infinity), y);
+}
+
+// math::Tanh.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Tanh(D d, V x) {
+  const V magnitude = hn::Abs(x);
+  const V one = hn::Set(d, 1.0F);
+  const V square = hn::Mul(x, x);
+  const V small = hn::MulAdd(hn::Mul(x, square), Horner(d, square, coefficient::kTanh), x);
+  const V limit = hn::Set(d, coefficient::kTanhOne);
+  const V clamped = hn::IfThenElse(hn::Gt(magnitude, limit), limit, magnitude);
+  const V e = Exp(d, hn::Add(clamped, clamped));
+  const V large = hn::CopySign(hn::Sub(one, hn::Div(hn::Set(d, 2.0F), hn::Add(e, one))), x);
+  return hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, coefficient::kTanhSmall)), small, large);
+}
+
+// math::Sigmoid.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Sigmoid(D d, V x) {
+  const V one = hn::Set(d, 1.0F);
+  const V z = Exp(d, hn::Neg(hn::Abs(x)));
+  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), z, one), hn::Add(one, z));
+}
+
+// math::NormalFromSymmetric for |x| < 1.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V NormalFromSymmetric(D d, V x) {
+  const V w = hn::Neg(LogNormal(d, hn::NegMulAdd(x, x, hn::Set(d, 1.0F))));
+  const auto polynomial = [d](V v, const float(&c)[9]) HWY_ATTR {
+    V p = hn::Set(d, c[0]);
+    for (int i = 1; i < 9; ++i) p = hn::MulAdd(p, v, hn::Set(d, c[i]));
+    return p;
+  };
+  V p = polynomial(hn::Sub(w, hn::Set(d, 2.5F)), coefficient::kErfInvCentre);
+  const auto centre = hn::Lt(w, hn::Set(d, 5.0F));
+  if (HWY_UNLIKELY(!hn::AllTrue(d, centre))) {
+    // The square root of a negative w, rounding's -0 aside, cannot occur: w is 0 or more.
+    const V tail = polynomial(hn::Sub(hn::Sqrt(w), hn::Set(d, 3.0F)), coefficient::kErfInvTail);
+    p = hn::IfThenElse(centre, p, tail);
+  }
+  return hn::Mul(p, hn::Mul(x, hn::Set(d, coefficient::kSqrt2)));
+}
+
+// math::GateExp.
+template <int kScale, class D, class V = hn::Vec<D>>
+HWY_INLINE V GateExp(D d, V x) {
+  const hn::RebindToUnsigned<D> du;
+  constexpr float kMagnitude = kScale < 0 ? -kScale : kScale;
+  constexpr float kLimit = coefficient::kGateLimit / kMagnitude;
+  x = hn::Min(x, hn::Set(d, kLimit));
+  x = hn::Max(x, hn::Set(d, -kLimit));
+  const V factor = hn::Set(d, kScale * coefficient::kLog2E);
+  const V round = hn::Set(d, coefficient::kRound);
+  const V shifted = hn::MulAdd(x, factor, round);
+  const V r = hn::MulSub(x, factor, hn::Sub(shifted, round));
+  const V p = hn::MulAdd(Horner(d, r, coefficient::kExp2), r, hn::Set(d, 1.0F));
+  return hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
+}
+
+}  // namespace iterand::HWY_NAMESPACE::vmath
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

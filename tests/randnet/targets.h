@@ -1,0 +1,29 @@
+// Runs a check once for every vector target that was compiled and that this processor has.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "randnet/simd.h"
+
+#include "hwy/highway.h"
+
+namespace iterand {
+
+// Calls check(name) with each target chosen in turn, then returns to the best one.
+template <typename Check>
+void ForEachTarget(const Check& check) {
+  const std::vector<std::int64_t> targets = hwy::SupportedAndGeneratedTargets();
+  ASSERT_FALSE(targets.empty());
+  for (const std::int64_t target : targets) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    check(hwy::TargetName(target));
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+}  // namespace iterand
