@@ -1,0 +1,151 @@
+#include "server/batch_builder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include <google/protobuf/io/coded_stream.h>
+#include <grpc/slice.h>
+
+namespace iterand {
+namespace {
+
+using google::protobuf::io::CodedOutputStream;
+
+// Tag of v1.Batch.tokens: field 15, length-delimited.
+constexpr std::uint8_t kTokensTag = (v1::Batch::kTokensFieldNumber << 3) | 2;
+
+// From so many bytes side by side on, referring costs less than copying.
+constexpr std::size_t kReferenceBytes = 16 << 10;
+
+// Upper bound of the fields before provenance: four varints of at most 10 + 10 + 5 + 5 bytes, the dtype, 32 bytes of
+// fingerprint, their tags, and the tag and length of the tokens.
+constexpr std::size_t kHeaderBytes = 96;
+
+// Likewise of one provenance entry without the family's name: 5 + 10 + 10 + 5 + 5 bytes, six tags, two lengths.
+constexpr std::size_t kProvenanceBytes = 48;
+
+}  // namespace
+
+v1::Dtype ToProto(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kUint8:
+      return v1::DTYPE_UINT8;
+    case Dtype::kUint16:
+      return v1::DTYPE_UINT16;
+    case Dtype::kUint32:
+      return v1::DTYPE_UINT32;
+  }
+  return v1::DTYPE_UNSPECIFIED;
+}
+
+BatchBuilder::BatchBuilder(const Stream& stream, bool provenance)
+    : stream_(stream), with_provenance_(provenance), row_bytes_(stream.sequence_bytes()), copied_(grpc_empty_slice()) {
+  if (with_provenance_) {
+    std::size_t longest = 0;
+    for (int i = 0; i < stream.recipe().families_size(); ++i) longest = std::max(longest, stream.family_name(i).size());
+    provenance_bytes_ = kProvenanceBytes + longest;
+  }
+}
+
+BatchBuilder::~BatchBuilder() { grpc_slice_unref(copied_); }
+
+std::size_t BatchBuilder::MessageBytes(std::uint64_t rows) const {
+  return kHeaderBytes + rows * (row_bytes_ + provenance_bytes_);
+}
+
+std::uint64_t BatchBuilder::MaxRows(std::size_t message_bytes) const {
+  return message_bytes < kHeaderBytes ? 0 : (message_bytes - kHeaderBytes) / (row_bytes_ + provenance_bytes_);
+}
+
+void BatchBuilder::Begin(std::uint64_t first_index, std::uint64_t stride, int rows) {
+  header_.Clear();
+  header_.set_first_index(first_index);
+  header_.set_stride(stride);
+  header_.set_rows(static_cast<std::uint32_t>(rows));
+  header_.set_length(static_cast<std::uint32_t>(stream_.length()));
+  header_.set_dtype(ToProto(stream_.dtype()));
+  const Fingerprint& fingerprint = stream_.fingerprint();
+  header_.set_fingerprint(fingerprint.data(), fingerprint.size());
+  rows_ = rows;
+  added_ = 0;
+  token_bytes_left_ = static_cast<std::size_t>(rows) * row_bytes_;
+}
+
+void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
+  if (with_provenance_) {
+    const RowProvenance& from = segment->provenance[offset];
+    v1::Provenance& to = *header_.add_provenance();
+    to.set_lane(from.lane);
+    to.set_segment(from.segment);
+    to.set_round(from.round);
+    to.set_row(from.row);
+    to.set_family(stream_.family_name(from.family));
+    to.set_depth(from.depth);
+  }
+  if (run_rows_ > 0 && run_segment_ == segment && offset == run_offset_ + run_rows_) {
+    ++run_rows_;
+  } else {
+    FlushRun();
+    run_segment_ = segment;
+    run_offset_ = offset;
+    run_rows_ = 1;
+  }
+  ++added_;
+}
+
+void BatchBuilder::FlushRun() {
+  if (run_rows_ == 0) return;
+  const std::byte* data = run_segment_->tokens.data() + run_offset_ * row_bytes_;
+  const std::size_t bytes = run_rows_ * row_bytes_;
+  if (bytes >= kReferenceBytes) {
+    FlushCopied();
+    auto* keep = new std::shared_ptr<const Segment>(std::move(run_segment_));
+    slices_.emplace_back(
+        const_cast<std::byte*>(data), bytes,
+        [](void* segment) { delete static_cast<std::shared_ptr<const Segment>*>(segment); }, keep);
+  } else {
+    if (copied_end_ + bytes > copied_capacity_) {
+      FlushCopied();
+      grpc_slice_unref(copied_);
+      copied_ = grpc_slice_malloc_large(token_bytes_left_);
+      copied_capacity_ = token_bytes_left_;
+      copied_begin_ = copied_end_ = 0;
+    }
+    std::memcpy(GRPC_SLICE_START_PTR(copied_) + copied_end_, data, bytes);
+    copied_end_ += bytes;
+  }
+  token_bytes_left_ -= bytes;
+  run_segment_ = nullptr;
+  run_rows_ = 0;
+}
+
+void BatchBuilder::FlushCopied() {
+  if (copied_begin_ == copied_end_) return;
+  slices_.emplace_back(grpc_slice_sub(copied_, copied_begin_, copied_end_), grpc::Slice::STEAL_REF);
+  copied_begin_ = copied_end_;
+}
+
+grpc::ByteBuffer BatchBuilder::Finish() {
+  FlushRun();
+  FlushCopied();
+  grpc_slice_unref(copied_);
+  copied_ = grpc_empty_slice();
+  copied_capacity_ = copied_begin_ = copied_end_ = 0;
+
+  const std::size_t token_bytes = static_cast<std::size_t>(rows_) * row_bytes_;
+  std::string header;
+  header_.SerializeToString(&header);
+  std::uint8_t tail[16];
+  tail[0] = kTokensTag;
+  const std::uint8_t* end = CodedOutputStream::WriteVarint32ToArray(static_cast<std::uint32_t>(token_bytes), tail + 1);
+  header.append(reinterpret_cast<const char*>(tail), static_cast<std::size_t>(end - tail));
+  slices_.insert(slices_.begin(), grpc::Slice(header));
+  grpc::ByteBuffer message(slices_.data(), slices_.size());
+  slices_.clear();
+  rows_ = added_ = 0;
+  return message;
+}
+
+}  // namespace iterand

@@ -1,0 +1,75 @@
+// Writes v1.Batch messages straight into gRPC buffers.
+//
+// A message is a small header, made by the generated class from all fields but the tokens, then the tag and length of
+// field 15, then the tokens. What goes over the wire is exactly the serialised message, but no token passes through a
+// message object: short rows are copied once, from their segments into the buffer that gRPC sends; long rows, and runs of
+// rows that lie side by side in a segment, are sent from the segment itself, which the buffer keeps alive.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <grpcpp/support/byte_buffer.h>
+
+#include "iterand/v1/noise_service.pb.h"
+#include "iterate/stream.h"
+
+namespace iterand {
+
+v1::Dtype ToProto(Dtype dtype);
+
+class BatchBuilder {
+ public:
+  BatchBuilder(const Stream& stream, bool provenance);
+  ~BatchBuilder();
+  BatchBuilder(const BatchBuilder&) = delete;
+  BatchBuilder& operator=(const BatchBuilder&) = delete;
+
+  // An upper bound of the size of a message of so many rows, in bytes.
+  std::size_t MessageBytes(std::uint64_t rows) const;
+
+  // The most rows whose message surely fits so many bytes; may be 0.
+  std::uint64_t MaxRows(std::size_t message_bytes) const;
+
+  // Begins a message of exactly `rows` rows. MessageBytes(rows) must be below 2^31.
+  void Begin(std::uint64_t first_index, std::uint64_t stride, int rows);
+  bool begun() const { return rows_ > 0; }
+
+  // Rows that are still missing.
+  int missing() const { return rows_ - added_; }
+
+  // Adds the next row.
+  void Add(const std::shared_ptr<const Segment>& segment, std::uint32_t offset);
+
+  // The message; nothing may be missing. Begin then starts another.
+  grpc::ByteBuffer Finish();
+
+ private:
+  void FlushRun();
+  void FlushCopied();
+
+  const Stream& stream_;
+  const bool with_provenance_;
+  const std::size_t row_bytes_;
+  std::size_t provenance_bytes_ = 0;  // upper bound, a row
+  v1::Batch header_;
+  int rows_ = 0;
+  int added_ = 0;
+
+  // Rows that lie side by side and wait to be copied or referred to.
+  std::shared_ptr<const Segment> run_segment_;
+  std::uint32_t run_offset_ = 0;
+  std::uint32_t run_rows_ = 0;
+
+  std::vector<grpc::Slice> slices_;  // of tokens
+  // Buffer for rows that are copied: [copied_begin_, copied_end_) is not yet in slices_.
+  grpc_slice copied_;
+  std::size_t copied_capacity_ = 0;
+  std::size_t copied_begin_ = 0;
+  std::size_t copied_end_ = 0;
+  std::size_t token_bytes_left_ = 0;  // of the message
+};
+
+}  // namespace iterand

@@ -1,0 +1,111 @@
+#include "server/metrics.h"
+
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include <prometheus/collectable.h>
+#include <prometheus/exposer.h>
+#include <prometheus/metric_family.h>
+
+#include "absl/strings/str_cat.h"
+#include "iterate/stream.h"
+
+namespace iterand {
+namespace {
+
+// All metrics are read from the engine's statistics when they are scraped, so counting costs nothing twice.
+class StatsCollector final : public prometheus::Collectable {
+ public:
+  StatsCollector(int threads, std::function<EngineStats()> stats) : threads_(threads), stats_(std::move(stats)) {}
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    const EngineStats stats = stats_();
+    std::vector<prometheus::MetricFamily> families;
+    const auto add = [&families](prometheus::MetricType type, const char* name, const char* help, double value,
+                                 std::vector<prometheus::ClientMetric::Label> labels = {}) {
+      prometheus::ClientMetric metric;
+      metric.label = std::move(labels);
+      (type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
+      prometheus::MetricFamily family;
+      family.name = absl::StrCat("iterand_", name);
+      family.help = help;
+      family.type = type;
+      family.metric.push_back(std::move(metric));
+      families.push_back(std::move(family));
+    };
+    const auto counter = [&add](const char* name, const char* help, auto value) {
+      add(prometheus::MetricType::Counter, name, help, static_cast<double>(value));
+    };
+    const auto gauge = [&add](const char* name, const char* help, auto value) {
+      add(prometheus::MetricType::Gauge, name, help, static_cast<double>(value));
+    };
+    add(prometheus::MetricType::Gauge, "engine_info", "Always 1; the label tells the engine version.", 1,
+        {{"engine_version", absl::StrCat(kEngineVersion)}});
+    gauge("engine_threads", "Threads that generate.", threads_);
+    counter("sequences_total", "Sequences sent.", stats.sequences);
+    counter("tokens_total", "Tokens sent.", stats.tokens);
+    counter("batches_total", "Batches sent.", stats.batches);
+    counter("sent_bytes_total", "Bytes of the batch messages sent.", stats.batch_bytes);
+    counter("streams_started_total", "Calls of Stream and Read accepted.", stats.streams_started);
+    gauge("streams_open", "Calls of Stream and Read under way.", stats.streams_open);
+    counter("stream_wait_seconds_total", "Time that streams had a client ready for a batch that was not generated yet.",
+            stats.wait_seconds);
+    counter("segments_generated_total", "Segments generated.", stats.segments_generated);
+    counter("segments_cancelled_total", "Segments given up under way, as nobody wanted them any more.",
+            stats.segments_cancelled);
+    counter("segments_failed_total", "Segments whose generation ended in an error.", stats.segments_failed);
+    counter("generation_seconds_total", "Time spent generating, all threads.", stats.generation_seconds);
+    gauge("segments_queued", "Segments wanted and not begun.", stats.segments_queued);
+    gauge("segments_running", "Segments being generated.", stats.segments_running);
+    counter("cache_hits_total", "Segments wanted that were ready or under way.", stats.cache_hits);
+    counter("cache_misses_total", "Segments wanted that had to be generated.", stats.cache_misses);
+    gauge("cache_bytes", "Memory of the segments in the cache.", stats.cache_bytes);
+    gauge("held_bytes", "Memory of the segments that streams hold or wait for; shared ones count for each.",
+          stats.held_bytes);
+    return families;
+  }
+
+ private:
+  const int threads_;
+  const std::function<EngineStats()> stats_;
+};
+
+}  // namespace
+
+class MetricsServer::Impl {
+ public:
+  std::shared_ptr<StatsCollector> collector;  // the exposer holds it weakly
+  std::unique_ptr<prometheus::Exposer> exposer;
+  std::string host;
+};
+
+MetricsServer::MetricsServer() : impl_(std::make_unique<Impl>()) {}
+MetricsServer::~MetricsServer() = default;
+
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& listen, int threads,
+                                                                    std::function<EngineStats()> stats) {
+  std::unique_ptr<MetricsServer> server(new MetricsServer());
+  Impl& impl = *server->impl_;
+  const std::size_t colon = listen.rfind(':');
+  if (colon == std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("metrics address \"", listen, "\" is not of the form host:port"));
+  }
+  impl.host = listen.substr(0, colon);
+  impl.collector = std::make_shared<StatsCollector>(threads, std::move(stats));
+  // The library tells of failure by exceptions.
+  try {
+    impl.exposer = std::make_unique<prometheus::Exposer>(listen, /*num_threads=*/1);
+    impl.exposer->RegisterCollectable(impl.collector);
+  } catch (const std::exception& error) {
+    return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", listen, ": ", error.what()));
+  }
+  return server;
+}
+
+std::string MetricsServer::address() const {
+  const std::vector<int> ports = impl_->exposer->GetListeningPorts();
+  return absl::StrCat(impl_->host, ":", ports.empty() ? 0 : ports.front());
+}
+
+}  // namespace iterand

@@ -1,0 +1,31 @@
+// Prometheus text metrics over HTTP.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/engine_stats.h"
+
+namespace iterand {
+
+class MetricsServer {
+ public:
+  // Serves http://listen/metrics, with `stats` called at each scrape. Error: Unavailable if the address cannot be bound.
+  static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& listen, int threads,
+                                                              std::function<EngineStats()> stats);
+  ~MetricsServer();
+  MetricsServer(const MetricsServer&) = delete;
+  MetricsServer& operator=(const MetricsServer&) = delete;
+
+  // With the port that was taken.
+  std::string address() const;
+
+ private:
+  MetricsServer();
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace iterand

@@ -1,0 +1,101 @@
+#include "server/request.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "iterate/presets.h"
+#include "iterate/recipe.h"
+
+namespace iterand {
+
+absl::StatusOr<v1::Recipe> NamedRecipe(const v1::StreamSpec& spec) {
+  absl::StatusOr<v1::Recipe> recipe;
+  switch (spec.recipe_source_case()) {
+    case v1::StreamSpec::kPreset:
+      recipe = LoadPreset(spec.preset());
+      break;
+    case v1::StreamSpec::kRecipeJson:
+      recipe = ParseRecipeJson(spec.recipe_json());
+      break;
+    case v1::StreamSpec::kRecipe:
+      recipe = spec.recipe();
+      break;
+    case v1::StreamSpec::RECIPE_SOURCE_NOT_SET:
+      return absl::InvalidArgumentError(
+          absl::StrCat("stream names no recipe: give one of preset (such as \"", std::string(kDefaultPreset),
+                       "\"), recipe_json and recipe"));
+  }
+  if (!recipe.ok()) return recipe.status();
+  if (spec.has_length()) recipe->set_length(spec.length());
+  return recipe;
+}
+
+absl::Status CheckFingerprint(const v1::StreamSpec& spec, const Stream& stream) {
+  if (!spec.has_expected_fingerprint()) return absl::OkStatus();
+  const std::string& expected = spec.expected_fingerprint();
+  const Fingerprint& actual = stream.fingerprint();
+  if (expected.size() != actual.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("stream.expected_fingerprint has ", expected.size(),
+                                                   " bytes; a fingerprint has ", actual.size()));
+  }
+  if (std::memcmp(expected.data(), actual.data(), actual.size()) == 0) return absl::OkStatus();
+  const std::string recipe =
+      spec.has_preset() ? absl::StrCat("preset \"", spec.preset(), "\"") : std::string("the given recipe");
+  return absl::FailedPreconditionError(absl::StrCat(
+      "stream.expected_fingerprint is ", absl::BytesToHexString(expected), ", but ", recipe, " with seed ",
+      stream.seed(), " and length ", stream.length(), " has ", ToHex(actual), " in engine version ", kEngineVersion,
+      ": a cursor goes on only with the recipe, seed, length and engine version it was made with"));
+}
+
+absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start, const Stream& stream) {
+  const std::uint64_t world = std::max<std::uint64_t>(shard.world(), 1);
+  const std::uint64_t rank = shard.rank();
+  const auto lanes = static_cast<std::uint64_t>(stream.lanes());
+  if (rank >= world) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("shard.rank is ", rank, "; with shard.world ", world, " it must be 0 to ", world - 1));
+  }
+  if (lanes % world != 0) {
+    std::uint64_t below = std::min(world, lanes);
+    while (lanes % below != 0) --below;
+    std::uint64_t above = world;
+    while (above < lanes && lanes % above != 0) ++above;
+    std::string allowed = absl::StrCat(below);
+    if (world < lanes) absl::StrAppend(&allowed, " and ", above);
+    return absl::InvalidArgumentError(
+        absl::StrCat("shard.world is ", world, ", which does not divide the recipe's ", lanes,
+                     " lanes; nearest allowed: ", allowed, " (or a recipe whose lanes are a multiple of ", world, ")"));
+  }
+  const std::uint64_t skip = (rank + world - start % world) % world;
+  if (start > std::numeric_limits<std::uint64_t>::max() - skip) {
+    return absl::OutOfRangeError(absl::StrCat("start is ", start, ": shard ", rank, " of ", world,
+                                              " has no index from there to the last, 2^64 - 1"));
+  }
+  return ShardPlan{start + skip, world};
+}
+
+std::uint64_t IndicesLeft(std::uint64_t first, std::uint64_t stride) {
+  const std::uint64_t more = (std::numeric_limits<std::uint64_t>::max() - first) / stride;
+  return more == std::numeric_limits<std::uint64_t>::max() ? more : more + 1;
+}
+
+absl::Status CheckRows(const std::string& field, std::uint64_t rows, std::uint64_t max_rows, const Stream& stream,
+                       std::size_t max_batch_bytes) {
+  if (max_rows == 0) {
+    return absl::ResourceExhaustedError(absl::StrCat("one sequence of this recipe takes ", stream.sequence_bytes(),
+                                                     " bytes; this server sends at most ", max_batch_bytes,
+                                                     " bytes a batch"));
+  }
+  if (rows == 0) return absl::InvalidArgumentError(absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
+  if (rows > max_rows) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        field, " is ", rows, ": of sequences of ", stream.sequence_bytes(), " bytes, at most ", max_rows,
+        " fit a batch of ", max_batch_bytes, " bytes, the limit of this server"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace iterand

@@ -1,0 +1,37 @@
+// What a client asks for, checked.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "iterand/v1/noise_service.pb.h"
+#include "iterate/stream.h"
+
+namespace iterand {
+
+// The recipe that a stream's description names, with the length it asks for. Errors: InvalidArgument if there is no
+// recipe or its JSON is broken, NotFound for an unknown preset.
+absl::StatusOr<v1::Recipe> NamedRecipe(const v1::StreamSpec& spec);
+
+// FailedPrecondition if the client expects another fingerprint, InvalidArgument if what it expects is not one.
+absl::Status CheckFingerprint(const v1::StreamSpec& spec, const Stream& stream);
+
+// The first index of a shard at or after `start`, and its stride. Errors: InvalidArgument if `rank` is not below `world`, or
+// `lanes` is no multiple of `world` (naming the nearest that would do); OutOfRange if no index is left.
+struct ShardPlan {
+  std::uint64_t first = 0;
+  std::uint64_t stride = 1;
+};
+absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start, const Stream& stream);
+
+// How many indices first, first + stride, ... there are up to 2^64 - 1.
+std::uint64_t IndicesLeft(std::uint64_t first, std::uint64_t stride);
+
+// InvalidArgument if `rows` is 0 or over `max_rows`; `field` names it.
+absl::Status CheckRows(const std::string& field, std::uint64_t rows, std::uint64_t max_rows, const Stream& stream,
+                       std::size_t max_batch_bytes);
+
+}  // namespace iterand

@@ -1,0 +1,295 @@
+#include "server/server.h"
+
+#include <csignal>
+#include <pthread.h>
+
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+#include <thread>
+#include <utility>
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/engine.h"
+#include "server/metrics.h"
+#include "server/service.h"
+
+namespace iterand {
+namespace {
+
+constexpr int kMaxRequestBytes = 1 << 20;
+constexpr std::size_t kLargestBatchBytes = std::size_t{1} << 30;
+
+absl::StatusOr<std::string> ReadFile(const std::string& what, const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) {
+    return absl::NotFoundError(absl::StrCat("cannot read ", what, " ", path, ": ", std::strerror(errno)));
+  }
+  return text.str();
+}
+
+// Whole or not at all: a reader that polls for the file never sees half an address.
+absl::Status WriteAddressFile(const std::string& path, const std::string& address) {
+  const std::string draft = absl::StrCat(path, ".", getpid());
+  {
+    std::ofstream file(draft, std::ios::trunc);
+    file << address << "\n";
+    if (!file.flush()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("cannot write the address file ", path, ": ", std::strerror(errno)));
+    }
+  }
+  if (std::rename(draft.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    std::remove(draft.c_str());
+    return absl::InvalidArgumentError(absl::StrCat("cannot write the address file ", path, ": ", std::strerror(error)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const ServerOptions& options) {
+  if (options.tls_cert_file.empty() && options.tls_key_file.empty()) return grpc::InsecureServerCredentials();
+  if (options.tls_cert_file.empty() || options.tls_key_file.empty()) {
+    return absl::InvalidArgumentError("TLS needs both a certificate file and a key file");
+  }
+  const absl::StatusOr<std::string> cert = ReadFile("the TLS certificate", options.tls_cert_file);
+  if (!cert.ok()) return cert.status();
+  const absl::StatusOr<std::string> key = ReadFile("the TLS key", options.tls_key_file);
+  if (!key.ok()) return key.status();
+  grpc::SslServerCredentialsOptions ssl;
+  ssl.pem_key_cert_pairs.push_back({*key, *cert});
+  return grpc::SslServerCredentials(ssl);
+}
+
+// Why nothing can listen there. gRPC itself says only that it failed.
+std::string WhyNot(const std::string& listen) {
+  if (absl::StartsWith(listen, "unix:")) return "is the directory there and writable, and no socket in use?";
+  const std::size_t colon = listen.rfind(':');
+  if (colon == std::string::npos) return "it is not of the form host:port";
+  std::string host = listen.substr(0, colon);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(host.empty() ? nullptr : host.c_str(), listen.c_str() + colon + 1, &hints, &found);
+  if (error != 0) return gai_strerror(error);
+  std::string why = "gRPC could not bind it";
+  const int probe = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
+  if (probe >= 0) {
+    const int reuse = 1;
+    setsockopt(probe, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse));
+    if (bind(probe, found->ai_addr, found->ai_addrlen) != 0) why = std::strerror(errno);
+    close(probe);
+  }
+  freeaddrinfo(found);
+  return why;
+}
+
+absl::Status CheckOptions(const ServerOptions& options) {
+  if (options.threads < 0 || options.threads > 4096) {
+    return absl::InvalidArgumentError(absl::StrCat("threads is ", options.threads, "; it must be 0 (all cores) to 4096"));
+  }
+  if (options.max_streams < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("max_streams is ", options.max_streams, "; it must be at least 1"));
+  }
+  if (options.max_batch_bytes < 1024 || options.max_batch_bytes > kLargestBatchBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("max_batch_bytes is ", options.max_batch_bytes,
+                                                   "; it must be 1024 to ", kLargestBatchBytes));
+  }
+  return absl::OkStatus();
+}
+
+void EnablePlugins() {
+  static const bool once = [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    return true;
+  }();
+  static_cast<void>(once);
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  absl::Status Start(const ServerOptions& options);
+  void Shutdown(std::chrono::milliseconds drain);
+  void Wait();
+
+  std::string address_file;
+  std::string address;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<NoiseService> service;
+  std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<MetricsServer> metrics;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false;
+  bool stopped_ = false;
+};
+
+absl::Status Server::Impl::Start(const ServerOptions& options) {
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  const absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> credentials = Credentials(options);
+  if (!credentials.ok()) return credentials.status();
+
+  ServiceOptions service_options;
+  service_options.max_streams = options.max_streams;
+  service_options.max_batch_bytes = options.max_batch_bytes;
+  if (!options.auth_token_file.empty()) {
+    const absl::StatusOr<std::string> text = ReadFile("the token file", options.auth_token_file);
+    if (!text.ok()) return text.status();
+    service_options.token = std::string(absl::StripAsciiWhitespace(*text));
+    if (service_options.token.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("the token file ", options.auth_token_file, " is empty"));
+    }
+  }
+
+  engine = std::make_unique<Engine>(EngineOptions{.threads = options.threads,
+                                                  .cache_bytes = options.cache_bytes,
+                                                  .prefetch_bytes = options.prefetch_bytes,
+                                                  .queue_bytes = options.queue_bytes});
+  service = std::make_unique<NoiseService>(engine.get(), service_options);
+
+  EnablePlugins();
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(options.listen, *credentials, &port);
+  builder.RegisterService(service.get());
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  // Otherwise two servers could take the same port and share its clients by chance.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // A client whose machine is gone must not keep its lanes.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+  server = builder.BuildAndStart();
+  if (server == nullptr) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", options.listen, ": ",
+                     options.tls_cert_file.empty() || port != 0
+                         ? WhyNot(options.listen)
+                         : absl::StrCat(WhyNot(options.listen), ", or the TLS certificate and key do not fit")));
+  }
+  address = absl::StartsWith(options.listen, "unix:")
+                ? options.listen
+                : absl::StrCat(options.listen.substr(0, options.listen.rfind(':')), ":", port);
+
+  if (!options.metrics_listen.empty()) {
+    absl::StatusOr<std::unique_ptr<MetricsServer>> started =
+        MetricsServer::Start(options.metrics_listen, engine->threads(), [this] { return service->stats(); });
+    if (!started.ok()) return started.status();
+    metrics = *std::move(started);
+  }
+  if (!options.address_file.empty()) {
+    if (absl::Status status = WriteAddressFile(options.address_file, address); !status.ok()) return status;
+    address_file = options.address_file;
+  }
+  return absl::OkStatus();
+}
+
+void Server::Impl::Shutdown(std::chrono::milliseconds drain) {
+  {
+    std::unique_lock lock(mutex_);
+    if (stopping_) {
+      changed_.wait(lock, [this] { return stopped_; });
+      return;
+    }
+    stopping_ = true;
+  }
+  if (!address_file.empty()) std::remove(address_file.c_str());
+  if (server) {
+    if (grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService()) health->Shutdown();
+    service->Drain();
+    server->Shutdown(std::chrono::system_clock::now() + drain);
+    server->Wait();
+  }
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  changed_.notify_all();
+}
+
+void Server::Impl::Wait() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return stopped_; });
+}
+
+Server::Server() : impl_(std::make_unique<Impl>()) {}
+
+Server::~Server() {
+  impl_->Shutdown(std::chrono::milliseconds(0));
+  impl_->metrics.reset();
+  impl_->server.reset();
+  impl_->engine.reset();
+  impl_->service.reset();
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  std::unique_ptr<Server> server(new Server());
+  if (absl::Status status = server->impl_->Start(options); !status.ok()) return status;
+  return server;
+}
+
+std::string Server::address() const { return impl_->address; }
+
+std::string Server::metrics_address() const { return impl_->metrics ? impl_->metrics->address() : std::string(); }
+
+void Server::Shutdown(std::chrono::milliseconds drain) { impl_->Shutdown(drain); }
+
+void Server::Wait() { impl_->Wait(); }
+
+EngineStats Server::stats() const { return impl_->service->stats(); }
+
+absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
+  sigset_t signals;
+  sigset_t before;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, &before);
+
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
+  if (server.ok()) {
+    out << "listening on " << (*server)->address() << std::endl;
+    if (!options.metrics_listen.empty()) out << "metrics on " << (*server)->metrics_address() << std::endl;
+    spdlog::info("serving on {}", (*server)->address());
+
+    int signal = 0;
+    sigwait(&signals, &signal);
+    spdlog::info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    std::thread drain([&] { (*server)->Shutdown(options.drain); });
+    // A second signal ends the process as it would without us: the drain is the only thing left to wait for.
+    std::signal(SIGTERM, [](int) { std::_Exit(0); });
+    std::signal(SIGINT, [](int) { std::_Exit(0); });
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    drain.join();
+    std::signal(SIGTERM, SIG_DFL);
+    std::signal(SIGINT, SIG_DFL);
+    const EngineStats stats = (*server)->stats();
+    spdlog::info("stopped after {} sequences in {} batches", stats.sequences, stats.batches);
+    server->reset();
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return server.status();
+}
+
+}  // namespace iterand
