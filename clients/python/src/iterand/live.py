@@ -1,0 +1,274 @@
+"""A live picture of a stream: python -m iterand.live --server ADDRESS [--recipe up] [--batches N].
+
+Each sequence is a block of cells, one cell a token, read line by line. Colours are given by how frequent a token is
+within its sequence: the most frequent is dark, the next ones have colours of their own, and what is rare is grey.
+Which token it is does not show, since relabelled streams give it no meaning; repetition, nesting and noise do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import colorsys
+import io
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import iterand
+from iterand import Batch, Tokens
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_COLOURED = 24  # so many tokens of a sequence have colours of their own
+_GLYPHS = ".abcdefghijklmnopqrstuvwxyz"  # by rank; rarer tokens are '#'
+
+
+def ranks(sequence: Tokens) -> Tokens:
+    """Each token's place in the sequence's order of frequency; ties go to the token that comes first."""
+    values, first, inverse, counts = np.unique(sequence, return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort((first, -counts))
+    rank = np.empty(len(values), np.uint32)
+    rank[order] = np.arange(len(values), dtype=np.uint32)
+    ranked: Tokens = rank[inverse]
+    return ranked
+
+
+def _palette() -> list[str]:
+    colours = ["#3a404c"]
+    for rank in range(1, _COLOURED):
+        # Hues at the golden ratio: neighbours in rank are far apart in colour.
+        red, green, blue = colorsys.hls_to_rgb((0.08 + rank * 0.618034) % 1, 0.52 + 0.12 * (rank % 3 - 1), 0.78)
+        colours.append(f"#{int(red * 255):02x}{int(green * 255):02x}{int(blue * 255):02x}")
+    for grey in range(8):
+        level = 70 + 12 * grey
+        colours.append(f"#{level:02x}{level:02x}{level:02x}")
+    return colours
+
+
+_PALETTE = _palette()
+
+
+def _colour(rank: int) -> str:
+    return _PALETTE[rank if rank < _COLOURED else _COLOURED + rank % 8]
+
+
+def glyphs(sequence: Tokens) -> str:
+    """A sequence as text, a letter a token, by frequency."""
+    return "".join(_GLYPHS[rank] if rank < len(_GLYPHS) else "#" for rank in ranks(sequence).tolist())
+
+
+class Counter:
+    """What has come in, and how fast."""
+
+    def __init__(self) -> None:
+        self.begin = time.perf_counter()
+        self.batches = self.sequences = self.tokens = 0
+        self._recent: deque[tuple[float, int, int]] = deque([(self.begin, 0, 0)])
+
+    def add(self, batch: Batch) -> None:
+        self.batches += 1
+        self.sequences += batch.rows
+        self.tokens += batch.tokens.size
+        now = time.perf_counter()
+        if now - self._recent[-1][0] > 0.05:
+            self._recent.append((now, self.sequences, self.tokens))
+            while now - self._recent[0][0] > 3:
+                self._recent.popleft()
+
+    def rates(self) -> tuple[float, float]:
+        """Sequences and tokens a second, over the last three seconds."""
+        then, sequences, tokens = self._recent[0]
+        elapsed = max(time.perf_counter() - then, 1e-9)
+        return (self.sequences - sequences) / elapsed, (self.tokens - tokens) / elapsed
+
+    def summary(self) -> str:
+        elapsed = max(time.perf_counter() - self.begin, 1e-9)
+        return (
+            f"{self.batches} batches, {self.sequences} sequences, {self.tokens} tokens, "
+            f"{self.tokens / elapsed:.0f} tokens/s"
+        )
+
+
+def short(number: float) -> str:
+    """1234567 as 1.23 M."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{name}"
+    return f"{number:.0f}"
+
+
+class _View:
+    """The picture for a terminal."""
+
+    def __init__(self, title: str, console: Console, total: int | None) -> None:
+        self._title = title
+        self._console = console
+        self._total = total
+        self._picture: list[RenderableType] = []
+
+    def look_at(self, batch: Batch) -> None:
+        """Takes a few rows of the batch as the picture."""
+        from rich.text import Text
+
+        width = max(16, self._console.width - 6)
+        lines_left = max(3, self._console.height - 8)
+        lines = min(3, -(-batch.tokens.shape[1] // (2 * width)))  # of text, two cells high
+        shown = max(1, min(8, lines_left // (lines + 1), batch.rows))
+        self._picture = []
+        for place in range(shown):
+            row = place * batch.rows // shown
+            label = f"sequence {batch.first_index + row * batch.stride}"
+            if batch.provenance:
+                origin = batch.provenance[row]
+                label += f"  {origin.family}, depth {origin.depth}"
+            distinct = len(np.unique(batch.tokens[row]))
+            self._picture.append(Text(f"{label}, {distinct} different tokens", style="dim"))
+            self._picture.append(_cells(batch.tokens[row], width, lines))
+
+    def frame(self, counter: Counter) -> RenderableType:
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        sequences, tokens = counter.rates()
+        status = Table.grid(padding=(0, 2), expand=True)
+        status.add_column(no_wrap=True)
+        status.add_column(ratio=1)
+        status.add_column(no_wrap=True, justify="right")
+        done = f"batch {counter.batches}" + (f" of {self._total}" if self._total else "")
+        bar = ProgressBar(self._total, counter.batches, pulse=self._total is None, complete_style="#5fafd7")
+        rate = f"{short(sequences)} sequences/s   {short(tokens)} tokens/s   {short(counter.tokens)} tokens"
+        status.add_row(Text(done), bar, Text(rate, style="bold"))
+        return Panel(Group(*self._picture, status), title=self._title, title_align="left", border_style="#5f6b7a")
+
+
+def _cells(sequence: Tokens, width: int, lines: int) -> RenderableType:
+    """Rows of cells, two to a character: its upper half is one token, its lower half the one a row below."""
+    from rich.style import Style
+    from rich.text import Text
+
+    shown = ranks(sequence)[: 2 * width * lines].tolist()
+    text = Text(no_wrap=True)
+    for top in range(0, len(shown), 2 * width):
+        upper, lower = shown[top : top + width], shown[top + width : top + 2 * width]
+        if top:
+            text.append("\n")
+        for column, rank in enumerate(upper):
+            below = _colour(lower[column]) if column < len(lower) else None
+            text.append("▀", Style(color=_colour(rank), bgcolor=below))
+    return text
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m iterand.live", description="Shows a live stream.")
+    parser.add_argument("--server", required=True, metavar="ADDRESS", help="host:port of an iterand server")
+    parser.add_argument("--recipe", default="up", help="a preset's name or a JSON file (default: up)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--length", type=int, help="tokens a sequence (default: the recipe's)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="ROWS")
+    parser.add_argument("--batches", type=int, metavar="N", help="stop after N batches (default: at Ctrl-C)")
+    parser.add_argument("--svg", metavar="FILE", help="write the last picture to an SVG file")
+    options = parser.parse_args(arguments)
+    if options.batches is not None and options.batches < 1:
+        parser.error(f"--batches is {options.batches}; it must be at least 1")
+    return options
+
+
+def _watch(stream: iterand.Stream, counter: Counter, options: argparse.Namespace, console: Console) -> None:
+    from rich.live import Live
+
+    title = f" iterand  {options.server}  recipe {options.recipe}  seed {options.seed} "
+    view = _View(title, console, options.batches)
+    looked = shown = 0.0
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while options.batches is None or counter.batches < options.batches:
+            batch = stream.next_batch()
+            counter.add(batch)
+            now = time.monotonic()
+            if now - looked > 1 or counter.batches == options.batches:
+                view.look_at(batch)
+                looked = now
+            if now - shown > 0.1 or counter.batches == options.batches:
+                live.update(view.frame(counter), refresh=True)
+                shown = now
+    if options.svg:
+        _save(view.frame(counter), options.svg, console.width, title)
+
+
+def _save(frame: RenderableType, path: str, width: int, title: str) -> None:
+    from rich.console import Console
+
+    recorder = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+    recorder.print(frame)
+    recorder.save_svg(path, title=title.strip())
+
+
+def _plain(stream: iterand.Stream, counter: Counter, options: argparse.Namespace) -> None:
+    printed = 0.0
+    while options.batches is None or counter.batches < options.batches:
+        batch = stream.next_batch()
+        counter.add(batch)
+        if counter.batches == 1:
+            for row in range(min(4, batch.rows)):
+                print(f"sequence {batch.first_index + row * batch.stride}: {glyphs(batch.tokens[row, :96])}")
+        now = time.monotonic()
+        if now - printed > 1:
+            sequences, tokens = counter.rates()
+            print(f"batch {counter.batches}: {sequences:.0f} sequences/s, {tokens:.0f} tokens/s", flush=True)
+            printed = now
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _arguments(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    console: Any = None
+    if sys.stdout.isatty() or options.svg:
+        try:
+            from rich.console import Console
+
+            console = Console() if sys.stdout.isatty() else Console(file=io.StringIO(), width=112, height=40)
+        except ImportError:
+            print("the picture wants the package `rich` (pip install iterand[live]); plain lines instead")
+    counter = Counter()
+    try:
+        with iterand.stream(
+            options.server,
+            options.recipe,
+            seed=options.seed,
+            length=options.length,
+            batch_size=options.batch_size,
+            count=None if options.batches is None else options.batches * options.batch_size,
+            provenance=console is not None,
+        ) as stream:
+            if console is not None:
+                _watch(stream, counter, options, console)
+            else:
+                _plain(stream, counter, options)
+    except KeyboardInterrupt:
+        pass
+    except iterand.Error as error:
+        print(f"iterand: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    print(counter.summary(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The programs that a user starts: the live view and the pretraining example."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "pretrain.py"
+SUMMARY = re.compile(r"^3 batches, 192 sequences, 12288 tokens, (\d+) tokens/s$")
+LIVE = [sys.executable, "-m", "iterand.live", "--length", "64", "--server"]
+
+
+def test_live_prints_plain_lines_into_a_pipe(address: str) -> None:
+    done = subprocess.run([*LIVE, address, "--batches", "3"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert SUMMARY.match(lines[-1])
+    assert lines[0].startswith("sequence 0: ")
+    assert "\x1b" not in done.stdout
+
+
+def in_terminal(command: list[str], interrupt: bool = False) -> tuple[int, str]:
+    """Runs a command in a terminal of its own, if asked until it has shown something and Ctrl-C is pressed."""
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], command, environment)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # Linux says so when the other side has closed
+            break
+        if not chunk:
+            break
+        output += chunk
+        if interrupt and b"tokens/s" in output:
+            os.write(terminal, b"\x03")
+            interrupt = False
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode()
+
+
+def test_live_draws_in_a_terminal(address: str) -> None:
+    status, output = in_terminal([*LIVE, address, "--batches", "3"])
+    assert status == 0
+    assert "▀" in output
+    assert "batch 3 of 3" in output
+    assert SUMMARY.match(output.splitlines()[-1].removeprefix("\x1b[?25h"))
+
+
+def test_live_ends_at_interrupt(address: str) -> None:
+    status, output = in_terminal([*LIVE, address], interrupt=True)
+    assert status == 0
+    assert "Traceback" not in output
+    assert output.rstrip().endswith("tokens/s")
+    assert "\x1b[?25h" in output  # the cursor is back
+
+
+def test_live_ends_at_sigterm(address: str) -> None:
+    with subprocess.Popen([*LIVE, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, problems = process.communicate(timeout=30)
+    assert (process.returncode, problems) == (0, "")
+
+
+def test_live_says_what_is_wrong(address: str) -> None:
+    done = subprocess.run([*LIVE, address, "--recipe", "no-such-preset"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "no-such-preset" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_live_writes_a_picture(address: str, tmp_path: Path) -> None:
+    picture = tmp_path / "stream.svg"
+    subprocess.run([*LIVE, address, "--batches", "1", "--svg", str(picture)], check=True, capture_output=True)
+    assert picture.read_text().startswith("<svg")
+
+
+@pytest.fixture
+def pretrain(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[float]]:
+    """Runs the example, in this process, and returns the losses that it prints."""
+    small = ["--batch-size=16", "--length=64", "--width=32", "--depth=1", "--heads=2", "--log-every=5", "--warmup=5"]
+
+    def run(*options: str) -> list[float]:
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "--server", address, *small, *options])
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+        printed = capsys.readouterr().out
+        assert "waiting for data" in printed
+        return [float(found) for found in re.findall(r"loss ([\d.]+) bits", printed)]
+
+    return run
+
+
+def test_example_learns_from_structure_and_not_from_noise(pretrain: Callable[..., list[float]]) -> None:
+    losses = pretrain("--recipe", "up", "--steps", "60", "--learning-rate", "0.01")
+    assert losses[0] > 7.5
+    assert losses[-1] < losses[0] - 0.3
+    assert min(pretrain("--recipe", "uniform", "--steps", "10")) > 7.95
+
+
+def test_example_resumes(pretrain: Callable[..., list[float]], tmp_path: Path) -> None:
+    file = str(tmp_path / "model.pt")
+    assert len(pretrain("--steps", "20", "--workers", "2")) == 4
+    pretrain("--steps", "10", "--save", file)
+    assert len(pretrain("--steps", "20", "--resume", file)) == 2
