@@ -1,0 +1,359 @@
+#include "clients/cpp/client.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+#include <utility>
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/proto_buffer_reader.h>
+
+#include "absl/strings/str_cat.h"
+#include "iterand/v1/noise_service.grpc.pb.h"
+
+namespace iterand {
+namespace {
+
+using google::protobuf::internal::WireFormatLite;
+using google::protobuf::io::CodedInputStream;
+
+constexpr char kStreamMethod[] = "/iterand.v1.NoiseService/Stream";
+constexpr char kReadMethod[] = "/iterand.v1.NoiseService/Read";
+
+// Batches that are received ahead of the caller.
+constexpr std::size_t kReadAhead = 2;
+
+absl::Status ToAbsl(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+absl::Status Malformed(const std::string& what) {
+  return absl::DataLossError(absl::StrCat("the server sent a malformed batch: ", what));
+}
+
+std::size_t DtypeBytes(v1::Dtype dtype) {
+  switch (dtype) {
+    case v1::DTYPE_UINT8:
+      return 1;
+    case v1::DTYPE_UINT16:
+      return 2;
+    case v1::DTYPE_UINT32:
+      return 4;
+    default:
+      return 0;
+  }
+}
+
+template <typename Message>
+grpc::ByteBuffer Serialize(const Message& message) {
+  const grpc::Slice slice(message.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+}  // namespace
+
+// ---- Batch ---------------------------------------------------------------------------------------------------------
+
+struct Batch::Slices {
+  grpc::ByteBuffer message;
+  std::vector<grpc::Slice> slices;
+};
+
+Batch::Batch() = default;
+Batch::~Batch() = default;
+Batch::Batch(Batch&&) noexcept = default;
+Batch& Batch::operator=(Batch&&) noexcept = default;
+
+absl::Status Batch::Parse(std::unique_ptr<Slices> message, Batch& batch) {
+  batch.first_index_ = 0;
+  batch.stride_ = 0;
+  batch.rows_ = 0;
+  batch.length_ = 0;
+  batch.dtype_ = v1::DTYPE_UNSPECIFIED;
+  batch.token_bytes_ = 0;
+  batch.fingerprint_.clear();
+  batch.provenance_.clear();
+  batch.pieces_.clear();
+  batch.joined_.clear();
+  batch.slices_ = std::move(message);
+  if (!batch.slices_->message.Dump(&batch.slices_->slices).ok()) return Malformed("it cannot be read");
+
+  // The fields of v1.Batch; the tokens are not read but located.
+  std::size_t tokens_begin = 0;
+  grpc::ProtoBufferReader reader(&batch.slices_->message);
+  CodedInputStream in(&reader);
+  for (std::uint32_t tag = in.ReadTag(); tag != 0; tag = in.ReadTag()) {
+    bool ok = true;
+    std::uint64_t number = 0;
+    std::uint32_t size = 0;
+    switch (WireFormatLite::GetTagFieldNumber(tag)) {
+      case v1::Batch::kFirstIndexFieldNumber:
+        ok = in.ReadVarint64(&batch.first_index_);
+        break;
+      case v1::Batch::kStrideFieldNumber:
+        ok = in.ReadVarint64(&batch.stride_);
+        break;
+      case v1::Batch::kRowsFieldNumber:
+        ok = in.ReadVarint64(&number);
+        batch.rows_ = static_cast<int>(number);
+        break;
+      case v1::Batch::kLengthFieldNumber:
+        ok = in.ReadVarint64(&number);
+        batch.length_ = static_cast<int>(number);
+        break;
+      case v1::Batch::kDtypeFieldNumber:
+        ok = in.ReadVarint64(&number);
+        batch.dtype_ = static_cast<v1::Dtype>(number);
+        break;
+      case v1::Batch::kFingerprintFieldNumber:
+        ok = in.ReadVarint32(&size) && in.ReadString(&batch.fingerprint_, static_cast<int>(size));
+        break;
+      case v1::Batch::kProvenanceFieldNumber: {
+        ok = in.ReadVarint32(&size);
+        const CodedInputStream::Limit limit = in.PushLimit(static_cast<int>(size));
+        ok = ok && batch.provenance_.emplace_back().ParseFromCodedStream(&in) && in.BytesUntilLimit() == 0;
+        in.PopLimit(limit);
+        break;
+      }
+      case v1::Batch::kTokensFieldNumber:
+        ok = in.ReadVarint32(&size);
+        tokens_begin = static_cast<std::size_t>(in.CurrentPosition());
+        batch.token_bytes_ = size;
+        ok = ok && in.Skip(static_cast<int>(size));
+        break;
+      default:
+        ok = WireFormatLite::SkipField(&in, tag);
+    }
+    if (!ok) return Malformed(absl::StrCat("field ", WireFormatLite::GetTagFieldNumber(tag), " is broken"));
+  }
+  const std::size_t expected = static_cast<std::size_t>(batch.rows_) * static_cast<std::size_t>(batch.length_) *
+                               iterand::DtypeBytes(batch.dtype_);
+  if (batch.token_bytes_ != expected) {
+    return Malformed(absl::StrCat(batch.token_bytes_, " bytes of tokens for ", batch.rows_, " rows of ", batch.length_,
+                                  " tokens"));
+  }
+
+  std::size_t position = 0;  // in the message, of the slice's begin
+  const std::size_t tokens_end = tokens_begin + batch.token_bytes_;
+  for (const grpc::Slice& slice : batch.slices_->slices) {
+    const std::size_t begin = std::max(position, tokens_begin);
+    const std::size_t end = std::min(position + slice.size(), tokens_end);
+    if (begin < end) {
+      batch.pieces_.emplace_back(reinterpret_cast<const std::byte*>(slice.begin()) + (begin - position), end - begin);
+    }
+    position += slice.size();
+  }
+  return absl::OkStatus();
+}
+
+std::span<const std::byte> Batch::tokens() const {
+  if (pieces_.size() <= 1) return pieces_.empty() ? std::span<const std::byte>() : pieces_.front();
+  if (joined_.empty()) {
+    joined_.resize(token_bytes_);
+    CopyTo(joined_.data());
+  }
+  return joined_;
+}
+
+void Batch::CopyTo(void* out) const {
+  auto* to = static_cast<std::byte*>(out);
+  for (const std::span<const std::byte> piece : pieces_) {
+    std::memcpy(to, piece.data(), piece.size());
+    to += piece.size();
+  }
+}
+
+// ---- BatchReader ---------------------------------------------------------------------------------------------------
+
+// Driven by gRPC's threads, which read ahead up to kReadAhead batches; a hold keeps the call open while none is read.
+struct BatchReader::Call final : grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+  grpc::ClientContext context;
+  grpc::ByteBuffer request;
+  grpc::ByteBuffer incoming;  // being read, if `reading`
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<grpc::ByteBuffer> ready;
+  bool reading = true;
+  bool held = true;
+  bool ending = false;  // nobody will ask for batches any more
+  bool done = false;
+  grpc::Status status;
+
+  void Start() {
+    AddHold();
+    StartWriteLast(&request, grpc::WriteOptions());
+    StartRead(&incoming);
+    StartCall();
+  }
+
+  void OnReadDone(bool ok) override {
+    bool read_on = false;
+    bool let_go = false;
+    {
+      std::lock_guard lock(mutex);
+      if (ok) {
+        ready.emplace_back();
+        ready.back().Swap(&incoming);
+        read_on = !ending && ready.size() < kReadAhead;
+      }
+      reading = read_on;
+      if (!ok || ending) let_go = std::exchange(held, false);
+    }
+    changed.notify_one();
+    if (read_on) StartRead(&incoming);
+    if (let_go) RemoveHold();
+  }
+
+  void OnDone(const grpc::Status& end) override {
+    std::lock_guard lock(mutex);
+    done = true;
+    status = end;
+    changed.notify_all();
+  }
+
+  // Cancels, if it is not over, and waits until gRPC has done with this object.
+  void End() {
+    bool let_go;
+    {
+      std::lock_guard lock(mutex);
+      ending = true;
+      let_go = !reading && std::exchange(held, false);
+    }
+    context.TryCancel();
+    if (let_go) RemoveHold();
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return done; });
+  }
+};
+
+BatchReader::BatchReader(std::unique_ptr<Call> call, std::uint64_t start)
+    : call_(std::move(call)), next_index_(start) {}
+
+BatchReader::~BatchReader() { call_->End(); }
+
+void BatchReader::Cancel() { call_->context.TryCancel(); }
+
+absl::StatusOr<bool> BatchReader::Next(Batch& batch) {
+  auto message = std::make_unique<Batch::Slices>();
+  bool read_on = false;
+  {
+    std::unique_lock lock(call_->mutex);
+    call_->changed.wait(lock, [this] { return !call_->ready.empty() || call_->done; });
+    if (call_->ready.empty()) {
+      if (!call_->status.ok()) return ToAbsl(call_->status);
+      return false;
+    }
+    message->message.Swap(&call_->ready.front());
+    call_->ready.pop_front();
+    if (!call_->reading && call_->held) read_on = call_->reading = true;
+  }
+  if (read_on) call_->StartRead(&call_->incoming);
+  if (absl::Status status = Batch::Parse(std::move(message), batch); !status.ok()) return status;
+  next_index_ = batch.first_index() + static_cast<std::uint64_t>(batch.rows()) * batch.stride();
+  return true;
+}
+
+// ---- Client --------------------------------------------------------------------------------------------------------
+
+class Client::Impl {
+ public:
+  explicit Impl(std::shared_ptr<grpc::Channel> channel)
+      : stub(v1::NoiseService::NewStub(channel)), generic(std::move(channel)) {}
+
+  void Authorize(grpc::ClientContext& context) const {
+    if (!token.empty()) context.AddMetadata("authorization", absl::StrCat("Bearer ", token));
+  }
+
+  std::unique_ptr<v1::NoiseService::Stub> stub;
+  grpc::GenericStub generic;
+  std::string token;
+};
+
+Client::Client() = default;
+Client::~Client() = default;
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address, const ClientOptions& options) {
+  std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+  grpc::ChannelArguments arguments;
+  if (options.tls || !options.tls_root_file.empty()) {
+    grpc::SslCredentialsOptions ssl;
+    if (!options.tls_root_file.empty()) {
+      std::ifstream file(options.tls_root_file, std::ios::binary);
+      std::ostringstream text;
+      if (!file || !(text << file.rdbuf())) {
+        return absl::NotFoundError(absl::StrCat("cannot read the TLS roots ", options.tls_root_file, ": ", std::strerror(errno)));
+      }
+      ssl.pem_root_certs = text.str();
+    }
+    credentials = grpc::SslCredentials(ssl);
+    if (!options.tls_server_name.empty()) arguments.SetSslTargetNameOverride(options.tls_server_name);
+  }
+  arguments.SetMaxReceiveMessageSize(-1);  // the server's limit is enough
+  // Each client has a connection of its own, so that clients of one process do not share one.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(address, credentials, arguments);
+  if (!channel->WaitForConnected(std::chrono::system_clock::now() + options.connect_timeout)) {
+    return absl::UnavailableError(absl::StrCat("no iterand server answers at ", address, " within ",
+                                               static_cast<double>(options.connect_timeout.count()) / 1000, " s",
+                                               options.tls ? " (or its certificate is not trusted)" : ""));
+  }
+  std::unique_ptr<Client> client(new Client());
+  client->impl_ = std::make_unique<Impl>(std::move(channel));
+  client->impl_->token = options.token;
+  return client;
+}
+
+absl::StatusOr<std::unique_ptr<BatchReader>> Client::Stream(const v1::StreamRequest& request) {
+  auto call = std::make_unique<BatchReader::Call>();
+  impl_->Authorize(call->context);
+  call->request = Serialize(request);
+  impl_->generic.PrepareBidiStreamingCall(&call->context, kStreamMethod, grpc::StubOptions(), call.get());
+  call->Start();
+  return std::unique_ptr<BatchReader>(new BatchReader(std::move(call), request.start()));
+}
+
+absl::StatusOr<Batch> Client::Read(const v1::ReadRequest& request) {
+  grpc::ClientContext context;
+  impl_->Authorize(context);
+  grpc::ByteBuffer bytes = Serialize(request);
+  auto message = std::make_unique<Batch::Slices>();
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool done = false;
+  grpc::Status status;
+  impl_->generic.UnaryCall(&context, kReadMethod, grpc::StubOptions(), &bytes, &message->message,
+                           [&](grpc::Status end) {
+                             std::lock_guard lock(mutex);
+                             status = std::move(end);
+                             done = true;
+                             changed.notify_one();
+                           });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return done; });
+  }
+  if (!status.ok()) return ToAbsl(status);
+  Batch batch;
+  if (absl::Status parsed = Batch::Parse(std::move(message), batch); !parsed.ok()) return parsed;
+  return batch;
+}
+
+absl::StatusOr<v1::DescribeResponse> Client::Describe(const v1::DescribeRequest& request) {
+  grpc::ClientContext context;
+  impl_->Authorize(context);
+  v1::DescribeResponse response;
+  const grpc::Status status = impl_->stub->Describe(&context, request, &response);
+  if (!status.ok()) return ToAbsl(status);
+  return response;
+}
+
+}  // namespace iterand
