@@ -1,0 +1,129 @@
+// iterand describe: what a recipe resolves to, and what it costs.
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "clients/cli/command.h"
+#include "clients/cli/output.h"
+#include "clients/cli/source.h"
+#include "nlohmann/json.hpp"
+#include "randnet/family.h"
+
+namespace iterand::cli {
+namespace {
+
+struct DescribeOptions {
+  StreamChoice stream;
+  ServerChoice server;
+  bool json = false;
+};
+
+std::string DtypeText(v1::Dtype dtype) {
+  switch (dtype) {
+    case v1::DTYPE_UINT8:
+      return "uint8";
+    case v1::DTYPE_UINT16:
+      return "uint16";
+    default:
+      return "uint32";
+  }
+}
+
+// 123, 45 k, 6.7 M: for people.
+std::string Magnitude(double value) {
+  for (const auto& [scale, unit] : {std::pair{1e9, " G"}, std::pair{1e6, " M"}, std::pair{1e3, " k"}}) {
+    if (value >= scale) return absl::StrFormat("%.3g%s", value / scale, unit);
+  }
+  return absl::StrFormat("%.3g ", value);
+}
+
+// "50 % lstm, 25 % pointwise, 25 % markov".
+std::string FamilyShares(const v1::Recipe& recipe) {
+  double sum = 0;
+  for (const v1::Family& family : recipe.families()) sum += family.weight();
+  std::vector<std::string> shares;
+  for (const v1::Family& family : recipe.families()) {
+    const FamilyEntry* entry = FindFamily(family.kind_case());
+    shares.push_back(absl::StrFormat("%.3g %% %s", sum > 0 ? 100 * family.weight() / sum : 0,
+                                     entry != nullptr ? entry->name : "of a family unknown to this program"));
+  }
+  return absl::StrJoin(shares, ", ");
+}
+
+std::string MixText(v1::Recipe::Mix mix) {
+  switch (mix) {
+    case v1::Recipe::ROUND:
+      return "drawn per round";
+    case v1::Recipe::LANE:
+      return "fixed per lane";
+    default:
+      return "drawn per segment";
+  }
+}
+
+std::string ToText(const std::string& name, const StreamFacts& facts) {
+  const v1::StreamInfo& info = facts.info;
+  const v1::Recipe& recipe = info.recipe();
+  std::string text = absl::StrCat(name, ": ", recipe.description(), "\n\n");
+  const auto line = [&text](const char* label, const auto&... value) {
+    absl::StrAppend(&text, absl::StrFormat("  %-14s  ", label), absl::StrCat(value...), "\n");
+  };
+  line("tokens", DtypeText(info.dtype()), ", below ", recipe.vocab_size());
+  line("sequence", recipe.length(), " tokens");
+  line("families", FamilyShares(recipe), recipe.families_size() > 1 ? ", " : "",
+       recipe.families_size() > 1 ? MixText(recipe.mix()) : "");
+  line("lanes", recipe.lanes(), " (a number of shards must divide it)");
+  line("segment", recipe.segment_sequences(), " sequences, ",
+       Magnitude(static_cast<double>(info.cost().segment_bytes())), "B");
+  if (info.cost().flops_per_token() > 0) {
+    line("cost", Magnitude(info.cost().flops_per_token()), "FLOP a token");
+  } else {
+    line("cost", "integer work only");
+  }
+  line("first batch", info.cost().first_batch_sequences(), " sequences are made before 64 are ready");
+  line("seed", info.seed());
+  line("engine version", facts.engine_version);
+  line("fingerprint", absl::BytesToHexString(info.fingerprint()));
+  absl::StrAppend(&text, "\nThe recipe with every default written out:\n\n", info.recipe_json());
+  if (!text.ends_with('\n')) text += '\n';
+  return text;
+}
+
+std::string ToJson(const StreamFacts& facts) {
+  const v1::StreamInfo& info = facts.info;
+  nlohmann::ordered_json json;
+  json["engine_version"] = facts.engine_version;
+  json["fingerprint"] = absl::BytesToHexString(info.fingerprint());
+  json["seed"] = info.seed();
+  json["dtype"] = DtypeText(info.dtype());
+  json["cost"] = {{"flops_per_token", info.cost().flops_per_token()},
+                  {"segment_bytes", info.cost().segment_bytes()},
+                  {"first_batch_sequences", info.cost().first_batch_sequences()}};
+  json["recipe"] = nlohmann::ordered_json::parse(info.recipe_json());
+  return json.dump(2) + "\n";
+}
+
+absl::Status Describe(const DescribeOptions& options) {
+  absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
+  if (!facts.ok()) return facts.status();
+  return WriteOutput(options.json ? ToJson(*facts) : ToText(options.stream.recipe, *facts));
+}
+
+}  // namespace
+
+void AddDescribe(CLI::App& app, Action& action) {
+  auto options = std::make_shared<DescribeOptions>();
+  CLI::App* command = app.add_subcommand("describe", "Show a recipe with every default, its fingerprint and its cost");
+  options->stream.AddTo(*command, /*positional=*/true);
+  command->add_flag("--json", options->json, "Print JSON for programs instead of text for people");
+  options->server.AddTo(*command);
+  command->callback([options, &action] { action = [options] { return Describe(*options); }; });
+}
+
+}  // namespace iterand::cli

@@ -1,0 +1,87 @@
+#include "clients/cli/formats.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace iterand::cli {
+namespace {
+
+constexpr std::string_view kGlyphs = ".abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+constexpr char kRareGlyph = '#';
+constexpr std::size_t kPictureWidth = 128;
+
+template <typename Token>
+void Widen(std::span<const std::byte> sequence, std::vector<std::uint32_t>& tokens) {
+  tokens.resize(sequence.size() / sizeof(Token));
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    Token token;
+    std::memcpy(&token, sequence.data() + i * sizeof(Token), sizeof(Token));
+    tokens[i] = token;
+  }
+}
+
+}  // namespace
+
+void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<std::uint32_t>& tokens) {
+  switch (dtype) {
+    case Dtype::kUint8:
+      return Widen<std::uint8_t>(sequence, tokens);
+    case Dtype::kUint16:
+      return Widen<std::uint16_t>(sequence, tokens);
+    case Dtype::kUint32:
+      return Widen<std::uint32_t>(sequence, tokens);
+  }
+}
+
+void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
+                   std::string& out) {
+  struct Seen {
+    std::uint32_t token;
+    std::size_t count;
+    char glyph;
+  };
+  std::vector<Seen> seen;  // by first occurrence
+  std::unordered_map<std::uint32_t, std::size_t> place;
+  for (const std::uint32_t token : tokens) {
+    const auto [entry, is_new] = place.try_emplace(token, seen.size());
+    if (is_new) seen.push_back({token, 0, kRareGlyph});
+    ++seen[entry->second].count;
+  }
+  std::vector<Seen*> by_rank;
+  for (Seen& entry : seen) by_rank.push_back(&entry);
+  std::ranges::stable_sort(by_rank, [](const Seen* a, const Seen* b) { return a->count > b->count; });
+  for (std::size_t rank = 0; rank < std::min(by_rank.size(), kGlyphs.size()); ++rank) {
+    by_rank[rank]->glyph = kGlyphs[rank];
+  }
+
+  absl::StrAppend(&out, "# ", index, ": ", provenance.family(), ", depth ", provenance.depth(), ", ", seen.size(),
+                  seen.size() == 1 ? " token" : " different tokens", " (lane ", provenance.lane(), ", segment ",
+                  provenance.segment(), ", round ", provenance.round(), ", row ", provenance.row(), ")\n");
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    out += seen[place[tokens[i]]].glyph;
+    if ((i + 1) % kPictureWidth == 0 || i + 1 == tokens.size()) out += '\n';
+  }
+}
+
+void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
+                    std::string& out) {
+  absl::StrAppend(&out, "{\"index\": ", index, ", \"tokens\": [");
+  char number[16];
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (i > 0) out += ", ";
+    const auto end = std::to_chars(number, number + sizeof(number), tokens[i]).ptr;
+    out.append(number, end);
+  }
+  // A family's name is an identifier of the schema, so it needs no escapes.
+  absl::StrAppend(&out, "], \"provenance\": {\"lane\": ", provenance.lane(), ", \"segment\": ", provenance.segment(),
+                  ", \"round\": ", provenance.round(), ", \"row\": ", provenance.row());
+  absl::StrAppend(&out, ", \"family\": \"", provenance.family(), "\", \"depth\": ", provenance.depth(), "}}\n");
+}
+
+}  // namespace iterand::cli

@@ -1,0 +1,28 @@
+// How sequences are written for people and for programs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "clients/cli/source.h"
+
+namespace iterand::cli {
+
+// The tokens of one sequence, whatever their dtype, as 32-bit numbers.
+void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<std::uint32_t>& tokens);
+
+// Readable picture of a sequence: a line that says where it came from, then one character a token, in lines of 128. The
+// character stands for the token's rank among the tokens of this sequence, by falling frequency (equals by first
+// occurrence): '.' is the commonest token, then a-z, A-Z, 0-9, and '#' for all rarer ones. So structure can be seen,
+// whatever labels the tokens have.
+void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
+                   std::string& out);
+
+// One JSON object, one line: {"index": .., "tokens": [..], "provenance": {"lane": .., "segment": .., "round": ..,
+// "row": .., "family": "..", "depth": ..}}.
+void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
+                    std::string& out);
+
+}  // namespace iterand::cli

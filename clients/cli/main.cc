@@ -1,0 +1,92 @@
+// The one command, `iterand`: parses the command line, runs a subcommand, turns its status into an exit status.
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "clients/cli/command.h"
+#include "clients/cli/output.h"
+#include "iterate/stream.h"
+
+namespace iterand::cli {
+namespace {
+
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 2;
+constexpr int kExitInterrupted = 130;  // what shells report for a command ended by Ctrl-C
+
+int PrintError(const std::string& message, int exit_code) {
+  std::fprintf(stderr, "iterand: %s\n", absl::StrReplaceAll(message, {{"\n", " "}}).c_str());
+  return exit_code;
+}
+
+int ExitCode(const absl::Status& status) {
+  if (status.ok() || IsBrokenPipe(status)) return 0;
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kAlreadyExists:
+      return PrintError(std::string(status.message()), kExitUsage);
+    case absl::StatusCode::kCancelled:
+      return PrintError(std::string(status.message()), kExitInterrupted);
+    default:
+      return PrintError(std::string(status.message()), kExitFailure);
+  }
+}
+
+int Run(int argc, char** argv) {
+  // A reader that goes away, as in `iterand sample ... | head`, is an error of the write call and not a signal.
+  std::signal(SIGPIPE, SIG_IGN);
+
+  CLI::App app(
+      "Endless streams of structured noise for pretraining: random programs and networks, chained over noise.");
+  app.name("iterand");
+  app.set_version_flag("--version",
+                       absl::StrCat("iterand ", ITERAND_VERSION, " (engine version ", kEngineVersion, ")"));
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(32);
+  app.footer(
+      "RECIPE is the name of a preset (`iterand presets` lists them) or the path of a JSON file, which has a / in it "
+      "or\n"
+      "ends in .json.\n"
+      "Exit status: 0 done, 1 a failure while running, 2 a wrong request; errors are one line on standard error.");
+  Action action;
+  AddServe(app, action);
+  AddPresets(app, action);
+  AddDescribe(app, action);
+  AddSample(app, action);
+  AddDump(app, action);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {  // --help, --version
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    std::string command = "iterand";
+    for (const CLI::App* chosen : app.get_subcommands()) absl::StrAppend(&command, " ", chosen->get_name());
+    return PrintError(absl::StrCat(error.what(), " (", command, " --help shows the usage)"), kExitUsage);
+  }
+  absl::Status status = action();
+  if (status.ok()) status = FlushOutput();
+  return ExitCode(status);
+}
+
+}  // namespace
+}  // namespace iterand::cli
+
+int main(int argc, char** argv) {
+  try {
+    return iterand::cli::Run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "iterand: out of memory\n");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "iterand: internal error: %s\n", error.what());
+  }
+  return 1;
+}

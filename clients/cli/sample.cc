@@ -1,0 +1,86 @@
+// iterand sample: sequences of a stream on standard output.
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "clients/cli/command.h"
+#include "clients/cli/formats.h"
+#include "clients/cli/output.h"
+#include "clients/cli/source.h"
+
+namespace iterand::cli {
+namespace {
+
+struct SampleOptions {
+  StreamChoice stream;
+  RangeChoice range;
+  ServerChoice server;
+  int threads = 0;
+  std::string format = "text";
+};
+
+absl::Status Sample(const SampleOptions& options) {
+  const bool raw = options.format == "raw";
+  const bool json = options.format == "jsonl";
+  absl::StatusOr<std::unique_ptr<SequenceSource>> source = SequenceSource::Open(
+      options.stream, options.range, options.server, {.threads = options.threads, .provenance = !raw});
+  if (!source.ok()) return source.status();
+
+  const std::size_t sequence_bytes = (*source)->sequence_bytes();
+  RowBatch batch;
+  std::vector<std::uint32_t> tokens;
+  std::string text;
+  for (;;) {
+    absl::StatusOr<bool> more = (*source)->Next(batch);
+    if (!more.ok()) return more.status();
+    if (!*more) return absl::OkStatus();
+    if (raw) {
+      if (absl::Status status = WriteOutput(batch.tokens); !status.ok()) return status;
+      continue;
+    }
+    for (int row = 0; row < batch.rows; ++row) {
+      WidenTokens(batch.tokens.subspan(row * sequence_bytes, sequence_bytes), (*source)->dtype(), tokens);
+      const std::uint64_t index = batch.first_index + row * batch.stride;
+      text.clear();
+      if (json) {
+        AppendJsonLine(index, batch.provenance[row], tokens, text);
+      } else {
+        AppendPicture(index, batch.provenance[row], tokens, text);
+      }
+      if (absl::Status status = WriteOutput(text); !status.ok()) return status;
+    }
+  }
+}
+
+}  // namespace
+
+void AddSample(CLI::App& app, Action& action) {
+  auto options = std::make_shared<SampleOptions>();
+  CLI::App* command = app.add_subcommand("sample", "Write sequences to standard output");
+  command->footer(
+      "Formats: text is a picture, one character a token: '.' the commonest token of the sequence, then a-z, A-Z, 0-9 "
+      "by\n"
+      "falling frequency, '#' all rarer ones. raw is nothing but tokens, little-endian, row after row, in the "
+      "stream's\n"
+      "dtype (uint8 up to 256 tokens, uint16 up to 65536, else uint32). jsonl is one object a sequence: index, "
+      "tokens,\n"
+      "provenance. With and without --server the sequences are the same.");
+  options->stream.AddTo(*command, /*positional=*/false);
+  options->range.count = 8;
+  options->range.AddTo(*command);
+  command->add_option("--count", options->range.count, "How many sequences")->type_name("N")->capture_default_str();
+  command->add_option("--format", options->format, "text, raw or jsonl")
+      ->check(CLI::IsMember({"text", "raw", "jsonl"}))
+      ->type_name("FORMAT")
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
+      ->type_name("N")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  options->server.AddTo(*command);
+  command->callback([options, &action] { action = [options] { return Sample(*options); }; });
+}
+
+}  // namespace iterand::cli

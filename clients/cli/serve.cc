@@ -1,0 +1,78 @@
+// iterand serve: the gRPC server, until SIGTERM or Ctrl-C.
+
+#include <chrono>
+#include <iostream>
+#include <memory>
+
+#include "clients/cli/command.h"
+#include "server/server.h"
+
+namespace iterand::cli {
+
+void AddServe(CLI::App& app, Action& action) {
+  auto options = std::make_shared<ServerOptions>();
+  auto drain_seconds = std::make_shared<double>(std::chrono::duration<double>(options->drain).count());
+  CLI::App* command = app.add_subcommand("serve", "Serve streams over gRPC until SIGTERM or Ctrl-C");
+  command->footer(
+      "SIZE is a number of bytes, or one with kb, mb or gb (1 kb = 1024 bytes).\n"
+      "SIGTERM and Ctrl-C let calls in flight end and exit with status 0; a second signal cuts that short.");
+
+  command->add_option("--listen", options->listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
+      ->type_name("ADDR")
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "Threads that generate; 0: one a core")
+      ->type_name("N")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command->add_option("--address-file", options->address_file, "Write the bound address to this file when ready")
+      ->type_name("FILE");
+  command->add_option("--metrics-listen", options->metrics_listen, "Serve Prometheus metrics at http://ADDR/metrics")
+      ->type_name("ADDR");
+
+  constexpr char kSecurity[] = "Security";
+  CLI::Option* certificate =
+      command->add_option("--tls-cert", options->tls_cert_file, "Certificate chain (PEM); encrypts connections")
+          ->type_name("FILE")
+          ->group(kSecurity);
+  CLI::Option* key = command->add_option("--tls-key", options->tls_key_file, "Private key (PEM) of the certificate")
+                         ->type_name("FILE")
+                         ->group(kSecurity);
+  certificate->needs(key);
+  key->needs(certificate);
+  command->add_option("--auth-token-file", options->auth_token_file, "File with a secret that every call must carry")
+      ->type_name("FILE")
+      ->group(kSecurity);
+
+  constexpr char kLimits[] = "Limits";
+  const auto add_size = [&](const char* name, std::size_t& value, const char* description) {
+    command->add_option(name, value, description)
+        ->type_name("SIZE")
+        ->transform(CLI::AsSizeValue(false))
+        ->capture_default_str()
+        ->group(kLimits);
+  };
+  add_size("--cache", options->cache_bytes, "Segments kept for other clients of the same stream");
+  add_size("--prefetch", options->prefetch_bytes, "How far a stream runs ahead of its client");
+  add_size("--queue", options->queue_bytes, "The most that one stream may hold");
+  add_size("--max-batch", options->max_batch_bytes, "The largest batch message");
+  command->add_option("--max-streams", options->max_streams, "Calls that may be open at a time")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str()
+      ->group(kLimits);
+  command->add_option("--drain", *drain_seconds, "How long calls in flight may go on after SIGTERM")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str()
+      ->group(kLimits);
+
+  command->callback([options, drain_seconds, &action] {
+    action = [options, drain_seconds] {
+      options->drain =
+          std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(*drain_seconds));
+      return RunUntilSignal(*options, std::cout);
+    };
+  });
+}
+
+}  // namespace iterand::cli

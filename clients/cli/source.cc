@@ -1,0 +1,374 @@
+#include "clients/cli/source.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "iterate/presets.h"
+#include "iterate/recipe.h"
+#include "iterate/stream.h"
+
+namespace iterand::cli {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "tokens are written as they lie in memory");
+
+// Rows of a batch: some 1 MiB, which keeps both the generating threads and a server's messages at a good size.
+constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
+constexpr std::size_t kMaxBatchRows = 1024;
+
+int BatchRows(std::size_t sequence_bytes) {
+  return static_cast<int>(std::clamp(kBatchBytes / sequence_bytes, std::size_t{1}, kMaxBatchRows));
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
+  if (!file || !text) {
+    return absl::NotFoundError(
+        absl::StrCat(path, ": cannot be read (", errno != 0 ? std::strerror(errno) : "it is empty", ")"));
+  }
+  return std::move(text).str();
+}
+
+bool IsRecipeFile(const std::string& recipe) {
+  return absl::StrContains(recipe, '/') || absl::EndsWith(recipe, ".json");
+}
+
+absl::Status AtFile(const std::string& path, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+// The stream as a request to a server names it. A preset goes by name, so that the server's own is used.
+absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
+  v1::StreamSpec spec;
+  if (IsRecipeFile(stream.recipe)) {
+    absl::StatusOr<std::string> json = ReadFile(stream.recipe);
+    if (!json.ok()) return json.status();
+    spec.set_recipe_json(*std::move(json));
+  } else {
+    spec.set_preset(stream.recipe);
+  }
+  spec.set_seed(stream.seed);
+  if (stream.length) spec.set_length(*stream.length);
+  return spec;
+}
+
+// The stream itself, in this process.
+absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream) {
+  v1::Recipe recipe;
+  const bool is_file = IsRecipeFile(stream.recipe);
+  if (is_file) {
+    absl::StatusOr<std::string> json = ReadFile(stream.recipe);
+    if (!json.ok()) return json.status();
+    absl::StatusOr<v1::Recipe> parsed = ParseRecipeJson(*json);
+    if (!parsed.ok()) return AtFile(stream.recipe, parsed.status());
+    recipe = *std::move(parsed);
+  } else {
+    absl::StatusOr<v1::Recipe> preset = LoadPreset(stream.recipe);
+    if (!preset.ok()) {
+      return absl::NotFoundError(
+          absl::StrCat(preset.status().message(), " (a recipe file's path has a / in it or ends in .json)"));
+    }
+    recipe = *std::move(preset);
+  }
+  if (stream.length) recipe.set_length(*stream.length);
+  absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(recipe, stream.seed);
+  if (!opened.ok() && is_file) return AtFile(stream.recipe, opened.status());
+  return opened;
+}
+
+StreamFacts LocalFacts(const Stream& stream) {
+  StreamFacts facts;
+  facts.engine_version = kEngineVersion;
+  *facts.info.mutable_recipe() = stream.recipe();
+  facts.info.set_recipe_json(RecipeToJson(stream.recipe()));
+  facts.info.set_seed(stream.seed());
+  facts.info.set_fingerprint(std::string(stream.fingerprint().begin(), stream.fingerprint().end()));
+  switch (stream.dtype()) {
+    case Dtype::kUint8:
+      facts.info.set_dtype(v1::DTYPE_UINT8);
+      break;
+    case Dtype::kUint16:
+      facts.info.set_dtype(v1::DTYPE_UINT16);
+      break;
+    case Dtype::kUint32:
+      facts.info.set_dtype(v1::DTYPE_UINT32);
+      break;
+  }
+  const StreamCost cost = stream.Cost();
+  facts.info.mutable_cost()->set_flops_per_token(cost.flops_per_token);
+  facts.info.mutable_cost()->set_segment_bytes(cost.segment_bytes);
+  facts.info.mutable_cost()->set_first_batch_sequences(cost.first_batch_sequences);
+  return facts;
+}
+
+absl::StatusOr<StreamFacts> RemoteFacts(Client& client, const v1::StreamSpec& spec) {
+  v1::DescribeRequest request;
+  *request.mutable_stream() = spec;
+  absl::StatusOr<v1::DescribeResponse> response = client.Describe(request);
+  if (!response.ok()) return response.status();
+  StreamFacts facts;
+  facts.engine_version = response->engine_version();
+  facts.info = std::move(*response->mutable_stream());
+  if (facts.info.recipe().length() <= 0 || facts.info.dtype() == v1::DTYPE_UNSPECIFIED) {
+    return absl::InternalError("the server's description of the stream lacks its length or its dtype");
+  }
+  return facts;
+}
+
+// As the server does: lanes must be a multiple of the shards, so that each lane has one reader.
+absl::Status CheckShard(std::uint32_t world, int lanes) {
+  if (lanes % world == 0) return absl::OkStatus();
+  std::uint32_t below = std::min<std::uint32_t>(world, lanes);
+  while (lanes % below != 0) --below;
+  std::uint32_t above = world;
+  while (above < static_cast<std::uint32_t>(lanes) && lanes % above != 0) ++above;
+  std::string nearest = absl::StrCat(below);
+  if (above <= static_cast<std::uint32_t>(lanes)) absl::StrAppend(&nearest, " or ", above);
+  return absl::InvalidArgumentError(absl::StrCat("--shard: ", world, " shards do not divide the stream's ", lanes,
+                                                 " lanes evenly; the nearest allowed: ", nearest));
+}
+
+class LocalSource : public SequenceSource {
+ public:
+  LocalSource(std::shared_ptr<Stream> stream, std::uint64_t first, std::uint64_t world, std::uint64_t count,
+              bool provenance)
+      : SequenceSource(LocalFacts(*stream)),
+        stream_(std::move(stream)),
+        next_(first),
+        world_(world),
+        left_(count),
+        provenance_(provenance),
+        batch_rows_(BatchRows(stream_->sequence_bytes())),
+        tokens_(batch_rows_ * stream_->sequence_bytes()),
+        rows_(batch_rows_) {}
+
+  absl::StatusOr<bool> Next(RowBatch& batch) override {
+    if (left_ == 0) return false;
+    const int rows = static_cast<int>(std::min<std::uint64_t>(left_, batch_rows_));
+    absl::Status status = stream_->Read(next_, world_, rows, tokens_.data(), provenance_ ? rows_.data() : nullptr);
+    if (!status.ok()) return status;
+    batch.first_index = next_;
+    batch.stride = world_;
+    batch.rows = rows;
+    batch.tokens = std::span(tokens_).first(rows * stream_->sequence_bytes());
+    batch.provenance.resize(provenance_ ? rows : 0);
+    for (std::size_t i = 0; i < batch.provenance.size(); ++i) {
+      v1::Provenance& to = batch.provenance[i];
+      to.set_lane(rows_[i].lane);
+      to.set_segment(rows_[i].segment);
+      to.set_round(rows_[i].round);
+      to.set_row(rows_[i].row);
+      to.set_family(stream_->family_name(rows_[i].family));
+      to.set_depth(rows_[i].depth);
+    }
+    next_ += rows * world_;
+    left_ -= rows;
+    return true;
+  }
+
+ private:
+  std::shared_ptr<Stream> stream_;
+  std::uint64_t next_;
+  std::uint64_t world_;
+  std::uint64_t left_;
+  bool provenance_;
+  int batch_rows_;
+  std::vector<std::byte> tokens_;
+  std::vector<RowProvenance> rows_;
+};
+
+class RemoteSource : public SequenceSource {
+ public:
+  RemoteSource(StreamFacts facts, std::unique_ptr<Client> client, std::unique_ptr<BatchReader> reader,
+               std::uint64_t count)
+      : SequenceSource(std::move(facts)), client_(std::move(client)), reader_(std::move(reader)), left_(count) {}
+
+  absl::StatusOr<bool> Next(RowBatch& batch) override {
+    if (left_ == 0) return false;
+    absl::StatusOr<bool> more = reader_->Next(received_);
+    if (!more.ok()) return more.status();
+    if (!*more) return absl::InternalError(absl::StrCat("the server ended the stream ", left_, " sequences early"));
+    if (received_.token_bytes() != received_.rows() * sequence_bytes() || received_.rows() == 0 ||
+        static_cast<std::uint64_t>(received_.rows()) > left_) {
+      return absl::InternalError("the server sent a batch of another shape than it promised");
+    }
+    batch.first_index = received_.first_index();
+    batch.stride = received_.stride();
+    batch.rows = received_.rows();
+    batch.tokens = received_.tokens();
+    batch.provenance = received_.provenance();
+    left_ -= batch.rows;
+    return true;
+  }
+
+ private:
+  std::unique_ptr<Client> client_;
+  std::unique_ptr<BatchReader> reader_;  // after the client, which it needs
+  Batch received_;
+  std::uint64_t left_;
+};
+
+}  // namespace
+
+void ServerChoice::AddTo(CLI::App& command) {
+  constexpr char kGroup[] = "Server";
+  CLI::Option* server =
+      command.add_option("--server", address, "Ask the server at this address instead of generating in this process")
+          ->type_name("ADDR")
+          ->group(kGroup);
+  command.add_flag("--tls", tls, "Encrypt the connection, trusting the system's certificate authorities")
+      ->needs(server)
+      ->group(kGroup);
+  command.add_option("--tls-root", tls_root_file, "Encrypt the connection, trusting the authorities of this PEM file")
+      ->type_name("FILE")
+      ->needs(server)
+      ->group(kGroup);
+  command
+      .add_option("--tls-server-name", tls_server_name, "Name in the server's certificate, if not the address's host")
+      ->type_name("NAME")
+      ->needs(server)
+      ->group(kGroup);
+  command.add_option("--token-file", token_file, "File with the secret that the server asks for")
+      ->type_name("FILE")
+      ->needs(server)
+      ->group(kGroup);
+}
+
+absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
+  ClientOptions options;
+  options.tls = tls;
+  options.tls_root_file = tls_root_file;
+  options.tls_server_name = tls_server_name;
+  if (!token_file.empty()) {
+    absl::StatusOr<std::string> token = ReadFile(token_file);
+    if (!token.ok()) return token.status();
+    options.token = std::string(absl::StripAsciiWhitespace(*token));
+  }
+  return Client::Connect(address, options);
+}
+
+void StreamChoice::AddTo(CLI::App& command, bool positional) {
+  if (positional) {
+    command.add_option("RECIPE", recipe, "Preset or JSON file")->type_name("")->required();
+  } else {
+    recipe = std::string(kDefaultPreset);
+    command.add_option("--recipe", recipe, "Preset or JSON file")->type_name("RECIPE")->capture_default_str();
+  }
+  command.add_option("--seed", seed, "Seed of the stream, 0 to 2^64 - 1")->type_name("S")->capture_default_str();
+  command.add_option("--length", length, "Tokens a sequence, instead of the recipe's")->type_name("T");
+}
+
+void RangeChoice::AddTo(CLI::App& command) {
+  command.add_option("--start", start, "First index")->type_name("G")->capture_default_str();
+  command.add_option("--shard", shard, "Only the indices g with g mod W = r; W must divide the recipe's lanes")
+      ->type_name("r/W")
+      ->capture_default_str();
+}
+
+absl::StatusOr<ShardChoice> ParseShard(const std::string& text) {
+  ShardChoice shard;
+  const std::vector<std::string> parts = absl::StrSplit(text, '/');
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &shard.rank) || !absl::SimpleAtoi(parts[1], &shard.world) ||
+      shard.rank >= shard.world) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--shard ", text, ": r/W is wanted, with 0 <= r < W, such as 0/4 for the first of four shards"));
+  }
+  return shard;
+}
+
+absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server) {
+  if (server.address.empty()) {
+    absl::StatusOr<std::shared_ptr<Stream>> local = OpenLocal(stream);
+    if (!local.ok()) return local.status();
+    return LocalFacts(**local);
+  }
+  absl::StatusOr<v1::StreamSpec> spec = MakeSpec(stream);
+  if (!spec.ok()) return spec.status();
+  absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
+  if (!client.ok()) return client.status();
+  return RemoteFacts(**client, *spec);
+}
+
+absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const StreamChoice& stream,
+                                                                     const RangeChoice& range,
+                                                                     const ServerChoice& server,
+                                                                     const Options& options) {
+  absl::StatusOr<ShardChoice> shard = ParseShard(range.shard);
+  if (!shard.ok()) return shard.status();
+  // The first index at or after `start` that belongs to the shard, and the last one that is asked for.
+  const std::uint64_t step = (shard->rank + shard->world - range.start % shard->world) % shard->world;
+  const std::uint64_t room = std::numeric_limits<std::uint64_t>::max() - range.start;
+  if (step > room || (range.count > 0 && range.count - 1 > (room - step) / shard->world)) {
+    return absl::OutOfRangeError(absl::StrCat("--start ", range.start, " --count ", range.count, " --shard ",
+                                              range.shard, ": the last index would exceed 2^64 - 1"));
+  }
+
+  if (server.address.empty()) {
+    absl::StatusOr<std::shared_ptr<Stream>> local = OpenLocal(stream);
+    if (!local.ok()) return local.status();
+    if (absl::Status status = CheckShard(shard->world, (*local)->lanes()); !status.ok()) return status;
+    (*local)->set_threads(options.threads);
+    return std::make_unique<LocalSource>(*std::move(local), range.start + step, shard->world, range.count,
+                                         options.provenance);
+  }
+
+  absl::StatusOr<v1::StreamSpec> spec = MakeSpec(stream);
+  if (!spec.ok()) return spec.status();
+  absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
+  if (!client.ok()) return client.status();
+  absl::StatusOr<StreamFacts> facts = RemoteFacts(**client, *spec);
+  if (!facts.ok()) return facts.status();
+  const std::size_t token_bytes = facts->info.dtype() == v1::DTYPE_UINT8    ? 1
+                                  : facts->info.dtype() == v1::DTYPE_UINT16 ? 2
+                                                                            : 4;
+  v1::StreamRequest request;
+  *request.mutable_stream() = *std::move(spec);
+  request.mutable_stream()->set_expected_fingerprint(facts->info.fingerprint());
+  request.mutable_shard()->set_rank(shard->rank);
+  request.mutable_shard()->set_world(shard->world);
+  request.set_start(range.start);
+  request.set_count(range.count);
+  request.set_batch_rows(BatchRows(facts->info.recipe().length() * token_bytes));
+  request.set_provenance(options.provenance);
+  absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
+  if (!reader.ok()) return reader.status();
+  return std::make_unique<RemoteSource>(*std::move(facts), *std::move(client), *std::move(reader), range.count);
+}
+
+Dtype SequenceSource::dtype() const {
+  switch (facts_.info.dtype()) {
+    case v1::DTYPE_UINT8:
+      return Dtype::kUint8;
+    case v1::DTYPE_UINT16:
+      return Dtype::kUint16;
+    default:
+      return Dtype::kUint32;
+  }
+}
+
+std::string DtypeName(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kUint8:
+      return "uint8";
+    case Dtype::kUint16:
+      return "uint16";
+    default:
+      return "uint32";
+  }
+}
+
+}  // namespace iterand::cli

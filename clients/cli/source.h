@@ -1,0 +1,110 @@
+// Where a command's sequences come from: generated in this process, or streamed from a server. Both give the same
+// bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "clients/cpp/client.h"
+#include "iterand/v1/noise_service.pb.h"
+#include "iterate/segment.h"
+
+namespace iterand::cli {
+
+// How to reach a server: the options that every command with --server has.
+struct ServerChoice {
+  std::string address;  // empty: no server, generate in-process
+  std::string tls_root_file;
+  std::string tls_server_name;
+  std::string token_file;
+  bool tls = false;
+
+  void AddTo(CLI::App& command);
+  absl::StatusOr<std::unique_ptr<Client>> Connect() const;
+};
+
+// The options that name a stream.
+struct StreamChoice {
+  std::string recipe;  // a preset's name or a JSON file
+  std::uint64_t seed = 0;
+  std::optional<std::uint32_t> length;
+
+  // The recipe is the positional argument RECIPE, or the option --recipe.
+  void AddTo(CLI::App& command, bool positional);
+};
+
+// The options that name some of its sequences: indices g >= start with g mod world = rank, in order, `count` of them.
+struct RangeChoice {
+  std::uint64_t start = 0;
+  std::uint64_t count = 0;
+  std::string shard = "0/1";  // rank/world
+
+  void AddTo(CLI::App& command);
+};
+
+// A parsed shard. Errors: InvalidArgument that says what is wrong and how a shard is written.
+struct ShardChoice {
+  std::uint32_t rank = 0;
+  std::uint32_t world = 1;
+};
+absl::StatusOr<ShardChoice> ParseShard(const std::string& text);
+
+// Everything about a stream that is known before its first sequence: engine version, resolved recipe, seed,
+// fingerprint, dtype, cost. `server` decides who is asked. Errors: NotFound or InvalidArgument for a recipe that does
+// not exist or is wrong.
+struct StreamFacts {
+  std::uint32_t engine_version = 0;
+  v1::StreamInfo info;
+};
+absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server);
+
+// Some rows of a stream. Row i is the sequence with index first_index + i * stride.
+struct RowBatch {
+  std::uint64_t first_index = 0;
+  std::uint64_t stride = 1;
+  int rows = 0;
+  std::span<const std::byte> tokens;       // rows x length, row-major, little-endian; valid until the next Next
+  std::vector<v1::Provenance> provenance;  // one a row, if asked for
+};
+
+// Reads a range of a stream in order.
+class SequenceSource {
+ public:
+  struct Options {
+    int threads = 0;  // for generation in this process; 0: all cores
+    bool provenance = false;
+  };
+
+  // Errors: InvalidArgument or NotFound for a request that cannot be met (recipe, shard, length), with what would be
+  // right; Unavailable for a server that does not answer.
+  static absl::StatusOr<std::unique_ptr<SequenceSource>> Open(const StreamChoice& stream, const RangeChoice& range,
+                                                              const ServerChoice& server, const Options& options);
+  virtual ~SequenceSource() = default;
+
+  const StreamFacts& facts() const { return facts_; }
+  Dtype dtype() const;
+  int length() const { return static_cast<int>(facts_.info.recipe().length()); }
+  std::size_t sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
+
+  // The next rows, or false after the last.
+  virtual absl::StatusOr<bool> Next(RowBatch& batch) = 0;
+
+ protected:
+  explicit SequenceSource(StreamFacts facts) : facts_(std::move(facts)) {}
+
+ private:
+  StreamFacts facts_;
+};
+
+// "uint8", "uint16", "uint32".
+std::string DtypeName(Dtype dtype);
+
+}  // namespace iterand::cli
