@@ -1,0 +1,258 @@
+// The program `iterand`: dump. The files' layout is described in clients/cli/dump_file.h.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <thread>
+
+#include "nlohmann/json.hpp"
+#include "tests/clients/command_line.h"
+
+namespace iterand::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+constexpr std::size_t kChunkBytes = std::size_t{8} << 20;
+
+std::string Widened(const std::string& bytes) {
+  std::string wide;
+  for (const char byte : bytes) {
+    wide += byte;
+    wide += '\0';
+  }
+  return wide;
+}
+
+std::string Raw(const std::string& arguments) { return RunIterand("sample --format raw " + arguments).out; }
+
+class CliDump : public ::testing::Test {
+ protected:
+  std::string out() const { return scratch_.File("dump"); }
+  std::string tokens() const { return out() + "/tokens.bin"; }
+  std::string sidecar() const { return out() + "/tokens.json"; }
+  std::string partial() const { return tokens() + ".partial"; }
+  std::string journal() const { return tokens() + ".journal"; }
+  CommandResult Dump(const std::string& arguments) const { return RunIterand("dump --out " + out() + " " + arguments); }
+
+  // Puts a complete dump back into the state of one that was killed: `bytes` of its tokens are there, and the journal
+  // vouches for `chunks` chunks.
+  void MakePartial(std::size_t chunks, std::size_t bytes) const {
+    const std::string data = ReadWholeFile(tokens());
+    ordered_json description = ordered_json::parse(ReadWholeFile(sidecar()));
+    std::string lines = description.dump() + "\n";
+    for (std::size_t chunk = 0; chunk < chunks; ++chunk) {
+      lines += Sha256Hex(data.substr(chunk * kChunkBytes, kChunkBytes)) + "\n";
+    }
+    WriteWholeFile(journal(), lines);
+    WriteWholeFile(partial(), data.substr(0, bytes));
+    fs::remove(tokens());
+    fs::remove(sidecar());
+  }
+
+  ScratchFolder scratch_;
+};
+
+TEST_F(CliDump, BinIsUint16TokensWithADescription) {
+  const CommandResult result = Dump("--recipe up --seed 4 --sequences 40 --start 3");
+  ASSERT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  const std::string data = ReadWholeFile(tokens());
+  EXPECT_EQ(data, Widened(Raw("--recipe up --seed 4 --count 40 --start 3")));
+  EXPECT_THAT(result.out, HasSubstr(Sha256Hex(data)));
+
+  const ordered_json description = ordered_json::parse(ReadWholeFile(sidecar()));
+  const ordered_json described = ordered_json::parse(RunIterand("describe up --seed 4 --json").out);
+  EXPECT_EQ(description["sha256"], Sha256Hex(data));
+  EXPECT_EQ(description["dtype"], "uint16");
+  EXPECT_EQ(description["shape"], ordered_json::array({40, 512}));
+  EXPECT_EQ(description["bytes"], data.size());
+  EXPECT_EQ(description["seed"], 4);
+  EXPECT_EQ(description["start"], 3);
+  EXPECT_EQ(description["fingerprint"], described["fingerprint"]);
+  EXPECT_EQ(description["engine_version"], described["engine_version"]);
+  EXPECT_EQ(description["recipe"], described["recipe"]);
+  // Nothing else stays.
+  EXPECT_EQ(std::distance(fs::directory_iterator(out()), fs::directory_iterator()), 2);
+}
+
+TEST_F(CliDump, NpyIsAnArrayOfTheStreamsDtype) {
+  ASSERT_EQ(Dump("--recipe markov --sequences 10 --length 48 --format npy").exit_status, 0);
+  const std::string data = ReadWholeFile(out() + "/tokens.npy");
+  ASSERT_GT(data.size(), 128u);
+  EXPECT_EQ(data.substr(0, 8), std::string("\x93NUMPY\x01\x00", 8));
+  const std::size_t text = static_cast<unsigned char>(data[8]) + 256u * static_cast<unsigned char>(data[9]);
+  EXPECT_EQ((10 + text) % 64, 0u);
+  const std::string header = data.substr(10, text);
+  EXPECT_THAT(header, StartsWith("{'descr': '|u1', 'fortran_order': False, 'shape': (10, 48), }"));
+  EXPECT_EQ(header.back(), '\n');
+  EXPECT_EQ(data.substr(10 + text), Raw("--recipe markov --count 10 --length 48"));
+}
+
+TEST_F(CliDump, BinRefusesTokensThatDoNotFit) {
+  const std::string recipe = scratch_.File("wide.json");
+  WriteWholeFile(recipe, R"({"families": [{"markov": {}}], "relabel": "RELABEL_SEQUENCE", "vocabSize": "65537"})");
+  const CommandResult bin = Dump("--sequences 2 --recipe " + recipe);
+  EXPECT_EQ(bin.exit_status, 2);
+  EXPECT_THAT(bin.err, HasSubstr("npy"));
+  EXPECT_FALSE(fs::exists(out()));
+  EXPECT_EQ(Dump("--sequences 2 --format npy --recipe " + recipe).exit_status, 0);
+  WriteWholeFile(recipe, R"({"families": [{"markov": {}}], "relabel": "RELABEL_SEQUENCE", "vocabSize": "65536"})");
+  EXPECT_EQ(Dump("--sequences 2 --name fits --recipe " + recipe).exit_status, 0);
+  EXPECT_EQ(ReadWholeFile(out() + "/fits.bin"), Raw("--count 2 --recipe " + recipe));
+}
+
+TEST_F(CliDump, ACompleteDumpIsCheckedAndLeftAlone) {
+  ASSERT_EQ(Dump("--recipe uniform --sequences 100").exit_status, 0);
+  const auto written = fs::last_write_time(tokens());
+  const CommandResult again = Dump("--recipe uniform --sequences 100");
+  EXPECT_EQ(again.exit_status, 0) << again.err;
+  EXPECT_THAT(again.err, HasSubstr("nothing to do"));
+  EXPECT_EQ(fs::last_write_time(tokens()), written);
+
+  std::string data = ReadWholeFile(tokens());
+  data[1000] ^= 1;
+  WriteWholeFile(tokens(), data);
+  const CommandResult damaged = Dump("--recipe uniform --sequences 100");
+  EXPECT_EQ(damaged.exit_status, 1);
+  EXPECT_THAT(damaged.err, HasSubstr("checksum"));
+}
+
+TEST_F(CliDump, AnotherStreamsDumpIsNotOverwritten) {
+  ASSERT_EQ(Dump("--recipe uniform --sequences 100").exit_status, 0);
+  const std::string before = ReadWholeFile(tokens());
+  for (const std::string arguments :
+       {"--recipe uniform --sequences 100 --seed 1", "--recipe uniform --sequences 101",
+        "--recipe uniform --sequences 100 --start 1", "--recipe pointwise --sequences 100",
+        "--recipe uniform --sequences 100 --format npy", "--recipe uniform --sequences 100 --shard 0/2"}) {
+    const CommandResult other = Dump(arguments);
+    EXPECT_EQ(other.exit_status, 2) << arguments;
+    EXPECT_THAT(other.err, HasSubstr("another dump")) << arguments;
+    EXPECT_THAT(other.err, HasSubstr("--name")) << arguments;
+  }
+  EXPECT_EQ(ReadWholeFile(tokens()), before);
+  EXPECT_EQ(Dump("--recipe uniform --sequences 100 --seed 1 --name other").exit_status, 0);
+}
+
+TEST_F(CliDump, ForeignFilesAreNotOverwritten) {
+  fs::create_directory(out());
+  WriteWholeFile(tokens(), "precious");
+  EXPECT_EQ(Dump("--recipe uniform --sequences 1").exit_status, 2);
+  EXPECT_EQ(ReadWholeFile(tokens()), "precious");
+  WriteWholeFile(out() + "/notes.json", "precious");
+  EXPECT_EQ(Dump("--recipe uniform --sequences 1 --name notes").exit_status, 2);
+  EXPECT_EQ(ReadWholeFile(out() + "/notes.json"), "precious");
+}
+
+// 20 000 sequences of 1 KiB are two chunks of 8 192 and a rest.
+constexpr char kThreeChunks[] = "--recipe uniform --sequences 20000";
+
+TEST_F(CliDump, GoesOnAfterTheLastGoodChunk) {
+  ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
+  const std::string whole = ReadWholeFile(tokens());
+  const std::string description = ReadWholeFile(sidecar());
+
+  MakePartial(/*chunks=*/2, /*bytes=*/2 * kChunkBytes + 12345);  // tokens without a line in the journal
+  CommandResult result = Dump(kThreeChunks);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("after 16384 sequences"));
+  EXPECT_EQ(ReadWholeFile(tokens()), whole);
+  EXPECT_EQ(ReadWholeFile(sidecar()), description);
+
+  MakePartial(/*chunks=*/2, /*bytes=*/2 * kChunkBytes - 1);  // the disk lost what the journal vouches for
+  result = Dump(kThreeChunks);
+  EXPECT_THAT(result.err, HasSubstr("after 8192 sequences"));
+  EXPECT_EQ(ReadWholeFile(tokens()), whole);
+
+  MakePartial(/*chunks=*/3, /*bytes=*/whole.size());  // killed between the last chunk and the new name
+  result = Dump(kThreeChunks);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("after 20000 sequences"));
+  EXPECT_EQ(ReadWholeFile(tokens()), whole);
+  EXPECT_EQ(ReadWholeFile(sidecar()), description);
+}
+
+TEST_F(CliDump, DamagedPartsAreMadeAgain) {
+  ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
+  const std::string whole = ReadWholeFile(tokens());
+  for (const std::size_t damaged_chunk : {std::size_t{0}, std::size_t{1}}) {
+    MakePartial(/*chunks=*/3, /*bytes=*/whole.size());
+    std::string data = ReadWholeFile(partial());
+    data[damaged_chunk * kChunkBytes + 77] ^= 1;
+    WriteWholeFile(partial(), data);
+    const CommandResult result = Dump(kThreeChunks);
+    EXPECT_EQ(result.exit_status, 0) << result.err;
+    EXPECT_EQ(ReadWholeFile(tokens()) == whole, true) << damaged_chunk;
+  }
+}
+
+TEST_F(CliDump, ATornJournalIsNoObstacle) {
+  ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
+  const std::string whole = ReadWholeFile(tokens());
+  MakePartial(/*chunks=*/2, /*bytes=*/2 * kChunkBytes);
+  const std::string lines = ReadWholeFile(journal());
+  WriteWholeFile(journal(), lines.substr(0, lines.size() - 30));
+  CommandResult result = Dump(kThreeChunks);
+  EXPECT_THAT(result.err, HasSubstr("after 8192 sequences"));
+  EXPECT_EQ(ReadWholeFile(tokens()) == whole, true);
+
+  MakePartial(/*chunks=*/1, /*bytes=*/kChunkBytes);
+  WriteWholeFile(journal(), lines.substr(0, 100));  // torn in its first line
+  result = Dump(kThreeChunks);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_EQ(ReadWholeFile(tokens()) == whole, true);
+}
+
+TEST_F(CliDump, APartialDumpOfAnotherStreamIsNotTouched) {
+  ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
+  MakePartial(/*chunks=*/1, /*bytes=*/kChunkBytes);
+  const std::string before = ReadWholeFile(partial());
+  EXPECT_EQ(Dump(std::string(kThreeChunks) + " --seed 1").exit_status, 2);
+  EXPECT_EQ(ReadWholeFile(partial()) == before, true);
+}
+
+TEST_F(CliDump, SurvivesAKill) {
+  const std::string arguments = "--recipe uniform --sequences 100000";
+  for (const int signal : {SIGKILL, SIGINT}) {
+    fs::remove_all(out());
+    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "100000"});
+    // Until the journal vouches for two chunks of 65 bytes' lines after its first line.
+    for (;;) {
+      ASSERT_TRUE(dump.running()) << "the dump ended before it could be killed";
+      if (fs::exists(journal())) {
+        const std::string lines = ReadWholeFile(journal());
+        if (std::count(lines.begin(), lines.end(), '\n') >= 3) break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    dump.Signal(signal);
+    EXPECT_EQ(dump.Wait(), signal == SIGKILL ? 128 + SIGKILL : 130);
+    EXPECT_FALSE(fs::exists(tokens()));
+    const CommandResult result = Dump(arguments);
+    EXPECT_EQ(result.exit_status, 0) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("going on after"));
+    const std::string raw = Raw("--recipe uniform --count 100000");
+    EXPECT_EQ(ReadWholeFile(tokens()) == Widened(raw), true);
+  }
+}
+
+TEST_F(CliDump, ServedAndInProcessAreEqual) {
+  const RunningServer server;
+  ASSERT_EQ(Dump("--recipe up --sequences 200 --shard 1/2").exit_status, 0);
+  ASSERT_EQ(Dump("--recipe up --sequences 200 --shard 1/2 --name served --server " + server.address()).exit_status, 0);
+  EXPECT_EQ(ReadWholeFile(out() + "/served.bin"), ReadWholeFile(tokens()));
+}
+
+}  // namespace
+}  // namespace iterand::testing

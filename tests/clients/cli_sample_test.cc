@@ -1,0 +1,322 @@
+// The program `iterand`: sample, describe, presets, serve and what all commands share.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdint>
+#include <cstring>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+#include "tests/clients/command_line.h"
+
+namespace iterand::testing {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::ElementsAreArray;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+std::vector<std::string> Lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+// Raw bytes of `iterand sample ARGUMENTS`.
+std::string Raw(const std::string& arguments) {
+  const CommandResult result = RunIterand("sample --format raw " + arguments);
+  EXPECT_EQ(result.exit_status, 0) << arguments << ": " << result.err;
+  EXPECT_EQ(result.err, "") << arguments;
+  return result.out;
+}
+
+// Errors are one line on standard error and nothing else.
+void ExpectError(const CommandResult& result, int exit_status, const std::string& part) {
+  EXPECT_EQ(result.exit_status, exit_status) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, StartsWith("iterand: "));
+  EXPECT_THAT(result.err, HasSubstr(part));
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+}
+
+TEST(Cli, HelpOfEveryCommand) {
+  EXPECT_THAT(RunIterand("--help").out, AllOf(HasSubstr("serve"), HasSubstr("presets"), HasSubstr("describe"),
+                                              HasSubstr("sample"), HasSubstr("dump"), HasSubstr("Exit status")));
+  for (const std::string command : {"serve", "presets", "describe", "sample", "dump"}) {
+    const CommandResult help = RunIterand(command + " --help");
+    EXPECT_EQ(help.exit_status, 0) << command;
+    EXPECT_THAT(help.out, HasSubstr("--help")) << command;
+    EXPECT_EQ(help.err, "") << command;
+    for (const std::string& line : Lines(help.out)) EXPECT_LE(line.size(), 130u) << command << ": " << line;
+  }
+}
+
+TEST(Cli, VersionNamesProgramAndEngine) {
+  const CommandResult result = RunIterand("--version");
+  EXPECT_EQ(result.exit_status, 0);
+  EXPECT_THAT(result.out, ::testing::MatchesRegex("iterand [0-9]+\\.[0-9]+\\.[0-9]+ \\(engine version [0-9]+\\)\n"));
+}
+
+TEST(Cli, PresetsAreListed) {
+  const CommandResult text = RunIterand("presets");
+  EXPECT_EQ(text.exit_status, 0) << text.err;
+  const json list = json::parse(RunIterand("presets --json").out);
+  std::set<std::string> names;
+  for (const json& preset : list["presets"]) {
+    names.insert(preset["name"]);
+    EXPECT_NE(preset["description"], "") << preset["name"];
+    EXPECT_THAT(text.out, HasSubstr(std::string(preset["name"])));
+  }
+  for (const std::string name :
+       {"up", "up-paper", "up-noit", "networks", "uniform", "pointwise", "markov", "automaton"}) {
+    EXPECT_TRUE(names.contains(name)) << name;
+  }
+  EXPECT_EQ(list["default"], "up");
+}
+
+TEST(Cli, DescribeResolvesARecipe) {
+  const json described = json::parse(RunIterand("describe up --json").out);
+  EXPECT_EQ(described["recipe"]["length"], "512");  // protobuf's JSON writes 64-bit integers as strings
+  EXPECT_EQ(described["dtype"], "uint8");
+  EXPECT_EQ(std::string(described["fingerprint"]).size(), 64u);
+  const json other_seed = json::parse(RunIterand("describe up --seed 1 --json").out);
+  EXPECT_NE(other_seed["fingerprint"], described["fingerprint"]);
+  EXPECT_THAT(RunIterand("describe up").out, HasSubstr(std::string(described["fingerprint"])));
+}
+
+TEST(Cli, WhatDescribeWritesIsARecipe) {
+  const ScratchFolder scratch;
+  const json described = json::parse(RunIterand("describe up --json").out);
+  WriteWholeFile(scratch.File("copy.json"), described["recipe"].dump());
+  const CommandResult again = RunIterand("describe " + scratch.File("copy.json") + " --json");
+  ASSERT_EQ(again.exit_status, 0) << again.err;
+  EXPECT_EQ(json::parse(again.out)["fingerprint"], described["fingerprint"]);
+}
+
+TEST(CliSample, RawIsNothingButTokens) {
+  EXPECT_EQ(Raw("--recipe markov --count 5").size(), 5u * 512);
+  EXPECT_EQ(Raw("--recipe markov --count 5 --length 64").size(), 5u * 64);
+  EXPECT_EQ(Raw("--recipe markov --count 0").size(), 0u);
+}
+
+TEST(CliSample, JsonLinesHoldIndexTokensAndProvenance) {
+  const std::string raw = Raw("--recipe up --seed 3 --start 7 --count 20 --shard 1/2");
+  const CommandResult result =
+      RunIterand("sample --recipe up --seed 3 --start 7 --count 20 --shard 1/2 --format jsonl");
+  ASSERT_EQ(result.exit_status, 0) << result.err;
+  const std::vector<std::string> lines = Lines(result.out);
+  ASSERT_EQ(lines.size(), 20u);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const json row = json::parse(lines[i]);
+    EXPECT_EQ(row["index"], 7 + 2 * i);
+    EXPECT_EQ(row["provenance"]["lane"], (7 + 2 * i) % 32);
+    EXPECT_TRUE(row["provenance"]["family"].is_string());
+    std::string bytes;
+    for (const int token : row["tokens"]) bytes += static_cast<char>(token);
+    EXPECT_EQ(bytes, raw.substr(i * 512, 512)) << i;
+  }
+}
+
+TEST(CliSample, WideTokensAreLittleEndian) {
+  const ScratchFolder scratch;
+  for (const auto& [vocabulary, width] : {std::pair{"1000", 2u}, std::pair{"1000000", 4u}}) {
+    const std::string file = scratch.File(std::string("wide") + vocabulary + ".json");
+    WriteWholeFile(file,
+                   std::string(R"({"families": [{"markov": {}}], "relabel": "RELABEL_SEQUENCE", "vocabSize": ")") +
+                       vocabulary + R"("})");
+    const std::string raw = Raw("--recipe " + file + " --count 6");
+    ASSERT_EQ(raw.size(), 6u * 512 * width);
+    const CommandResult lines = RunIterand("sample --format jsonl --count 6 --recipe " + file);
+    std::size_t at = 0;
+    for (const std::string& line : Lines(lines.out)) {
+      const json row = json::parse(line);
+      for (const std::uint32_t token : row["tokens"]) {
+        std::uint32_t value = 0;
+        for (unsigned byte = 0; byte < width; ++byte)
+          value |= std::uint32_t{static_cast<unsigned char>(raw[at++])} << (8 * byte);
+        ASSERT_EQ(value, token);
+      }
+    }
+    EXPECT_EQ(at, raw.size());
+  }
+}
+
+TEST(CliSample, TextIsAPictureByRank) {
+  const CommandResult result = RunIterand("sample --recipe pointwise --count 2");
+  ASSERT_EQ(result.exit_status, 0) << result.err;
+  const std::vector<std::string> lines = Lines(result.out);
+  ASSERT_EQ(lines.size(), 2u * (1 + 512 / 128));
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    if (i % 5 == 0) {
+      EXPECT_THAT(lines[i], AllOf(StartsWith("# "), HasSubstr("pointwise"), HasSubstr("depth")));
+    } else {
+      EXPECT_EQ(lines[i].size(), 128u);
+    }
+  }
+  // The commonest token is the one that is drawn as a dot.
+  std::string picture;
+  for (std::size_t i = 1; i < 5; ++i) picture += lines[i];
+  for (const char glyph : picture) {
+    EXPECT_LE(std::count(picture.begin(), picture.end(), glyph), std::count(picture.begin(), picture.end(), '.'))
+        << glyph;
+  }
+}
+
+TEST(CliSample, ShardsInterleavedAreTheStream) {
+  const std::string whole = Raw("--recipe up --count 64 --start 5");
+  std::string woven(whole.size(), '\0');
+  for (int rank = 0; rank < 4; ++rank) {
+    const std::string shard = Raw("--recipe up --count 16 --start 5 --shard " + std::to_string(rank) + "/4");
+    ASSERT_EQ(shard.size(), whole.size() / 4);
+    // The first index of the shard at or after 5.
+    const int first = (rank - 5 % 4 + 4) % 4;
+    for (int i = 0; i < 16; ++i) std::memcpy(&woven[(first + 4 * i) * 512], &shard[i * 512], 512);
+  }
+  EXPECT_EQ(woven, whole);
+}
+
+TEST(CliSample, StartGoesOnWhereTheLastRunEnded) {
+  const std::string whole = Raw("--recipe networks --seed 9 --count 100 --start 1000");
+  EXPECT_EQ(Raw("--recipe networks --seed 9 --count 37 --start 1000") +
+                Raw("--recipe networks --seed 9 --count 63 --start 1037"),
+            whole);
+  EXPECT_NE(Raw("--recipe networks --seed 10 --count 100 --start 1000"), whole);
+}
+
+TEST(CliSample, ThreadsChangeNothing) {
+  const std::string command = "$ITERAND sample --recipe up --count 256 --format raw | sha256sum";
+  const CommandResult one = RunShell("export OMP_NUM_THREADS=1; " + command);
+  const CommandResult two = RunShell("export OMP_NUM_THREADS=2; " + command);
+  EXPECT_EQ(one.out.size(), 68u);
+  EXPECT_EQ(one.out, two.out);
+  for (const std::string threads : {"1", "2", "3"}) {
+    EXPECT_EQ(
+        RunShell("$ITERAND sample --recipe up --count 256 --format raw --threads " + threads + " | sha256sum").out,
+        one.out)
+        << threads;
+  }
+}
+
+TEST(CliSample, ServedAndInProcessAreEqual) {
+  const RunningServer server;
+  const std::string served = " --server " + server.address();
+  const ScratchFolder scratch;
+  WriteWholeFile(scratch.File("own.json"), R"({"families": [{"automaton": {}}, {"markov": {}}], "vocabSize": "500",
+                                               "relabel": "RELABEL_PROGRAM", "length": "100"})");
+  for (const std::string arguments :
+       {std::string("--recipe up --count 300"), std::string("--recipe markov --count 5000 --start 123456789"),
+        std::string("--recipe up --seed 18446744073709551615 --count 64 --length 100 --shard 3/8"),
+        "--count 77 --recipe " + scratch.File("own.json")}) {
+    const std::string local = Raw(arguments);
+    EXPECT_EQ(Raw(arguments + served), local) << arguments;
+  }
+  for (const std::string format : {"jsonl", "text"}) {
+    const std::string arguments = "sample --recipe up --count 50 --format " + format;
+    EXPECT_EQ(RunIterand(arguments + served).out, RunIterand(arguments).out) << format;
+  }
+  EXPECT_EQ(RunIterand("describe up --json" + served).out, RunIterand("describe up --json").out);
+  EXPECT_EQ(RunIterand("presets --json" + served).out, RunIterand("presets --json").out);
+}
+
+TEST(CliSample, AReaderThatGoesAwayIsNoFailure) {
+  // The status of the first command of the pipe, which a POSIX shell does not give by itself.
+  const CommandResult result = RunShell(
+      "{ $ITERAND sample --recipe uniform --count 1000000 --format raw; echo status $? >&2; } | head -c 10 > "
+      "/dev/null");
+  EXPECT_EQ(result.err, "status 0\n");
+}
+
+TEST(CliSample, AFullDiskIsAFailure) {
+  ExpectError(RunIterand("sample --recipe uniform --count 1000 --format raw > /dev/full"), 1, "No space left");
+}
+
+struct BadInput {
+  const char* arguments;
+  int exit_status;
+  const char* part;  // of the message
+};
+
+class CliBadInput : public ::testing::TestWithParam<BadInput> {};
+
+TEST_P(CliBadInput, EndsInOneLineThatSaysWhatIsWrong) {
+  ExpectError(RunIterand(GetParam().arguments), GetParam().exit_status, GetParam().part);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Arguments, CliBadInput,
+    ::testing::Values(
+        BadInput{"", 2, "--help"}, BadInput{"frobnicate", 2, "frobnicate"},
+        BadInput{"sample --frobnicate", 2, "frobnicate"}, BadInput{"sample --count many", 2, "many"},
+        BadInput{"sample --count -1", 2, "--count"}, BadInput{"sample --seed -1", 2, "--seed"},
+        BadInput{"sample --seed 18446744073709551616", 2, "--seed"}, BadInput{"sample --format xml", 2, "xml"},
+        BadInput{"sample --threads -2", 2, "--threads"}, BadInput{"sample --recipe nosuch", 2, "up-paper"},
+        BadInput{"sample --recipe /no/such.json", 2, "/no/such.json"},
+        BadInput{"sample --recipe /dev/null", 2, "/dev/null"}, BadInput{"sample --recipe /", 2, "/"},
+        BadInput{"sample --length 3", 2, "length"}, BadInput{"sample --length 1000000000", 2, "length"},
+        BadInput{"sample --shard 2/2", 2, "0 <= r < W"}, BadInput{"sample --shard 1", 2, "r/W"},
+        BadInput{"sample --shard 0/0", 2, "r/W"}, BadInput{"sample --shard 0/3", 2, "2 or 4"},
+        BadInput{"sample --shard 0/33", 2, "32"}, BadInput{"sample --start 18446744073709551615 --count 2", 2, "2^64"},
+        BadInput{"sample --tls", 2, "--server"}, BadInput{"describe", 2, "RECIPE"},
+        BadInput{"describe nosuch", 2, "nosuch"}, BadInput{"dump --sequences 5", 2, "--out"},
+        BadInput{"dump --out /tmp/x", 2, "--sequences"}, BadInput{"dump --out /tmp/x --sequences 0", 2, "--sequences"},
+        BadInput{"dump --out /proc/nowhere --sequences 1 --recipe uniform", 1, "/proc/nowhere"},
+        BadInput{"dump --out /tmp/x --sequences 1 --name a/b", 2, "--name"},
+        BadInput{"serve --listen nowhere", 2, "nowhere"}, BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
+        BadInput{"serve --cache many", 2, "--cache"}));
+
+TEST(CliBadRecipe, IsRefusedWithFileAndField) {
+  const ScratchFolder scratch;
+  const std::string file = scratch.File("bad.json");
+  const auto sample = [&](const std::string& recipe) {
+    WriteWholeFile(file, recipe);
+    return RunIterand("sample --recipe " + file);
+  };
+  ExpectError(sample("{"), 2, file);
+  ExpectError(sample(R"({"families": [{"lstm": {"hiden": {"fixed": 3}}}]})"), 2, "hiden");
+  ExpectError(sample(R"({"families": [{"lstm": {"hidden": {"fixed": 1000000}}}]})"), 2, "families[0].lstm.hidden");
+  ExpectError(sample(R"({"families": []})"), 2, "families");
+}
+
+TEST(CliServer, ThatIsNotThereIsAFailure) {
+  // Port 1 of this machine: refused at once.
+  ExpectError(RunIterand("sample --count 1 --server 127.0.0.1:1"), 1, "127.0.0.1:1");
+}
+
+TEST(CliServer, MessagesComeThrough) {
+  const RunningServer server;
+  const std::string served = " --server " + server.address();
+  ExpectError(RunIterand("sample --recipe nosuch" + served), 2, "up-paper");
+  ExpectError(RunIterand("sample --shard 0/3" + served), 2, "32");
+  ExpectError(RunIterand("sample --length 3" + served), 2, "length");
+}
+
+TEST(CliServer, AsksForItsSecret) {
+  const ScratchFolder scratch;
+  WriteWholeFile(scratch.File("token"), "correct horse\n");
+  WriteWholeFile(scratch.File("wrong"), "battery staple\n");
+  const RunningServer server({"--auth-token-file", scratch.File("token")});
+  const std::string served = "sample --recipe uniform --count 1 --format raw --server " + server.address();
+  EXPECT_EQ(RunIterand(served + " --token-file " + scratch.File("token")).out.size(), 512u);
+  ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 1, "authori");
+  ExpectError(RunIterand(served), 1, "authori");
+}
+
+TEST(CliServer, EndsCleanlyOnSigterm) {
+  RunningServer server;
+  server.process().Signal(SIGTERM);
+  EXPECT_EQ(server.process().Wait(), 0);
+  EXPECT_FALSE(std::filesystem::exists(server.address_file()));
+}
+
+}  // namespace
+}  // namespace iterand::testing
