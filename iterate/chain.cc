@@ -1,0 +1,151 @@
+#include "iterate/chain.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "iterate/share.h"
+#include "randnet/constant.h"
+#include "randnet/uniform.h"
+
+namespace iterand {
+
+void Chain::Resolve(v1::Chain& config) {
+  DefaultUniform(config.mutable_rows(), 6, 8);
+  DefaultUniform(config.mutable_max_depth(), 6, 8);
+  if (!config.has_noise_share()) config.set_noise_share(0.02);
+  if (!config.has_constant_share()) config.set_constant_share(0.02);
+  if (!config.has_initial_constant_share()) config.set_initial_constant_share(0.1);
+}
+
+absl::Status Chain::Check(const v1::Chain& config) {
+  if (auto rows = IntegerKnob::Make(config.rows(), "chain.rows", 1, kMaxRows); !rows.ok()) return rows.status();
+  if (auto depth = IntegerKnob::Make(config.max_depth(), "chain.max_depth", 1, kMaxDepth); !depth.ok()) {
+    return depth.status();
+  }
+  if (absl::Status s = CheckShare("chain.noise_share", config.noise_share()); !s.ok()) return s;
+  if (absl::Status s = CheckShare("chain.constant_share", config.constant_share()); !s.ok()) return s;
+  if (config.noise_share() + config.constant_share() > 1) {
+    return absl::InvalidArgumentError(absl::StrCat("chain.constant_share: ", config.constant_share(),
+                                                   " and chain.noise_share ", config.noise_share(),
+                                                   " add up to more than 1, must be at most 1 together"));
+  }
+  return CheckShare("chain.initial_constant_share", config.initial_constant_share());
+}
+
+int Chain::MaxRows(const v1::Chain& config) {
+  return IntegerKnob::Make(config.rows(), "chain.rows", 1, kMaxRows)->high();
+}
+
+absl::StatusOr<std::unique_ptr<Iteration>> Chain::Make(const v1::Recipe& recipe, const FamilyMix& mix) {
+  auto rows = IntegerKnob::Make(recipe.chain().rows(), "chain.rows", 1, kMaxRows);
+  if (!rows.ok()) return rows.status();
+  auto depth = IntegerKnob::Make(recipe.chain().max_depth(), "chain.max_depth", 1, kMaxDepth);
+  if (!depth.ok()) return depth.status();
+  return std::unique_ptr<Iteration>(new Chain(recipe, mix, *std::move(rows), *std::move(depth)));
+}
+
+Chain::Chain(const v1::Recipe& recipe, const FamilyMix& mix, IntegerKnob rows, IntegerKnob depth)
+    : mix_(mix),
+      programs_(mix, rows.high()),
+      rows_knob_(std::move(rows)),
+      depth_knob_(std::move(depth)),
+      length_(static_cast<int>(recipe.length())),
+      alphabet_(static_cast<int>(recipe.alphabet_size())),
+      initial_constant_(ShareThreshold(recipe.chain().initial_constant_share())),
+      noise_(ShareThreshold(recipe.chain().noise_share())),
+      noise_or_constant_(noise_ + ShareThreshold(recipe.chain().constant_share())) {}
+
+void Chain::Start(const RandomKey& key) {
+  family_ = mix_.Fixed(key);
+  depth_ = 0;
+  max_depth_ = 0;
+}
+
+void Chain::SetNoise(const RandomKey& key, int row) {
+  Rng rng = MakeRng(key, Purpose::kNoise, static_cast<std::uint64_t>(row));
+  FillNoise(rng, alphabet_, {input_.row(row), static_cast<std::size_t>(length_)});
+  origins_[static_cast<std::size_t>(row)].depth = 0;
+}
+
+void Chain::SetConstant(const RandomKey& key, int row) {
+  Rng rng = MakeRng(key, Purpose::kConstant, static_cast<std::uint64_t>(row));
+  FillConstant(rng, alphabet_, {input_.row(row), static_cast<std::size_t>(length_)});
+  origins_[static_cast<std::size_t>(row)].depth = 0;
+}
+
+void Chain::Begin(const RandomKey& key) {
+  Rng shape = MakeRng(key, Purpose::kShape);
+  const int rows = rows_knob_.Draw(shape);
+  max_depth_ = depth_knob_.Draw(shape);
+  depth_ = 0;
+  input_.Reshape(rows, length_);
+  output_.Reshape(rows, length_);
+  origins_.assign(static_cast<std::size_t>(rows), RowOrigin{});
+  Rng select = MakeRng(key, Purpose::kSelect);
+  for (int r = 0; r < rows; ++r) {
+    if ((select.Next() >> 8) < initial_constant_) {
+      SetConstant(key, r);
+    } else {
+      SetNoise(key, r);
+    }
+  }
+}
+
+void Chain::Refresh(const RandomKey& key) {
+  Rng select = MakeRng(key, Purpose::kSelect);
+  for (int r = 0; r < input_.rows(); ++r) {
+    const std::uint32_t ticket = select.Next() >> 8;
+    if (ticket < noise_) {
+      SetNoise(key, r);
+    } else if (ticket < noise_or_constant_) {
+      SetConstant(key, r);
+    }
+  }
+}
+
+FinishedRows Chain::Advance(const RandomKey& key) {
+  if (depth_ >= max_depth_) {
+    Begin(key);
+  } else {
+    // The last round's output is this round's input. (Kept until now: it was lent out as finished rows.)
+    std::swap(input_, output_);
+    Refresh(key);
+  }
+  int family = family_;
+  if (family < 0) {
+    Rng rng = MakeRng(key, Purpose::kMix);
+    family = mix_.Draw(rng, /*readers_only=*/depth_ > 0);
+  }
+  const bool reads = mix_.family(family).reads_input();
+  Program& program = programs_.Get(family);
+  Rng sample = MakeRng(key, Purpose::kSampleProgram);
+  program.Sample(sample);
+
+  const int rows = input_.rows();
+  const int prompt_length = program.prompt_length();
+  prompt_.Reshape(rows, prompt_length);
+  if (prompt_length > 0) {
+    Rng select = MakeRng(key, Purpose::kSelect, 1);
+    const auto offset = static_cast<int>(select.Below(static_cast<std::uint32_t>(length_ - prompt_length + 1)));
+    order_.resize(static_cast<std::size_t>(rows));
+    std::iota(order_.begin(), order_.end(), 0);
+    Shuffle<int>(select, order_);
+    for (int r = 0; r < rows; ++r) {
+      const Symbol* from = input_.row(order_[static_cast<std::size_t>(r)]) + offset;
+      std::copy_n(from, prompt_length, prompt_.row(r));
+    }
+  }
+  program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
+
+  for (RowOrigin& origin : origins_) {
+    origin.family = static_cast<std::uint16_t>(family);
+    origin.depth = static_cast<std::uint16_t>(reads ? origin.depth + 1 : 1);
+  }
+  ++depth_;
+  // What does not read its input cannot go on a chain; another family can, where rounds draw theirs.
+  if (!reads && (family_ >= 0 || !mix_.any_reads_input())) max_depth_ = depth_;
+  return {output_.view(), origins_};
+}
+
+}  // namespace iterand

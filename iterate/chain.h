@@ -1,0 +1,70 @@
+// Chains: x_0 is noise or constant rows, x_{d+1} = program_d(x_d); every row of every depth >= 1 is emitted once.
+//
+// Round by round, with the random streams of key (seed, lane, segment, round):
+//   at the start of a chain   kShape draws rows and max_depth; row r of x_0 is constant with probability
+//                             initial_constant_share (kSelect), else noise; values from kConstant / kNoise, row r
+//   later                     each row is replaced by noise with probability noise_share, by a constant with probability
+//                             constant_share (kSelect, one uniform a row)
+//   family                    the segment's or the lane's, or kMix draws one: at depth 0 any, later one that reads its
+//                             input. A family that does not read its input ends its chain after one program, unless
+//                             rounds draw their families and a reader can follow.
+//   program                   kSampleProgram
+//   prompts                   one common offset s uniform in [0, length - prompt_length], from other rows of x_d in a
+//                             random order (kSelect, row 1)
+//   run                       kRunRow, row r
+// No row is wasted and there is no burn-in: a new chain begins when max_depth is reached.
+#pragma once
+
+#include "iterate/iteration.h"
+#include "randnet/knob.h"
+
+namespace iterand {
+
+class Chain final : public Iteration {
+ public:
+  static constexpr int kMaxRows = 1024;
+  static constexpr int kMaxDepth = 1024;
+
+  // `recipe` is resolved and its chain checked (CheckChain); `mix` must outlive the chain.
+  static absl::StatusOr<std::unique_ptr<Iteration>> Make(const v1::Recipe& recipe, const FamilyMix& mix);
+
+  // Checks the message; errors name fields below "chain".
+  static absl::Status Check(const v1::Chain& config);
+  // Writes every default into the message.
+  static void Resolve(v1::Chain& config);
+  // Upper end of the rows of a checked message.
+  static int MaxRows(const v1::Chain& config);
+
+  void Start(const RandomKey& key) override;
+  FinishedRows Advance(const RandomKey& key) override;
+
+ private:
+  Chain(const v1::Recipe& recipe, const FamilyMix& mix, IntegerKnob rows, IntegerKnob depth);
+
+  void Begin(const RandomKey& key);
+  void Refresh(const RandomKey& key);
+  void SetNoise(const RandomKey& key, int row);
+  void SetConstant(const RandomKey& key, int row);
+
+  const FamilyMix& mix_;
+  ProgramSet programs_;
+  IntegerKnob rows_knob_;
+  IntegerKnob depth_knob_;
+  int length_;
+  int alphabet_;
+  // Probabilities in units of 2^-24.
+  std::uint32_t initial_constant_;
+  std::uint32_t noise_;
+  std::uint32_t noise_or_constant_;
+
+  int family_ = -1;    // of the segment, or -1
+  int depth_ = 0;      // of the chain: programs applied
+  int max_depth_ = 0;  // 0: no chain yet
+  Block input_;        // x_d
+  Block output_;       // x_{d+1}
+  Block prompt_;
+  std::vector<RowOrigin> origins_;
+  std::vector<int> order_;
+};
+
+}  // namespace iterand

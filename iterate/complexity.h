@@ -1,0 +1,48 @@
+// The complexity of a row, in integer arithmetic: what the `band` filter measures.
+//
+// The measure is an estimate of a Lempel-Ziv code's length (Ziv and Lempel 1977) as a share of the plain row's:
+//
+//   complexity = bits / (length * log2(alphabet))
+//
+// The row is parsed greedily from the left. At each position the longest match of at least 3 symbols among the last 16
+// positions with the same 3 symbols is taken (a match may overlap itself), else one literal. Then
+//
+//   bits = code length of the literals under their own histogram                 (entropy, order 0)
+//        + code length of the sequence of literal/match flags under its histogram
+//        + for each match  floor(log2(distance)) + 1  +  2 * floor(log2(match length - 2)) + 1
+//
+// Logarithms of counts are fixed-point with 16 fractional bits, made by integer squaring. Constants measure near 0, noise
+// near 1 (a little less for short rows, whose histogram is not flat); relabelling the alphabet changes nothing.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "randnet/block.h"
+
+namespace iterand {
+
+// log2(value) in units of 2^-16 bits, rounded down; value > 0.
+std::uint32_t FixedLog2(std::uint64_t value);
+
+// Measures rows of one length and alphabet; its memory is made once. Not thread-safe.
+class ComplexityMeter {
+ public:
+  ComplexityMeter(int alphabet, int length);
+
+  // Estimated code length of a row, in units of 2^-16 bits.
+  std::uint64_t Measure(const Symbol* row);
+
+  // Code length of a row of complexity 1, in the same units.
+  std::uint64_t plain() const { return plain_; }
+
+ private:
+  std::uint64_t plain_;
+  int length_;
+  std::vector<std::uint32_t> log2_;         // of 0 .. length (entry 0 unused)
+  std::vector<std::int32_t> head_;          // hash of 3 symbols -> last position, or -1
+  std::vector<std::int32_t> previous_;      // position -> previous position of the same hash
+  std::vector<std::uint32_t> literals_;     // histogram, by symbol
+};
+
+}  // namespace iterand

@@ -1,0 +1,60 @@
+// A lane of an endless pool: one process that never starts anew, read segment by segment.
+//
+// Its segments are consecutive stretches of what the pool emits. A segment can only be made by computing all rounds before
+// it, so the lane keeps its pool, snapshots of earlier pools to replay from, and the segments made last, since several
+// readers ask for neighbouring segments at the same time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "iterate/pool.h"
+#include "iterate/segment.h"
+
+namespace iterand {
+
+class SegmentWriter;
+
+class EndlessLane {
+ public:
+  EndlessLane(std::uint64_t seed, std::uint32_t lane);
+
+  // Makes a segment with a thread's pool and writer, or copies it if it was made lately. Thread-safe: one thread computes
+  // at a time. Errors: Cancelled; OutOfRange if more than kMaxReplayRounds would have to be replayed.
+  absl::Status Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled,
+                        Segment& out);
+
+ private:
+  // Rows that were emitted and are not yet part of a segment.
+  struct Pending {
+    std::vector<Symbol> symbols;
+    std::vector<RowOrigin> origins;
+    std::vector<RowProvenance> provenance;
+  };
+  // The process between two segments.
+  struct Checkpoint {
+    std::uint64_t segment = 0;  // the next segment
+    std::uint64_t round = 0;    // the next round
+    PoolState pool;
+    Pending pending;
+  };
+
+  // Computes the live checkpoint's segment into `out` and moves on to the next one.
+  absl::Status Next(Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled, Segment& out);
+  void KeepSnapshot();
+
+  std::mutex mutex_;
+  RandomKey key_;
+  bool started_ = false;
+  Checkpoint live_;
+  std::map<std::uint64_t, Checkpoint> snapshots_;  // by segment; thinned so that gaps grow with the lane
+  std::uint64_t snapshot_gap_ = 1;                 // segments between snapshots
+  std::deque<std::pair<std::uint64_t, Segment>> recent_;
+};
+
+}  // namespace iterand

@@ -1,0 +1,99 @@
+// Rounds: how sampled programs are applied, one after another, to rows that began as noise.
+//
+// Two strategies behind one interface, "advance one round -> finished rows":
+//   chain (iterate/chain.h)  x_{d+1} = program_d(x_d); every row of every depth is emitted once
+//   pool (iterate/pool.h)    the paper's algorithm (Bloem 2025, arXiv 2506.20057)
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "iterand/v1/recipe.pb.h"
+#include "randnet/block.h"
+#include "randnet/family.h"
+#include "randnet/rng.h"
+
+namespace iterand {
+
+// The families of a recipe with their weights. Immutable, shared by all threads.
+class FamilyMix {
+ public:
+  // From a resolved recipe. Errors name the field, as Family's make function does.
+  static absl::StatusOr<FamilyMix> Make(const v1::Recipe& recipe);
+
+  int size() const { return static_cast<int>(families_.size()); }
+  const Family& family(int i) const { return *families_[static_cast<std::size_t>(i)]; }
+  const std::string& name(int i) const { return names_[static_cast<std::size_t>(i)]; }
+  double share(int i) const;  // weight / sum of weights
+  bool any_reads_input() const { return reader_total_ > 0; }
+
+  // The family of a segment or lane, by the recipe's mix; -1 if every round draws its own.
+  int Fixed(const RandomKey& key) const;
+  // Draws a family by weight: of all families, or only of those that read their input (there must be one).
+  int Draw(Rng& rng, bool readers_only) const;
+
+ private:
+  std::vector<std::unique_ptr<Family>> families_;
+  std::vector<std::string> names_;
+  // Weights as integers (units of 2^-20 of the largest), and their sums.
+  std::vector<std::uint32_t> weights_;
+  std::uint32_t total_ = 0;
+  std::uint32_t reader_total_ = 0;
+  v1::Recipe::Mix mix_ = v1::Recipe::SEGMENT;
+  std::vector<std::uint16_t> lane_family_;  // mix LANE
+};
+
+// The program objects of one thread, made when first needed and then sampled anew each round.
+class ProgramSet {
+ public:
+  ProgramSet(const FamilyMix& mix, int max_rows) : mix_(mix), max_rows_(max_rows) {
+    programs_.resize(static_cast<std::size_t>(mix.size()));
+  }
+  Program& Get(int family);
+
+ private:
+  const FamilyMix& mix_;
+  int max_rows_;
+  std::vector<std::unique_ptr<Program>> programs_;
+};
+
+// Which family made a row last, and how many programs it has passed through since it was noise.
+struct RowOrigin {
+  std::uint16_t family = 0;
+  std::uint16_t depth = 0;
+};
+
+// The rows that a round finished. Views into the iteration's buffers, valid until the next round.
+struct FinishedRows {
+  BlockView rows;
+  std::span<const RowOrigin> origins;  // one a row
+};
+
+// One process of rounds, with its buffers. Not thread-safe.
+class Iteration {
+ public:
+  virtual ~Iteration() = default;
+  Iteration(const Iteration&) = delete;
+  Iteration& operator=(const Iteration&) = delete;
+
+  // Starts anew from fresh noise; key.round is ignored.
+  virtual void Start(const RandomKey& key) = 0;
+  // Computes a round; `key` has the same seed, lane and segment as at Start, and rounds count up from 0. A round depends
+  // on the key and the state that the rounds before left.
+  virtual FinishedRows Advance(const RandomKey& key) = 0;
+
+ protected:
+  Iteration() = default;
+};
+
+// Largest number of rows that one round of a resolved recipe computes, and that it finishes.
+int MaxProgramRows(const v1::Recipe& recipe);
+
+// The iteration of a resolved recipe.
+absl::StatusOr<std::unique_ptr<Iteration>> MakeIteration(const v1::Recipe& recipe, const FamilyMix& mix);
+
+}  // namespace iterand

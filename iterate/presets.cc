@@ -1,0 +1,21 @@
+#include "iterate/presets.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "iterate/recipe.h"
+
+namespace iterand {
+
+absl::StatusOr<v1::Recipe> LoadPreset(std::string_view name) {
+  std::vector<std::string> names;
+  for (const PresetEntry& preset : AllPresets()) {
+    if (preset.name == name) return ParseRecipeJson(preset.json);
+    names.emplace_back(preset.name);
+  }
+  return absl::NotFoundError(absl::StrCat("preset: there is none named \"", std::string(name), "\", must be one of ",
+                                          absl::StrJoin(names, ", ")));
+}
+
+}  // namespace iterand

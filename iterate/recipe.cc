@@ -1,0 +1,338 @@
+#include "iterate/recipe.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/util/json_util.h>
+#include <openssl/sha.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "iterate/chain.h"
+#include "iterate/iteration.h"
+#include "iterate/limits.h"
+#include "iterate/pool.h"
+#include "randnet/family.h"
+
+namespace iterand {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+std::string FieldPath(const std::string& path, const FieldDescriptor& field) {
+  return path.empty() ? field.name() : absl::StrCat(path, ".", field.name());
+}
+
+// Calls visit(path, message) for a message and everything below it.
+template <typename Visit>
+absl::Status Walk(const Message& message, const std::string& path, const Visit& visit) {
+  if (absl::Status status = visit(path, message); !status.ok()) return status;
+  const Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
+    const std::string below = FieldPath(path, *field);
+    if (field->is_repeated()) {
+      for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
+        absl::Status status =
+            Walk(reflection.GetRepeatedMessage(message, field, i), absl::StrCat(below, "[", i, "]"), visit);
+        if (!status.ok()) return status;
+      }
+    } else if (absl::Status status = Walk(reflection.GetMessage(message, field), below, visit); !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Fields and enum values that this build does not know, which came over the wire.
+absl::Status CheckUnknown(const Message& message) {
+  return Walk(message, "", [](const std::string& path, const Message& at) -> absl::Status {
+    const Reflection& reflection = *at.GetReflection();
+    if (reflection.GetUnknownFields(at).field_count() > 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path.empty() ? "recipe" : path, ": has unknown field number ",
+                       reflection.GetUnknownFields(at).field(0).number(), "; this server may be older than the client"));
+    }
+    std::vector<const FieldDescriptor*> fields;
+    reflection.ListFields(at, &fields);
+    for (const FieldDescriptor* field : fields) {
+      if (field->cpp_type() != FieldDescriptor::CPPTYPE_ENUM || field->is_repeated()) continue;
+      const int value = reflection.GetEnumValue(at, field);
+      if (field->enum_type()->FindValueByNumber(value) == nullptr) {
+        std::vector<std::string> names;
+        for (int i = 1; i < field->enum_type()->value_count(); ++i) names.push_back(field->enum_type()->value(i)->name());
+        return absl::InvalidArgumentError(absl::StrCat(FieldPath(path, *field), ": is ", value, ", must be one of ",
+                                                       absl::StrJoin(names, ", ")));
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
+void AppendCanonical(const Message& message, const std::string& path, std::string& out);
+
+void AppendValue(const Message& message, const FieldDescriptor& field, const std::string& path, std::string& out) {
+  const Reflection& reflection = *message.GetReflection();
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      AppendCanonical(reflection.GetMessage(message, &field), path, out);
+      return;
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      // + 0.0 makes one zero of the two.
+      absl::StrAppendFormat(&out, "%s=%016x\n", path, std::bit_cast<std::uint64_t>(reflection.GetDouble(message, &field) + 0.0));
+      return;
+    case FieldDescriptor::CPPTYPE_INT64:
+      absl::StrAppend(&out, path, "=", reflection.GetInt64(message, &field), "\n");
+      return;
+    case FieldDescriptor::CPPTYPE_BOOL:
+      absl::StrAppend(&out, path, "=", reflection.GetBool(message, &field) ? "true" : "false", "\n");
+      return;
+    case FieldDescriptor::CPPTYPE_ENUM:
+      absl::StrAppend(&out, path, "=", reflection.GetEnum(message, &field)->name(), "\n");
+      return;
+    default:
+      // The schema has no other types; adding one without a canonical form must not go unnoticed.
+      absl::StrAppend(&out, path, "=?", field.type_name(), "\n");
+  }
+}
+
+void AppendCanonical(const Message& message, const std::string& path, std::string& out) {
+  const Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  // A message that is there but empty must differ from one that is absent.
+  if (fields.empty()) absl::StrAppend(&out, path, "={}\n");
+  for (const FieldDescriptor* field : fields) {
+    if (path.empty() && field->number() == v1::Recipe::kDescriptionFieldNumber) continue;
+    const std::string below = FieldPath(path, *field);
+    if (!field->is_repeated()) {
+      AppendValue(message, *field, below, out);
+      continue;
+    }
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
+      const std::string element = absl::StrCat(below, "[", i, "]");
+      if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+        AppendCanonical(reflection.GetRepeatedMessage(message, field, i), element, out);
+      } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
+        absl::StrAppend(&out, element, "=", reflection.GetRepeatedInt64(message, field, i), "\n");
+      } else {
+        absl::StrAppend(&out, element, "=?", field->type_name(), "\n");
+      }
+    }
+  }
+}
+
+absl::Status CheckRange(const char* path, std::int64_t value, std::int64_t min, std::int64_t max,
+                        std::string_view why = "") {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": is ", value, ", must lie within [", min, ", ", max, "]", std::string(why)));
+}
+
+void ResolveDefaults(v1::Recipe& recipe) {
+  for (v1::Family& family : *recipe.mutable_families()) {
+    if (!family.has_weight()) family.set_weight(1);
+    if (const FamilyEntry* entry = FindFamily(family.kind_case())) entry->resolve(family);
+  }
+  if (recipe.mix() == v1::Recipe::MIX_UNSPECIFIED) recipe.set_mix(v1::Recipe::SEGMENT);
+  if (recipe.has_pool()) {
+    Pool::Resolve(*recipe.mutable_pool());
+  } else {
+    Chain::Resolve(*recipe.mutable_chain());
+  }
+  if (recipe.relabel() == v1::Recipe::RELABEL_UNSPECIFIED) recipe.set_relabel(v1::Recipe::RELABEL_NONE);
+  if (recipe.has_band()) {
+    if (!recipe.band().has_low()) recipe.mutable_band()->set_low(0);
+    if (!recipe.band().has_high()) recipe.mutable_band()->set_high(10);
+  }
+  if (!recipe.has_distinct()) recipe.set_distinct(false);
+  if (!recipe.has_length()) recipe.set_length(512);
+  if (!recipe.has_vocab_size()) recipe.set_vocab_size(256);
+  if (!recipe.has_alphabet_size()) recipe.set_alphabet_size(std::min<std::int64_t>(recipe.vocab_size(), 256));
+  if (!recipe.has_lanes()) recipe.set_lanes(recipe.has_pool() && recipe.pool().endless() ? 1 : 32);
+  if (!recipe.has_segment_sequences()) recipe.set_segment_sequences(48);
+  if (!recipe.has_starvation_rounds()) recipe.set_starvation_rounds(1000);
+}
+
+absl::Status CheckScalars(const v1::Recipe& recipe) {
+  if (absl::Status s = CheckRange("length", recipe.length(), kMinLength, kMaxLength); !s.ok()) return s;
+  if (absl::Status s = CheckRange("vocab_size", recipe.vocab_size(), 2, std::int64_t{1} << 32); !s.ok()) return s;
+  if (absl::Status s = CheckRange("alphabet_size", recipe.alphabet_size(), 2,
+                                  std::min<std::int64_t>(recipe.vocab_size(), kMaxAlphabet),
+                                  ", no more than vocab_size");
+      !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = CheckRange("lanes", recipe.lanes(), 1, kMaxLanes); !s.ok()) return s;
+  if (absl::Status s = CheckRange("segment_sequences", recipe.segment_sequences(), 1, kMaxSegmentSequences); !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = CheckRange("starvation_rounds", recipe.starvation_rounds(), 1, kMaxStarvationRounds); !s.ok()) {
+    return s;
+  }
+  if (recipe.has_band()) {
+    const v1::Band& band = recipe.band();
+    if (!(band.low() >= 0 && band.low() <= band.high() && band.high() <= 10)) {
+      return absl::InvalidArgumentError(absl::StrCat("band: is low ", band.low(), ", high ", band.high(),
+                                                     ", must have 0 <= low <= high <= 10"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFamilies(const v1::Recipe& recipe) {
+  if (recipe.families().empty()) {
+    return absl::InvalidArgumentError("families: is empty, must have at least one family");
+  }
+  if (recipe.families_size() > kMaxFamilies) {
+    return CheckRange("families", recipe.families_size(), 1, kMaxFamilies, " entries");
+  }
+  double total = 0;
+  for (int i = 0; i < recipe.families_size(); ++i) {
+    const v1::Family& family = recipe.families(i);
+    if (FindFamily(family.kind_case()) == nullptr) {
+      std::vector<std::string> names;
+      for (const FamilyEntry& entry : AllFamilies()) names.emplace_back(entry.name);
+      return absl::InvalidArgumentError(
+          absl::StrCat("families[", i, "]: names no family, must have one of ", absl::StrJoin(names, ", ")));
+    }
+    if (!(family.weight() >= 0 && family.weight() <= 1e6)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("families[", i, "].weight: is ", family.weight(), ", must lie within [0, 1e+06]"));
+    }
+    total += family.weight();
+  }
+  if (total <= 0) return absl::InvalidArgumentError("families: all weights are 0, at least one must be positive");
+  return absl::OkStatus();
+}
+
+// Memory and time that the whole recipe may ask for.
+absl::Status CheckLimits(const v1::Recipe& recipe) {
+  const double token_bytes = static_cast<double>(DtypeBytes(RecipeDtype(recipe)));
+  const double segment =
+      static_cast<double>(recipe.segment_sequences()) * static_cast<double>(recipe.length()) * token_bytes;
+  if (segment > kMaxSegmentBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "segment_sequences: is %d, which makes segments of %.0f bytes (segment_sequences x length x %.0f bytes); a segment "
+        "may have at most %.0f bytes",
+        recipe.segment_sequences(), segment, token_bytes, kMaxSegmentBytes));
+  }
+  if (segment * static_cast<double>(recipe.lanes()) > kMaxStreamBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "lanes: is %d, which holds %.0f bytes (lanes x segment of %.0f bytes); a stream may hold at most %.0f bytes",
+        recipe.lanes(), segment * static_cast<double>(recipe.lanes()), segment, kMaxStreamBytes));
+  }
+  if (recipe.has_pool()) {
+    const double pool = 2.0 * static_cast<double>(recipe.pool().pool_rows()) * static_cast<double>(recipe.length());
+    if (pool > kMaxPoolBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("pool.pool_rows: is %d, which makes a pool of %.0f bytes; a pool may have at most %.0f bytes",
+                          recipe.pool().pool_rows(), pool, kMaxPoolBytes));
+    }
+  }
+  auto mix = FamilyMix::Make(recipe);  // checks every family's own fields
+  if (!mix.ok()) return mix.status();
+  const int rows = MaxProgramRows(recipe);
+  for (int i = 0; i < mix->size(); ++i) {
+    const double bytes = mix->family(i).program_bytes(rows);
+    if (bytes > kMaxProgramBytes) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "families[%d].%s: a program of this size with %d rows needs %.0f bytes; a program may need at most %.0f bytes", i,
+          mix->name(i), rows, bytes, kMaxProgramBytes));
+    }
+    const double flops = mix->family(i).flops_per_token() * static_cast<double>(rows) * static_cast<double>(recipe.length());
+    if (flops > kMaxRoundFlops) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "families[%d].%s: a round of %d rows x %d tokens takes %.3g operations; a round may take at most %.3g", i,
+          mix->name(i), rows, recipe.length(), flops, kMaxRoundFlops));
+    }
+    const double segment_flops = mix->family(i).flops_per_token() * static_cast<double>(recipe.length()) *
+                                 static_cast<double>(recipe.segment_sequences());
+    if (segment_flops > kMaxSegmentFlops) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "segment_sequences: is %d, which takes %.3g operations a segment with families[%d].%s; a segment may take at "
+          "most %.3g",
+          recipe.segment_sequences(), segment_flops, i, mix->name(i), kMaxSegmentFlops));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
+  if (json.size() > kMaxRecipeJsonBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("recipe: JSON text has ", json.size(), " bytes, may have at most ",
+                                                   kMaxRecipeJsonBytes));
+  }
+  v1::Recipe recipe;
+  google::protobuf::util::JsonParseOptions options;
+  options.ignore_unknown_fields = false;
+  const auto status = google::protobuf::util::JsonStringToMessage(std::string(json), &recipe, options);
+  if (!status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("recipe: not valid JSON of a recipe: ", std::string(status.message())));
+  }
+  return recipe;
+}
+
+std::string RecipeToJson(const v1::Recipe& recipe) {
+  std::string json;
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  options.preserve_proto_field_names = true;
+  // Fails only for messages with Any or malformed timestamps, which a recipe does not have.
+  (void)google::protobuf::util::MessageToJsonString(recipe, &json, options);
+  return json;
+}
+
+absl::StatusOr<v1::Recipe> ResolveRecipe(const v1::Recipe& recipe) {
+  if (recipe.ByteSizeLong() > kMaxRecipeJsonBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("recipe: has ", recipe.ByteSizeLong(), " bytes, may have at most ", kMaxRecipeJsonBytes));
+  }
+  if (absl::Status s = CheckUnknown(recipe); !s.ok()) return s;
+  v1::Recipe resolved = recipe;
+  ResolveDefaults(resolved);
+  if (absl::Status s = CheckScalars(resolved); !s.ok()) return s;
+  if (absl::Status s = CheckFamilies(resolved); !s.ok()) return s;
+  if (resolved.has_pool()) {
+    if (absl::Status s = Pool::Check(resolved.pool()); !s.ok()) return s;
+    if (resolved.pool().endless() && (resolved.has_band() || resolved.distinct())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(resolved.has_band() ? "band" : "distinct",
+                       ": an endless pool takes no filter; set pool.endless to false, or leave the filter out"));
+    }
+  } else if (absl::Status s = Chain::Check(resolved.chain()); !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = CheckLimits(resolved); !s.ok()) return s;
+  return resolved;
+}
+
+std::string CanonicalText(const v1::Recipe& resolved) {
+  std::string text;
+  AppendCanonical(resolved, "", text);
+  return text;
+}
+
+Fingerprint ComputeFingerprint(const v1::Recipe& resolved, std::uint64_t seed) {
+  const std::string text =
+      absl::StrCat("iterand\nengine_version=", kEngineVersion, "\nseed=", seed, "\n", CanonicalText(resolved));
+  Fingerprint fingerprint;
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), fingerprint.data());
+  return fingerprint;
+}
+
+Dtype RecipeDtype(const v1::Recipe& resolved) {
+  if (resolved.vocab_size() <= 256) return Dtype::kUint8;
+  return resolved.vocab_size() <= 65536 ? Dtype::kUint16 : Dtype::kUint32;
+}
+
+}  // namespace iterand

@@ -1,0 +1,68 @@
+// Writes surviving rows into a segment: relabelled, in the segment's order, as the dtype that is served.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "iterand/v1/recipe.pb.h"
+#include "iterate/complexity.h"
+#include "iterate/relabel.h"
+#include "iterate/segment.h"
+#include "randnet/block.h"
+#include "randnet/rng.h"
+
+namespace iterand {
+
+// One thread's writer, with the filters. The stages after a round, in order: band and distinct judge the rows as the
+// program made them (equal rows look different once each has its own relabelling); what survives is relabelled and
+// written. Not thread-safe.
+class SegmentWriter {
+ public:
+  explicit SegmentWriter(const v1::Recipe& resolved);
+
+  int length() const { return length_; }
+  int sequences() const { return sequences_; }
+
+  // Starts a segment: sizes `out`, which must stay until the segment is full. With `shuffle`, row p is written to the p-th
+  // place of a keyed random order (kOrder), so that neighbours in a batch come from different programs.
+  void Begin(const RandomKey& key, bool shuffle, Segment& out);
+
+  bool full() const { return count_ == sequences_; }
+
+  // Applies the filters to a row; false if it is dropped.
+  bool Accept(const Symbol* row);
+
+  // Relabels and writes a row. The segment must not be full.
+  void Write(const Symbol* row, const RowProvenance& provenance);
+
+ private:
+  template <typename Token>
+  void WriteRow(const Symbol* row, Rng& rng, Token* out);
+  bool IsNew(const Symbol* row);
+
+  v1::Recipe::Relabel relabel_;
+  bool distinct_;
+  bool banded_;
+  Dtype dtype_;
+  int length_;
+  int sequences_;
+  std::uint64_t band_low_ = 0;   // code lengths, in the units of ComplexityMeter
+  std::uint64_t band_high_ = 0;
+  std::unique_ptr<ComplexityMeter> meter_;
+  std::unique_ptr<Injection> injection_;
+
+  std::uint64_t seed_ = 0;
+  Segment* out_ = nullptr;
+  int count_ = 0;
+  std::uint64_t program_round_ = 0;  // round of the injection in force, RELABEL_PROGRAM
+  bool program_drawn_ = false;
+  Rng program_rng_;
+  std::vector<std::uint32_t> order_;
+  // Rows accepted by `distinct`, as made, and an open-addressing table of their numbers + 1.
+  std::vector<Symbol> seen_;
+  std::vector<std::uint32_t> table_;
+  std::uint32_t seen_count_ = 0;
+};
+
+}  // namespace iterand

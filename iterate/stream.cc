@@ -1,0 +1,237 @@
+#include "iterate/stream.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "iterate/endless_lane.h"
+#include "iterate/iteration.h"
+#include "iterate/recipe.h"
+#include "iterate/segment_writer.h"
+
+namespace iterand {
+namespace {
+
+constexpr std::uint64_t kFirstBatchRows = 64;
+
+class ThreadWorkspace final : public Workspace {
+ public:
+  ThreadWorkspace(const v1::Recipe& recipe, const FamilyMix& mix)
+      : iteration(*MakeIteration(recipe, mix)), writer(recipe) {}
+
+  std::unique_ptr<Iteration> iteration;
+  SegmentWriter writer;
+};
+
+}  // namespace
+
+std::string ToHex(const Fingerprint& fingerprint) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  for (const std::uint8_t byte : fingerprint) {
+    hex += kDigits[byte >> 4];
+    hex += kDigits[byte & 15];
+  }
+  return hex;
+}
+
+class Stream::Impl {
+ public:
+  Impl(v1::Recipe resolved, std::uint64_t seed_value, FamilyMix family_mix)
+      : recipe(std::move(resolved)),
+        seed(seed_value),
+        fingerprint(ComputeFingerprint(recipe, seed)),
+        mix(std::move(family_mix)),
+        dtype(RecipeDtype(recipe)),
+        length(static_cast<int>(recipe.length())),
+        lanes(static_cast<int>(recipe.lanes())),
+        sequences(static_cast<int>(recipe.segment_sequences())),
+        held(static_cast<std::size_t>(lanes)) {
+    if (recipe.has_pool() && recipe.pool().endless()) {
+      for (int lane = 0; lane < lanes; ++lane) {
+        endless.push_back(std::make_unique<EndlessLane>(seed, static_cast<std::uint32_t>(lane)));
+      }
+    }
+  }
+
+  // What Read keeps of a lane: the segment that it read last.
+  struct HeldSegment {
+    Segment segment;
+    std::uint64_t number = 0;
+    bool valid = false;
+    bool claimed = false;  // by a row of the present pass
+  };
+
+  const v1::Recipe recipe;
+  const std::uint64_t seed;
+  const Fingerprint fingerprint;
+  const FamilyMix mix;
+  const Dtype dtype;
+  const int length;
+  const int lanes;
+  const int sequences;
+  std::vector<std::unique_ptr<EndlessLane>> endless;  // one a lane, if the pool is endless
+
+  // State of Read.
+  std::mutex read_mutex;
+  int threads = 0;
+  std::vector<HeldSegment> held;  // by lane
+  std::vector<std::unique_ptr<Workspace>> workspaces;
+  std::vector<std::uint32_t> missing;  // lanes whose claimed segment must be made
+  std::vector<absl::Status> errors;    // by thread
+};
+
+Stream::Stream() = default;
+Stream::~Stream() = default;
+
+absl::StatusOr<std::shared_ptr<Stream>> Stream::Open(const v1::Recipe& recipe, std::uint64_t seed) {
+  auto resolved = ResolveRecipe(recipe);
+  if (!resolved.ok()) return resolved.status();
+  auto mix = FamilyMix::Make(*resolved);
+  if (!mix.ok()) return mix.status();
+  std::shared_ptr<Stream> stream(new Stream());
+  stream->impl_ = std::make_unique<Impl>(*std::move(resolved), seed, *std::move(mix));
+  return stream;
+}
+
+const v1::Recipe& Stream::recipe() const { return impl_->recipe; }
+std::uint64_t Stream::seed() const { return impl_->seed; }
+const Fingerprint& Stream::fingerprint() const { return impl_->fingerprint; }
+Dtype Stream::dtype() const { return impl_->dtype; }
+int Stream::length() const { return impl_->length; }
+int Stream::lanes() const { return impl_->lanes; }
+int Stream::segment_sequences() const { return impl_->sequences; }
+std::size_t Stream::sequence_bytes() const {
+  return static_cast<std::size_t>(impl_->length) * DtypeBytes(impl_->dtype);
+}
+const std::string& Stream::family_name(int family) const { return impl_->mix.name(family); }
+
+StreamCost Stream::Cost() const {
+  StreamCost cost;
+  for (int i = 0; i < impl_->mix.size(); ++i) {
+    cost.flops_per_token += impl_->mix.share(i) * impl_->mix.family(i).flops_per_token();
+  }
+  const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
+  cost.segment_bytes = sequences * sequence_bytes();
+  cost.first_batch_sequences = sequences * std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
+  return cost;
+}
+
+Place Stream::Locate(std::uint64_t index) const {
+  const auto lanes = static_cast<std::uint64_t>(impl_->lanes);
+  const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
+  const std::uint64_t place = index / lanes;
+  return {static_cast<std::uint32_t>(index % lanes), place / sequences, static_cast<std::uint32_t>(place % sequences)};
+}
+
+std::unique_ptr<Workspace> Stream::NewWorkspace() const {
+  return std::make_unique<ThreadWorkspace>(impl_->recipe, impl_->mix);
+}
+
+absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
+                                     const std::atomic<bool>* cancelled, Segment& out) const {
+  auto& thread = static_cast<ThreadWorkspace&>(workspace);
+  const std::unique_ptr<Iteration>& iteration = thread.iteration;
+  SegmentWriter& writer = thread.writer;
+  if (!impl_->endless.empty()) {
+    return impl_->endless[lane]->Generate(segment, static_cast<Pool&>(*iteration), writer, cancelled, out);
+  }
+  RandomKey key{.seed = impl_->seed, .lane = lane, .segment = segment};
+  iteration->Start(key);
+  writer.Begin(key, /*shuffle=*/true, out);
+  std::int64_t barren = 0;  // rounds since a row last survived
+  for (key.round = 0; !writer.full(); ++key.round) {
+    if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)) return absl::CancelledError("cancelled");
+    const FinishedRows finished = iteration->Advance(key);
+    ++barren;
+    for (int r = 0; r < finished.rows.rows() && !writer.full(); ++r) {
+      const Symbol* row = finished.rows.row(r);
+      if (!writer.Accept(row)) continue;
+      const RowOrigin& origin = finished.origins[static_cast<std::size_t>(r)];
+      writer.Write(row, RowProvenance{.lane = lane,
+                                      .segment = segment,
+                                      .round = key.round,
+                                      .row = static_cast<std::uint32_t>(r),
+                                      .family = origin.family,
+                                      .depth = origin.depth});
+      barren = 0;
+    }
+    if (barren >= impl_->recipe.starvation_rounds()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "filters: no row survived band and distinct in ", barren, " rounds (starvation_rounds) of lane ", lane,
+          ", segment ", segment, " of seed ", impl_->seed, "; widen band, or choose families that make such rows"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Stream::set_threads(int threads) {
+  const std::lock_guard<std::mutex> lock(impl_->read_mutex);
+  impl_->threads = threads;
+}
+
+absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int rows, void* out,
+                          RowProvenance* provenance) {
+  Impl& impl = *impl_;
+  if (rows <= 0) return absl::OkStatus();
+  const auto steps = static_cast<std::uint64_t>(rows) - 1;
+  if (stride != 0 && steps > (std::numeric_limits<std::uint64_t>::max() - first_index) / stride) {
+    return absl::OutOfRangeError(absl::StrCat("index: ", first_index, " + ", steps, " x ", stride,
+                                              " exceeds the largest index, 2^64 - 1"));
+  }
+  const std::lock_guard<std::mutex> lock(impl.read_mutex);
+  const int threads = impl.threads > 0 ? impl.threads : omp_get_max_threads();
+  while (impl.workspaces.size() < static_cast<std::size_t>(threads)) impl.workspaces.push_back(NewWorkspace());
+  impl.errors.assign(static_cast<std::size_t>(threads), absl::OkStatus());
+  const std::size_t bytes = sequence_bytes();
+
+  // Passes: as many rows as need no more than one segment of each lane.
+  for (int begin = 0; begin < rows;) {
+    impl.missing.clear();
+    int end = begin;
+    for (; end < rows; ++end) {
+      const Place place = Locate(first_index + static_cast<std::uint64_t>(end) * stride);
+      Impl::HeldSegment& held = impl.held[place.lane];
+      if (held.claimed && held.number != place.segment) break;
+      if (held.claimed) continue;
+      held.claimed = true;
+      if (!held.valid || held.number != place.segment) {
+        held.valid = false;
+        held.number = place.segment;
+        impl.missing.push_back(place.lane);
+      }
+    }
+    const auto missing = static_cast<int>(impl.missing.size());
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int i = 0; i < missing; ++i) {
+      const auto thread = static_cast<std::size_t>(omp_get_thread_num());
+      if (!impl.errors[thread].ok()) continue;
+      const std::uint32_t lane = impl.missing[static_cast<std::size_t>(i)];
+      Impl::HeldSegment& held = impl.held[lane];
+      absl::Status status = GenerateSegment(lane, held.number, *impl.workspaces[thread], nullptr, held.segment);
+      held.valid = status.ok();
+      if (!status.ok()) impl.errors[thread] = std::move(status);
+    }
+    for (int i = begin; i < end; ++i) {
+      const Place place = Locate(first_index + static_cast<std::uint64_t>(i) * stride);
+      Impl::HeldSegment& held = impl.held[place.lane];
+      held.claimed = false;
+      if (!held.valid) continue;
+      std::memcpy(static_cast<std::byte*>(out) + static_cast<std::size_t>(i) * bytes,
+                  held.segment.tokens.data() + place.offset * bytes, bytes);
+      if (provenance != nullptr) provenance[i] = held.segment.provenance[place.offset];
+    }
+    for (const absl::Status& status : impl.errors) {
+      if (!status.ok()) return status;
+    }
+    begin = end;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace iterand

@@ -1,0 +1,48 @@
+// Random discrete distributions and exact, fast draws from them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "randnet/block.h"
+#include "randnet/rng.h"
+
+namespace iterand {
+
+// Draws `count` distinct symbols of an alphabet, in random order (the first steps of a Fisher-Yates shuffle).
+// `scratch` keeps its memory between calls.
+void DrawDistinct(Rng& rng, int alphabet, int count, std::vector<Symbol>& scratch, std::span<Symbol> out);
+
+// Fills `weights` with a symmetric Dirichlet(concentration) draw, scaled so that the largest weight is 1: gamma variates
+// in the logarithm (Rng::LogGamma), less their maximum, through exp. Tiny concentrations give one weight of 1 and zeros.
+void DrawDirichlet(Rng& rng, float concentration, std::span<float> weights);
+
+// One column of an alias table: 24-bit threshold, and what is drawn on either side of it.
+struct AliasColumn {
+  std::uint32_t threshold;  // in units of 2^-24
+  Symbol below;             // drawn if the fraction is below the threshold
+  Symbol above;
+};
+
+// Builds alias columns (Walker 1977; Vose 1991, "A linear algorithm for generating random numbers with a given
+// distribution") for weights >= 0, at least one positive, in integer arithmetic: the weights are first rounded to
+// multiples of 2^-24 of their sum, the remainder going to the largest. `symbols[i]` is what weight i draws.
+class AliasBuilder {
+ public:
+  void Build(std::span<const float> weights, std::span<const Symbol> symbols, std::span<AliasColumn> columns);
+
+ private:
+  std::vector<std::uint64_t> mass_;
+  std::vector<int> small_;
+  std::vector<int> large_;
+};
+
+// Draws by one 32-bit word: the product word * columns gives the column (high half) and the fraction (low half).
+inline Symbol DrawAlias(std::uint32_t word, const AliasColumn* columns, std::uint32_t count) {
+  const std::uint64_t product = static_cast<std::uint64_t>(word) * count;
+  const AliasColumn& column = columns[product >> 32];
+  return (static_cast<std::uint32_t>(product) >> 8) < column.threshold ? column.below : column.above;
+}
+
+}  // namespace iterand

@@ -1,0 +1,33 @@
+#include <array>
+
+#include "randnet/automaton.h"
+#include "randnet/constant.h"
+#include "randnet/family.h"
+#include "randnet/lstm.h"
+#include "randnet/markov.h"
+#include "randnet/pointwise.h"
+#include "randnet/uniform.h"
+
+namespace iterand {
+
+std::span<const FamilyEntry> AllFamilies() {
+  static const std::array kFamilies = {
+      // One line a family, in the order of recipe.proto.
+      kLstmEntry,
+      kUniformEntry,
+      kConstantEntry,
+      kPointwiseEntry,
+      kMarkovEntry,
+      kAutomatonEntry,
+  };
+  return kFamilies;
+}
+
+const FamilyEntry* FindFamily(v1::Family::KindCase kind) {
+  for (const FamilyEntry& entry : AllFamilies()) {
+    if (entry.kind == kind) return &entry;
+  }
+  return nullptr;
+}
+
+}  // namespace iterand

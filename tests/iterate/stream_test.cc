@@ -1,0 +1,249 @@
+// The promise: a stream is a pure function (recipe, seed, index) -> sequence.
+#include "iterate/stream.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "iterate/presets.h"
+#include "iterate/recipe.h"
+
+namespace iterand {
+namespace {
+
+// Presets of which a test can afford many segments.
+const char* const kFastPresets[] = {"up", "networks", "uniform", "pointwise", "markov", "automaton"};
+
+std::shared_ptr<Stream> OpenPreset(const std::string& name, std::uint64_t seed = 0, std::int64_t length = 0) {
+  auto recipe = LoadPreset(name);
+  EXPECT_TRUE(recipe.ok()) << recipe.status();
+  if (length > 0) recipe->set_length(length);
+  auto stream = Stream::Open(*recipe, seed);
+  EXPECT_TRUE(stream.ok()) << stream.status();
+  return *stream;
+}
+
+std::vector<std::byte> ReadAll(Stream& stream, std::uint64_t first, std::uint64_t stride, int rows) {
+  std::vector<std::byte> out(static_cast<std::size_t>(rows) * stream.sequence_bytes());
+  const absl::Status status = stream.Read(first, stride, rows, out.data());
+  EXPECT_TRUE(status.ok()) << status;
+  return out;
+}
+
+class PresetTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(PresetTest, ThreadsDoNotMatter) {
+  auto one = OpenPreset(GetParam());
+  auto two = OpenPreset(GetParam());
+  one->set_threads(1);
+  two->set_threads(2);
+  EXPECT_EQ(ReadAll(*one, 0, 1, 200), ReadAll(*two, 0, 1, 200));
+}
+
+TEST_P(PresetTest, BatchRowsDoNotMatter) {
+  const int total = 448;
+  auto stream = OpenPreset(GetParam());
+  const std::vector<std::byte> whole = ReadAll(*stream, 0, 1, total);
+  for (const int rows : {1, 7, 64}) {
+    auto fresh = OpenPreset(GetParam());
+    std::vector<std::byte> parts;
+    for (int first = 0; first < total; first += rows) {
+      const std::vector<std::byte> part = ReadAll(*fresh, static_cast<std::uint64_t>(first), 1, rows);
+      parts.insert(parts.end(), part.begin(), part.end());
+    }
+    EXPECT_EQ(parts, whole) << rows << " rows a batch";
+  }
+}
+
+TEST_P(PresetTest, FourShardsMakeOneStream) {
+  const int total = 256;
+  auto stream = OpenPreset(GetParam());
+  const std::vector<std::byte> whole = ReadAll(*stream, 0, 1, total);
+  const std::size_t bytes = stream->sequence_bytes();
+  for (int rank = 0; rank < 4; ++rank) {
+    auto shard = OpenPreset(GetParam());
+    const std::vector<std::byte> part = ReadAll(*shard, static_cast<std::uint64_t>(rank), 4, total / 4);
+    for (int i = 0; i < total / 4; ++i) {
+      ASSERT_EQ(std::memcmp(part.data() + static_cast<std::size_t>(i) * bytes,
+                            whole.data() + static_cast<std::size_t>(4 * i + rank) * bytes, bytes),
+                0)
+          << "rank " << rank << ", row " << i;
+    }
+  }
+}
+
+TEST_P(PresetTest, ResumeEqualsUninterrupted) {
+  auto stream = OpenPreset(GetParam());
+  const std::vector<std::byte> whole = ReadAll(*stream, 0, 1, 1128);
+  auto resumed = OpenPreset(GetParam());
+  const std::vector<std::byte> tail = ReadAll(*resumed, 1000, 1, 128);
+  EXPECT_EQ(std::memcmp(whole.data() + 1000 * stream->sequence_bytes(), tail.data(), tail.size()), 0);
+}
+
+TEST_P(PresetTest, SeedsDiffer) {
+  auto zero = OpenPreset(GetParam(), 0);
+  auto one = OpenPreset(GetParam(), 1);
+  EXPECT_NE(zero->fingerprint(), one->fingerprint());
+  EXPECT_NE(ReadAll(*zero, 0, 1, 8), ReadAll(*one, 0, 1, 8));
+}
+
+INSTANTIATE_TEST_SUITE_P(Fast, PresetTest, testing::ValuesIn(kFastPresets),
+                         [](const auto& test) { return std::string(test.param); });
+
+TEST(StreamTest, FarSeekIsAsCheapAsTheStart) {
+  auto stream = OpenPreset("up");
+  const std::uint64_t far = 1'000'000'000;
+  const Place place = stream->Locate(far);
+  EXPECT_EQ(place.lane, far % static_cast<std::uint64_t>(stream->lanes()));
+  std::vector<RowProvenance> provenance(4);
+  std::vector<std::byte> out(4 * stream->sequence_bytes());
+  ASSERT_TRUE(stream->Read(far, 1, 4, out.data(), provenance.data()).ok());
+  // Rounds count from the segment's start: nothing before the segment was computed.
+  for (const RowProvenance& row : provenance) {
+    EXPECT_EQ(row.segment, place.segment);
+    EXPECT_LT(row.round, 200U);
+  }
+}
+
+TEST(StreamTest, ReadTwiceAndBackwards) {
+  auto stream = OpenPreset("up");
+  const std::vector<std::byte> later = ReadAll(*stream, 5000, 1, 16);
+  const std::vector<std::byte> early = ReadAll(*stream, 3, 1, 16);
+  EXPECT_EQ(ReadAll(*stream, 5000, 1, 16), later);
+  EXPECT_EQ(ReadAll(*stream, 3, 1, 16), early);
+}
+
+TEST(StreamTest, LastIndexAndOverflow) {
+  auto stream = OpenPreset("uniform");
+  std::vector<std::byte> out(2 * stream->sequence_bytes());
+  EXPECT_TRUE(stream->Read(UINT64_MAX, 1, 1, out.data()).ok());
+  EXPECT_EQ(stream->Read(UINT64_MAX, 1, 2, out.data()).code(), absl::StatusCode::kOutOfRange);
+}
+
+TEST(StreamTest, EndlessPoolReplaysExactly) {
+  v1::Recipe recipe = *LoadPreset("up-paper");
+  recipe.mutable_families(0)->mutable_lstm()->mutable_hidden()->set_fixed(16);
+  recipe.mutable_families(0)->mutable_lstm()->mutable_embedding()->set_fixed(16);
+  recipe.mutable_pool()->set_pool_rows(60);
+  recipe.mutable_pool()->set_program_rows(10);
+  recipe.mutable_pool()->set_constant_rows(4);
+  recipe.mutable_pool()->set_noise_rows(4);
+  recipe.mutable_pool()->set_emit_rows(5);
+  recipe.set_segment_sequences(7);  // not a multiple of what a round emits
+  recipe.set_length(64);
+  for (const auto emission : {v1::Pool::SAMPLE, v1::Pool::EVICT}) {
+    recipe.mutable_pool()->set_emission(emission);
+    recipe.mutable_pool()->set_emit_rows(emission == v1::Pool::SAMPLE ? 5 : 0);
+    auto stream = *Stream::Open(recipe, 5);
+    const std::vector<std::byte> whole = ReadAll(*stream, 0, 1, 700);
+    const std::size_t bytes = stream->sequence_bytes();
+    // Back to the start, from snapshots, and from a stream that has made nothing yet.
+    EXPECT_EQ(ReadAll(*stream, 0, 1, 700), whole);
+    for (const std::uint64_t first : {680U, 3U, 350U, 351U}) {
+      const std::vector<std::byte> part = ReadAll(*stream, first, 1, 20);
+      EXPECT_EQ(std::memcmp(whole.data() + first * bytes, part.data(), part.size()), 0) << first;
+      auto fresh = *Stream::Open(recipe, 5);
+      EXPECT_EQ(ReadAll(*fresh, first, 1, 20), part) << first;
+    }
+    EXPECT_EQ(stream->Read(1'000'000'000, 1, 1, std::vector<std::byte>(bytes).data()).code(),
+              absl::StatusCode::kOutOfRange);
+  }
+}
+
+TEST(StreamTest, EveryEvictedRowIsEmittedOnce) {
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_uniform();
+  recipe.mutable_pool()->set_pool_rows(50);
+  recipe.mutable_pool()->set_program_rows(20);
+  recipe.mutable_pool()->set_constant_rows(3);
+  recipe.mutable_pool()->set_noise_rows(3);
+  recipe.mutable_pool()->set_emission(v1::Pool::EVICT);
+  recipe.mutable_pool()->set_endless(false);
+  recipe.set_distinct(true);  // would drop a row that is emitted twice
+  recipe.set_lanes(1);
+  recipe.set_segment_sequences(1000);
+  auto stream = *Stream::Open(recipe, 0);
+  std::vector<RowProvenance> provenance(1000);
+  std::vector<std::byte> out(1000 * stream->sequence_bytes());
+  ASSERT_TRUE(stream->Read(0, 1, 1000, out.data(), provenance.data()).ok());
+  std::uint64_t rounds = 0;
+  for (const RowProvenance& row : provenance) rounds = std::max(rounds, row.round + 1);
+  // 20 rows are generated a round; all but the pool's 50 must have come out.
+  EXPECT_LE(rounds, (1000 + 50) / 20 + 1U);
+}
+
+TEST(StreamTest, ChainOfReadersDeepens) {
+  auto stream = OpenPreset("networks", 0, 64);
+  std::vector<RowProvenance> provenance(512);
+  std::vector<std::byte> out(512 * stream->sequence_bytes());
+  ASSERT_TRUE(stream->Read(0, 1, 512, out.data(), provenance.data()).ok());
+  int deepest = 0;
+  for (const RowProvenance& row : provenance) deepest = std::max<int>(deepest, row.depth);
+  EXPECT_GE(deepest, 6);
+  EXPECT_LE(deepest, 8);
+}
+
+TEST(StreamTest, SourcesThatDoNotReadHaveDepthOne) {
+  auto stream = OpenPreset("markov");
+  std::vector<RowProvenance> provenance(128);
+  std::vector<std::byte> out(128 * stream->sequence_bytes());
+  ASSERT_TRUE(stream->Read(0, 1, 128, out.data(), provenance.data()).ok());
+  for (const RowProvenance& row : provenance) EXPECT_EQ(row.depth, 1);
+}
+
+TEST(StreamTest, StarvedFilterEndsInAnError) {
+  v1::Recipe recipe = *LoadPreset("uniform");
+  recipe.mutable_band()->set_high(0.01);
+  recipe.set_starvation_rounds(5);
+  auto stream = *Stream::Open(recipe, 0);
+  std::vector<std::byte> out(stream->sequence_bytes());
+  const absl::Status status = stream->Read(0, 1, 1, out.data());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(std::string(status.message()).find("starvation_rounds"), std::string::npos) << status;
+}
+
+TEST(StreamTest, CancelledBetweenRounds) {
+  auto stream = OpenPreset("up");
+  auto workspace = stream->NewWorkspace();
+  const std::atomic<bool> cancelled = true;
+  Segment segment;
+  EXPECT_EQ(stream->GenerateSegment(0, 0, *workspace, &cancelled, segment).code(), absl::StatusCode::kCancelled);
+}
+
+TEST(StreamTest, RelabelIntoLargerVocabularies) {
+  for (const std::int64_t vocabulary : {256LL, 300LL, 65536LL, 100000LL, 1LL << 20, (1LL << 20) + 1, 1LL << 32}) {
+    v1::Recipe recipe = *LoadPreset("markov");
+    recipe.set_vocab_size(vocabulary);
+    auto stream = *Stream::Open(recipe, 0);
+    recipe.set_relabel(v1::Recipe::RELABEL_NONE);
+    auto plain = *Stream::Open(recipe, 0);
+    const std::vector<std::byte> tokens = ReadAll(*stream, 0, 1, 64);
+    const std::vector<std::byte> symbols = ReadAll(*plain, 0, 1, 64);
+    const std::size_t width = DtypeBytes(stream->dtype());
+    const auto value = [&](const std::vector<std::byte>& from, std::size_t i) {
+      std::uint32_t v = 0;
+      std::memcpy(&v, from.data() + i * width, width);
+      return v;
+    };
+    std::uint32_t largest = 0;
+    for (std::size_t row = 0; row < 64; ++row) {
+      std::map<std::uint32_t, std::uint32_t> there;
+      std::map<std::uint32_t, std::uint32_t> back;
+      for (std::size_t t = 0; t < 512; ++t) {
+        const std::uint32_t token = value(tokens, row * 512 + t);
+        const std::uint32_t symbol = value(symbols, row * 512 + t);
+        ASSERT_LT(token, vocabulary);
+        ASSERT_EQ(there.emplace(symbol, token).first->second, token);
+        ASSERT_EQ(back.emplace(token, symbol).first->second, symbol);
+        largest = std::max(largest, token);
+      }
+    }
+    EXPECT_GT(largest, vocabulary / 2);
+  }
+}
+
+}  // namespace
+}  // namespace iterand
