@@ -1,0 +1,59 @@
+// Statistics of sequences: what a stream is made of. For reports and tests only; nothing here is on the generating path, so
+// it may use zlib and floating point freely.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "iterate/segment.h"
+
+namespace iterand {
+
+struct StreamStatistics {
+  std::uint64_t sequences = 0;
+  double constant_share = 0;       // one token repeated
+  double high_entropy_share = 0;   // order-0 entropy above 7 bits a token
+  double structured_share = 0;     // zlib (level 9) size / plain size within (0.06, 0.9)
+  double duplicate_share = 0;      // equal to an earlier sequence: 1 - distinct sequences / sequences
+  double median_distinct_tokens = 0;
+  std::array<double, 5> entropy_quantiles{};  // order-0 entropy in bits a token: 5, 25, 50, 75, 95 %
+  std::array<double, 4> markov_bits{};        // in-context Markov code length, orders 0-3, bits a token, mean over the
+                                              // second halves; counts within the row, 0.01 added to each token's
+};
+
+// Collects statistics of sequences of one length and dtype, in memory of 8 bytes a sequence and more for distinct ones.
+class StatisticsCollector {
+ public:
+  StatisticsCollector(Dtype dtype, int length, std::uint64_t vocab_size);
+
+  // Adds `rows` sequences, row-major.
+  void Add(const void* tokens, int rows);
+
+  StreamStatistics Summary() const;
+
+  // zlib level 9 size / plain size of one sequence's bytes.
+  static double ZlibRatio(const void* bytes, std::size_t size);
+
+ private:
+  void AddRow(const std::byte* row);
+
+  Dtype dtype_;
+  int length_;
+  std::uint64_t vocab_size_;
+  std::vector<std::uint32_t> tokens_;  // of the row at hand
+  std::unordered_map<std::uint64_t, std::uint32_t> counts_;
+  std::uint64_t constants_ = 0;
+  std::uint64_t structured_ = 0;
+  std::vector<float> entropies_;
+  std::vector<std::uint32_t> distinct_tokens_;
+  std::unordered_map<std::uint64_t, std::uint32_t> row_hashes_;  // 64-bit hash of a row's bytes -> how often
+  std::array<double, 4> markov_sum_{};
+};
+
+// The statistics as lines of "name value", for people.
+std::string FormatStatistics(const StreamStatistics& statistics);
+
+}  // namespace iterand
