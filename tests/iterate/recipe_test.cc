@@ -1,0 +1,149 @@
+#include "iterate/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include "iterate/presets.h"
+#include "randnet/family.h"
+
+namespace iterand {
+namespace {
+
+// The message of refusing a recipe's JSON, or "" if it is accepted.
+std::string Refusal(const std::string& json) {
+  auto recipe = ParseRecipeJson(json);
+  if (!recipe.ok()) return std::string(recipe.status().message());
+  auto resolved = ResolveRecipe(*recipe);
+  if (resolved.ok()) return "";
+  EXPECT_EQ(resolved.status().code(), absl::StatusCode::kInvalidArgument);
+  return std::string(resolved.status().message());
+}
+
+struct BadRecipe {
+  const char* json;
+  const char* path;     // must be named
+  const char* value;    // must be quoted
+  const char* allowed;  // must be said
+};
+
+const BadRecipe kBadRecipes[] = {
+    {R"({})", "families", "empty", "at least one"},
+    {R"({"families":[{}]})", "families[0]", "no family", "lstm"},
+    {R"({"families":[{"lstm":{}}],"colour":3})", "colour", "colour", "field"},
+    {R"({"families":[{"lstm":{"hiden":{"fixed":3}}}]})", "families[0].lstm", "hiden", "field"},
+    {R"({"families":[{"lstm":{"hidden":{"fixed":100000}}}]})", "families[0].lstm.hidden.fixed", "100000", "1024"},
+    {R"({"families":[{"lstm":{"layers":{"fixed":0}}}]})", "families[0].lstm.layers.fixed", "is 0", "[1, 16]"},
+    {R"({"families":[{"lstm":{"weight_factor":{"log_uniform":{"low":0,"high":2}}}}]})",
+     "families[0].lstm.weight_factor.log_uniform.low", "is 0", "at least"},
+    {R"({"families":[{"lstm":{"weight_factor":{"uniform":{"low":5,"high":2}}}}]})",
+     "families[0].lstm.weight_factor.uniform", "low 5", "must not exceed"},
+    {R"({"families":[{"lstm":{"temperature":{"fixed":"NaN"}}}]})", "families[0].lstm.temperature.fixed", "nan", "[0,"},
+    {R"({"families":[{"uniform":{}},{"markov":{"order":{"fixed":9}}}]})", "families[1].markov.order.fixed", "is 9", "[1, 6]"},
+    {R"({"families":[{"automaton":{"states":{"geometric":{"start":1,"proceed":2,"limit":9}}}}]})",
+     "families[0].automaton.states.geometric.proceed", "is 2", "[0, 1]"},
+    {R"({"families":[{"pointwise":{"symbols":{"choice":{"values":[]}}}}]})", "families[0].pointwise.symbols.choice.values",
+     "0 values", "1 to 256"},
+    {R"({"families":[{"uniform":{},"weight":-1}]})", "families[0].weight", "-1", "[0,"},
+    {R"({"families":[{"uniform":{},"weight":0}]})", "families", "all weights are 0", "positive"},
+    {R"({"families":[{"uniform":{}}],"length":8})", "length", "is 8", "[16, 65536]"},
+    {R"({"families":[{"uniform":{}}],"vocab_size":1})", "vocab_size", "is 1", "[2, 4294967296]"},
+    {R"({"families":[{"uniform":{}}],"vocab_size":100,"alphabet_size":200})", "alphabet_size", "is 200", "[2, 100]"},
+    {R"({"families":[{"uniform":{}}],"lanes":0})", "lanes", "is 0", "[1, 4096]"},
+    {R"({"families":[{"uniform":{}}],"lanes":4096,"segment_sequences":65536,"length":16})", "lanes", "4096", "at most"},
+    {R"({"families":[{"uniform":{}}],"segment_sequences":65536,"length":65536})", "segment_sequences", "65536", "at most"},
+    {R"({"families":[{"uniform":{}}],"band":{"low":0.5,"high":0.2}})", "band", "low 0.5", "low <= high"},
+    {R"({"families":[{"uniform":{}}],"chain":{"rows":{"fixed":5000}}})", "chain.rows.fixed", "5000", "[1, 1024]"},
+    {R"({"families":[{"uniform":{}}],"chain":{"noise_share":0.7,"constant_share":0.7}})", "chain.constant_share", "0.7",
+     "at most 1"},
+    {R"({"families":[{"uniform":{}}],"pool":{"pool_rows":10}})", "pool.program_rows", "is 104", "[1, 10]"},
+    {R"({"families":[{"uniform":{}}],"pool":{},"distinct":true})", "distinct", "endless", "pool.endless"},
+    {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":1024}}}],"pool":{}})", "families[0].lstm", "bytes",
+     "at most"},
+    {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}}],"pool":{}})", "families[0].lstm", "operations",
+     "at most"},
+};
+
+TEST(RecipeTest, RefusalsNamePathValueAndWhatIsAllowed) {
+  for (const BadRecipe& bad : kBadRecipes) {
+    const std::string message = Refusal(bad.json);
+    EXPECT_NE(message.find(bad.path), std::string::npos) << bad.json << "\n -> " << message;
+    EXPECT_NE(message.find(bad.value), std::string::npos) << bad.json << "\n -> " << message;
+    EXPECT_NE(message.find(bad.allowed), std::string::npos) << bad.json << "\n -> " << message;
+  }
+}
+
+TEST(RecipeTest, BrokenJsonIsRefused) {
+  EXPECT_NE(Refusal("{\"families\": [").find("JSON"), std::string::npos);
+  EXPECT_NE(Refusal("[]").find("JSON"), std::string::npos);
+  EXPECT_NE(Refusal(std::string(2 << 20, ' ')).find("may have at most"), std::string::npos);
+}
+
+TEST(RecipeTest, UnknownFieldOnTheWireIsRefused) {
+  v1::Recipe recipe = *LoadPreset("uniform");
+  recipe.mutable_families(0)->GetReflection()->MutableUnknownFields(recipe.mutable_families(0))->AddVarint(777, 1);
+  const auto resolved = ResolveRecipe(recipe);
+  EXPECT_NE(std::string(resolved.status().message()).find("families[0]: has unknown field number 777"), std::string::npos)
+      << resolved.status();
+}
+
+TEST(RecipeTest, UnknownEnumValueIsRefused) {
+  v1::Recipe recipe = *LoadPreset("uniform");
+  recipe.set_mix(static_cast<v1::Recipe::Mix>(9));
+  EXPECT_NE(std::string(ResolveRecipe(recipe).status().message()).find("mix: is 9, must be one of ROUND"),
+            std::string::npos);
+}
+
+TEST(RecipeTest, EveryPresetIsValidAndDescribed) {
+  EXPECT_GE(AllPresets().size(), 8U);
+  for (const PresetEntry& preset : AllPresets()) {
+    auto recipe = LoadPreset(preset.name);
+    ASSERT_TRUE(recipe.ok()) << preset.name << recipe.status();
+    EXPECT_FALSE(recipe->description().empty()) << preset.name;
+    EXPECT_TRUE(ResolveRecipe(*recipe).ok()) << preset.name << ResolveRecipe(*recipe).status();
+  }
+}
+
+TEST(RecipeTest, EveryFamilyHasAPresetOfItsName) {
+  for (const FamilyEntry& entry : AllFamilies()) {
+    if (entry.name == "lstm" || entry.name == "constant") continue;  // `networks`; a constant stream teaches nothing
+    EXPECT_TRUE(LoadPreset(entry.name).ok()) << entry.name;
+  }
+}
+
+TEST(RecipeTest, UnknownPresetListsTheNames) {
+  const auto recipe = LoadPreset("upp");
+  EXPECT_EQ(recipe.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(std::string(recipe.status().message()).find("up-paper"), std::string::npos);
+}
+
+TEST(RecipeTest, ResolvingIsIdempotentAndExplicitDefaultsChangeNothing) {
+  for (const PresetEntry& preset : AllPresets()) {
+    const v1::Recipe recipe = *LoadPreset(preset.name);
+    const v1::Recipe once = *ResolveRecipe(recipe);
+    const v1::Recipe twice = *ResolveRecipe(once);
+    EXPECT_EQ(CanonicalText(once), CanonicalText(twice)) << preset.name;
+    // Through JSON and back.
+    const v1::Recipe back = *ResolveRecipe(*ParseRecipeJson(RecipeToJson(once)));
+    EXPECT_EQ(CanonicalText(once), CanonicalText(back)) << preset.name;
+    EXPECT_EQ(ComputeFingerprint(once, 3), ComputeFingerprint(back, 3));
+  }
+}
+
+TEST(RecipeTest, FingerprintSeesEveryFieldButTheDescription) {
+  const v1::Recipe base = *ResolveRecipe(*LoadPreset("up"));
+  const Fingerprint fingerprint = ComputeFingerprint(base, 0);
+  EXPECT_NE(ComputeFingerprint(base, 1), fingerprint);
+  v1::Recipe other = base;
+  other.set_description("something else");
+  EXPECT_EQ(ComputeFingerprint(other, 0), fingerprint);
+  other.set_length(256);
+  EXPECT_NE(ComputeFingerprint(other, 0), fingerprint);
+  other = base;
+  other.mutable_families(0)->mutable_lstm()->mutable_weight_factor()->mutable_log_uniform()->set_high(30.000000001);
+  EXPECT_NE(ComputeFingerprint(other, 0), fingerprint);
+  other = base;
+  other.set_distinct(false);
+  EXPECT_NE(ComputeFingerprint(other, 0), fingerprint);
+}
+
+}  // namespace
+}  // namespace iterand
