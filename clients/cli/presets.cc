@@ -74,7 +74,7 @@ std::string ToText(const v1::DescribeResponse& list) {
   std::string text = "Presets, for --recipe and describe:\n\n";
   for (const v1::Preset& preset : list.presets()) {
     AppendEntry(text, width, preset.name(),
-                absl::StrCat(preset.description(), preset.name() == kDefaultPreset ? " (default)" : ""));
+                preset.description());
   }
   absl::StrAppend(&text, "\nFamilies of random computations, for recipes of your own:\n\n");
   for (const v1::FamilyInfo& family : list.families()) AppendEntry(text, width, family.name(), family.summary());

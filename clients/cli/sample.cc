@@ -9,6 +9,7 @@
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
 #include "clients/cli/source.h"
+#include "iterate/statistics.h"
 
 namespace iterand::cli {
 namespace {
@@ -18,24 +19,29 @@ struct SampleOptions {
   RangeChoice range;
   ServerChoice server;
   int threads = 0;
-  std::string format = "text";
+  std::string format;  // empty: text, unless statistics alone are asked for
+  bool statistics = false;
 };
 
 absl::Status Sample(const SampleOptions& options) {
   const bool raw = options.format == "raw";
   const bool json = options.format == "jsonl";
+  const bool silent = options.format.empty() && options.statistics;
   absl::StatusOr<std::unique_ptr<SequenceSource>> source = SequenceSource::Open(
-      options.stream, options.range, options.server, {.threads = options.threads, .provenance = !raw});
+      options.stream, options.range, options.server, {.threads = options.threads, .provenance = !raw && !silent});
   if (!source.ok()) return source.status();
 
   const std::size_t sequence_bytes = (*source)->sequence_bytes();
+  StatisticsCollector collector((*source)->dtype(), (*source)->length(), (*source)->facts().info.recipe().vocab_size());
   RowBatch batch;
   std::vector<std::uint32_t> tokens;
   std::string text;
   for (;;) {
     absl::StatusOr<bool> more = (*source)->Next(batch);
     if (!more.ok()) return more.status();
-    if (!*more) return absl::OkStatus();
+    if (!*more) break;
+    if (options.statistics) collector.Add(batch.tokens.data(), batch.rows);
+    if (silent) continue;
     if (raw) {
       if (absl::Status status = WriteOutput(batch.tokens); !status.ok()) return status;
       continue;
@@ -52,6 +58,13 @@ absl::Status Sample(const SampleOptions& options) {
       if (absl::Status status = WriteOutput(text); !status.ok()) return status;
     }
   }
+  if (!options.statistics) return absl::OkStatus();
+  const std::string summary = FormatStatistics(collector.Summary());
+  if (silent) return WriteOutput(summary);
+  // The sequences first, in case both go to one terminal.
+  if (absl::Status status = FlushOutput(); !status.ok()) return status;
+  std::fputs(summary.c_str(), stderr);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -66,7 +79,10 @@ void AddSample(CLI::App& app, Action& action) {
       "stream's\n"
       "dtype (uint8 up to 256 tokens, uint16 up to 65536, else uint32). jsonl is one object a sequence: index, "
       "tokens,\n"
-      "provenance. With and without --server the sequences are the same.");
+      "provenance. With and without --server the sequences are the same.\n"
+      "Statistics: shares of constant sequences, of order-0 entropy above 7 bits, of zlib ratios between 0.06 and 0.9 "
+      "and\n"
+      "of exact duplicates; quantiles of order-0 entropy; different tokens; in-context Markov code lengths.");
   options->stream.AddTo(*command, /*positional=*/false);
   options->range.count = 8;
   options->range.AddTo(*command);
@@ -74,7 +90,10 @@ void AddSample(CLI::App& app, Action& action) {
   command->add_option("--format", options->format, "text, raw or jsonl")
       ->check(CLI::IsMember({"text", "raw", "jsonl"}))
       ->type_name("FORMAT")
-      ->capture_default_str();
+      ->default_str("text");
+  command->add_flag(
+      "--stats", options->statistics,
+      "Print statistics of the sequences: instead of them or, with --format, after them on standard error");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(CLI::Range(0, 4096))
