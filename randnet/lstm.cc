@@ -2,229 +2,201 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "randnet/knob.h"
-#include "randnet/math.h"
 
 namespace iterand {
 namespace {
 
-constexpr int kMaxLayers = 16;
+constexpr int kMaxLayers = kMaxRecurrentLayers;
 constexpr int kMaxHidden = 1024;
-constexpr int kGroup = 16;           // units or symbols whose weights are drawn together
 constexpr float kMaxFactor = 1e12F;  // in force: larger products of weights and states could overflow
-constexpr float kArgmaxBelow = 1e-6F;
 
-struct LstmKnobs {
-  IntegerKnob layers;
-  IntegerKnob hidden;
-  IntegerKnob embedding;
-  RealKnob embedding_scale;
-  RealKnob weight_factor;
-  bool once_per_layer = false;
-  RealKnob temperature;
-  IntegerKnob prompt_length;
+// Sizes that bound every program of a family.
+struct LstmSizes {
+  int layers;
+  int hidden;
+  int embedding;
+  int alphabet;
+  int rows;
 };
 
-class LstmProgram final : public Program {
- public:
-  LstmProgram(const LstmKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {}
+std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
-  void Sample(Rng& rng) override {
-    layers_ = knobs_.layers.Draw(rng);
-    hidden_ = knobs_.hidden.Draw(rng);
-    embedding_ = knobs_.embedding.Draw(rng);
-    if (embedding_ == 0) embedding_ = hidden_;
-    embedding_scale_ = knobs_.embedding_scale.Draw(rng);
-    weight_factor_ = knobs_.weight_factor.Draw(rng);
-    temperature_ = knobs_.temperature.Draw(rng);
-    prompt_length_ = std::min(knobs_.prompt_length.Draw(rng), context_.length);
-    factor_ = weight_factor_;
-    if (knobs_.once_per_layer) {
-      for (int l = 1; l < layers_; ++l) factor_ *= weight_factor_;
-    }
-    const float a = 1.0F / std::sqrt(static_cast<float>(hidden_));
-    const float b = a * factor_;
-    embeddings_.resize(Size(context_.alphabet) * Size(embedding_));
-    rng.FillNormal(embedding_scale_, embeddings_);
-    weights_.resize(Size(layers_));
-    biases_.resize(Size(layers_));
-    std::vector<float> second(Size(4 * hidden_));
-    for (int l = 0; l < layers_; ++l) {
-      biases_[Size(l)].resize(Size(4 * hidden_));
-      rng.FillUniform(-b, b, biases_[Size(l)]);
-      rng.FillUniform(-b, b, second);
-      for (std::size_t j = 0; j < second.size(); ++j) biases_[Size(l)][j] += second[j];
-      const int inputs = Inputs(l);
-      weights_[Size(l)].resize(Size(4 * hidden_) * Size(inputs));
-      for (int group = 0; group < hidden_; group += kGroup) {
-        const int units = std::min(kGroup, hidden_ - group);
-        for (int gate = 0; gate < 4; ++gate) {
-          DrawPanel(rng, b, inputs, units, gate * hidden_ + group, weights_[Size(l)]);
-        }
+int LayerInputs(int layer, int hidden, int embedding) { return layer == 0 ? 2 * embedding + hidden : 2 * hidden; }
+
+LstmSizes LargestSizes(const LstmKnobs& knobs, const FamilyContext& context, int rows) {
+  // Embedding 0 means as wide as hidden.
+  const int embedding = std::max(knobs.embedding.high(), knobs.embedding.low() == 0 ? knobs.hidden.high() : 0);
+  return {knobs.layers.high(), knobs.hidden.high(), embedding, context.alphabet, rows};
+}
+
+// Floats that a program needs, each array padded to whole panels.
+std::size_t ProgramFloats(const LstmSizes& sizes) {
+  const std::size_t hidden = Size(PaddedToPanel(sizes.hidden));
+  const std::size_t alphabet = Size(PaddedToPanel(sizes.alphabet));
+  std::size_t floats = Size(PaddedToPanel(sizes.alphabet * sizes.embedding));  // embedding
+  for (int l = 0; l < sizes.layers; ++l) {
+    floats += 4 * hidden * (1 + Size(LayerInputs(l, sizes.hidden, sizes.embedding)));
+  }
+  floats += alphabet * (1 + Size(sizes.hidden));  // output layer
+  floats += 2 * Size(sizes.alphabet) * 4 * hidden;  // tables
+  floats += 4 * hidden;                             // zeros
+  floats += std::max(8 * hidden, Size(kPanel) * (2 * Size(sizes.embedding) + 2 * hidden));  // draws
+  return floats + RecurrentScratchFloats(sizes.layers, sizes.hidden, sizes.alphabet, sizes.rows);
+}
+
+}  // namespace
+
+LstmProgram::LstmProgram(const LstmKnobs& knobs, const FamilyContext& context, int max_rows)
+    : knobs_(knobs), context_(context), max_rows_(max_rows) {
+  const LstmSizes sizes = LargestSizes(knobs, context, max_rows);
+  memory_ = hwy::AllocateAligned<float>(ProgramFloats(sizes));
+  rngs_.reserve(Size(max_rows));
+}
+
+void LstmProgram::Sample(Rng& rng) {
+  net_.layers = knobs_.layers.Draw(rng);
+  net_.hidden = knobs_.hidden.Draw(rng);
+  net_.alphabet = context_.alphabet;
+  embedding_width_ = knobs_.embedding.Draw(rng);
+  if (embedding_width_ == 0) embedding_width_ = net_.hidden;
+  embedding_scale_ = knobs_.embedding_scale.Draw(rng);
+  weight_factor_ = knobs_.weight_factor.Draw(rng);
+  net_.temperature = knobs_.temperature.Draw(rng);
+  prompt_length_ = knobs_.prompt_length.Draw(rng);
+  factor_ = weight_factor_;
+  if (knobs_.once_per_layer) {
+    for (int l = 1; l < net_.layers; ++l) factor_ *= weight_factor_;
+  }
+  const float a = 1.0F / std::sqrt(static_cast<float>(net_.hidden));
+  const float b = a * factor_;
+  const int hidden = net_.hidden;
+  const int alphabet = net_.alphabet;
+  const int groups = net_.padded_hidden() / kPanel;
+  const std::size_t columns = Size(groups) * 4 * kPanel;
+
+  // The memory is cut anew for each program; every array begins at a multiple of 16 floats.
+  float* next = memory_.get();
+  const auto take = [&next](std::size_t floats) {
+    float* begin = next;
+    next += floats;
+    return begin;
+  };
+  float* const draws = take(std::max(2 * columns, Size(kPanel) * Size(LayerInputs(0, hidden, embedding_width_) + hidden)));
+  float* const zeros = take(columns);
+  std::fill_n(zeros, columns, 0.0F);
+
+  float* const embedding = take(Size(PaddedToPanel(alphabet * embedding_width_)));
+  embedding_ = embedding;
+  rng.FillNormal(embedding_scale_, {embedding, Size(alphabet) * Size(embedding_width_)});
+
+  for (int l = 0; l < net_.layers; ++l) {
+    const int inputs = LayerInputs(l, hidden, embedding_width_);
+    float* const bias = take(columns);
+    DrawBias(rng, b, draws, bias);
+    float* const weights = take(columns * Size(inputs));
+    for (int group = 0; group < groups; ++group) {
+      for (int gate = 0; gate < 4; ++gate) {
+        DrawPanel(rng, b, inputs, std::min(kPanel, hidden - group * kPanel), draws,
+                  weights + Size(group * 4 + gate) * Size(inputs) * kPanel);
       }
     }
-    output_bias_.resize(Size(context_.alphabet));
-    rng.FillUniform(-a, a, output_bias_);
-    output_weights_.resize(Size(context_.alphabet) * Size(hidden_));
-    for (int group = 0; group < context_.alphabet; group += kGroup) {
-      DrawPanel(rng, a, hidden_, std::min(kGroup, context_.alphabet - group), group, output_weights_);
-    }
-    // Products of the first layer with the embeddings.
-    const int columns = 4 * hidden_;
-    table_x_.resize(Size(context_.alphabet) * Size(columns));
-    table_z_.resize(table_x_.size());
-    for (int n = 0; n < context_.alphabet; ++n) {
-      for (int j = 0; j < columns; ++j) {
-        float x = biases_[0][Size(j)];
-        float z = 0.0F;
-        for (int k = 0; k < embedding_; ++k) {
-          const float e = embeddings_[Size(n) * Size(embedding_) + Size(k)];
-          x = std::fma(Weight(0, j, k), e, x);
-          z = std::fma(Weight(0, j, embedding_ + k), e, z);
-        }
-        table_x_[Size(n) * Size(columns) + Size(j)] = x;
-        table_z_[Size(n) * Size(columns) + Size(j)] = z;
-      }
-    }
+    weights_[l] = weights;
+    // The first layer's products with the embeddings become tables; Run reads its own h's weights, which stand last.
+    net_.layer[l] = {l == 0 ? weights + 2 * embedding_width_ * kPanel : weights, inputs * kPanel, bias};
   }
 
-  int prompt_length() const override { return prompt_length_; }
+  float* const output_bias = take(Size(net_.padded_alphabet()));
+  rng.FillUniform(-a, a, {output_bias, Size(alphabet)});
+  std::fill(output_bias + alphabet, output_bias + net_.padded_alphabet(), std::numeric_limits<float>::lowest());
+  float* const output_weights = take(Size(net_.padded_alphabet()) * Size(hidden));
+  for (int first = 0; first < alphabet; first += kPanel) {
+    DrawPanel(rng, a, hidden, std::min(kPanel, alphabet - first), draws, output_weights + Size(first) * Size(hidden));
+  }
+  net_.output_bias = output_bias;
+  net_.output_weights = output_weights;
 
-  void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) override {
-    for (int r = 0; r < out.rows(); ++r) {
-      h_.assign(Size(layers_), std::vector<float>(Size(hidden_), 0.0F));
-      c_ = h_;
-      gates_.resize(Size(4 * hidden_));
-      logits_.resize(Size(context_.alphabet));
-      Rng row_rng = rng.ForRow(r);
-      const Symbol* z = input.row(r);
-      Symbol* x = out.row(r);
-      int start = std::min(prompt.length(), out.length());
-      std::copy_n(prompt.row(r), start, x);
-      if (start == 0) {
-        x[0] = z[0];
-        start = 1;
-      }
-      for (int t = 0; t + 1 < out.length(); ++t) {
-        Step(x[t], z[t]);
-        if (t + 1 >= start) x[t + 1] = Next(row_rng);
-      }
+  float* const table_x = take(Size(alphabet) * columns);
+  float* const table_z = take(Size(alphabet) * columns);
+  const std::ptrdiff_t stride = net_.layer[0].panel_stride;
+  MakeEmbeddingTable(embedding, alphabet, embedding_width_, weights_[0], stride, groups * 4, net_.layer[0].bias, table_x);
+  MakeEmbeddingTable(embedding, alphabet, embedding_width_, weights_[0] + embedding_width_ * kPanel, stride, groups * 4,
+                     zeros, table_z);
+  net_.table_x = table_x;
+  net_.table_z = table_z;
+  scratch_ = next;
+}
+
+void LstmProgram::DrawBias(Rng& rng, float bound, float* draws, float* bias) const {
+  const int hidden = net_.hidden;
+  const std::span<float> both(draws, Size(8 * hidden));
+  rng.FillUniform(-bound, bound, both);
+  for (int gate = 0; gate < 4; ++gate) {
+    for (int u = 0; u < net_.padded_hidden(); ++u) {
+      bias[(u / kPanel * 4 + gate) * kPanel + u % kPanel] =
+          u < hidden ? both[Size(gate * hidden + u)] + both[Size((4 + gate) * hidden + u)] : 0.0F;
     }
   }
+}
 
-  std::string Describe() const override {
-    return absl::StrCat("layers=", layers_, " hidden=", hidden_, " embedding=", embedding_,
-                        " embedding_scale=", embedding_scale_, " weight_factor=", weight_factor_,
-                        " factor_in_force=", factor_, " temperature=", temperature_, " prompt_length=", prompt_length_);
+void LstmProgram::DrawPanel(Rng& rng, float bound, int inputs, int units, float* draws, float* panel) const {
+  if (units == kPanel) {
+    rng.FillUniform(-bound, bound, {panel, Size(inputs) * kPanel});
+    return;
   }
-
- private:
-  static std::size_t Size(int value) { return static_cast<std::size_t>(value); }
-
-  int Inputs(int layer) const { return layer == 0 ? 2 * embedding_ + hidden_ : 2 * hidden_; }
-
-  float Weight(int layer, int row, int k) const {
-    return weights_[Size(layer)][Size(row) * Size(Inputs(layer)) + Size(k)];
+  rng.FillUniform(-bound, bound, {draws, Size(inputs) * Size(units)});
+  for (int k = 0; k < inputs; ++k) {
+    std::copy_n(draws + k * units, units, panel + k * kPanel);
+    std::fill(panel + k * kPanel + units, panel + (k + 1) * kPanel, 0.0F);
   }
+}
 
-  // Draws inputs x units weights, in this order, and puts them into the rows first, first + 1, ... of a row-major matrix.
-  void DrawPanel(Rng& rng, float bound, int inputs, int units, int first, std::vector<float>& matrix) {
-    panel_.resize(Size(inputs) * Size(units));
-    rng.FillUniform(-bound, bound, panel_);
-    for (int k = 0; k < inputs; ++k) {
-      for (int u = 0; u < units; ++u) matrix[Size(first + u) * Size(inputs) + Size(k)] = panel_[Size(k * units + u)];
+float LstmProgram::LayerWeight(int layer, int gate, int unit, int k) const {
+  const int inputs = LayerInputs(layer, net_.hidden, embedding_width_);
+  return weights_[layer][(Size(unit / kPanel * 4 + gate) * Size(inputs) + Size(k)) * kPanel + Size(unit % kPanel)];
+}
+
+float LstmProgram::LayerBias(int layer, int gate, int unit) const {
+  return net_.layer[layer].bias[(unit / kPanel * 4 + gate) * kPanel + unit % kPanel];
+}
+
+float LstmProgram::OutputWeight(int symbol, int k) const {
+  return net_.output_weights[(Size(symbol / kPanel) * Size(net_.hidden) + Size(k)) * kPanel + Size(symbol % kPanel)];
+}
+
+void LstmProgram::Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) {
+  RunWithLogits(input, prompt, rng, out, nullptr);
+}
+
+void LstmProgram::RunWithLogits(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out,
+                                float* logits) {
+  int start = std::min(prompt.length(), out.length());
+  for (int r = 0; r < out.rows(); ++r) {
+    if (start == 0) {
+      out.row(r)[0] = input.row(r)[0];
+    } else {
+      std::copy_n(prompt.row(r), start, out.row(r));
     }
   }
-
-  void Step(Symbol x, Symbol z) {
-    for (int l = 0; l < layers_; ++l) {
-      const int columns = 4 * hidden_;
-      for (int j = 0; j < columns; ++j) {
-        float sum = 0.0F;
-        int offset = 0;
-        if (l == 0) {
-          sum = table_x_[Size(x) * Size(columns) + Size(j)] + table_z_[Size(z) * Size(columns) + Size(j)];
-          offset = 2 * embedding_;
-        } else {
-          sum = biases_[Size(l)][Size(j)];
-          for (int k = 0; k < hidden_; ++k) sum = std::fma(Weight(l, j, k), h_[Size(l - 1)][Size(k)], sum);
-          offset = hidden_;
-        }
-        for (int k = 0; k < hidden_; ++k) sum = std::fma(Weight(l, j, offset + k), h_[Size(l)][Size(k)], sum);
-        gates_[Size(j)] = sum;
-      }
-      for (int u = 0; u < hidden_; ++u) {
-        const float p = 1.0F + math::GateExp<-1>(gates_[Size(u)]);
-        const float s = 1.0F + math::GateExp<-1>(gates_[Size(hidden_ + u)]);
-        const float eg = math::GateExp<-2>(gates_[Size(2 * hidden_ + u)]);
-        const float eo = math::GateExp<-1>(gates_[Size(3 * hidden_ + u)]);
-        const float pq = p * (1.0F + eg);
-        float& c = c_[Size(l)][Size(u)];
-        c = std::fma(c, pq, (1.0F - eg) * s) / (pq * s);
-        const float ec = math::GateExp<-2>(c);
-        h_[Size(l)][Size(u)] = (1.0F - ec) / ((1.0F + eo) * (1.0F + ec));
-      }
-    }
+  start = std::max(start, 1);
+  for (int first = 0; first < out.rows(); first += max_rows_) {
+    const int rows = std::min(max_rows_, out.rows() - first);
+    rngs_.clear();
+    for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(first + r));
+    const BlockView part(input.row(first), rows, input.length(), input.stride());
+    RunLstm(net_, part, start, rngs_, {out.row(first), rows, out.length(), out.stride()}, scratch_, logits);
   }
+}
 
-  Symbol Next(Rng& rng) {
-    const std::vector<float>& h = h_.back();
-    for (int n = 0; n < context_.alphabet; ++n) {
-      float sum = output_bias_[Size(n)];
-      for (int k = 0; k < hidden_; ++k) sum = std::fma(output_weights_[Size(n) * Size(hidden_) + Size(k)], h[Size(k)], sum);
-      logits_[Size(n)] = sum;
-    }
-    const auto best = std::max_element(logits_.begin(), logits_.end());
-    if (temperature_ < kArgmaxBelow) return static_cast<Symbol>(best - logits_.begin());
-    const float largest = *best;
-    const float scale = 1.0F / temperature_;
-    float sums[kGroup] = {};
-    for (int n = 0; n < context_.alphabet; ++n) {
-      logits_[Size(n)] = math::GateExp((logits_[Size(n)] - largest) * scale);
-      sums[n % kGroup] += logits_[Size(n)];
-    }
-    float total = 0.0F;
-    for (const float sum : sums) total += sum;
-    float u = total * rng.Uniform();
-    const int columns = std::min(kGroup, context_.alphabet);
-    int j = 0;
-    while (j + 1 < columns && !(u < sums[j])) u -= sums[j++];
-    float running = 0.0F;
-    int last = j;
-    for (int n = j; n < context_.alphabet; n += kGroup) {
-      running += logits_[Size(n)];
-      last = n;
-      if (u < running) break;
-    }
-    return static_cast<Symbol>(last);
-  }
+std::string LstmProgram::Describe() const {
+  return absl::StrCat("layers=", net_.layers, " hidden=", net_.hidden, " embedding=", embedding_width_,
+                      " embedding_scale=", embedding_scale_, " weight_factor=", weight_factor_,
+                      " factor_in_force=", factor_, " temperature=", net_.temperature, " prompt_length=", prompt_length_);
+}
 
-  const LstmKnobs& knobs_;
-  FamilyContext context_;
-  int layers_ = 1;
-  int hidden_ = 4;
-  int embedding_ = 4;
-  int prompt_length_ = 0;
-  float embedding_scale_ = 1;
-  float weight_factor_ = 1;
-  float factor_ = 1;
-  float temperature_ = 0;
-  std::vector<float> embeddings_;
-  std::vector<std::vector<float>> weights_;
-  std::vector<std::vector<float>> biases_;
-  std::vector<float> output_weights_;
-  std::vector<float> output_bias_;
-  std::vector<float> table_x_;
-  std::vector<float> table_z_;
-  std::vector<float> panel_;
-  std::vector<std::vector<float>> h_;
-  std::vector<std::vector<float>> c_;
-  std::vector<float> gates_;
-  std::vector<float> logits_;
-};
+namespace {
 
 class LstmFamily final : public Family {
  public:
@@ -238,16 +210,11 @@ class LstmFamily final : public Family {
   }
 
   double program_bytes(int rows) const override {
-    const double alphabet = context_.alphabet;
-    const double hidden = knobs_.hidden.high() + kGroup;
-    const double embedding = knobs_.embedding.high() == 0 ? hidden : std::max<double>(knobs_.embedding.high(), hidden);
-    const double weights = alphabet * embedding + 4.0 * hidden * (2.0 * embedding + 2.0 * hidden * knobs_.layers.high()) +
-                           hidden * alphabet + 8.0 * hidden * alphabet;
-    return 4.0 * (weights + rows * (alphabet + 8.0 * hidden * (knobs_.layers.high() + 1)));
+    return static_cast<double>(ProgramFloats(LargestSizes(knobs_, context_, rows))) * sizeof(float);
   }
 
-  std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
-    return std::make_unique<LstmProgram>(knobs_, context_);
+  std::unique_ptr<Program> NewProgram(int max_rows) const override {
+    return std::make_unique<LstmProgram>(knobs_, context_, max_rows);
   }
 
  private:

@@ -38,10 +38,70 @@
 // Every element of this is independent of how many rows run side by side, of vector width and of memory layout.
 #pragma once
 
+#include <string>
+#include <vector>
+
+#include "hwy/aligned_allocator.h"
 #include "randnet/family.h"
+#include "randnet/knob.h"
+#include "randnet/recurrent_kernels.h"
 
 namespace iterand {
 
 extern const FamilyEntry kLstmEntry;
+
+struct LstmKnobs {
+  IntegerKnob layers;
+  IntegerKnob hidden;
+  IntegerKnob embedding;
+  RealKnob embedding_scale;
+  RealKnob weight_factor;
+  bool once_per_layer = false;
+  RealKnob temperature;
+  IntegerKnob prompt_length;
+};
+
+class LstmProgram final : public Program {
+ public:
+  // Allocates what the largest program of these knobs needs; nothing is allocated later. `knobs` must outlive the program.
+  LstmProgram(const LstmKnobs& knobs, const FamilyContext& context, int max_rows);
+
+  void Sample(Rng& rng) override;
+  int prompt_length() const override { return prompt_length_; }
+  void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) override;
+  std::string Describe() const override;
+
+  // ---- For tests: the sampled network, number by number. ----
+
+  const RecurrentNet& net() const { return net_; }
+  int embedding_width() const { return embedding_width_; }
+  float Embedding(int symbol, int k) const { return embedding_[symbol * embedding_width_ + k]; }
+  // gate: 0 to 3 for i, f, g, o; k counts the inputs as in the definition above.
+  float LayerWeight(int layer, int gate, int unit, int k) const;
+  float LayerBias(int layer, int gate, int unit) const;
+  float OutputWeight(int symbol, int k) const;
+  float OutputBias(int symbol) const { return net_.output_bias[symbol]; }
+  // As Run, for at most max_rows rows, and writes the logits from which each token was chosen: [token][row][alphabet].
+  void RunWithLogits(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out, float* logits);
+
+ private:
+  void DrawBias(Rng& rng, float bound, float* draws, float* bias) const;
+  void DrawPanel(Rng& rng, float bound, int inputs, int units, float* draws, float* panel) const;
+
+  const LstmKnobs& knobs_;
+  FamilyContext context_;
+  int max_rows_;
+  int embedding_width_ = 0;
+  int prompt_length_ = 0;
+  float embedding_scale_ = 0;
+  float weight_factor_ = 0;
+  float factor_ = 0;
+  RecurrentNet net_;
+  hwy::AlignedFreeUniquePtr<float[]> memory_;
+  const float* embedding_ = nullptr;
+  const float* weights_[kMaxRecurrentLayers] = {};  // each layer's first panel
+  float* scratch_ = nullptr;
+  std::vector<Rng> rngs_;
+};
 
 }  // namespace iterand

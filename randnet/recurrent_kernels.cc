@@ -1,0 +1,448 @@
+#include "randnet/recurrent_kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "randnet/simd.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "randnet/recurrent_kernels.cc"
+#include "hwy/foreach_target.h"  // must come before highway.h
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+#include "randnet/math-inl.h"
+
+// Defined once, though this file is compiled per target.
+#ifndef ITERAND_RANDNET_RECURRENT_KERNELS_ONCE_
+#define ITERAND_RANDNET_RECURRENT_KERNELS_ONCE_
+namespace iterand {
+namespace {
+
+constexpr int kGates = 4;
+constexpr int kGroupColumns = kGates * kPanel;
+constexpr int kTileRows = 6;    // most rows of a tile
+constexpr int kChunkRows = 24;  // rows that share a panel while it is in the first-level cache
+constexpr float kArgmaxBelow = 1e-6F;  // of the temperature
+constexpr int kStridePad = 16;  // floats between state rows, so that rows of a power-of-two size do not share cache sets
+
+// Rows [first, first + rows) are one tile.
+struct RowBlock {
+  int first;
+  int rows;
+};
+
+// Number of rows of the next tile, so that no tile has fewer than 3 rows where that can be avoided: a tile must have many
+// accumulators to hide the latency of fma.
+constexpr int NextTileRows(int remaining) {
+  if (remaining == 7 || remaining == 8) return 4;
+  return std::min(remaining, kTileRows);
+}
+
+struct ScratchLayout {
+  std::ptrdiff_t state_stride;  // floats from a state row to the next
+  std::size_t level_floats;     // a level's states: rows * state_stride
+  std::size_t cells;            // offset of the cells, [layer][row][padded hidden]
+  std::size_t gates;            // offset of the gates, [row of a chunk][64]
+  std::size_t logits;           // offset of the logits, [row of a chunk][padded alphabet]
+  std::size_t total;
+};
+
+// States come first: [parity][level 0 .. layers][row]. Level l is what layer l reads: h of the layer below (level 0 has none),
+// then its own h of the step before; level `layers` is what the output layer reads.
+ScratchLayout MakeScratchLayout(int layers, int hidden, int alphabet, int rows) {
+  const auto n = static_cast<std::size_t>(rows);
+  const auto padded = static_cast<std::size_t>(PaddedToPanel(hidden));
+  ScratchLayout layout;
+  layout.state_stride = static_cast<std::ptrdiff_t>(2 * padded + kStridePad);
+  layout.level_floats = n * static_cast<std::size_t>(layout.state_stride);
+  layout.cells = 2 * static_cast<std::size_t>(layers + 1) * layout.level_floats;
+  layout.gates = layout.cells + static_cast<std::size_t>(layers) * n * padded;
+  layout.logits = layout.gates + kChunkRows * kGroupColumns;
+  layout.total = layout.logits + kChunkRows * static_cast<std::size_t>(PaddedToPanel(alphabet));
+  return layout;
+}
+
+}  // namespace
+}  // namespace iterand
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace iterand::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = HWY_CAPPED(float, kPanel);
+using V = hn::Vec<D>;
+constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
+constexpr int kVectors = kPanel / kLanes;  // vectors of a panel
+
+// Accumulators that fit into the registers beside the operands of a step.
+constexpr int kAccumulators = HWY_TARGET == HWY_AVX2 ? 12 : 24;
+
+// Panels that a tile of so many rows computes at once.
+constexpr int TilePanels(int rows) {
+  return rows * 4 * kVectors <= kAccumulators ? 4 : rows * 2 * kVectors <= kAccumulators ? 2 : 1;
+}
+
+// What a tile reads: k below `first` inputs from each row, then `second` inputs from `gap` floats further on.
+struct Inputs {
+  const float* rows;
+  std::ptrdiff_t stride;
+  int first;
+  int second;
+  std::ptrdiff_t gap;
+};
+
+// Where the accumulators start: at init, or, if that is null, at the sum of two rows' table entries.
+struct Start {
+  const float* init;
+  const float* const* x;  // one pointer a row
+  const float* const* z;
+};
+
+template <int kRows, int kColumns>
+HWY_INLINE void Accumulate(const float* const (&rows)[kRows], int count, const float*& HWY_RESTRICT weights,
+                           std::ptrdiff_t panel_stride, V (&sum)[kRows][kColumns]) {
+  const D d;
+  for (int k = 0; k < count; ++k) {
+    V weight[kColumns];
+    HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) {
+      weight[j] = hn::Load(d, weights + (j / kVectors) * panel_stride + (j % kVectors) * kLanes);
+    }
+    weights += kPanel;
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) {
+      const V input = hn::Set(d, rows[r][k]);
+      HWY_UNROLL(16)
+      for (int j = 0; j < kColumns; ++j) sum[r][j] = hn::MulAdd(input, weight[j], sum[r][j]);
+    }
+  }
+}
+
+// One tile: kRows rows times kPanels panels. A function of its own, so that the compiler keeps the accumulators in registers.
+template <int kRows, int kPanels>
+HWY_NOINLINE void Tile(const Inputs& inputs, const float* weights, std::ptrdiff_t panel_stride, const Start& start,
+                       std::ptrdiff_t column, float* out, std::ptrdiff_t out_stride) {
+  const D d;
+  constexpr int kColumns = kPanels * kVectors;
+  V sum[kRows][kColumns];
+  if (start.init != nullptr) {
+    HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) {
+      const V init = hn::Load(d, start.init + column + j * kLanes);
+      HWY_UNROLL(16)
+      for (int r = 0; r < kRows; ++r) sum[r][j] = init;
+    }
+  } else {
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) {
+      HWY_UNROLL(16)
+      for (int j = 0; j < kColumns; ++j) {
+        sum[r][j] = hn::Add(hn::Load(d, start.x[r] + column + j * kLanes), hn::Load(d, start.z[r] + column + j * kLanes));
+      }
+    }
+  }
+  const float* rows[kRows];
+  HWY_UNROLL(16)
+  for (int r = 0; r < kRows; ++r) rows[r] = inputs.rows + r * inputs.stride;
+  Accumulate(rows, inputs.first, weights, panel_stride, sum);
+  if (inputs.second != 0) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) rows[r] += inputs.gap;
+    Accumulate(rows, inputs.second, weights, panel_stride, sum);
+  }
+  HWY_UNROLL(16)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) hn::Store(sum[r][j], d, out + r * out_stride + j * kLanes);
+  }
+}
+
+// Runs tiles of kRows rows from panel `panel` on, where it is this panel's turn: tiles that take several panels at once skip
+// the panels that they have done. `panels` is the number of panels in all.
+template <int kRows>
+HWY_INLINE void TileRowsOf(int panel, int panels, const Inputs& inputs, const float* weights, std::ptrdiff_t panel_stride,
+                           const Start& start, float* out, std::ptrdiff_t out_stride) {
+  constexpr int kPanels = TilePanels(kRows);
+  const std::ptrdiff_t column = static_cast<std::ptrdiff_t>(panel) * kPanel;
+  if (panel / kPanels * kPanels + kPanels <= panels) {
+    if (panel % kPanels == 0) {
+      Tile<kRows, kPanels>(inputs, weights, panel_stride, start, column, out + column, out_stride);
+    }
+  } else {
+    Tile<kRows, 1>(inputs, weights, panel_stride, start, column, out + column, out_stride);
+  }
+}
+
+// One panel for all rows [0, rows): `tables` holds pointers to the rows' table entries (x, then z) if the accumulators start there.
+void MultiplyPanel(int panel, int panels, int rows, Inputs inputs, const float* weights, std::ptrdiff_t panel_stride,
+                   Start start, float* out, std::ptrdiff_t out_stride) {
+  weights += panel * panel_stride;
+  for (int remaining = rows; remaining > 0;) {
+    const int count = NextTileRows(remaining);
+    switch (count) {
+      case 1:
+        TileRowsOf<1>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
+        break;
+      case 2:
+        TileRowsOf<2>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
+        break;
+      case 3:
+        TileRowsOf<3>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
+        break;
+      case 4:
+        TileRowsOf<4>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
+        break;
+      case 5:
+        TileRowsOf<5>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
+        break;
+      default:
+        TileRowsOf<6>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
+        break;
+    }
+    remaining -= count;
+    inputs.rows += count * inputs.stride;
+    out += count * out_stride;
+    if (start.init == nullptr) {
+      start.x += count;
+      start.z += count;
+    }
+  }
+}
+
+void MakeEmbeddingTable(const float* embedding, int symbols, int width, const float* weights,
+                        std::ptrdiff_t panel_stride, int panels, const float* init, float* table) {
+  const std::ptrdiff_t columns = static_cast<std::ptrdiff_t>(panels) * kPanel;
+  for (int first = 0; first < symbols; first += kChunkRows) {
+    const int rows = std::min(kChunkRows, symbols - first);
+    const Inputs inputs{embedding + static_cast<std::ptrdiff_t>(first) * width, width, width, 0, 0};
+    for (int panel = 0; panel < panels; ++panel) {
+      MultiplyPanel(panel, panels, rows, inputs, weights, panel_stride, {init, nullptr, nullptr}, table + first * columns,
+                    columns);
+    }
+  }
+}
+
+// The cell of randnet/lstm.h for one group of 16 units of `rows` rows. gates is [row][i, f, g, o][16]; cells and both outputs
+// have their own strides. Two passes: each is a short chain of dependent operations, so that several rows are in flight.
+HWY_NOINLINE void LstmCells(int rows, const float* HWY_RESTRICT gates, float* HWY_RESTRICT cells,
+                            std::ptrdiff_t cell_stride, float* HWY_RESTRICT above, float* HWY_RESTRICT own,
+                            std::ptrdiff_t state_stride) {
+  const D d;
+  const V one = hn::Set(d, 1.0F);
+  for (int r = 0; r < rows; ++r) {
+    for (int u = 0; u < kPanel; u += kLanes) {
+      const float* gate = gates + r * kGroupColumns + u;
+      float* cell = cells + r * cell_stride + u;
+      const V p = hn::Add(one, vmath::GateExp<-1>(d, hn::Load(d, gate)));
+      const V s = hn::Add(one, vmath::GateExp<-1>(d, hn::Load(d, gate + kPanel)));
+      const V eg = vmath::GateExp<-2>(d, hn::Load(d, gate + 2 * kPanel));
+      const V pq = hn::Mul(p, hn::Add(one, eg));
+      const V numerator = hn::MulAdd(hn::Load(d, cell), pq, hn::Mul(hn::Sub(one, eg), s));
+      hn::Store(hn::Div(numerator, hn::Mul(pq, s)), d, cell);
+    }
+  }
+  for (int r = 0; r < rows; ++r) {
+    for (int u = 0; u < kPanel; u += kLanes) {
+      const V eo = vmath::GateExp<-1>(d, hn::Load(d, gates + r * kGroupColumns + 3 * kPanel + u));
+      const V ec = vmath::GateExp<-2>(d, hn::Load(d, cells + r * cell_stride + u));
+      const V h = hn::Div(hn::Sub(one, ec), hn::Mul(hn::Add(one, eo), hn::Add(one, ec)));
+      hn::Store(h, d, above + r * state_stride + u);
+      hn::Store(h, d, own + r * state_stride + u);
+    }
+  }
+}
+
+// The lowest index of the largest of `padded` logits; the padding is the lowest float.
+HWY_INLINE Symbol Argmax(const float* HWY_RESTRICT logits, int padded) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  V best[kVectors];
+  hn::Vec<decltype(di)> at[kVectors];
+  HWY_UNROLL(4)
+  for (int v = 0; v < kVectors; ++v) {
+    best[v] = hn::Load(d, logits + v * kLanes);
+    at[v] = hn::Zero(di);
+  }
+  auto now = hn::Set(di, 1);
+  const auto one = hn::Set(di, 1);
+  for (int n = kPanel; n < padded; n += kPanel) {
+    HWY_UNROLL(4)
+    for (int v = 0; v < kVectors; ++v) {
+      const V value = hn::Load(d, logits + n + v * kLanes);
+      at[v] = hn::IfThenElse(hn::RebindMask(di, hn::Gt(value, best[v])), now, at[v]);
+      best[v] = hn::Max(best[v], value);
+    }
+    now = hn::Add(now, one);
+  }
+  V largest = best[0];
+  for (int v = 1; v < kVectors; ++v) largest = hn::Max(largest, best[v]);
+  largest = hn::MaxOfLanes(d, largest);
+  auto index = hn::Set(di, std::numeric_limits<std::int32_t>::max());
+  for (int v = 0; v < kVectors; ++v) {
+    const auto lane = hn::Add(hn::ShiftLeft<4>(at[v]), hn::Iota(di, v * kLanes));
+    index = hn::Min(index, hn::IfThenElse(hn::RebindMask(di, hn::Eq(best[v], largest)), lane, index));
+  }
+  return static_cast<Symbol>(hn::GetLane(hn::MinOfLanes(di, index)));
+}
+
+// Draws a symbol at a temperature; logits are overwritten. See randnet/lstm.h.
+HWY_INLINE Symbol Draw(float* HWY_RESTRICT logits, int alphabet, int padded, float temperature, Rng& rng) {
+  const D d;
+  V top = hn::Load(d, logits);
+  for (int n = kLanes; n < padded; n += kLanes) top = hn::Max(top, hn::Load(d, logits + n));
+  top = hn::MaxOfLanes(d, top);
+  const V scale = hn::Set(d, 1.0F / temperature);
+  V column[kVectors];
+  for (int v = 0; v < kVectors; ++v) column[v] = hn::Zero(d);
+  for (int n = 0; n < padded; n += kPanel) {
+    for (int v = 0; v < kVectors; ++v) {
+      float* at = logits + n + v * kLanes;
+      V weight = vmath::GateExp<1>(d, hn::Mul(hn::Sub(hn::Load(d, at), top), scale));
+      const int valid = std::clamp(alphabet - n - v * kLanes, 0, kLanes);
+      weight = hn::IfThenElseZero(hn::FirstN(d, static_cast<std::size_t>(valid)), weight);
+      hn::Store(weight, d, at);
+      column[v] = hn::Add(column[v], weight);
+    }
+  }
+  HWY_ALIGN float sums[kPanel];
+  for (int v = 0; v < kVectors; ++v) hn::Store(column[v], d, sums + v * kLanes);
+  float total = 0.0F;
+  for (const float sum : sums) total += sum;
+  float u = total * rng.Uniform();
+  const int columns = std::min(kPanel, alphabet);
+  int j = 0;
+  while (j + 1 < columns && !(u < sums[j])) u -= sums[j++];
+  float running = 0.0F;
+  int last = j;
+  for (int n = j; n < alphabet; n += kPanel) {
+    running += logits[n];
+    last = n;
+    if (u < running) break;
+  }
+  return static_cast<Symbol>(last);
+}
+
+void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
+             float* scratch, float* all_logits) {
+  const int rows = out.rows();
+  const int padded = net.padded_hidden();
+  const int padded_alphabet = net.padded_alphabet();
+  const int groups = padded / kPanel;
+  const std::ptrdiff_t columns = static_cast<std::ptrdiff_t>(groups) * kGroupColumns;
+  const ScratchLayout layout = MakeScratchLayout(net.layers, net.hidden, net.alphabet, rows);
+  std::fill_n(scratch, layout.gates, 0.0F);
+  float* const gates = scratch + layout.gates;
+  float* const logits = scratch + layout.logits;
+  const auto level = [&](int parity, int l) {
+    return scratch + static_cast<std::size_t>(parity * (net.layers + 1) + l) * layout.level_floats;
+  };
+  const bool unpadded = net.hidden == padded;
+  const auto prefetch_row = [&](const float* row) {
+    for (std::ptrdiff_t j = 0; j < columns; j += kPanel) hwy::Prefetch(row + j);
+  };
+
+  for (int t = 0; t + 1 < out.length(); ++t) {
+    const int parity = t & 1;
+    for (int l = 0; l < net.layers; ++l) {
+      const RecurrentNet::Layer& layer = net.layer[l];
+      const std::ptrdiff_t own_offset = l == 0 ? 0 : padded;
+      float* const read = level(parity, l);
+      float* const above = level(parity, l + 1);
+      float* const own = level(1 - parity, l) + own_offset;
+      float* const cells = scratch + layout.cells + static_cast<std::size_t>(l) * static_cast<std::size_t>(rows) *
+                                                        static_cast<std::size_t>(padded);
+      for (int first = 0; first < rows; first += kChunkRows) {
+        const int chunk = std::min(kChunkRows, rows - first);
+        const float* x_rows[kChunkRows];
+        const float* z_rows[kChunkRows];
+        Start begin{layer.bias, x_rows, z_rows};
+        if (l == 0) {
+          begin.init = nullptr;
+          for (int r = 0; r < chunk; ++r) {
+            x_rows[r] = net.table_x + out.row(first + r)[t] * columns;
+            z_rows[r] = net.table_z + input.row(first + r)[t] * columns;
+          }
+        }
+        Inputs inputs{read + first * layout.state_stride, layout.state_stride, net.hidden, net.hidden, padded};
+        if (l == 0) {
+          inputs.second = 0;
+        } else if (unpadded) {
+          inputs.first = 2 * net.hidden;
+          inputs.second = 0;
+        }
+        for (int group = 0; group < groups; ++group) {
+          Start group_begin = begin;
+          if (l == 0) {
+            // The tile adds `column` within the group only.
+            for (int r = 0; r < chunk; ++r) {
+              x_rows[r] += group == 0 ? 0 : kGroupColumns;
+              z_rows[r] += group == 0 ? 0 : kGroupColumns;
+            }
+          } else {
+            group_begin.init = layer.bias + group * kGroupColumns;
+          }
+          for (int gate = 0; gate < kGates; ++gate) {
+            MultiplyPanel(gate, kGates, chunk, inputs, layer.weights + group * kGates * layer.panel_stride,
+                          layer.panel_stride, group_begin, gates, kGroupColumns);
+          }
+          const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(group) * kPanel;
+          LstmCells(chunk, gates, cells + static_cast<std::ptrdiff_t>(first) * padded + offset, padded,
+                    above + first * layout.state_stride + offset, own + first * layout.state_stride + offset,
+                    layout.state_stride);
+        }
+      }
+    }
+    // The table rows of the next step: z's is known already, x's once the symbol is chosen.
+    for (int r = 0; r < rows; ++r) prefetch_row(net.table_z + input.row(r)[t + 1] * columns);
+    if (t + 1 < start) continue;
+    const float* const top = level(parity, net.layers);
+    for (int first = 0; first < rows; first += kChunkRows) {
+      const int chunk = std::min(kChunkRows, rows - first);
+      const Inputs inputs{top + first * layout.state_stride, layout.state_stride, net.hidden, 0, 0};
+      const int panels = padded_alphabet / kPanel;
+      for (int panel = 0; panel < panels; ++panel) {
+        MultiplyPanel(panel, panels, chunk, inputs, net.output_weights, static_cast<std::ptrdiff_t>(net.hidden) * kPanel,
+                      {net.output_bias, nullptr, nullptr}, logits, padded_alphabet);
+      }
+      for (int r = 0; r < chunk; ++r) {
+        float* row_logits = logits + static_cast<std::ptrdiff_t>(r) * padded_alphabet;
+        if (all_logits != nullptr) all_logits = std::copy_n(row_logits, net.alphabet, all_logits);
+        const Symbol symbol =
+            net.temperature < kArgmaxBelow
+                ? Argmax(row_logits, padded_alphabet)
+                : Draw(row_logits, net.alphabet, padded_alphabet, net.temperature, rngs[static_cast<std::size_t>(first + r)]);
+        prefetch_row(net.table_x + symbol * columns);
+        out.row(first + r)[t + 1] = symbol;
+      }
+    }
+  }
+}
+
+}  // namespace iterand::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace iterand {
+
+HWY_EXPORT(MakeEmbeddingTable);
+HWY_EXPORT(RunLstm);
+
+void MakeEmbeddingTable(const float* embedding, int symbols, int width, const float* weights,
+                        std::ptrdiff_t panel_stride, int panels, const float* init, float* table) {
+  HWY_DYNAMIC_DISPATCH(MakeEmbeddingTable)
+  (embedding, symbols, width, weights, panel_stride, panels, init, table);
+}
+
+void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
+             float* scratch, float* logits) {
+  HWY_DYNAMIC_DISPATCH(RunLstm)(net, input, start, rngs, out, scratch, logits);
+}
+
+std::size_t RecurrentScratchFloats(int layers, int hidden, int alphabet, int rows) {
+  return MakeScratchLayout(layers, hidden, alphabet, rows).total;
+}
+
+}  // namespace iterand
+#endif  // HWY_ONCE
