@@ -105,18 +105,30 @@ HWY_INLINE void Accumulate(const float* const (&rows)[kRows], int count, const f
                            std::ptrdiff_t panel_stride, V (&sum)[kRows][kColumns]) {
   const D d;
   for (int k = 0; k < count; ++k) {
-    V weight[kColumns];
-    HWY_UNROLL(16)
-    for (int j = 0; j < kColumns; ++j) {
-      weight[j] = hn::Load(d, weights + (j / kVectors) * panel_stride + (j % kVectors) * kLanes);
+    if constexpr (kRows <= kColumns) {  // keep the smaller side in registers
+      V input[kRows];
+      HWY_UNROLL(16)
+      for (int r = 0; r < kRows; ++r) input[r] = hn::Set(d, rows[r][k]);
+      HWY_UNROLL(16)
+      for (int j = 0; j < kColumns; ++j) {
+        const V weight = hn::Load(d, weights + (j / kVectors) * panel_stride + (j % kVectors) * kLanes);
+        HWY_UNROLL(16)
+        for (int r = 0; r < kRows; ++r) sum[r][j] = hn::MulAdd(input[r], weight, sum[r][j]);
+      }
+    } else {
+      V weight[kColumns];
+      HWY_UNROLL(16)
+      for (int j = 0; j < kColumns; ++j) {
+        weight[j] = hn::Load(d, weights + (j / kVectors) * panel_stride + (j % kVectors) * kLanes);
+      }
+      HWY_UNROLL(16)
+      for (int r = 0; r < kRows; ++r) {
+        const V input = hn::Set(d, rows[r][k]);
+        HWY_UNROLL(16)
+        for (int j = 0; j < kColumns; ++j) sum[r][j] = hn::MulAdd(input, weight[j], sum[r][j]);
+      }
     }
     weights += kPanel;
-    HWY_UNROLL(16)
-    for (int r = 0; r < kRows; ++r) {
-      const V input = hn::Set(d, rows[r][k]);
-      HWY_UNROLL(16)
-      for (int j = 0; j < kColumns; ++j) sum[r][j] = hn::MulAdd(input, weight[j], sum[r][j]);
-    }
   }
 }
 
@@ -343,6 +355,8 @@ void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng>
     for (std::ptrdiff_t j = 0; j < columns; j += kPanel) hwy::Prefetch(row + j);
   };
 
+  const float* x_rows[kChunkRows];
+  const float* z_rows[kChunkRows];
   for (int t = 0; t + 1 < out.length(); ++t) {
     const int parity = t & 1;
     for (int l = 0; l < net.layers; ++l) {
@@ -353,44 +367,33 @@ void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng>
       float* const own = level(1 - parity, l) + own_offset;
       float* const cells = scratch + layout.cells + static_cast<std::size_t>(l) * static_cast<std::size_t>(rows) *
                                                         static_cast<std::size_t>(padded);
-      for (int first = 0; first < rows; first += kChunkRows) {
-        const int chunk = std::min(kChunkRows, rows - first);
-        const float* x_rows[kChunkRows];
-        const float* z_rows[kChunkRows];
-        Start begin{layer.bias, x_rows, z_rows};
-        if (l == 0) {
-          begin.init = nullptr;
-          for (int r = 0; r < chunk; ++r) {
-            x_rows[r] = net.table_x + out.row(first + r)[t] * columns;
-            z_rows[r] = net.table_z + input.row(first + r)[t] * columns;
-          }
-        }
-        Inputs inputs{read + first * layout.state_stride, layout.state_stride, net.hidden, net.hidden, padded};
-        if (l == 0) {
-          inputs.second = 0;
-        } else if (unpadded) {
-          inputs.first = 2 * net.hidden;
-          inputs.second = 0;
-        }
-        for (int group = 0; group < groups; ++group) {
-          Start group_begin = begin;
+      Inputs inputs{nullptr, layout.state_stride, net.hidden, net.hidden, padded};
+      if (l == 0) {
+        inputs.second = 0;
+      } else if (unpadded) {  // both parts are one
+        inputs.first = 2 * net.hidden;
+        inputs.second = 0;
+      }
+      for (int group = 0; group < groups; ++group) {
+        const float* const weights = layer.weights + group * kGates * layer.panel_stride;
+        const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(group) * kPanel;
+        for (int first = 0; first < rows; first += kChunkRows) {
+          const int chunk = std::min(kChunkRows, rows - first);
+          const std::ptrdiff_t state_row = first * layout.state_stride;
+          inputs.rows = read + state_row;
+          Start begin{layer.bias + group * kGroupColumns, x_rows, z_rows};
           if (l == 0) {
-            // The tile adds `column` within the group only.
+            begin.init = nullptr;
             for (int r = 0; r < chunk; ++r) {
-              x_rows[r] += group == 0 ? 0 : kGroupColumns;
-              z_rows[r] += group == 0 ? 0 : kGroupColumns;
+              x_rows[r] = net.table_x + out.row(first + r)[t] * columns + group * kGroupColumns;
+              z_rows[r] = net.table_z + input.row(first + r)[t] * columns + group * kGroupColumns;
             }
-          } else {
-            group_begin.init = layer.bias + group * kGroupColumns;
           }
           for (int gate = 0; gate < kGates; ++gate) {
-            MultiplyPanel(gate, kGates, chunk, inputs, layer.weights + group * kGates * layer.panel_stride,
-                          layer.panel_stride, group_begin, gates, kGroupColumns);
+            MultiplyPanel(gate, kGates, chunk, inputs, weights, layer.panel_stride, begin, gates, kGroupColumns);
           }
-          const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(group) * kPanel;
           LstmCells(chunk, gates, cells + static_cast<std::ptrdiff_t>(first) * padded + offset, padded,
-                    above + first * layout.state_stride + offset, own + first * layout.state_stride + offset,
-                    layout.state_stride);
+                    above + state_row + offset, own + state_row + offset, layout.state_stride);
         }
       }
     }
