@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kMaxLayers = kMaxRecurrentLayers;
 constexpr int kMaxHidden = 1024;
-constexpr float kMaxFactor = 1e12F;  // in force: larger products of weights and states could overflow
+constexpr double kMaxFactor = 1e12;  // in force: larger products of weights and states could overflow
 
 // Sizes that bound every program of a family.
 struct LstmSizes {
