@@ -1,0 +1,155 @@
+"""The command `iterand-study`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import iterand
+from iterand.study import config
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="iterand-study",
+        description="How much real data does compute replace? Pretrains, evaluates, finetunes, reports.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, needs_config: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        if needs_config:
+            sub.add_argument("config", type=Path, help="JSON or TOML file")
+        return sub
+
+    def served(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--server", metavar="ADDRESS", help="host:port (default: the configuration's)")
+        sub.add_argument("--binary", metavar="FILE", help="`iterand`, to start a server where none is named")
+
+    for name, text in (
+        ("pretrain", "Pretrains one model and evaluates it on the way"),
+        ("sweep", "Runs all variants and seeds, finetuning included"),
+    ):
+        sub = command(name, text)
+        sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+        served(sub)
+    sub = command("zero-shot", "Evaluates a model that `pretrain` has written")
+    sub.add_argument("--model", type=Path, required=True, metavar="FILE")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="JSON (default: standard output)")
+    sub = command("finetune", "Finetunes a pretrained model, and one from scratch beside it")
+    sub.add_argument("--model", type=Path, required=True, metavar="FILE")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+    sub = command("structure", "Estimates a recipe's learnable structure", needs_config=False)
+    sub.add_argument("--recipe", required=True, help="a preset's name or a JSON file")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--tokens", type=float, default=1e6)
+    sub.add_argument("--out", type=Path, metavar="FILE")
+    served(sub)
+    sub = command("markov", "Context-Markov baselines of the evaluation sets", needs_config=False)
+    sub.add_argument("--windows", type=int, default=10_000)
+    sub.add_argument("--length", type=int, default=512)
+    sub.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text beside the sets")
+    sub = command("report", "Makes report.md, report.html and plots of a sweep's folder", needs_config=False)
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("--title", default="Study")
+    return parser
+
+
+def _study(options: argparse.Namespace) -> config.Study:
+    study = config.load(options.config)
+    if getattr(options, "server", None):
+        study = dataclasses.replace(study, server=options.server)
+    if getattr(options, "binary", None):
+        study = dataclasses.replace(study, binary=options.binary)
+    return study
+
+
+def _print_structure(result: dict[str, Any]) -> None:
+    print(
+        f"structure {result['structure_bits_per_token']:.3f} bits/token "
+        f"({result['structure_bits']:.3g} bits in {result['tokens']} tokens), "
+        f"code length {result['code_bits_per_token']:.3f}, final loss {result['final_bits']:.3f} bits/token"
+    )
+
+
+def _markov(options: argparse.Namespace) -> None:
+    from iterand.study import evalsets, markov
+
+    print(f"{'set':12s} {'published':>9s} {'best':>6s} {'order':>5s}   orders 0-5")
+    files = dict(text.split("=", 1) for text in options.text)
+    for name in [*evalsets.LANGUAGES, *files]:
+        rows = evalsets.evaluation_windows(name, options.length, options.windows, files=files)
+        found = markov.baseline(rows)
+        published = evalsets.LANGUAGES[name].published_markov if name in evalsets.LANGUAGES else None
+        orders = " ".join(f"{found.bits[order]:.3f}" for order in markov.ORDERS)
+        told = "-" if published is None else f"{published:.2f}"
+        print(f"{name:12s} {told:>9s} {found.best:6.3f} {found.best_order:5d}   {orders}", flush=True)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from iterand.study import data, finetune, pretrain, report, structure, sweep, zeroshot
+    from iterand.study.training import write_json
+
+    if options.command == "markov":
+        _markov(options)
+    elif options.command == "report":
+        print(report.write(options.folder, options.title))
+    elif options.command == "structure":
+        study = config.Study(
+            server=options.server,
+            binary=options.binary or "iterand",
+            pretrain=config.Pretrain(recipe=options.recipe, stream_seed=options.seed),
+            structure=config.Structure(tokens=int(options.tokens)),
+        )
+        with data.server(study) as address:
+            _print_structure(structure.run(study, address, options.out))
+    elif options.command == "zero-shot":
+        study = _study(options)
+        found = zeroshot.evaluate(pretrain.load_model(options.model), study.evaluation)
+        if options.out:
+            write_json(options.out, found)
+        else:
+            print(json.dumps(found, indent=1))
+    elif options.command == "finetune":
+        study = _study(options)
+        beside = options.model.parent / "pretrain.json"
+        paid = json.loads(beside.read_text()) if beside.exists() else {}
+        flops = paid.get("training_flops", 0.0) + paid.get("generation_flops", 0.0)
+        study = dataclasses.replace(study, model=pretrain.load_model(options.model).shape)
+        for stage in study.finetune:
+            finetune.run(study, stage, options.model, options.out, flops)
+    else:
+        study = _study(options)
+        needs_server = study.pretrain.dump is None
+        with data.server(study) if needs_server else contextlib.nullcontext() as address:
+            if options.command == "pretrain":
+                pretrain.run(study, address, options.out)
+            else:
+                sweep.run(study, address, options.out)
+                print(report.write(options.out, study.name))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except (config.ConfigError, iterand.Error, OSError, ValueError) as error:
+        print(f"iterand-study: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(f"iterand-study: {error}; install the extra `study`: pip install 'iterand[study]'", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("iterand-study: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

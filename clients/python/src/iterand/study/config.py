@@ -1,0 +1,214 @@
+"""The configuration of a study: one JSON or TOML file. Unknown keys and values of the wrong type are refused.
+
+Every run is made again by its configuration alone: it names the seeds, and the stream is a function of recipe and seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the text names the key."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder-only transformer (model.py)."""
+
+    width: int = 128
+    depth: int = 4
+    head_width: int = 32
+    length: int = 128
+    vocab_size: int = 256
+    base_width: int = 128  # learning rates are those of this width; others are scaled from it (muP)
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with warm-up and a cosine."""
+
+    learning_rate: float = 2e-3  # of hidden matrices at base_width, and of embeddings at any width
+    warmup_share: float = 0.05  # of the steps
+    final_share: float = 0.1  # of the learning rate, at the end
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """One pass over a stream."""
+
+    recipe: Any = "up"  # preset name, recipe, or path of a JSON file
+    stream_seed: int = 0
+    dump: str | None = None  # instead of a server: the folder of an `iterand dump`
+    tokens: int = 2_000_000
+    batch_size: int = 64
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    log_every: int = 20  # steps
+    evaluations: int = 4  # zero-shot evaluations, evenly spaced, the last at the end; 0: none
+    checkpoints: int = 4  # evenly spaced; an interrupted run goes on from the last
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Zero-shot prediction."""
+
+    sets: list[str] = field(
+        default_factory=lambda: (
+            "champ dyck ndfa toy toy2 bits bitsrep bitsflip aut rep-1 rep-3 rep-10".split()  # noqa: SIM905
+        )
+    )
+    texts: dict[str, str] = field(default_factory=dict)  # name -> file
+    windows: int = 200
+    seed: int = 0
+    tasks: list[str] = field(default_factory=lambda: ["copy", "reverse", "stack", "recall", "sum"])
+    references: bool = False  # compressors beside the Markov baselines
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Training on a real text, from pretrained weights and from scratch, on the same data in the same order."""
+
+    text: str = ""  # name in Evaluation.texts
+    split: list[float] = field(default_factory=lambda: [0.8, 0.1])  # shares for training and validation; rest: test
+    tokens: int = 1_000_000
+    batch_size: int = 64
+    learning_rates: list[float] = field(default_factory=lambda: [1e-3, 2e-3])
+    optimizer: Optimizer = field(default_factory=Optimizer)  # its learning rate gives way to the list
+    evaluations: int = 20
+    validation_windows: int = 200
+    starts: list[str] = field(default_factory=lambda: ["scratch", "pretrained", "fresh"])  # fresh: new embedding, head
+    shrink: float = 1.0  # pretrained weights times this, plus (1 - this) times fresh ones
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Prequential estimate of a recipe's learnable structure."""
+
+    tokens: int = 1_000_000
+    width: int = 64
+    depth: int = 2
+    length: int = 128
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+
+
+@dataclass(frozen=True)
+class Study:
+    """The whole file."""
+
+    name: str = "study"
+    server: str | None = None  # host:port; none: a server is started for the run from the binary `iterand`
+    binary: str = "iterand"
+    device: str = "auto"  # auto, cpu, cuda
+    threads: int = 0  # of PyTorch on the CPU; 0: its own choice
+    compile: bool = False
+    seed: int = 0  # of the model
+    model: Model = field(default_factory=Model)
+    pretrain: Pretrain = field(default_factory=Pretrain)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    finetune: list[Finetune] = field(default_factory=list)
+    structure: Structure = field(default_factory=Structure)
+    variants: dict[str, Any] = field(default_factory=dict)  # arms of a sweep: name -> the keys of this file it changes
+    seeds: list[int] = field(default_factory=lambda: [0])  # of a sweep: model and stream
+
+
+def _convert(kind: Any, value: Any, path: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return from_plain(typing.cast(type, kind), value, path)
+    if origin is list:
+        if not isinstance(value, list):
+            raise ConfigError(f"{path} is {value!r}; a list is wanted")
+        return [_convert(arguments[0], item, f"{path}[{place}]") for place, item in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path} is {value!r}; a table is wanted")
+        return {key: _convert(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+    if arguments and type(None) in arguments:  # X | None
+        return None if value is None else _convert(arguments[0], value, path)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # 2e6
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{path} is {value!r}; {kind.__name__} is wanted")
+    return value
+
+
+def from_plain(kind: type[_T], value: Any, path: str = "") -> _T:
+    """A configuration from JSON's plain data. Errors: ConfigError that names the key."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path or 'configuration'} is {value!r}; a table is wanted")
+    kinds = typing.get_type_hints(kind)
+    for key in value:
+        if key not in kinds:
+            raise ConfigError(f"{path + '.' if path else ''}{key} is unknown; known are {', '.join(kinds)}")
+    return kind(
+        **{key: _convert(kinds[key], item, f"{path + '.' if path else ''}{key}") for key, item in value.items()}
+    )
+
+
+def load(path: str | Path) -> Study:
+    """Reads a JSON or TOML file. Paths of texts and dumps in it are relative to it."""
+    path = Path(path)
+    try:
+        if path.suffix == ".toml":
+            try:
+                import tomllib
+            except ImportError:
+                raise ConfigError("TOML wants Python 3.11; write the configuration as JSON") from None
+            plain = tomllib.loads(path.read_text(encoding="utf-8"))
+        else:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    study = from_plain(Study, plain)
+    folder = path.resolve().parent
+    texts = {name: str(folder / file) for name, file in study.evaluation.texts.items()}
+    study = dataclasses.replace(study, evaluation=dataclasses.replace(study.evaluation, texts=texts))
+    if study.pretrain.dump is not None:
+        study = dataclasses.replace(
+            study, pretrain=dataclasses.replace(study.pretrain, dump=str(folder / study.pretrain.dump))
+        )
+    for number, stage in enumerate(study.finetune):
+        if stage.text not in texts:
+            raise ConfigError(f"finetune[{number}].text is {stage.text!r}; evaluation.texts has {sorted(texts)}")
+    return study
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Plain data with the changes of a variant: tables key by key, a recipe and everything else as a whole."""
+    result = dict(base)
+    for key, value in changes.items():
+        inner = result.get(key)
+        if isinstance(inner, dict) and isinstance(value, dict) and key not in ("recipe", "texts"):
+            result[key] = merged(inner, value)
+        else:
+            result[key] = value
+    return result
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as plain data, every default written out."""
+    result: dict[str, Any] = dataclasses.asdict(config)
+    return result
+
+
+def digest(*parts: Any) -> str:
+    """A short name for plain data: equal parts, equal name."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

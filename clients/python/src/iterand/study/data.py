@@ -1,0 +1,151 @@
+"""Where tokens come from: a server, a server of our own, a dump, or a text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import iterand
+from iterand.study import config, evalsets
+
+
+@contextlib.contextmanager
+def server(study: config.Study) -> Iterator[str]:
+    """The address of the study's server; if it names none, one of our own that lives as long as the context."""
+    if study.server is not None:
+        yield study.server
+        return
+    binary = shutil.which(study.binary)
+    if binary is None:
+        raise config.ConfigError(f"no server is given, and the binary {study.binary!r} to start one is not found")
+    with tempfile.TemporaryDirectory(prefix="iterand-study.") as folder:
+        file = Path(folder) / "address"
+        process = subprocess.Popen(
+            [binary, "serve", "--listen", "127.0.0.1:0", "--address-file", str(file)], stdout=subprocess.DEVNULL
+        )
+        try:
+            end = time.monotonic() + 30
+            while not (file.exists() and file.read_text().strip()):
+                if process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(f"{binary} serve did not come up")
+                time.sleep(0.02)
+            yield file.read_text().strip()
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@dataclass
+class Stream:
+    """Batches of a stream from some step on, and what it is."""
+
+    batches: Iterator[npt.NDArray[Any]]
+    info: dict[str, Any]  # recipe, fingerprint, FLOPs a token
+    waited: float = 0.0  # seconds that training waited for data
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        while True:
+            begin = time.perf_counter()
+            tokens = next(self.batches, None)
+            self.waited += time.perf_counter() - begin
+            if tokens is None:
+                return
+            yield torch.from_numpy(tokens.astype(np.int64))
+
+
+@contextlib.contextmanager
+def stream(study: config.Study, address: str | None, first_step: int, steps: int) -> Iterator[Stream]:
+    """The batches first_step .. steps - 1 of the study's pretraining stream. `address` may be None for a dump."""
+    options, length = study.pretrain, study.model.length
+    start, count = first_step * options.batch_size, (steps - first_step) * options.batch_size
+    if options.dump is not None:
+        rows, info = read_dump(options.dump, length)
+        if start + count > len(rows):
+            raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are wanted")
+        starts = range(start, start + count, options.batch_size)
+        yield Stream((rows[at : at + options.batch_size] for at in starts), info)
+        return
+    if address is None:
+        raise config.ConfigError("pretraining wants a server or a dump")
+    described = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length).stream
+    if described is None or described.vocab_size > study.model.vocab_size:
+        raise config.ConfigError(f"the recipe's tokens do not fit model.vocab_size {study.model.vocab_size}")
+    info = {
+        "recipe": described.recipe,
+        "seed": described.seed,
+        "fingerprint": described.fingerprint.hex(),
+        "flops_per_token": described.cost.flops_per_token,
+    }
+    with iterand.stream(
+        address,
+        options.recipe,
+        seed=options.stream_seed,
+        length=length,
+        batch_size=options.batch_size,
+        start=start,
+        count=count,
+        expected_fingerprint=described.fingerprint,
+    ) as batches:
+        yield Stream(batches, info)
+
+
+def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """The sequences of an `iterand dump` (either format), mapped and not read, and what its sidecar says."""
+    folder = Path(folder)
+    sidecars = sorted(folder.glob("*.json"))
+    if len(sidecars) != 1:
+        raise config.ConfigError(f"{folder} has {len(sidecars)} JSON files; a dump has one")
+    info = json.loads(sidecars[0].read_text())
+    arrays = sorted(folder.glob("*.npy"))
+    if arrays:
+        rows: npt.NDArray[Any] = np.load(arrays[0], mmap_mode="r")
+    else:
+        flat = np.memmap(sidecars[0].with_suffix(".bin"), dtype="<u2", mode="r")
+        rows = flat.reshape(-1, int(info["length"]))
+    if rows.shape[1] != length:
+        raise config.ConfigError(f"{folder} has sequences of {rows.shape[1]} tokens; model.length is {length}")
+    return rows, info
+
+
+@dataclass(frozen=True)
+class Text:
+    """A real text, split by bytes."""
+
+    train: evalsets.Bytes
+    validation: evalsets.Bytes
+    test: evalsets.Bytes
+
+    @classmethod
+    def read(cls, path: str | Path, split: list[float]) -> Text:
+        data = evalsets.read_text(path)
+        first, second = int(len(data) * split[0]), int(len(data) * (split[0] + split[1]))
+        return cls(data[:first], data[first:second], data[second:])
+
+    def batches(self, length: int, batch_size: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
+        """Windows of the training part in an order that the seed settles, epoch after epoch without repetition.
+
+        The text is cut into windows at an offset that each epoch draws anew.
+        """
+        rng = np.random.default_rng(seed)
+        queue: list[int] = []
+        for _ in range(steps):
+            while len(queue) < batch_size:
+                offset = int(rng.integers(length))
+                starts = np.arange(offset, len(self.train) - length + 1, length)
+                if not len(starts):
+                    raise config.ConfigError(f"the text's training part has {len(self.train)} bytes; too few")
+                queue.extend(rng.permutation(starts).tolist())
+            chosen, queue = queue[:batch_size], queue[batch_size:]
+            yield torch.from_numpy(np.stack([self.train[at : at + length] for at in chosen]).astype(np.int64))

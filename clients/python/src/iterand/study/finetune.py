@@ -1,0 +1,185 @@
+"""Finetuning on a real text: from pretrained weights and from scratch, on the same data in the same order.
+
+Every start is trained with every learning rate of the list, and each start's best by final validation loss is
+compared, so that neither side is handicapped. Starts:
+
+    scratch      a fresh model
+    pretrained   all weights of the pretrained model
+    fresh        its blocks, with embedding and output head drawn anew
+
+What comes out: **data saved**, the real tokens that a start needs less than scratch to reach the same validation loss,
+and the **exchange rate**, the synthetic FLOPs (generation and training) that were paid for each real token saved. All
+runs of a stage share one schedule, so that a loss in the middle of a curve is one that a shorter schedule might have
+beaten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iterand.study import config, data, evalsets, zeroshot
+from iterand.study.model import Transformer
+from iterand.study.pretrain import load_model
+from iterand.study.training import Trainer, device_of, finished, hardware, token_bits, write_json
+
+Curve = list[dict[str, float]]
+
+
+def tokens_to_reach(curve: Curve, bits: float) -> float | None:
+    """Tokens at which a validation curve first comes down to `bits`, interpolated between its points; None: never."""
+    previous: dict[str, float] | None = None
+    for point in curve:
+        if point["bits"] <= bits:
+            if previous is None:
+                return point["tokens"]
+            share = (previous["bits"] - bits) / (previous["bits"] - point["bits"])
+            return previous["tokens"] + share * (point["tokens"] - previous["tokens"])
+        if previous is None or point["bits"] < previous["bits"]:
+            previous = point
+        else:
+            previous = {"tokens": point["tokens"], "bits": previous["bits"]}
+    return None
+
+
+def start_model(kind: str, study: config.Study, stage: config.Finetune, pretrained: Path | None) -> Transformer:
+    """The model that a start begins with."""
+    scratch = Transformer(study.model, study.seed + 7)
+    if kind == "scratch":
+        return scratch
+    if kind not in ("pretrained", "fresh"):
+        raise config.ConfigError(f"finetune.starts has {kind!r}; known are scratch, pretrained, fresh")
+    if pretrained is None:
+        raise config.ConfigError(f"start {kind!r} wants a pretrained model")
+    model = load_model(pretrained)
+    if stage.shrink != 1.0:
+        with torch.no_grad():
+            for weight, drawn in zip(model.parameters(), scratch.parameters(), strict=True):
+                weight.mul_(stage.shrink).add_(drawn, alpha=1 - stage.shrink)
+    if kind == "fresh":
+        model.draw_identities(study.seed + 7)
+    return model
+
+
+def _train(
+    model: Transformer, study: config.Study, stage: config.Finetune, rate: float, text: data.Text, device: torch.device
+) -> dict[str, Any]:
+    length = study.model.length
+    tokens_a_step = stage.batch_size * length
+    steps = max(1, stage.tokens // tokens_a_step)
+    options = dataclasses.replace(stage.optimizer, learning_rate=rate)
+    trainer = Trainer(model, options, steps, device, study.compile)
+    validation = evalsets.windows(text.validation, length, stage.validation_windows, seed=1)
+    # Close together at first, where the curves differ most.
+    marks = {max(1, round(steps * (place / stage.evaluations) ** 2)) for place in range(1, stage.evaluations + 1)}
+    curve: Curve = [{"tokens": 0.0, "bits": float(token_bits(model, validation).mean())}]
+    begin = time.perf_counter()
+    for tokens in text.batches(length, stage.batch_size, steps, seed=study.seed):
+        trainer.step(tokens)
+        if trainer.done in marks:
+            bits = float(token_bits(model, validation).mean())
+            curve.append({"tokens": float(trainer.done * tokens_a_step), "bits": bits})
+    return {
+        "learning_rate": rate,
+        "curve": curve,
+        "final_bits": curve[-1]["bits"],
+        "best_bits": min(point["bits"] for point in curve),
+        "seconds": time.perf_counter() - begin,
+    }
+
+
+def compare(scratch: Curve, other: Curve, synthetic_flops: float) -> dict[str, Any]:
+    """Data saved and exchange rate of a start, at the losses that scratch has after 1/8, 1/4, 1/2 and all tokens."""
+    total = scratch[-1]["tokens"]
+    levels = []
+    for share in (0.125, 0.25, 0.5, 1.0):
+        seen = [point for point in scratch if point["tokens"] <= share * total * 1.0001]
+        bits = min(point["bits"] for point in seen)
+        needed_by_scratch = tokens_to_reach(scratch, bits)
+        needed = tokens_to_reach(other, bits)
+        level: dict[str, Any] = {"bits": bits, "scratch_tokens": needed_by_scratch, "tokens": needed}
+        if needed is not None and needed_by_scratch:
+            level["saved_tokens"] = needed_by_scratch - needed
+            level["saved_share"] = 1 - needed / needed_by_scratch
+            saved = needed_by_scratch - needed
+            level["exchange_flops_per_token"] = synthetic_flops / saved if saved > 0 else None
+        levels.append(level)
+    return {
+        "levels": levels,
+        "final_difference_bits": other[-1]["bits"] - scratch[-1]["bits"],
+        "scratch_reaches_its_final_loss_at": tokens_to_reach(scratch, other[-1]["bits"]),
+    }
+
+
+def run(
+    study: config.Study,
+    stage: config.Finetune,
+    pretrained: Path | None,
+    folder: Path,
+    flops: float,
+    scratch: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One stage; writes finetune-TEXT.json into `folder`.
+
+    flops: what pretraining paid, for the exchange rate. scratch: that start's result, if it is known from elsewhere.
+    """
+    described = config.plain(study)
+    path = folder / f"finetune-{stage.text}.json"
+    source = (pretrained.parent / "pretrain.json") if pretrained is not None else None
+    origin = source.read_text() if source is not None and source.exists() else ""
+    digest = config.digest(described["model"], described["evaluation"], config.plain(stage), study.seed, origin, flops)
+    done = finished(path, digest)
+    if done is not None:
+        return done
+
+    device = device_of(study)
+    text = data.Text.read(study.evaluation.texts[stage.text], stage.split)
+    test = evalsets.windows(
+        text.test if len(text.test) > study.model.length else text.validation,
+        study.model.length,
+        stage.validation_windows,
+        seed=2,
+    )
+    starts: dict[str, dict[str, Any]] = {}
+    for kind in stage.starts:
+        if kind == "scratch" and scratch is not None:
+            starts[kind] = scratch
+            continue
+        runs = []
+        best: dict[str, Any] | None = None
+        best_model: Transformer | None = None
+        for rate in stage.learning_rates:
+            model = start_model(kind, study, stage, pretrained)
+            found = _train(model, study, stage, rate, text, device)
+            runs.append(found)
+            if best is None or found["final_bits"] < best["final_bits"]:
+                best, best_model = found, model
+        if best is None or best_model is None:
+            raise config.ConfigError("finetune.learning_rates is empty")
+        starts[kind] = {
+            **best,
+            "test_bits": float(token_bits(best_model, test).mean()),
+            "elsewhere": zeroshot.evaluate(best_model, study.evaluation),
+            "tried": [{"learning_rate": each["learning_rate"], "final_bits": each["final_bits"]} for each in runs],
+        }
+        print(f"{study.name}: {stage.text} from {kind}: {best['final_bits']:.3f} bits/token", flush=True)
+    result = {
+        "digest": digest,
+        "text": stage.text,
+        "config": described,
+        "stage": config.plain(stage),
+        "hardware": hardware(device),
+        "synthetic_flops": flops,
+        "starts": starts,
+        "comparisons": {
+            kind: compare(starts["scratch"]["curve"], start["curve"], flops)
+            for kind, start in starts.items()
+            if kind != "scratch" and "scratch" in starts
+        },
+    }
+    write_json(path, result)
+    return result

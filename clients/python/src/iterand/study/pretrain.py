@@ -1,0 +1,96 @@
+"""Pretraining on a stream, with zero-shot evaluations on the way. An interrupted run goes on from its last
+checkpoint."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iterand.study import config, data, zeroshot
+from iterand.study.model import Transformer
+from iterand.study.training import Trainer, device_of, finished, hardware, save, write_json
+
+
+def run(study: config.Study, address: str | None, folder: Path, log: bool = True) -> dict[str, Any]:
+    """Pretrains; writes pretrain.json and model.pt into `folder`. Returns the result, at once if it is there."""
+    options = study.pretrain
+    described = config.plain(study)
+    digest = config.digest(*(described[key] for key in ("model", "pretrain", "evaluation", "seed", "compile")))
+    done = finished(folder / "pretrain.json", digest)
+    if done is not None:
+        return done
+
+    device = device_of(study)
+    model = Transformer(study.model, study.seed)
+    tokens_a_step = options.batch_size * study.model.length
+    steps = max(1, options.tokens // tokens_a_step)
+    trainer = Trainer(model, options.optimizer, steps, device, study.compile)
+    result: dict[str, Any] = {
+        "digest": digest,
+        "name": study.name,
+        "config": described,
+        "hardware": hardware(device),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "curve": [],
+        "evaluations": [],
+        "seconds": 0.0,
+        "waited_seconds": 0.0,
+    }
+    losses: list[float] = []
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device)
+        if saved["result"]["digest"] == digest:
+            result, losses = saved["result"], saved["losses"]
+            trainer.load(saved["trainer"])
+
+    def marks(count: int) -> set[int]:
+        return {steps * (place + 1) // count for place in range(count)} if count else set()
+
+    evaluate_at, save_at = marks(options.evaluations), marks(options.checkpoints)
+    with data.stream(study, address, trainer.done, steps) as stream:
+        result["stream"] = stream.info
+        begin, waited = time.perf_counter(), 0.0
+        for tokens in stream:
+            losses.append(trainer.step(tokens))
+            step = trainer.done
+            if step % options.log_every == 0 or step == steps:
+                point = {"tokens": step * tokens_a_step, "bits": sum(losses) / len(losses)}
+                result["curve"].append(point)
+                losses.clear()
+                if log:
+                    rate = point["tokens"] / (result["seconds"] + time.perf_counter() - begin)
+                    told = f"{point['bits']:.3f} bits/token, {rate:.0f} tokens/s"
+                    print(f"{study.name}: step {step} of {steps}, {told}", flush=True)
+            if step in evaluate_at or step in save_at:
+                result["seconds"] += time.perf_counter() - begin
+                result["waited_seconds"] += stream.waited - waited
+                if step in evaluate_at:
+                    found = zeroshot.evaluate(model, study.evaluation)
+                    result["evaluations"].append(
+                        {"sequences": step * options.batch_size, "tokens": step * tokens_a_step, **found}
+                    )
+                if step in save_at and step < steps:
+                    save(checkpoint, {"trainer": trainer.state(), "result": result, "losses": losses})
+                begin, waited = time.perf_counter(), stream.waited
+        result["seconds"] += time.perf_counter() - begin
+        result["waited_seconds"] += stream.waited - waited
+    seen = trainer.done * tokens_a_step
+    result["tokens"] = seen
+    result["training_flops"] = model.training_flops(seen)
+    result["generation_flops"] = float(result["stream"].get("flops_per_token", 0.0)) * seen
+    save(folder / "model.pt", {"model": model.state_dict(), "shape": described["model"]})
+    write_json(folder / "pretrain.json", result)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def load_model(path: Path) -> Transformer:
+    """A model that `run` wrote."""
+    saved = torch.load(path, map_location="cpu")
+    model = Transformer(config.from_plain(config.Model, saved["shape"]))
+    model.load_state_dict(saved["model"])
+    return model

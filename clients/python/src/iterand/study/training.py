@@ -1,0 +1,143 @@
+"""What pretraining, finetuning and the structure estimate share: the optimiser's steps, and files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from iterand.study import config
+from iterand.study.model import Transformer, parameter_groups
+
+
+def device_of(study: config.Study) -> torch.device:
+    """The device, and PyTorch's threads set as the study says."""
+    if study.threads > 0:
+        torch.set_num_threads(study.threads)
+    if study.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(study.device)
+
+
+def precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """bfloat16 on a GPU, float32 elsewhere."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What a run ran on, for its report."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        if device.type == "cpu" and models:
+            name = models[0]
+    return {"device": device.type, "name": name, "cores": os.cpu_count(), "torch": torch.__version__}
+
+
+class Trainer:
+    """A model with its optimiser over a known number of steps."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        options: config.Optimizer,
+        steps: int,
+        device: torch.device,
+        compile_model: bool = False,
+    ) -> None:
+        self.model = model.to(device)
+        self.options = options
+        self.steps = steps
+        self.device = device
+        self.done = 0
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2)
+        )
+        self._forward: Any = torch.compile(self.model) if compile_model else self.model
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine."""
+        options = self.options
+        warmup = max(1, round(options.warmup_share * self.steps))
+        if step < warmup:
+            return options.learning_rate * (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, self.steps - warmup))
+        low = options.final_share
+        return options.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def step(self, tokens: Tensor) -> float:
+        """Trains on a batch (rows x length). Returns its loss in bits a token, before the update."""
+        self.model.train()
+        rate = self.learning_rate(self.done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        tokens = tokens.to(self.device, non_blocking=True)
+        with precision(self.device):
+            logits = self._forward(tokens[:, :-1])
+            loss = functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        self.optimizer.step()
+        self.done += 1
+        return loss.item() / math.log(2)
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done = state["done"]
+
+
+@torch.no_grad()
+def token_bits(model: Transformer, rows: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float32]:
+    """Bits of each token but the first, given those before it: windows x (length - 1)."""
+    model.eval()
+    device = next(model.parameters()).device
+    parts = []
+    for at in range(0, len(rows), batch_size):
+        tokens = torch.from_numpy(rows[at : at + batch_size].astype(np.int64)).to(device)
+        with precision(device):
+            logits = model(tokens[:, :-1])
+        losses = functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        parts.append(losses.view(len(tokens), -1).cpu().numpy() / np.float32(math.log(2)))
+    result: npt.NDArray[np.float32] = np.concatenate(parts)
+    return result
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    scratch.write_text(json.dumps(value, indent=1) + "\n")
+    scratch.replace(path)
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    torch.save(state, scratch)
+    scratch.replace(path)
+
+
+def finished(path: Path, digest: str) -> dict[str, Any] | None:
+    """A result that is there already for the same configuration."""
+    with contextlib.suppress(OSError, ValueError):
+        result: dict[str, Any] = json.loads(path.read_text())
+        if result.get("digest") == digest:
+            return result
+    return None
