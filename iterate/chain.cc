@@ -54,7 +54,13 @@ Chain::Chain(const v1::Recipe& recipe, const FamilyMix& mix, IntegerKnob rows, I
       alphabet_(static_cast<int>(recipe.alphabet_size())),
       initial_constant_(ShareThreshold(recipe.chain().initial_constant_share())),
       noise_(ShareThreshold(recipe.chain().noise_share())),
-      noise_or_constant_(noise_ + ShareThreshold(recipe.chain().constant_share())) {}
+      noise_or_constant_(noise_ + ShareThreshold(recipe.chain().constant_share())) {
+  const int most = rows_knob_.high();
+  input_.Reshape(most, length_);
+  output_.Reshape(most, length_);
+  origins_.reserve(static_cast<std::size_t>(most));
+  order_.reserve(static_cast<std::size_t>(most));
+}
 
 void Chain::Start(const RandomKey& key) {
   family_ = mix_.Fixed(key);

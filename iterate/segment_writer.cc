@@ -37,7 +37,10 @@ SegmentWriter::SegmentWriter(const v1::Recipe& resolved)
     injection_ = std::make_unique<Injection>(alphabet, static_cast<std::uint64_t>(resolved.vocab_size()));
   }
   order_.resize(static_cast<std::size_t>(sequences_));
-  if (distinct_) table_.resize(std::bit_ceil(2 * static_cast<std::size_t>(sequences_)));
+  if (distinct_) {
+    table_.resize(std::bit_ceil(2 * static_cast<std::size_t>(sequences_)));
+    seen_.reserve(static_cast<std::size_t>(sequences_) * static_cast<std::size_t>(length_));
+  }
 }
 
 void SegmentWriter::Begin(const RandomKey& key, bool shuffle, Segment& out) {

@@ -23,6 +23,12 @@ void DrawDirichlet(Rng& rng, float concentration, std::span<float> weights) {
   for (float& weight : weights) weight = math::Exp(weight - largest);
 }
 
+void AliasBuilder::Reserve(std::size_t count) {
+  mass_.reserve(count);
+  small_.reserve(count);
+  large_.reserve(count);
+}
+
 void AliasBuilder::Build(std::span<const float> weights, std::span<const Symbol> symbols,
                          std::span<AliasColumn> columns) {
   constexpr std::uint64_t kOne = std::uint64_t{1} << 24;

@@ -30,6 +30,8 @@ struct AliasColumn {
 // multiples of 2^-24 of their sum, the remainder going to the largest. `symbols[i]` is what weight i draws.
 class AliasBuilder {
  public:
+  // Makes room for `count` weights, so that Build allocates nothing.
+  void Reserve(std::size_t count);
   void Build(std::span<const float> weights, std::span<const Symbol> symbols, std::span<AliasColumn> columns);
 
  private:

@@ -23,6 +23,15 @@ struct MarkovKnobs {
 class MarkovProgram final : public Program {
  public:
   MarkovProgram(const MarkovKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
+    const auto symbols = static_cast<std::size_t>(std::min({knobs.symbols.high(), context.alphabet, kMaxSymbols}));
+    const auto contexts = std::max(symbols, static_cast<std::size_t>(knobs.contexts.high()));
+    symbols_.reserve(symbols);
+    places_.reserve(symbols);
+    weights_.reserve(symbols);
+    columns_.reserve(contexts * symbols);
+    ready_.reserve(contexts);
+    scratch_.reserve(static_cast<std::size_t>(context.alphabet));
+    builder_.Reserve(symbols);
     words_.resize(static_cast<std::size_t>(context.length));
   }
 

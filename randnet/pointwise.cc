@@ -23,6 +23,7 @@ class PointwiseProgram final : public Program {
     symbols_.reserve(alphabet);
     weights_.reserve(alphabet);
     columns_.reserve(alphabet);
+    builder_.Reserve(alphabet);
     words_.resize(static_cast<std::size_t>(context.length));
   }
 
