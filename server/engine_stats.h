@@ -16,7 +16,7 @@ struct EngineStats {
   std::uint64_t tokens = 0;
   std::uint64_t batches = 0;
   std::uint64_t batch_bytes = 0;         // batch messages handed to the transport
-  double generation_seconds = 0;         // of all threads
+  double generation_seconds = 0;         // core time of all threads
   double wait_seconds = 0;               // of streams whose client was ready for a batch that was not
   std::uint64_t streams_started = 0;     // calls of Stream and Read
   // Now.

@@ -55,7 +55,7 @@ class StatsCollector final : public prometheus::Collectable {
     counter("segments_cancelled_total", "Segments given up under way, as nobody wanted them any more.",
             stats.segments_cancelled);
     counter("segments_failed_total", "Segments whose generation ended in an error.", stats.segments_failed);
-    counter("generation_seconds_total", "Time spent generating, all threads.", stats.generation_seconds);
+    counter("generation_seconds_total", "Core time spent generating, all threads.", stats.generation_seconds);
     gauge("segments_queued", "Segments wanted and not begun.", stats.segments_queued);
     gauge("segments_running", "Segments being generated.", stats.segments_running);
     counter("cache_hits_total", "Segments wanted that were ready or under way.", stats.cache_hits);

@@ -55,7 +55,7 @@ struct ServerOptions {
 
   // The most that one stream may hold, in bytes of segments: a recipe of more and longer lanes than that is refused
   // with RESOURCE_EXHAUSTED.
-  std::size_t queue_bytes = std::size_t{64} << 20;
+  std::size_t queue_bytes = std::size_t{256} << 20;
 
   // Calls of Stream and Read that may be open at a time; more end with RESOURCE_EXHAUSTED.
   int max_streams = 256;

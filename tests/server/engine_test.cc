@@ -1,0 +1,289 @@
+// The engine without a network: order, sharing, bounds, fairness, cancelling.
+#include "server/engine.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/server/fixture.h"
+
+namespace iterand {
+namespace {
+
+using testing::HasSubstr;
+
+// Waits for a feed's rows.
+class Consumer {
+ public:
+  Consumer(Engine& engine, std::shared_ptr<OpenStream> open, std::uint64_t first, std::uint64_t stride,
+           std::uint64_t count)
+      : feed_(*engine.NewFeed(std::move(open), first, stride, count, [signal = signal_] {
+          std::lock_guard lock(signal->mutex);
+          signal->raised = true;
+          signal->changed.notify_all();
+        })) {}
+
+  // The tokens of the next rows, or an error.
+  absl::StatusOr<std::string> Read(int rows) {
+    std::string bytes;
+    const std::size_t row_bytes = feed_->open().stream().sequence_bytes();
+    while (rows > 0) {
+      const absl::StatusOr<int> taken =
+          feed_->Take(rows, [&](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
+            bytes.append(reinterpret_cast<const char*>(segment->tokens.data()) + offset * row_bytes, row_bytes);
+          });
+      if (!taken.ok()) return taken.status();
+      rows -= *taken;
+      if (rows > 0) Wait();
+    }
+    return bytes;
+  }
+
+  void Wait() {
+    std::unique_lock lock(signal_->mutex);
+    signal_->changed.wait(lock, [&] { return signal_->raised; });
+    signal_->raised = false;
+  }
+
+  Feed& feed() { return *feed_; }
+
+ private:
+  struct Signal {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool raised = false;
+  };
+  const std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
+  const std::unique_ptr<Feed> feed_;
+};
+
+EngineOptions Options(int threads, std::size_t cache_bytes = 1 << 20, std::size_t prefetch_bytes = 1 << 20,
+                      std::size_t queue_bytes = 16 << 20) {
+  return {.threads = threads, .cache_bytes = cache_bytes, .prefetch_bytes = prefetch_bytes, .queue_bytes = queue_bytes};
+}
+
+TEST(Engine, AnyProgressionEqualsTheStream) {
+  const v1::Recipe recipe = RecipeOf(kCheapRecipe);  // 8 lanes, segments of 6
+  // Prefetch from one segment to all, so that each bound on what may be held is met.
+  for (const std::size_t prefetch : {std::size_t{1}, std::size_t{4096}, std::size_t{1} << 20}) {
+    Engine engine(Options(2, 0, prefetch));
+    const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+    for (const std::uint64_t first : {0, 3, 47, 1001}) {
+      for (const std::uint64_t stride : {1, 2, 3, 4, 5, 8, 12, 16, 47, 48, 49, 1000}) {
+        for (const int rows : {1, 7, 100}) {
+          Consumer consumer(engine, open, first, stride, static_cast<std::uint64_t>(rows));
+          const absl::StatusOr<std::string> bytes = consumer.Read(rows);
+          ASSERT_TRUE(bytes.ok()) << bytes.status();
+          ASSERT_TRUE(*bytes == InProcess(recipe, 0, first, stride, rows))
+              << "first " << first << " stride " << stride << " rows " << rows << " prefetch " << prefetch;
+          EXPECT_EQ(consumer.feed().remaining(), 0U);
+        }
+      }
+    }
+    EXPECT_EQ(engine.stats().held_bytes, 0U);
+  }
+}
+
+TEST(Engine, GeneratesOnlyWhatIsNeeded) {
+  Engine engine(Options(2));
+  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  Consumer shard(engine, open, 1, 4, 12);  // lanes 1 and 5, 6 rows each: one segment each
+  ASSERT_TRUE(shard.Read(12).ok());
+  EXPECT_EQ(engine.stats().segments_generated, 2U);
+  Consumer row(engine, open, 8 * 6 * 1000, 1, 1);
+  ASSERT_TRUE(row.Read(1).ok());
+  EXPECT_EQ(engine.stats().segments_generated, 3U);
+}
+
+TEST(Engine, EqualStreamsShareSegments) {
+  Engine engine(Options(2, 64 << 20));
+  const v1::Recipe recipe = RecipeOf(kNetworkRecipe);  // 4 lanes, segments of 20
+  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  EXPECT_EQ(*engine.Open(recipe, 0), open);
+  EXPECT_NE(*engine.Open(recipe, 1), open);
+  constexpr int kRows = 4 * 20 * 5;
+  std::vector<std::string> read(3);
+  std::vector<std::thread> threads;
+  for (std::string& bytes : read) {
+    threads.emplace_back([&] {
+      Consumer consumer(engine, open, 0, 1, kRows);
+      bytes = *consumer.Read(kRows);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(read[0] == read[1] && read[1] == read[2]);
+  EXPECT_EQ(engine.stats().segments_generated, 20U);
+  EXPECT_EQ(engine.stats().cache_misses, 20U);
+  EXPECT_EQ(engine.stats().cache_hits, 40U);
+}
+
+TEST(Engine, WithoutCacheStillJoinsWhatIsUnderWay) {
+  Engine engine(Options(1, 0));
+  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kNetworkRecipe), 0);
+  Consumer a(engine, open, 0, 1, 80);
+  Consumer b(engine, open, 0, 1, 80);  // wants the same four segments, before the first is ready
+  ASSERT_TRUE(*a.Read(80) == *b.Read(80));
+  EXPECT_EQ(engine.stats().segments_generated, 4U);
+  EXPECT_EQ(engine.stats().cache_bytes, 0U);
+}
+
+TEST(Engine, CacheIsBoundedAndForgetsTheOldest) {
+  const v1::Recipe recipe = RecipeOf(kCheapRecipe);
+  Engine engine(Options(1, /*cache_bytes=*/10'000));
+  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  Consumer consumer(engine, open, 0, 1, 48 * 100);
+  ASSERT_TRUE(consumer.Read(48 * 100).ok());
+  EXPECT_LE(engine.stats().cache_bytes, 10'000U);
+  EXPECT_GT(engine.stats().cache_bytes, 0U);
+  const std::uint64_t generated = engine.stats().segments_generated;
+  Consumer last(engine, open, 48 * 100 - 1, 1, 1);
+  ASSERT_TRUE(last.Read(1).ok());
+  EXPECT_EQ(engine.stats().segments_generated, generated);
+  Consumer first(engine, open, 0, 1, 1);
+  ASSERT_TRUE(first.Read(1).ok());
+  EXPECT_EQ(engine.stats().segments_generated, generated + 1);
+}
+
+TEST(Engine, AFeedThatIsNotReadHoldsBoundedMemory) {
+  constexpr std::size_t kPrefetch = 100'000;
+  Engine engine(Options(2, 0, kPrefetch));
+  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  Consumer idle(engine, open, 0, 1, 1'000'000);
+  ASSERT_TRUE(idle.Read(1).ok());
+  const auto quiet = [&] { return engine.stats().segments_queued + engine.stats().segments_running == 0; };
+  ASSERT_TRUE(WaitUntil(quiet));
+  const std::uint64_t generated = engine.stats().segments_generated;
+  EXPECT_LE(engine.stats().held_bytes, kPrefetch);
+  EXPECT_GT(engine.stats().held_bytes, kPrefetch / 2);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(engine.stats().segments_generated, generated);
+  // What was let go is wanted again.
+  ASSERT_TRUE(idle.Read(480).ok());
+  ASSERT_TRUE(WaitUntil(quiet));
+  EXPECT_GE(engine.stats().segments_generated, generated + 40);
+  EXPECT_LE(engine.stats().largest_held_bytes, kPrefetch);
+}
+
+TEST(Engine, ClosingFreesTheThreadsAtOnce) {
+  Engine engine(Options(2, 1 << 20, 1 << 20, 1 << 30));
+  const std::shared_ptr<OpenStream> slow = *engine.Open(RecipeOf(kSlowRecipe), 0);
+  {
+    Consumer consumer(engine, slow, 0, 1, 1'000'000);
+    ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 2; }));
+  }
+  EXPECT_EQ(engine.stats().segments_queued, 0);
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 0; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+  EXPECT_EQ(engine.stats().segments_cancelled, 2U);
+  EXPECT_EQ(engine.stats().segments_generated, 0U);
+  EXPECT_EQ(engine.stats().held_bytes, 0U);
+}
+
+TEST(Engine, ClosingSparesWhatAnotherFeedWants) {
+  Engine engine(Options(1));
+  const v1::Recipe recipe = RecipeOf(kNetworkRecipe);
+  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  auto a = std::make_unique<Consumer>(engine, open, 0, 1, 80);
+  Consumer b(engine, open, 0, 1, 80);
+  a = nullptr;
+  const absl::StatusOr<std::string> bytes = b.Read(80);
+  ASSERT_TRUE(bytes.ok());
+  EXPECT_TRUE(*bytes == InProcess(recipe, 0, 0, 1, 80));
+  EXPECT_EQ(engine.stats().segments_cancelled, 0U);
+  EXPECT_EQ(engine.stats().segments_generated, 4U);
+}
+
+// Streams of different cost get the same core time.
+TEST(Engine, SharesCoresFairly) {
+  Engine engine(Options(1, 0, 256 << 10));
+  v1::Recipe cheap = RecipeOf(kCheapRecipe);
+  cheap.set_length(4096);
+  const std::vector<v1::Recipe> recipes = {cheap, RecipeOf(kNetworkRecipe)};
+  std::vector<std::unique_ptr<Consumer>> consumers;
+  for (const v1::Recipe& recipe : recipes) {
+    consumers.push_back(std::make_unique<Consumer>(engine, *engine.Open(recipe, 0), 0, 1, ~std::uint64_t{0}));
+  }
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads;
+  for (const auto& consumer : consumers) {
+    threads.emplace_back([&stop, feed = consumer.get()] {
+      while (!stop) ASSERT_TRUE(feed->Read(16).ok());
+    });
+  }
+  ASSERT_TRUE(WaitUntil([&] { return engine.stats().generation_seconds > 1.5; }));
+  const double a = consumers[0]->feed().core_seconds();
+  const double b = consumers[1]->feed().core_seconds();
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(a / b, 0.75);
+  EXPECT_LT(a / b, 1.33);
+}
+
+TEST(Engine, ANewFeedHasNoClaimOnThePast) {
+  Engine engine(Options(1, 0));
+  Consumer old(engine, *engine.Open(RecipeOf(kNetworkRecipe), 0), 0, 1, ~std::uint64_t{0});
+  ASSERT_TRUE(WaitUntil([&] { return old.feed().core_seconds() > 0.3 || engine.stats().segments_queued == 0; }));
+  const double before = old.feed().core_seconds();
+  Consumer fresh(engine, *engine.Open(RecipeOf(kNetworkRecipe), 1), 0, 1, ~std::uint64_t{0});
+  std::atomic<bool> stop = false;
+  std::thread reads([&] {
+    while (!stop) ASSERT_TRUE(old.Read(16).ok());
+  });
+  std::thread reads_too([&] {
+    while (!stop) ASSERT_TRUE(fresh.Read(16).ok());
+  });
+  ASSERT_TRUE(WaitUntil([&] { return fresh.feed().core_seconds() > 0.4; }));
+  const double meanwhile = old.feed().core_seconds() - before;
+  stop = true;
+  reads.join();
+  reads_too.join();
+  EXPECT_GT(meanwhile, 0.2);  // it was not locked out until the new one had caught up
+}
+
+TEST(Engine, SegmentsOfAnEndlessPoolComeInOrder) {
+  const v1::Recipe recipe = RecipeOf(kEndlessRecipe);
+  Engine engine(Options(4));
+  Consumer consumer(engine, *engine.Open(recipe, 0), 0, 1, 500);
+  const absl::StatusOr<std::string> bytes = consumer.Read(500);
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  EXPECT_TRUE(*bytes == InProcess(recipe, 0, 0, 1, 500));
+}
+
+TEST(Engine, ErrorsReachEveryFeed) {
+  // Constant rows are all of the lowest complexity, so nothing survives.
+  const v1::Recipe starving = RecipeOf(R"({"families": [{"constant": {}}], "length": 64, "lanes": 2,
+      "segment_sequences": 8, "band": {"low": 0.5, "high": 1}, "starvation_rounds": 5})");
+  Engine engine(Options(2));
+  const std::shared_ptr<OpenStream> open = *engine.Open(starving, 0);
+  for (int i = 0; i < 2; ++i) {
+    Consumer consumer(engine, open, 0, 1, 100);
+    const absl::StatusOr<std::string> bytes = consumer.Read(10);
+    EXPECT_EQ(bytes.status().code(), absl::StatusCode::kFailedPrecondition) << bytes.status();
+  }
+  EXPECT_GE(engine.stats().segments_failed, 2U);
+}
+
+TEST(Engine, RefusesWhatItCannotHold) {
+  Engine engine(Options(1, 0, 0, /*queue_bytes=*/20'000));
+  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kNetworkRecipe), 0);
+  const auto refused = engine.NewFeed(open, 0, 1, 1'000'000, [] {});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("4 lanes at once"));
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("20000 bytes a stream"));
+  // One lane of four fits.
+  EXPECT_TRUE(engine.NewFeed(open, 0, 4, 1'000'000, [] {}).ok());
+  const auto beyond = engine.NewFeed(open, ~std::uint64_t{0} - 5, 1, 7, [] {});
+  EXPECT_EQ(beyond.status().code(), absl::StatusCode::kOutOfRange);
+}
+
+}  // namespace
+}  // namespace iterand
