@@ -20,6 +20,8 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <spdlog/spdlog.h>
 
 #include "absl/strings/ascii.h"
@@ -63,6 +65,25 @@ absl::Status WriteAddressFile(const std::string& path, const std::string& addres
   return absl::OkStatus();
 }
 
+// gRPC would only say that it could not bind.
+absl::Status CheckKeyPair(const ServerOptions& options, const std::string& cert_text, const std::string& key_text) {
+  const std::unique_ptr<BIO, decltype(&BIO_free)> cert_bio(
+      BIO_new_mem_buf(cert_text.data(), static_cast<int>(cert_text.size())), BIO_free);
+  const std::unique_ptr<BIO, decltype(&BIO_free)> key_bio(
+      BIO_new_mem_buf(key_text.data(), static_cast<int>(key_text.size())), BIO_free);
+  const std::unique_ptr<X509, decltype(&X509_free)> cert(PEM_read_bio_X509(cert_bio.get(), nullptr, nullptr, nullptr),
+                                                         X509_free);
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+      PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+  if (!cert) return absl::InvalidArgumentError(absl::StrCat(options.tls_cert_file, " has no PEM certificate"));
+  if (!key) return absl::InvalidArgumentError(absl::StrCat(options.tls_key_file, " has no PEM private key"));
+  if (X509_check_private_key(cert.get(), key.get()) != 1) {
+    return absl::InvalidArgumentError(absl::StrCat("the TLS certificate ", options.tls_cert_file, " and the key ",
+                                                   options.tls_key_file, " do not fit each other"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const ServerOptions& options) {
   if (options.tls_cert_file.empty() && options.tls_key_file.empty()) return grpc::InsecureServerCredentials();
   if (options.tls_cert_file.empty() || options.tls_key_file.empty()) {
@@ -72,6 +93,7 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const Serve
   if (!cert.ok()) return cert.status();
   const absl::StatusOr<std::string> key = ReadFile("the TLS key", options.tls_key_file);
   if (!key.ok()) return key.status();
+  if (absl::Status status = CheckKeyPair(options, *cert, *key); !status.ok()) return status;
   grpc::SslServerCredentialsOptions ssl;
   ssl.pem_key_cert_pairs.push_back({*key, *cert});
   return grpc::SslServerCredentials(ssl);
@@ -184,11 +206,7 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
   server = builder.BuildAndStart();
   if (server == nullptr) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", options.listen, ": ",
-                     options.tls_cert_file.empty() || port != 0
-                         ? WhyNot(options.listen)
-                         : absl::StrCat(WhyNot(options.listen), ", or the TLS certificate and key do not fit")));
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen, ": ", WhyNot(options.listen)));
   }
   address = absl::StartsWith(options.listen, "unix:")
                 ? options.listen

@@ -110,7 +110,9 @@ TEST(BatchBuilder, MaxRowsFit) {
     const BatchBuilder builder(*stream, provenance);
     for (const std::size_t bytes : {0, 100, 1000, 4 << 20}) {
       const std::uint64_t rows = builder.MaxRows(bytes);
-      if (rows > 0) EXPECT_LE(builder.MessageBytes(rows), bytes);
+      if (rows > 0) {
+        EXPECT_LE(builder.MessageBytes(rows), bytes);
+      }
       EXPECT_GT(builder.MessageBytes(rows + 1), bytes);
     }
   }

@@ -23,7 +23,9 @@ class Equality : public testing::TestWithParam<std::tuple<std::string, int>> {
       spec_ = SpecOf(name, 3);
     } else {
       recipe_ = *LoadPreset(name);
+      recipe_.set_length(64);  // for speed; Served.DefaultPreset has the full length
       spec_ = PresetSpec(name, 3);
+      spec_.set_length(64);
     }
     ServerOptions options;
     options.threads = std::get<1>(GetParam());
@@ -145,6 +147,17 @@ TEST(Served, FarIndicesAndTheLast) {
   const absl::StatusOr<std::string> served = Served(*client, request);
   ASSERT_TRUE(served.ok()) << served.status();
   EXPECT_EQ(served->size(), 10U * 64);
+}
+
+TEST(Served, DefaultPreset) {
+  const std::unique_ptr<Server> server = StartServer();
+  const std::unique_ptr<Client> client = Connect(*server);
+  v1::StreamRequest request;
+  *request.mutable_stream() = PresetSpec("up");
+  request.set_count(64);
+  const absl::StatusOr<std::string> served = Served(*client, request);
+  ASSERT_TRUE(served.ok()) << served.status();
+  EXPECT_TRUE(*served == InProcess(*LoadPreset("up"), 0, 0, 1, 64));
 }
 
 TEST(Served, LengthOverride) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "clients/cpp/client.h"
@@ -26,9 +27,9 @@ inline constexpr char kCheapRecipe[] = R"({"families": [{"uniform": {}}], "lengt
 inline constexpr char kNetworkRecipe[] = R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
                                              "segment_sequences": 20, "relabel": "RELABEL_SEQUENCE", "distinct": true})";
 
-// One segment takes seconds, in rounds of some milliseconds.
-inline constexpr char kSlowRecipe[] = R"({"families": [{"lstm": {"hidden": {"fixed": 128}}}], "length": 512, "lanes": 4,
-                                          "segment_sequences": 4096})";
+// One segment takes seconds, in rounds of a few milliseconds.
+inline constexpr char kSlowRecipe[] = R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
+                                          "segment_sequences": 65536})";
 
 // An endless pool: each segment needs the one before.
 inline constexpr char kEndlessRecipe[] = R"({"families": [{"lstm": {"hidden": {"fixed": 16}}}], "length": 32, "lanes": 1,
@@ -105,4 +106,41 @@ inline bool WaitUntil(const std::function<bool()>& condition, std::chrono::secon
   return true;
 }
 
+// A server on a free port and a client of it.
+class ServiceTest : public testing::Test {
+ protected:
+  void SetUp() override { Restart({}); }
+
+  void Restart(const ServerOptions& options) {
+    client_ = nullptr;
+    server_ = nullptr;
+    server_ = StartServer(options);
+    client_ = Connect(*server_);
+  }
+
+  // The error of a stream's first batch.
+  absl::Status StreamError(const v1::StreamRequest& request) {
+    absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+    Batch batch;
+    const absl::StatusOr<bool> more = (*reader)->Next(batch);
+    return more.ok() ? absl::OkStatus() : more.status();
+  }
+
+  static v1::StreamRequest Cheap() {
+    v1::StreamRequest request;
+    *request.mutable_stream() = SpecOf(kCheapRecipe);
+    return request;
+  }
+
+  std::unique_ptr<Server> server_;
+  std::unique_ptr<Client> client_;
+};
+
 }  // namespace iterand
+
+#define EXPECT_ERROR(expression, error, matcher)                             \
+  do {                                                                       \
+    const absl::Status expect_error_status = (expression);                   \
+    EXPECT_EQ(expect_error_status.code(), error) << expect_error_status;     \
+    EXPECT_THAT(std::string(expect_error_status.message()), matcher);        \
+  } while (false)

@@ -1,0 +1,231 @@
+// Health, reflection, metrics, TLS and tokens.
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/fixture.h"
+
+namespace iterand {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+using Access = ServiceTest;
+
+// ---- Health, reflection, metrics. --------------------------------------------------------------------------------------
+
+// A call by name with bytes, as a tool without our schema makes it.
+std::string RawCall(const std::string& address, const std::string& method, const std::string& request) {
+  grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+  grpc::CompletionQueue queue;
+  const auto call = stub.PrepareCall(&context, method, &queue);
+  void* tag;
+  bool ok;
+  const auto wait = [&] { return queue.Next(&tag, &ok) && ok; };
+  call->StartCall(nullptr);
+  if (!wait()) return "no call";
+  const grpc::Slice slice(request);
+  call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
+  if (!wait()) return "no write";
+  grpc::ByteBuffer response;
+  call->Read(&response, nullptr);
+  std::string bytes = wait() ? "" : "no answer";
+  std::vector<grpc::Slice> slices;
+  if (response.Valid() && response.Dump(&slices).ok()) {
+    for (const grpc::Slice& s : slices) bytes.append(reinterpret_cast<const char*>(s.begin()), s.size());
+  }
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  wait();
+  return bytes;
+}
+
+TEST_F(Access, Health) {
+  // HealthCheckResponse {status: SERVING}
+  EXPECT_EQ(RawCall(server_->address(), "/grpc.health.v1.Health/Check", ""), std::string("\x08\x01", 2));
+}
+
+TEST_F(Access, Reflection) {
+  // ServerReflectionRequest {list_services: ""}
+  const std::string services = RawCall(
+      server_->address(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", std::string("\x3a\x00", 2));
+  EXPECT_THAT(services, AllOf(HasSubstr("iterand.v1.NoiseService"), HasSubstr("grpc.health.v1.Health")));
+  // ServerReflectionRequest {file_containing_symbol: "iterand.v1.NoiseService"}
+  const std::string symbol = "iterand.v1.NoiseService";
+  const std::string file =
+      RawCall(server_->address(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+              absl::StrCat("\x22", std::string(1, static_cast<char>(symbol.size())), symbol));
+  EXPECT_THAT(file, HasSubstr("iterand/v1/noise_service.proto"));
+}
+
+std::string HttpGet(const std::string& address, const std::string& path) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  std::string response;
+  if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) {
+    const std::string request = absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    if (write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
+      char buffer[4096];
+      ssize_t size;
+      while ((size = read(fd, buffer, sizeof(buffer))) > 0) response.append(buffer, static_cast<std::size_t>(size));
+    }
+  }
+  close(fd);
+  return response;
+}
+
+TEST_F(Access, Metrics) {
+  EXPECT_EQ(server_->metrics_address(), "");
+  ServerOptions options;
+  options.metrics_listen = "127.0.0.1:0";
+  Restart(options);
+  v1::StreamRequest request = Cheap();
+  request.set_count(130);
+  ASSERT_TRUE(Served(*client_, request).ok());
+  const std::string text = HttpGet(server_->metrics_address(), "/metrics");
+  EXPECT_THAT(text, HasSubstr("200 OK"));
+  EXPECT_THAT(text, HasSubstr("# TYPE iterand_sequences_total counter"));
+  EXPECT_THAT(text, HasSubstr("\niterand_sequences_total 130\n"));
+  EXPECT_THAT(text, HasSubstr("\niterand_tokens_total 8320\n"));
+  EXPECT_THAT(text, HasSubstr("\niterand_batches_total 3\n"));
+  EXPECT_THAT(text, HasSubstr("\niterand_streams_started_total 1\n"));
+  EXPECT_THAT(text, HasSubstr("\niterand_segments_generated_total 24\n"));
+  for (const char* name : {"sent_bytes_total", "streams_open", "cache_hits_total", "cache_misses_total", "cache_bytes",
+                           "generation_seconds_total", "stream_wait_seconds_total", "held_bytes", "engine_threads 2",
+                           "engine_info{engine_version=\""}) {
+    EXPECT_THAT(text, HasSubstr(absl::StrCat("\niterand_", name)));
+  }
+}
+
+// ---- TLS and tokens. ---------------------------------------------------------------------------------------------------
+
+struct CertificateFiles {
+  std::string cert;
+  std::string key;
+};
+
+// A certificate of its own for localhost.
+CertificateFiles MakeCertificate(const std::string& name) {
+  CertificateFiles files{testing::TempDir() + "/" + name + "_cert.pem", testing::TempDir() + "/" + name + "_key.pem"};
+  EVP_PKEY* key = EVP_EC_gen("P-256");
+  X509* cert = X509_new();
+  X509_set_version(cert, 2);
+  ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+  X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
+  X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+  X509_set_pubkey(cert, key);
+  X509_NAME* subject = X509_get_subject_name(cert);
+  X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
+  X509_set_issuer_name(cert, subject);
+  X509_EXTENSION* names =
+      X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "DNS:localhost");
+  X509_add_ext(cert, names, -1);
+  X509_EXTENSION_free(names);
+  X509_sign(cert, key, EVP_sha256());
+  FILE* file = std::fopen(files.cert.c_str(), "w");
+  PEM_write_X509(file, cert);
+  std::fclose(file);
+  file = std::fopen(files.key.c_str(), "w");
+  PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr);
+  std::fclose(file);
+  X509_free(cert);
+  EVP_PKEY_free(key);
+  return files;
+}
+
+TEST_F(Access, Tls) {
+  const CertificateFiles files = MakeCertificate("tls");
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.tls_cert_file = files.cert;
+  options.tls_key_file = files.key;
+  const absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  ClientOptions client_options;
+  client_options.tls_root_file = files.cert;
+  client_options.tls_server_name = "localhost";
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect((*server)->address(), client_options);
+  ASSERT_TRUE(client.ok()) << client.status();
+  v1::StreamRequest request = Cheap();
+  request.set_count(500);
+  const absl::StatusOr<std::string> served = Served(**client, request);
+  ASSERT_TRUE(served.ok()) << served.status();
+  EXPECT_TRUE(*served == InProcess(RecipeOf(kCheapRecipe), 0, 0, 1, 500));
+
+  // Neither without TLS nor with another's certificate.
+  client_options = {};
+  client_options.connect_timeout = std::chrono::milliseconds(500);
+  client = Client::Connect((*server)->address(), client_options);
+  if (client.ok()) {
+    EXPECT_FALSE(Served(**client, request).ok());
+  }
+  client_options.tls_root_file = MakeCertificate("other").cert;
+  client_options.tls_server_name = "localhost";
+  EXPECT_EQ(Client::Connect((*server)->address(), client_options).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(Access, TlsKeyOfAnotherCertificate) {
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.tls_cert_file = MakeCertificate("one").cert;
+  options.tls_key_file = MakeCertificate("two").key;
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("do not fit"));
+}
+
+TEST_F(Access, Token) {
+  const std::string file = testing::TempDir() + "/iterand_token_" + std::to_string(getpid());
+  std::ofstream(file) << "  a long secret\n";
+  ServerOptions options;
+  options.auth_token_file = file;
+  Restart(options);
+  v1::StreamRequest request = Cheap();
+  request.set_count(1);
+  v1::ReadRequest read;
+  *read.mutable_stream() = SpecOf(kCheapRecipe);
+  read.set_rows(1);
+  EXPECT_ERROR(StreamError(request), absl::StatusCode::kUnauthenticated, HasSubstr("Bearer"));
+  EXPECT_EQ(client_->Read(read).status().code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_EQ(client_->Describe({}).status().code(), absl::StatusCode::kUnauthenticated);
+  for (const char* wrong : {"a long secre", "a long secret!", "A long secret"}) {
+    ClientOptions client_options;
+    client_options.token = wrong;
+    client_ = Connect(*server_, client_options);
+    EXPECT_ERROR(StreamError(request), absl::StatusCode::kUnauthenticated, HasSubstr("not this server's"));
+  }
+  ClientOptions client_options;
+  client_options.token = "a long secret";
+  client_ = Connect(*server_, client_options);
+  EXPECT_TRUE(StreamError(request).ok());
+  EXPECT_TRUE(client_->Read(read).ok());
+  EXPECT_TRUE(client_->Describe({}).ok());
+  EXPECT_EQ(RawCall(server_->address(), "/grpc.health.v1.Health/Check", ""), std::string("\x08\x01", 2));
+
+  std::ofstream(file) << "\n";
+  EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kInvalidArgument);
+  std::remove(file.c_str());
+}
+
+}  // namespace
+}  // namespace iterand

@@ -1,0 +1,249 @@
+// Clients that vanish or are slow, limits, and a server that stops.
+#include <pthread.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "iterand/v1/noise_service.grpc.pb.h"
+#include "tests/server/fixture.h"
+
+namespace iterand {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+using Lifecycle = ServiceTest;
+
+// ---- Clients that vanish or are slow. ----------------------------------------------------------------------------------
+
+TEST_F(Lifecycle, CancelledStreamFreesTheEngine) {
+  v1::StreamRequest request;
+  *request.mutable_stream() = SpecOf(kSlowRecipe);
+  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+  ASSERT_TRUE(WaitUntil([&] { return server_->stats().segments_running == 2; }));
+  EXPECT_GT(server_->stats().segments_queued, 0);
+  (*reader)->Cancel();
+  Batch batch;
+  EXPECT_EQ((*reader)->Next(batch).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(WaitUntil([&] { return server_->stats().streams_open == 0; }, std::chrono::seconds(5)));
+  EXPECT_TRUE(WaitUntil([&] { return server_->stats().segments_running == 0; }, std::chrono::seconds(5)));
+  EXPECT_EQ(server_->stats().segments_queued, 0);
+  EXPECT_EQ(server_->stats().held_bytes, 0U);
+  EXPECT_EQ(server_->stats().segments_generated, 0U);
+}
+
+TEST_F(Lifecycle, ADestroyedReaderCancels) {
+  v1::StreamRequest request = Cheap();
+  {
+    absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+    Batch batch;
+    ASSERT_TRUE((*reader)->Next(batch).ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the reader is full
+  }
+  EXPECT_TRUE(WaitUntil([&] { return server_->stats().streams_open == 0; }, std::chrono::seconds(5)));
+  EXPECT_EQ(server_->stats().held_bytes, 0U);
+}
+
+TEST_F(Lifecycle, DeadlineOfAReadFreesTheEngine) {
+  const std::unique_ptr<v1::NoiseService::Stub> stub =
+      v1::NoiseService::NewStub(grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials()));
+  v1::ReadRequest request;
+  *request.mutable_stream() = SpecOf(kSlowRecipe);
+  request.set_rows(4);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+  v1::Batch batch;
+  EXPECT_EQ(stub->Read(&context, request, &batch).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(WaitUntil([&] { return server_->stats().segments_running + server_->stats().segments_queued == 0; },
+                        std::chrono::seconds(5)));
+}
+
+TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
+  ServerOptions options;
+  options.cache_bytes = 0;
+  options.prefetch_bytes = 1 << 20;
+  options.queue_bytes = 2 << 20;
+  Restart(options);
+  v1::StreamRequest request = Cheap();
+  request.mutable_stream()->set_length(4096);
+  request.set_batch_rows(256);  // 1 MiB
+  absl::StatusOr<std::unique_ptr<BatchReader>> slow = client_->Stream(request);
+  Batch batch;
+  ASSERT_TRUE((*slow)->Next(batch).ok());
+  // It stops reading: the pipes fill, then nothing is made any more.
+  std::uint64_t generated = 0;
+  ASSERT_TRUE(WaitUntil([&] {
+    const std::uint64_t before = std::exchange(generated, server_->stats().segments_generated);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    return before == generated && server_->stats().segments_queued == 0;
+  }));
+  EXPECT_LE(server_->stats().held_bytes, options.queue_bytes);
+  EXPECT_LT(server_->stats().batch_bytes, 64U << 20);
+
+  // Another stream runs meanwhile, on a connection of its own.
+  const std::unique_ptr<Client> other = Connect(*server_);
+  request.mutable_stream()->set_seed(1);
+  request.set_count(100 * 256);
+  const absl::StatusOr<std::string> served = Served(*other, request);
+  ASSERT_TRUE(served.ok()) << served.status();
+  EXPECT_EQ(served->size(), std::size_t{100} << 20);
+  EXPECT_LE(server_->stats().largest_held_bytes, options.queue_bytes);
+
+  // And the slow one goes on where it was.
+  const std::uint64_t next = (*slow)->next_index();
+  ASSERT_TRUE((*slow)->Next(batch).ok());
+  EXPECT_EQ(batch.first_index(), next);
+}
+
+TEST_F(Lifecycle, EqualStreamsGenerateOnce) {
+  v1::StreamRequest request;
+  *request.mutable_stream() = SpecOf(kNetworkRecipe);  // 4 lanes, segments of 20
+  request.set_count(400);
+  std::vector<absl::StatusOr<std::string>> served(2);
+  std::vector<std::thread> threads;
+  for (absl::StatusOr<std::string>& bytes : served) {
+    threads.emplace_back([&] { bytes = Served(*Connect(*server_), request); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_TRUE(served[0].ok() && served[1].ok());
+  EXPECT_TRUE(*served[0] == *served[1]);
+  EXPECT_EQ(server_->stats().segments_generated, 20U);
+}
+
+TEST_F(Lifecycle, TooManyStreams) {
+  ServerOptions options;
+  options.max_streams = 2;
+  Restart(options);
+  std::vector<std::unique_ptr<BatchReader>> readers;
+  Batch batch;
+  for (int i = 0; i < 2; ++i) {
+    readers.push_back(*client_->Stream(Cheap()));
+    ASSERT_TRUE(readers.back()->Next(batch).ok());
+  }
+  EXPECT_ERROR(StreamError(Cheap()), absl::StatusCode::kResourceExhausted, HasSubstr("2 calls"));
+  readers.pop_back();
+  EXPECT_TRUE(WaitUntil([&] { return StreamError(Cheap()).ok(); }, std::chrono::seconds(5)));
+}
+
+TEST_F(Lifecycle, RecipeOverTheQueueLimit) {
+  ServerOptions options;
+  options.queue_bytes = 1000;
+  Restart(options);
+  EXPECT_ERROR(StreamError(Cheap()), absl::StatusCode::kResourceExhausted, HasSubstr("1000 bytes a stream"));
+}
+
+// ---- Stopping. ---------------------------------------------------------------------------------------------------------
+
+TEST_F(Lifecycle, StoppedMidStreamNamesTheIndexToResumeFrom) {
+  v1::StreamRequest request = Cheap();
+  request.set_batch_rows(7);
+  request.mutable_shard()->set_world(2);
+  request.mutable_shard()->set_rank(1);
+  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+  Batch batch;
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE((*reader)->Next(batch).ok());
+  std::thread stop([&] { server_->Shutdown(std::chrono::seconds(20)); });
+  absl::StatusOr<bool> more = true;
+  while (more.ok() && *more) more = (*reader)->Next(batch);
+  stop.join();
+  EXPECT_ERROR(more.status(), absl::StatusCode::kUnavailable,
+               HasSubstr(absl::StrCat("resume from index ", (*reader)->next_index())));
+  const std::uint64_t next = (*reader)->next_index();
+  EXPECT_EQ(next % 2, 1U);
+
+  Restart({});
+  request.set_start(next);
+  request.set_count(50);
+  const absl::StatusOr<std::string> served = Served(*client_, request);
+  ASSERT_TRUE(served.ok()) << served.status();
+  EXPECT_TRUE(*served == InProcess(RecipeOf(kCheapRecipe), 0, next, 2, 50));
+}
+
+TEST_F(Lifecycle, StoppingDoesNotWaitForAClientThatDoesNotRead) {
+  v1::StreamRequest request = Cheap();
+  request.mutable_stream()->set_length(4096);
+  request.set_batch_rows(256);
+  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const auto start = std::chrono::steady_clock::now();
+  server_->Shutdown(std::chrono::milliseconds(200));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+}
+
+TEST_F(Lifecycle, SignalDrainsAndReturns) {
+  const std::string file = testing::TempDir() + "/iterand_address_" + std::to_string(getpid());
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.address_file = file;
+  options.metrics_listen = "127.0.0.1:0";
+  options.threads = 1;
+  std::ostringstream out;
+  absl::Status status = absl::UnknownError("still running");
+  std::thread run([&] { status = RunUntilSignal(options, out); });
+  std::string address;
+  ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(file) >> address); }));
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(address);
+  ASSERT_TRUE(client.ok()) << client.status();
+  absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(Cheap());
+  Batch batch;
+  ASSERT_TRUE((*reader)->Next(batch).ok());
+  pthread_kill(run.native_handle(), SIGTERM);
+  absl::StatusOr<bool> more = true;
+  while (more.ok() && *more) more = (*reader)->Next(batch);
+  EXPECT_ERROR(more.status(), absl::StatusCode::kUnavailable, HasSubstr("resume from index"));
+  run.join();
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(out.str(), AllOf(HasSubstr("listening on " + address + "\n"), HasSubstr("metrics on 127.0.0.1:")));
+  EXPECT_FALSE(std::ifstream(file).good());  // gone with the server
+}
+
+TEST_F(Lifecycle, AddressInUse) {
+  ServerOptions options;
+  options.listen = server_->address();
+  const auto second = Server::Start(options);
+  EXPECT_ERROR(second.status(), absl::StatusCode::kUnavailable,
+               AllOf(HasSubstr(server_->address()), HasSubstr("in use")));
+  options.listen = "127.0.0.1:0";
+  options.metrics_listen = server_->address();
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kUnavailable, HasSubstr("metrics"));
+}
+
+TEST_F(Lifecycle, BadOptions) {
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.tls_cert_file = "/nowhere/cert.pem";
+  EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kInvalidArgument);
+  options.tls_key_file = "/nowhere/key.pem";
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kNotFound, HasSubstr("/nowhere/cert.pem"));
+  options = {};
+  options.listen = "127.0.0.1:0";
+  options.max_streams = 0;
+  EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kInvalidArgument);
+  options = {};
+  options.listen = "no such host:0";
+  EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(ClientTest, NobodyAnswers) {
+  ClientOptions options;
+  options.connect_timeout = std::chrono::milliseconds(200);
+  const auto client = Client::Connect("127.0.0.1:1", options);
+  EXPECT_ERROR(client.status(), absl::StatusCode::kUnavailable, HasSubstr("127.0.0.1:1"));
+}
+
+}  // namespace
+}  // namespace iterand
