@@ -108,12 +108,13 @@ def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[s
     if len(sidecars) != 1:
         raise config.ConfigError(f"{folder} has {len(sidecars)} JSON files; a dump has one")
     info = json.loads(sidecars[0].read_text())
-    arrays = sorted(folder.glob("*.npy"))
-    if arrays:
-        rows: npt.NDArray[Any] = np.load(arrays[0], mmap_mode="r")
-    else:
-        flat = np.memmap(sidecars[0].with_suffix(".bin"), dtype="<u2", mode="r")
-        rows = flat.reshape(-1, int(info["length"]))
+    rows = np.memmap(
+        folder / info["file"],
+        dtype=np.dtype(info["dtype"]).newbyteorder("<"),
+        mode="r",
+        offset=int(info["data_offset"]),
+        shape=tuple(info["shape"]),
+    )
     if rows.shape[1] != length:
         raise config.ConfigError(f"{folder} has sequences of {rows.shape[1]} tokens; model.length is {length}")
     return rows, info

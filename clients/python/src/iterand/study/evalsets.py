@@ -140,7 +140,7 @@ def aut(rng: random.Random) -> str:
     """A stretch of a walk on one fixed automaton of 5 states over 3 symbols, without a mark. The automaton is ours."""
     state, text = 0, []
     for _ in range(4096):
-        state, symbol = rng.choice(_AUTOMATON[state])
+        state, symbol = _AUTOMATON[state][rng.getrandbits(1)]
         text.append(symbol)
     return "".join(text)
 
@@ -167,7 +167,7 @@ LANGUAGES: dict[str, Language] = {
 
 
 @functools.lru_cache(maxsize=32)
-def text_of(name: str, characters: int = 1_000_000, seed: int = 0) -> Bytes:
+def text_of(name: str, characters: int = 500_000, seed: int = 0) -> Bytes:
     """At least so many characters of a language, as bytes."""
     rng = random.Random(f"{name}/{seed}")
     generate = LANGUAGES[name].generate

@@ -42,7 +42,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
         models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         if device.type == "cpu" and models:
             name = models[0]
-    return {"device": device.type, "name": name, "cores": os.cpu_count(), "torch": torch.__version__}
+    return {"device": device.type, "name": name, "cores": os.cpu_count(), "torch": str(torch.__version__)}
 
 
 class Trainer:
