@@ -185,22 +185,34 @@ int IntegerKnob::Draw(Rng& rng) const {
   }
 }
 
-double IntegerKnob::mean() const {
+double IntegerKnob::Expect(const std::function<double(int)>& f) const {
+  double sum = 0;
   switch (kind_) {
+    case v1::Integer::kUniform:
+      for (int value = low_; value <= high_; ++value) sum += f(value);
+      return sum / (high_ - low_ + 1.0);
     case v1::Integer::kLogUniform:
-      return low_ == high_ ? low_ : (high_ + 1.0 - low_) / std::log((high_ + 1.0) / low_) - 0.5;
-    case v1::Integer::kChoice: {
-      double sum = 0;
-      for (const int value : choice_) sum += value;
+      for (int value = low_; value <= high_; ++value) sum += f(value) * std::log((value + 1.0) / value);
+      return sum / std::log((high_ + 1.0) / low_);
+    case v1::Integer::kChoice:
+      for (const int value : choice_) sum += f(value);
       return sum / static_cast<double>(choice_.size());
-    }
     case v1::Integer::kGeometric: {
       const double proceed = static_cast<double>(proceed_) * 0x1.0p-24;
-      return std::min<double>(high_, proceed < 1 ? low_ + proceed / (1 - proceed) : high_);
+      double reach = 1;  // probability to come as far as `value`
+      for (int value = low_; value < high_; ++value) {
+        sum += reach * (1 - proceed) * f(value);
+        reach *= proceed;
+      }
+      return sum + reach * f(high_);
     }
     default:
-      return (static_cast<double>(low_) + high_) / 2;
+      return f(low_);
   }
+}
+
+double IntegerKnob::mean() const {
+  return Expect([](int value) { return value; });
 }
 
 void DefaultFixed(v1::Real* knob, double value) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -40,7 +41,9 @@ class IntegerKnob {
   int Draw(Rng& rng) const;
   int low() const { return low_; }
   int high() const { return high_; }
-  double mean() const;  // expected value, to a few percent; for cost estimates
+  // Expected value of a function of what is drawn; for cost estimates.
+  double Expect(const std::function<double(int)>& f) const;
+  double mean() const;
 
  private:
   IntegerKnob() = default;

@@ -205,8 +205,8 @@ class LstmFamily final : public Family {
   bool reads_input() const override { return true; }
 
   double flops_per_token() const override {
-    const double hidden = knobs_.hidden.mean();
-    return 2.0 * hidden * hidden * 4.0 * (2.0 * knobs_.layers.mean() - 1.0) + 2.0 * hidden * context_.alphabet;
+    const double square = knobs_.hidden.Expect([](int hidden) { return static_cast<double>(hidden) * hidden; });
+    return 8.0 * square * (2.0 * knobs_.layers.mean() - 1.0) + 2.0 * knobs_.hidden.mean() * context_.alphabet;
   }
 
   double program_bytes(int rows) const override {

@@ -1,0 +1,159 @@
+// Measures one preset from outside of everything: tokens/s and what they cost. bench/run calls it and makes tables.
+//
+//   preset_bench --preset NAME --threads N --seconds S [--server ADDRESS]
+//
+// Prints one JSON object: tokens_per_second, first_batch_s (64 sequences of the recipe's length, stream opened to batch in
+// hand), flops_per_second, peak_flops (fused multiply-adds on registers, just before and after, on as many threads), peak_share,
+// bytes_per_second, structured_share (zlib ratio 0.06 to 0.9 of the first sequences), peak_memory_bytes. With --server
+// the sequences come from there and the FLOP figures are left out.
+#include <omp.h>
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "clients/cpp/client.h"
+#include "iterate/presets.h"
+#include "iterate/statistics.h"
+#include "iterate/stream.h"
+#include "randnet/fma_peak.h"
+
+namespace {
+
+using iterand::Stream;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kBatchRows = 64;
+constexpr std::size_t kStatisticsRows = 512;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// fp32 peak of `threads` cores together, FLOP/s.
+double MeasurePeak(int threads) {
+  double flops = 0;
+  const auto start = Clock::now();
+#pragma omp parallel num_threads(threads) reduction(+ : flops)
+  flops += iterand::RunFmas(3'000'000);
+  return flops / SecondsSince(start);
+}
+
+[[noreturn]] void Fail(const absl::Status& status) {
+  std::fprintf(stderr, "preset_bench: %s\n", status.ToString().c_str());
+  std::exit(1);
+}
+
+struct Measured {
+  double first_batch_s = 0;
+  double tokens = 0;
+  double bytes = 0;
+  double seconds = 0;
+};
+
+// Reads batches for `seconds`; `next` fills a batch's bytes and says how many tokens they are.
+template <typename Next, typename Look>
+Measured Measure(Clock::time_point opened, double seconds, const Next& next, const Look& look) {
+  Measured measured;
+  look(next());
+  measured.first_batch_s = SecondsSince(opened);
+  const auto start = Clock::now();
+  while (measured.seconds < seconds) {
+    const auto view = next();
+    look(view);
+    measured.tokens += view.tokens;
+    measured.bytes += static_cast<double>(view.size);
+    measured.seconds = SecondsSince(start);
+  }
+  return measured;
+}
+
+struct View {
+  const void* data;
+  std::size_t size;
+  double tokens;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures one preset");
+  std::string preset = "up";
+  std::string server;
+  int threads = 1;
+  double seconds = 1;
+  app.add_option("--preset", preset);
+  app.add_option("--server", server);
+  app.add_option("--threads", threads);
+  app.add_option("--seconds", seconds);
+  CLI11_PARSE(app, argc, argv);
+
+  auto recipe = iterand::LoadPreset(preset);
+  if (!recipe.ok()) Fail(recipe.status());
+  auto stream = Stream::Open(*recipe, 0);
+  if (!stream.ok()) Fail(stream.status());
+  iterand::StatisticsCollector statistics((*stream)->dtype(), (*stream)->length(), (*stream)->recipe().vocab_size());
+  std::size_t looked = 0;
+  std::vector<std::byte> kept;  // first sequences, judged after the clock has stopped
+  const auto look = [&](const View& batch) {
+    if (looked >= kStatisticsRows * (*stream)->sequence_bytes()) return;
+    const auto* data = static_cast<const std::byte*>(batch.data);
+    kept.insert(kept.end(), data, data + batch.size);
+    looked += batch.size;
+  };
+
+  nlohmann::json result = {{"preset", preset}, {"threads", threads}};
+  Measured measured;
+  if (server.empty()) {
+    const double peak_before = MeasurePeak(threads);
+    const auto opened = Clock::now();
+    auto fresh = Stream::Open(*recipe, 0);
+    (*fresh)->set_threads(threads);
+    std::vector<std::byte> buffer(kBatchRows * (*fresh)->sequence_bytes());
+    std::uint64_t index = 0;
+    measured = Measure(
+        opened, seconds,
+        [&]() -> View {
+          if (absl::Status s = (*fresh)->Read(index, 1, kBatchRows, buffer.data()); !s.ok()) Fail(s);
+          index += kBatchRows;
+          return {buffer.data(), buffer.size(), static_cast<double>(kBatchRows) * (*fresh)->length()};
+        },
+        look);
+    const double peak = (peak_before + MeasurePeak(threads)) / 2;
+    const double flops = (*fresh)->Cost().flops_per_token * measured.tokens / measured.seconds;
+    result["flops_per_second"] = flops;
+    result["peak_flops"] = peak;
+    result["peak_share"] = flops / peak;
+  } else {
+    auto client = iterand::Client::Connect(server);
+    if (!client.ok()) Fail(client.status());
+    const auto opened = Clock::now();
+    iterand::v1::StreamRequest request;
+    request.mutable_stream()->set_preset(preset);
+    request.set_batch_rows(kBatchRows);
+    auto reader = (*client)->Stream(request);
+    if (!reader.ok()) Fail(reader.status());
+    iterand::Batch batch;
+    measured = Measure(
+        opened, seconds,
+        [&]() -> View {
+          auto more = (*reader)->Next(batch);
+          if (!more.ok()) Fail(more.status());
+          return {batch.tokens().data(), batch.token_bytes(), static_cast<double>(batch.rows()) * batch.length()};
+        },
+        look);
+  }
+  statistics.Add(kept.data(), static_cast<int>(kept.size() / (*stream)->sequence_bytes()));
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  result["tokens_per_second"] = measured.tokens / measured.seconds;
+  result["bytes_per_second"] = measured.bytes / measured.seconds;
+  result["first_batch_s"] = measured.first_batch_s;
+  result["structured_share"] = statistics.Summary().structured_share;
+  result["peak_memory_bytes"] = usage.ru_maxrss * 1024.0;
+  std::printf("%s\n", result.dump().c_str());
+  return 0;
+}
