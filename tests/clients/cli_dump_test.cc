@@ -65,18 +65,18 @@ class CliDump : public ::testing::Test {
 };
 
 TEST_F(CliDump, BinIsUint16TokensWithADescription) {
-  const CommandResult result = Dump("--recipe up --seed 4 --sequences 40 --start 3");
+  const CommandResult result = Dump("--recipe up --length 64 --seed 4 --sequences 40 --start 3");
   ASSERT_EQ(result.exit_status, 0) << result.err;
   EXPECT_EQ(result.err, "");
   const std::string data = ReadWholeFile(tokens());
-  EXPECT_EQ(data, Widened(Raw("--recipe up --seed 4 --count 40 --start 3")));
+  EXPECT_EQ(data, Widened(Raw("--recipe up --length 64 --seed 4 --count 40 --start 3")));
   EXPECT_THAT(result.out, HasSubstr(Sha256Hex(data)));
 
   const ordered_json description = ordered_json::parse(ReadWholeFile(sidecar()));
-  const ordered_json described = ordered_json::parse(RunIterand("describe up --seed 4 --json").out);
+  const ordered_json described = ordered_json::parse(RunIterand("describe up --length 64 --seed 4 --json").out);
   EXPECT_EQ(description["sha256"], Sha256Hex(data));
   EXPECT_EQ(description["dtype"], "uint16");
-  EXPECT_EQ(description["shape"], ordered_json::array({40, 512}));
+  EXPECT_EQ(description["shape"], ordered_json::array({40, 64}));
   EXPECT_EQ(description["bytes"], data.size());
   EXPECT_EQ(description["seed"], 4);
   EXPECT_EQ(description["start"], 3);
@@ -223,10 +223,10 @@ TEST_F(CliDump, APartialDumpOfAnotherStreamIsNotTouched) {
 }
 
 TEST_F(CliDump, SurvivesAKill) {
-  const std::string arguments = "--recipe uniform --sequences 100000";
+  const std::string arguments = "--recipe uniform --sequences 60000";
   for (const int signal : {SIGKILL, SIGINT}) {
     fs::remove_all(out());
-    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "100000"});
+    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "60000"});
     // Until the journal vouches for two chunks of 65 bytes' lines after its first line.
     for (;;) {
       ASSERT_TRUE(dump.running()) << "the dump ended before it could be killed";
@@ -242,15 +242,17 @@ TEST_F(CliDump, SurvivesAKill) {
     const CommandResult result = Dump(arguments);
     EXPECT_EQ(result.exit_status, 0) << result.err;
     EXPECT_THAT(result.err, HasSubstr("going on after"));
-    const std::string raw = Raw("--recipe uniform --count 100000");
+    const std::string raw = Raw("--recipe uniform --count 60000");
     EXPECT_EQ(ReadWholeFile(tokens()) == Widened(raw), true);
   }
 }
 
 TEST_F(CliDump, ServedAndInProcessAreEqual) {
   const RunningServer server;
-  ASSERT_EQ(Dump("--recipe up --sequences 200 --shard 1/2").exit_status, 0);
-  ASSERT_EQ(Dump("--recipe up --sequences 200 --shard 1/2 --name served --server " + server.address()).exit_status, 0);
+  ASSERT_EQ(Dump("--recipe up --length 64 --sequences 200 --shard 1/2").exit_status, 0);
+  ASSERT_EQ(Dump("--recipe up --length 64 --sequences 200 --shard 1/2 --name served --server " + server.address())
+                .exit_status,
+            0);
   EXPECT_EQ(ReadWholeFile(out() + "/served.bin"), ReadWholeFile(tokens()));
 }
 

@@ -110,9 +110,9 @@ TEST(CliSample, RawIsNothingButTokens) {
 }
 
 TEST(CliSample, JsonLinesHoldIndexTokensAndProvenance) {
-  const std::string raw = Raw("--recipe up --seed 3 --start 7 --count 20 --shard 1/2");
-  const CommandResult result =
-      RunIterand("sample --recipe up --seed 3 --start 7 --count 20 --shard 1/2 --format jsonl");
+  const std::string arguments = "--recipe up --length 64 --seed 3 --start 7 --count 20 --shard 1/2";
+  const std::string raw = Raw(arguments);
+  const CommandResult result = RunIterand("sample --format jsonl " + arguments);
   ASSERT_EQ(result.exit_status, 0) << result.err;
   const std::vector<std::string> lines = Lines(result.out);
   ASSERT_EQ(lines.size(), 20u);
@@ -123,7 +123,7 @@ TEST(CliSample, JsonLinesHoldIndexTokensAndProvenance) {
     EXPECT_TRUE(row["provenance"]["family"].is_string());
     std::string bytes;
     for (const int token : row["tokens"]) bytes += static_cast<char>(token);
-    EXPECT_EQ(bytes, raw.substr(i * 512, 512)) << i;
+    EXPECT_EQ(bytes, raw.substr(i * 64, 64)) << i;
   }
 }
 
@@ -173,36 +173,38 @@ TEST(CliSample, TextIsAPictureByRank) {
 }
 
 TEST(CliSample, ShardsInterleavedAreTheStream) {
-  const std::string whole = Raw("--recipe up --count 64 --start 5");
+  const std::string whole = Raw("--recipe up --length 64 --count 64 --start 5");
   std::string woven(whole.size(), '\0');
   for (int rank = 0; rank < 4; ++rank) {
-    const std::string shard = Raw("--recipe up --count 16 --start 5 --shard " + std::to_string(rank) + "/4");
+    const std::string shard =
+        Raw("--recipe up --length 64 --count 16 --start 5 --shard " + std::to_string(rank) + "/4");
     ASSERT_EQ(shard.size(), whole.size() / 4);
     // The first index of the shard at or after 5.
     const int first = (rank - 5 % 4 + 4) % 4;
-    for (int i = 0; i < 16; ++i) std::memcpy(&woven[(first + 4 * i) * 512], &shard[i * 512], 512);
+    for (int i = 0; i < 16; ++i) std::memcpy(&woven[(first + 4 * i) * 64], &shard[i * 64], 64);
   }
   EXPECT_EQ(woven, whole);
 }
 
 TEST(CliSample, StartGoesOnWhereTheLastRunEnded) {
-  const std::string whole = Raw("--recipe networks --seed 9 --count 100 --start 1000");
-  EXPECT_EQ(Raw("--recipe networks --seed 9 --count 37 --start 1000") +
-                Raw("--recipe networks --seed 9 --count 63 --start 1037"),
+  const std::string whole = Raw("--recipe networks --length 32 --seed 9 --count 100 --start 1000");
+  EXPECT_EQ(Raw("--recipe networks --length 32 --seed 9 --count 37 --start 1000") +
+                Raw("--recipe networks --length 32 --seed 9 --count 63 --start 1037"),
             whole);
-  EXPECT_NE(Raw("--recipe networks --seed 10 --count 100 --start 1000"), whole);
+  EXPECT_NE(Raw("--recipe networks --length 32 --seed 10 --count 100 --start 1000"), whole);
 }
 
 TEST(CliSample, ThreadsChangeNothing) {
-  const std::string command = "$ITERAND sample --recipe up --count 256 --format raw | sha256sum";
+  const std::string command = "$ITERAND sample --recipe up --length 64 --count 256 --format raw | sha256sum";
   const CommandResult one = RunShell("export OMP_NUM_THREADS=1; " + command);
   const CommandResult two = RunShell("export OMP_NUM_THREADS=2; " + command);
   EXPECT_EQ(one.out.size(), 68u);
   EXPECT_EQ(one.out, two.out);
   for (const std::string threads : {"1", "2", "3"}) {
-    EXPECT_EQ(
-        RunShell("$ITERAND sample --recipe up --count 256 --format raw --threads " + threads + " | sha256sum").out,
-        one.out)
+    EXPECT_EQ(RunShell("$ITERAND sample --recipe up --length 64 --count 256 --format raw --threads " + threads +
+                       " | sha256sum")
+                  .out,
+              one.out)
         << threads;
   }
 }
@@ -213,15 +215,16 @@ TEST(CliSample, ServedAndInProcessAreEqual) {
   const ScratchFolder scratch;
   WriteWholeFile(scratch.File("own.json"), R"({"families": [{"automaton": {}}, {"markov": {}}], "vocabSize": "500",
                                                "relabel": "RELABEL_PROGRAM", "length": "100"})");
-  for (const std::string arguments :
-       {std::string("--recipe up --count 300"), std::string("--recipe markov --count 5000 --start 123456789"),
-        std::string("--recipe up --seed 18446744073709551615 --count 64 --length 100 --shard 3/8"),
+  for (const std::string& arguments :
+       {std::string("--recipe up --length 64 --count 300"),
+        std::string("--recipe markov --count 5000 --start 123456789"),
+        std::string("--recipe up --seed 18446744073709551615 --count 64 --length 30 --shard 3/8"),
         "--count 77 --recipe " + scratch.File("own.json")}) {
     const std::string local = Raw(arguments);
     EXPECT_EQ(Raw(arguments + served), local) << arguments;
   }
   for (const std::string format : {"jsonl", "text"}) {
-    const std::string arguments = "sample --recipe up --count 50 --format " + format;
+    const std::string arguments = "sample --recipe up --length 64 --count 50 --format " + format;
     EXPECT_EQ(RunIterand(arguments + served).out, RunIterand(arguments).out) << format;
   }
   EXPECT_EQ(RunIterand("describe up --json" + served).out, RunIterand("describe up --json").out);
