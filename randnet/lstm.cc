@@ -41,10 +41,10 @@ std::size_t ProgramFloats(const LstmSizes& sizes) {
     floats += 4 * hidden * (1 + Size(LayerInputs(l, sizes.hidden, sizes.embedding)));
   }
   floats += alphabet * (1 + Size(sizes.hidden));  // output layer
-  floats += 2 * Size(sizes.alphabet) * 4 * hidden;  // tables
+  floats += 2 * Size(sizes.alphabet) * 4 * hidden + 2 * alphabet;  // tables and their slots
   floats += 4 * hidden;                             // zeros
   floats += std::max(8 * hidden, Size(kPanel) * (2 * Size(sizes.embedding) + 2 * hidden));  // draws
-  return floats + RecurrentScratchFloats(sizes.layers, sizes.hidden, sizes.alphabet, sizes.rows);
+  return floats + RecurrentScratchFloats(sizes.layers, sizes.hidden, sizes.embedding, sizes.alphabet, sizes.rows);
 }
 
 }  // namespace
@@ -60,8 +60,8 @@ void LstmProgram::Sample(Rng& rng) {
   net_.layers = knobs_.layers.Draw(rng);
   net_.hidden = knobs_.hidden.Draw(rng);
   net_.alphabet = context_.alphabet;
-  embedding_width_ = knobs_.embedding.Draw(rng);
-  if (embedding_width_ == 0) embedding_width_ = net_.hidden;
+  net_.embedding_width = knobs_.embedding.Draw(rng);
+  if (net_.embedding_width == 0) net_.embedding_width = net_.hidden;
   embedding_scale_ = knobs_.embedding_scale.Draw(rng);
   weight_factor_ = knobs_.weight_factor.Draw(rng);
   net_.temperature = knobs_.temperature.Draw(rng);
@@ -84,16 +84,16 @@ void LstmProgram::Sample(Rng& rng) {
     next += floats;
     return begin;
   };
-  float* const draws = take(std::max(2 * columns, Size(kPanel) * Size(LayerInputs(0, hidden, embedding_width_) + hidden)));
+  float* const draws = take(std::max(2 * columns, Size(kPanel) * Size(LayerInputs(0, hidden, net_.embedding_width) + hidden)));
   float* const zeros = take(columns);
   std::fill_n(zeros, columns, 0.0F);
 
-  float* const embedding = take(Size(PaddedToPanel(alphabet * embedding_width_)));
-  embedding_ = embedding;
-  rng.FillNormal(embedding_scale_, {embedding, Size(alphabet) * Size(embedding_width_)});
+  float* const embedding = take(Size(PaddedToPanel(alphabet * net_.embedding_width)));
+  net_.embedding = embedding;
+  rng.FillNormal(embedding_scale_, {embedding, Size(alphabet) * Size(net_.embedding_width)});
 
   for (int l = 0; l < net_.layers; ++l) {
-    const int inputs = LayerInputs(l, hidden, embedding_width_);
+    const int inputs = LayerInputs(l, hidden, net_.embedding_width);
     float* const bias = take(columns);
     DrawBias(rng, b, draws, bias);
     float* const weights = take(columns * Size(inputs));
@@ -104,8 +104,8 @@ void LstmProgram::Sample(Rng& rng) {
       }
     }
     weights_[l] = weights;
-    // The first layer's products with the embeddings become tables; Run reads its own h's weights, which stand last.
-    net_.layer[l] = {l == 0 ? weights + 2 * embedding_width_ * kPanel : weights, inputs * kPanel, bias};
+    // The first layer's products with the embeddings become tables; its own h's weights stand last.
+    net_.layer[l] = {l == 0 ? weights + 2 * net_.embedding_width * kPanel : weights, inputs * kPanel, bias};
   }
 
   float* const output_bias = take(Size(net_.padded_alphabet()));
@@ -118,14 +118,15 @@ void LstmProgram::Sample(Rng& rng) {
   net_.output_bias = output_bias;
   net_.output_weights = output_weights;
 
-  float* const table_x = take(Size(alphabet) * columns);
-  float* const table_z = take(Size(alphabet) * columns);
-  const std::ptrdiff_t stride = net_.layer[0].panel_stride;
-  MakeEmbeddingTable(embedding, alphabet, embedding_width_, weights_[0], stride, groups * 4, net_.layer[0].bias, table_x);
-  MakeEmbeddingTable(embedding, alphabet, embedding_width_, weights_[0] + embedding_width_ * kPanel, stride, groups * 4,
-                     zeros, table_z);
-  net_.table_x = table_x;
-  net_.table_z = table_z;
+  const auto new_table = [&](const float* panels, const float* init) {
+    EmbeddingTable table{panels, init, take(Size(alphabet) * columns)};
+    static_assert(sizeof(*table.slot) == sizeof(float));
+    table.slot = reinterpret_cast<std::uint32_t*>(take(Size(net_.padded_alphabet())));
+    std::fill_n(table.slot, alphabet, EmbeddingTable::kNone);
+    return table;
+  };
+  net_.x = new_table(weights_[0], net_.layer[0].bias);
+  net_.z = new_table(weights_[0] + net_.embedding_width * kPanel, zeros);
   scratch_ = next;
 }
 
@@ -154,7 +155,7 @@ void LstmProgram::DrawPanel(Rng& rng, float bound, int inputs, int units, float*
 }
 
 float LstmProgram::LayerWeight(int layer, int gate, int unit, int k) const {
-  const int inputs = LayerInputs(layer, net_.hidden, embedding_width_);
+  const int inputs = LayerInputs(layer, net_.hidden, net_.embedding_width);
   return weights_[layer][(Size(unit / kPanel * 4 + gate) * Size(inputs) + Size(k)) * kPanel + Size(unit % kPanel)];
 }
 
@@ -191,7 +192,7 @@ void LstmProgram::RunWithLogits(BlockView input, BlockView prompt, const RowRng&
 }
 
 std::string LstmProgram::Describe() const {
-  return absl::StrCat("layers=", net_.layers, " hidden=", net_.hidden, " embedding=", embedding_width_,
+  return absl::StrCat("layers=", net_.layers, " hidden=", net_.hidden, " embedding=", net_.embedding_width,
                       " embedding_scale=", embedding_scale_, " weight_factor=", weight_factor_,
                       " factor_in_force=", factor_, " temperature=", net_.temperature, " prompt_length=", prompt_length_);
 }

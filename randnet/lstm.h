@@ -74,8 +74,8 @@ class LstmProgram final : public Program {
   // ---- For tests: the sampled network, number by number. ----
 
   const RecurrentNet& net() const { return net_; }
-  int embedding_width() const { return embedding_width_; }
-  float Embedding(int symbol, int k) const { return embedding_[symbol * embedding_width_ + k]; }
+  int embedding_width() const { return net_.embedding_width; }
+  float Embedding(int symbol, int k) const { return net_.embedding[symbol * net_.embedding_width + k]; }
   // gate: 0 to 3 for i, f, g, o; k counts the inputs as in the definition above.
   float LayerWeight(int layer, int gate, int unit, int k) const;
   float LayerBias(int layer, int gate, int unit) const;
@@ -91,14 +91,12 @@ class LstmProgram final : public Program {
   const LstmKnobs& knobs_;
   FamilyContext context_;
   int max_rows_;
-  int embedding_width_ = 0;
   int prompt_length_ = 0;
   float embedding_scale_ = 0;
   float weight_factor_ = 0;
   float factor_ = 0;
   RecurrentNet net_;
   hwy::AlignedFreeUniquePtr<float[]> memory_;
-  const float* embedding_ = nullptr;
   const float* weights_[kMaxRecurrentLayers] = {};  // each layer's first panel
   float* scratch_ = nullptr;
   std::vector<Rng> rngs_;

@@ -45,12 +45,13 @@ struct ScratchLayout {
   std::size_t cells;            // offset of the cells, [layer][row][padded hidden]
   std::size_t gates;            // offset of the gates, [row of a chunk][64]
   std::size_t logits;           // offset of the logits, [row of a chunk][padded alphabet]
+  std::size_t gathered;         // offset of gathered embeddings, [row of a chunk][embedding width]
   std::size_t total;
 };
 
 // States come first: [parity][level 0 .. layers][row]. Level l is what layer l reads: h of the layer below (level 0 has none),
 // then its own h of the step before; level `layers` is what the output layer reads.
-ScratchLayout MakeScratchLayout(int layers, int hidden, int alphabet, int rows) {
+ScratchLayout MakeScratchLayout(int layers, int hidden, int embedding_width, int alphabet, int rows) {
   const auto n = static_cast<std::size_t>(rows);
   const auto padded = static_cast<std::size_t>(PaddedToPanel(hidden));
   ScratchLayout layout;
@@ -59,7 +60,8 @@ ScratchLayout MakeScratchLayout(int layers, int hidden, int alphabet, int rows) 
   layout.cells = 2 * static_cast<std::size_t>(layers + 1) * layout.level_floats;
   layout.gates = layout.cells + static_cast<std::size_t>(layers) * n * padded;
   layout.logits = layout.gates + kChunkRows * kGroupColumns;
-  layout.total = layout.logits + kChunkRows * static_cast<std::size_t>(PaddedToPanel(alphabet));
+  layout.gathered = layout.logits + kChunkRows * static_cast<std::size_t>(PaddedToPanel(alphabet));
+  layout.total = layout.gathered + static_cast<std::size_t>(PaddedToPanel(kChunkRows * embedding_width));
   return layout;
 }
 
@@ -223,17 +225,42 @@ void MultiplyPanel(int panel, int panels, int rows, Inputs inputs, const float* 
   }
 }
 
-void MakeEmbeddingTable(const float* embedding, int symbols, int width, const float* weights,
-                        std::ptrdiff_t panel_stride, int panels, const float* init, float* table) {
+// Makes the table rows of `count` <= kChunkRows symbols that have none. A function of its own, since it is called rarely.
+HWY_NOINLINE void MakeTableRows(const RecurrentNet& net, const Symbol* symbols, int count, EmbeddingTable& table,
+                                float* gathered) {
+  const int width = net.embedding_width;
+  const int panels = net.padded_hidden() / kPanel * kGates;
   const std::ptrdiff_t columns = static_cast<std::ptrdiff_t>(panels) * kPanel;
-  for (int first = 0; first < symbols; first += kChunkRows) {
-    const int rows = std::min(kChunkRows, symbols - first);
-    const Inputs inputs{embedding + static_cast<std::ptrdiff_t>(first) * width, width, width, 0, 0};
-    for (int panel = 0; panel < panels; ++panel) {
-      MultiplyPanel(panel, panels, rows, inputs, weights, panel_stride, {init, nullptr, nullptr}, table + first * columns,
-                    columns);
+  for (int i = 0; i < count; ++i) {
+    std::copy_n(net.embedding + static_cast<std::ptrdiff_t>(symbols[i]) * width, width, gathered + i * width);
+    table.slot[symbols[i]] = table.used + static_cast<std::uint32_t>(i);
+  }
+  float* const rows = table.rows + static_cast<std::ptrdiff_t>(table.used) * columns;
+  for (int panel = 0; panel < panels; ++panel) {
+    MultiplyPanel(panel, panels, count, {gathered, width, width, 0, 0}, table.weights, net.layer[0].panel_stride,
+                  {table.init, nullptr, nullptr}, rows, columns);
+  }
+  table.used += static_cast<std::uint32_t>(count);
+}
+
+// Makes the missing table rows of all symbols of a block's first `length` columns.
+void MakeTableRows(const RecurrentNet& net, BlockView symbols, int length, EmbeddingTable& table, float* gathered) {
+  Symbol missing[kChunkRows];
+  int count = 0;
+  const auto flush = [&] {
+    MakeTableRows(net, missing, count, table, gathered);
+    count = 0;
+  };
+  for (int r = 0; r < symbols.rows(); ++r) {
+    const Symbol* row = symbols.row(r);
+    for (int t = 0; t < length; ++t) {
+      if (HWY_LIKELY(table.slot[row[t]] != EmbeddingTable::kNone)) continue;
+      table.slot[row[t]] = 0;  // noted; its slot follows
+      missing[count++] = row[t];
+      if (count == kChunkRows) flush();
     }
   }
+  flush();
 }
 
 // The cell of randnet/lstm.h for one group of 16 units of `rows` rows. gates is [row][i, f, g, o][16]; cells and both outputs
@@ -336,22 +363,28 @@ HWY_INLINE Symbol Draw(float* HWY_RESTRICT logits, int alphabet, int padded, flo
   return static_cast<Symbol>(last);
 }
 
-void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
+void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
              float* scratch, float* all_logits) {
   const int rows = out.rows();
   const int padded = net.padded_hidden();
   const int padded_alphabet = net.padded_alphabet();
   const int groups = padded / kPanel;
   const std::ptrdiff_t columns = static_cast<std::ptrdiff_t>(groups) * kGroupColumns;
-  const ScratchLayout layout = MakeScratchLayout(net.layers, net.hidden, net.alphabet, rows);
+  const ScratchLayout layout = MakeScratchLayout(net.layers, net.hidden, net.embedding_width, net.alphabet, rows);
   std::fill_n(scratch, layout.gates, 0.0F);
   float* const gates = scratch + layout.gates;
   float* const logits = scratch + layout.logits;
   const auto level = [&](int parity, int l) {
     return scratch + static_cast<std::size_t>(parity * (net.layers + 1) + l) * layout.level_floats;
   };
+  float* const gathered = scratch + layout.gathered;
   const bool unpadded = net.hidden == padded;
-  const auto prefetch_row = [&](const float* row) {
+  MakeTableRows(net, input, out.length() - 1, net.z, gathered);
+  MakeTableRows(net, out, std::min(start, out.length() - 1), net.x, gathered);
+  const auto table_row = [columns](const EmbeddingTable& table, Symbol symbol) {
+    return table.rows + static_cast<std::ptrdiff_t>(table.slot[symbol]) * columns;
+  };
+  const auto prefetch_row = [columns](const float* row) {
     for (std::ptrdiff_t j = 0; j < columns; j += kPanel) hwy::Prefetch(row + j);
   };
 
@@ -385,8 +418,8 @@ void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng>
           if (l == 0) {
             begin.init = nullptr;
             for (int r = 0; r < chunk; ++r) {
-              x_rows[r] = net.table_x + out.row(first + r)[t] * columns + group * kGroupColumns;
-              z_rows[r] = net.table_z + input.row(first + r)[t] * columns + group * kGroupColumns;
+              x_rows[r] = table_row(net.x, out.row(first + r)[t]) + group * kGroupColumns;
+              z_rows[r] = table_row(net.z, input.row(first + r)[t]) + group * kGroupColumns;
             }
           }
           for (int gate = 0; gate < kGates; ++gate) {
@@ -398,7 +431,9 @@ void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng>
       }
     }
     // The table rows of the next step: z's is known already, x's once the symbol is chosen.
-    for (int r = 0; r < rows; ++r) prefetch_row(net.table_z + input.row(r)[t + 1] * columns);
+    if (t + 2 < out.length()) {
+      for (int r = 0; r < rows; ++r) prefetch_row(table_row(net.z, input.row(r)[t + 1]));
+    }
     if (t + 1 < start) continue;
     const float* const top = level(parity, net.layers);
     for (int first = 0; first < rows; first += kChunkRows) {
@@ -416,7 +451,11 @@ void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng>
             net.temperature < kArgmaxBelow
                 ? Argmax(row_logits, padded_alphabet)
                 : Draw(row_logits, net.alphabet, padded_alphabet, net.temperature, rngs[static_cast<std::size_t>(first + r)]);
-        prefetch_row(net.table_x + symbol * columns);
+        if (HWY_UNLIKELY(net.x.slot[symbol] == EmbeddingTable::kNone)) {
+          MakeTableRows(net, &symbol, 1, net.x, gathered);
+        } else {
+          prefetch_row(table_row(net.x, symbol));
+        }
         out.row(first + r)[t + 1] = symbol;
       }
     }
@@ -429,22 +468,15 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace iterand {
 
-HWY_EXPORT(MakeEmbeddingTable);
 HWY_EXPORT(RunLstm);
 
-void MakeEmbeddingTable(const float* embedding, int symbols, int width, const float* weights,
-                        std::ptrdiff_t panel_stride, int panels, const float* init, float* table) {
-  HWY_DYNAMIC_DISPATCH(MakeEmbeddingTable)
-  (embedding, symbols, width, weights, panel_stride, panels, init, table);
-}
-
-void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
+void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
              float* scratch, float* logits) {
   HWY_DYNAMIC_DISPATCH(RunLstm)(net, input, start, rngs, out, scratch, logits);
 }
 
-std::size_t RecurrentScratchFloats(int layers, int hidden, int alphabet, int rows) {
-  return MakeScratchLayout(layers, hidden, alphabet, rows).total;
+std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows) {
+  return MakeScratchLayout(layers, hidden, embedding_width, alphabet, rows).total;
 }
 
 }  // namespace iterand

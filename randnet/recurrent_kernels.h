@@ -25,20 +25,34 @@ inline constexpr int kMaxRecurrentLayers = 16;
 
 constexpr int PaddedToPanel(int count) { return (count + kPanel - 1) / kPanel * kPanel; }
 
-// A network, read-only while it runs. All pointers are aligned to 64 bytes.
+// Products of the first layer with the embeddings of the symbols that have occurred, one row of 4 * padded hidden floats a symbol:
+// chain(init; W, embedding). Rows are made when a symbol first occurs: a run of few rows over a large alphabet, or a program that
+// falls silent, pays for what it uses.
+struct EmbeddingTable {
+  static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
+  const float* weights = nullptr;  // first panel of the first layer that reads this input
+  const float* init = nullptr;     // 4 * padded hidden
+  float* rows = nullptr;           // room for `alphabet` rows
+  std::uint32_t* slot = nullptr;   // of each symbol its row, or kNone
+  std::uint32_t used = 0;          // rows made
+};
+
+// A network. Everything but the tables is read-only while it runs. All pointers are aligned to 64 bytes.
 struct RecurrentNet {
   struct Layer {
-    const float* weights = nullptr;  // [group][4 gates][inputs][16]; first weight that Run reads (see panel_stride)
-    std::ptrdiff_t panel_stride = 0; // floats from a panel to the next; above the first layer, inputs * 16
+    const float* weights = nullptr;   // [group][4 gates][inputs][16]; in the first layer, where its own h's weights begin
+    std::ptrdiff_t panel_stride = 0;  // floats from a panel to the next: inputs * 16
     const float* bias = nullptr;     // [group][4 gates][16]
   };
   int layers = 0;
   int hidden = 0;
   int alphabet = 0;
+  int embedding_width = 0;
   float temperature = 0;
+  const float* embedding = nullptr;  // alphabet x embedding_width, row-major
   Layer layer[kMaxRecurrentLayers];
-  const float* table_x = nullptr;  // alphabet x (4 * padded hidden): bias and product with the embedding of x
-  const float* table_z = nullptr;  // the same of z, without bias
+  EmbeddingTable x;
+  EmbeddingTable z;
   const float* output_weights = nullptr;  // [panel of symbols][hidden][16]
   const float* output_bias = nullptr;     // padded alphabet; the lowest float where there is no symbol
 
@@ -46,18 +60,13 @@ struct RecurrentNet {
   int padded_alphabet() const { return PaddedToPanel(alphabet); }
 };
 
-// Makes a table of symbols x (4 * padded hidden): row n is chain(init; W, embedding n), where `weights` has the panels of a
-// layer (`panels` of them, panel_stride floats apart), reading `width` inputs each; `init` has panels * 16 floats.
-void MakeEmbeddingTable(const float* embedding, int symbols, int width, const float* weights, std::ptrdiff_t panel_stride,
-                        int panels, const float* init, float* table);
-
 // Floats that RunLstm needs as scratch.
-std::size_t RecurrentScratchFloats(int layers, int hidden, int alphabet, int rows);
+std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows);
 
 // Runs an LSTM (randnet/lstm.h) over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has one
 // generator a row, used only at a temperature. `logits`, if not null, receives the logits of each step from t = start - 1 on, in
 // the order [step][row][alphabet] (for tests).
-void RunLstm(const RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
+void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
              float* scratch, float* logits = nullptr);
 
 }  // namespace iterand
