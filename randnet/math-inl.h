@@ -128,20 +128,51 @@ HWY_INLINE V NormalFromSymmetric(D d, V x) {
   return hn::Mul(p, hn::Mul(x, hn::Set(d, coefficient::kSqrt2)));
 }
 
+// math::GateExp of several vectors in step, x[i] with scale kScale[i]: their chains of dependent operations run side by side even
+// where the processor looks ahead only a little.
+template <int... kScale, class D, class V = hn::Vec<D>>
+HWY_INLINE void GateExpEach(D d, V (&x)[sizeof...(kScale)]) {
+  constexpr int kCount = sizeof...(kScale);
+  constexpr int kScales[] = {kScale...};
+  const hn::RebindToUnsigned<D> du;
+  const V round = hn::Set(d, coefficient::kRound);
+  V shifted[kCount];
+  V p[kCount];
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) {
+    const float magnitude = static_cast<float>(kScales[i] < 0 ? -kScales[i] : kScales[i]);
+    x[i] = hn::Min(x[i], hn::Set(d, coefficient::kGateLimit / magnitude));
+    x[i] = hn::Max(x[i], hn::Set(d, -(coefficient::kGateLimit / magnitude)));
+  }
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) {
+    const V factor = hn::Set(d, static_cast<float>(kScales[i]) * coefficient::kLog2E);
+    shifted[i] = hn::MulAdd(x[i], factor, round);
+    x[i] = hn::MulSub(x[i], factor, hn::Sub(shifted[i], round));
+  }
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(hn::Set(d, coefficient::kExp2[4]), x[i], hn::Set(d, coefficient::kExp2[3]));
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, coefficient::kExp2[2]));
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, coefficient::kExp2[1]));
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, coefficient::kExp2[0]));
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, 1.0F));
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) {
+    // The low bits of `shifted` hold the integer; moved up, they are added to the exponent.
+    x[i] = hn::BitCast(d, hn::Add(hn::BitCast(du, p[i]), hn::ShiftLeft<23>(hn::BitCast(du, shifted[i]))));
+  }
+}
+
 // math::GateExp.
 template <int kScale, class D, class V = hn::Vec<D>>
 HWY_INLINE V GateExp(D d, V x) {
-  const hn::RebindToUnsigned<D> du;
-  constexpr float kMagnitude = kScale < 0 ? -kScale : kScale;
-  constexpr float kLimit = coefficient::kGateLimit / kMagnitude;
-  x = hn::Min(x, hn::Set(d, kLimit));
-  x = hn::Max(x, hn::Set(d, -kLimit));
-  const V factor = hn::Set(d, kScale * coefficient::kLog2E);
-  const V round = hn::Set(d, coefficient::kRound);
-  const V shifted = hn::MulAdd(x, factor, round);
-  const V r = hn::MulSub(x, factor, hn::Sub(shifted, round));
-  const V p = hn::MulAdd(Horner(d, r, coefficient::kExp2), r, hn::Set(d, 1.0F));
-  return hn::BitCast(d, hn::Add(hn::BitCast(du, p), hn::ShiftLeft<23>(hn::BitCast(du, shifted))));
+  V one[1] = {x};
+  GateExpEach<kScale>(d, one);
+  return one[0];
 }
 
 }  // namespace iterand::HWY_NAMESPACE::vmath

@@ -23,6 +23,7 @@ constexpr int kGates = 4;
 constexpr int kGroupColumns = kGates * kPanel;
 constexpr int kTileRows = 6;    // most rows of a tile
 constexpr int kChunkRows = 24;  // rows that share a panel while it is in the first-level cache
+constexpr int kCachedPanelInputs = 256;  // inputs of all panels that are to stay there: 16 KB
 constexpr float kArgmaxBelow = 1e-6F;  // of the temperature
 constexpr int kStridePad = 16;  // floats between state rows, so that rows of a power-of-two size do not share cache sets
 
@@ -102,59 +103,72 @@ struct Start {
   const float* const* z;
 };
 
+// One step of a tile: input k of every row times the k-th weights of every panel.
 template <int kRows, int kColumns>
-HWY_INLINE void Accumulate(const float* const (&rows)[kRows], int count, const float*& HWY_RESTRICT weights,
-                           std::ptrdiff_t panel_stride, V (&sum)[kRows][kColumns]) {
+HWY_INLINE void AccumulateStep(const float* const (&rows)[kRows], std::ptrdiff_t k, const float* HWY_RESTRICT weights,
+                               std::ptrdiff_t panel_stride, V (&sum)[kRows][kColumns]) {
   const D d;
-  for (int k = 0; k < count; ++k) {
-    if constexpr (kRows <= kColumns) {  // keep the smaller side in registers
-      V input[kRows];
+  const auto load = [&](int j) HWY_ATTR {
+    return hn::Load(d, weights + k * kPanel + (j / kVectors) * panel_stride + (j % kVectors) * kLanes);
+  };
+  if constexpr (kRows <= kColumns) {  // keep the smaller side in registers
+    V input[kRows];
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) input[r] = hn::Set(d, rows[r][k]);
+    HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) {
+      const V weight = load(j);
       HWY_UNROLL(16)
-      for (int r = 0; r < kRows; ++r) input[r] = hn::Set(d, rows[r][k]);
-      HWY_UNROLL(16)
-      for (int j = 0; j < kColumns; ++j) {
-        const V weight = hn::Load(d, weights + (j / kVectors) * panel_stride + (j % kVectors) * kLanes);
-        HWY_UNROLL(16)
-        for (int r = 0; r < kRows; ++r) sum[r][j] = hn::MulAdd(input[r], weight, sum[r][j]);
-      }
-    } else {
-      V weight[kColumns];
-      HWY_UNROLL(16)
-      for (int j = 0; j < kColumns; ++j) {
-        weight[j] = hn::Load(d, weights + (j / kVectors) * panel_stride + (j % kVectors) * kLanes);
-      }
-      HWY_UNROLL(16)
-      for (int r = 0; r < kRows; ++r) {
-        const V input = hn::Set(d, rows[r][k]);
-        HWY_UNROLL(16)
-        for (int j = 0; j < kColumns; ++j) sum[r][j] = hn::MulAdd(input, weight[j], sum[r][j]);
-      }
+      for (int r = 0; r < kRows; ++r) sum[r][j] = hn::MulAdd(input[r], weight, sum[r][j]);
     }
-    weights += kPanel;
+  } else {
+    V weight[kColumns];
+    HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) weight[j] = load(j);
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) {
+      const V input = hn::Set(d, rows[r][k]);
+      HWY_UNROLL(16)
+      for (int j = 0; j < kColumns; ++j) sum[r][j] = hn::MulAdd(input, weight[j], sum[r][j]);
+    }
   }
 }
 
-// One tile: kRows rows times kPanels panels. A function of its own, so that the compiler keeps the accumulators in registers.
-template <int kRows, int kPanels>
-HWY_NOINLINE void Tile(const Inputs& inputs, const float* weights, std::ptrdiff_t panel_stride, const Start& start,
-                       std::ptrdiff_t column, float* out, std::ptrdiff_t out_stride) {
+// Four steps an iteration: short loops whose end the processor predicts.
+template <int kRows, int kColumns>
+HWY_INLINE void Accumulate(const float* const (&rows)[kRows], std::ptrdiff_t count, const float* HWY_RESTRICT weights,
+                           std::ptrdiff_t panel_stride, V (&sum)[kRows][kColumns]) {
+  std::ptrdiff_t k = 0;
+  for (; k + 4 <= count; k += 4) {
+    AccumulateStep(rows, k, weights, panel_stride, sum);
+    AccumulateStep(rows, k + 1, weights, panel_stride, sum);
+    AccumulateStep(rows, k + 2, weights, panel_stride, sum);
+    AccumulateStep(rows, k + 3, weights, panel_stride, sum);
+  }
+  for (; k < count; ++k) AccumulateStep(rows, k, weights, panel_stride, sum);
+}
+
+// One tile: kRows rows times kPanels panels.
+template <int kRows, int kPanels, bool kFromTables>
+HWY_INLINE void Tile(const Inputs& inputs, const float* weights, std::ptrdiff_t panel_stride, const Start& start,
+                     std::ptrdiff_t column, float* out, std::ptrdiff_t out_stride) {
   const D d;
   constexpr int kColumns = kPanels * kVectors;
   V sum[kRows][kColumns];
-  if (start.init != nullptr) {
-    HWY_UNROLL(16)
-    for (int j = 0; j < kColumns; ++j) {
-      const V init = hn::Load(d, start.init + column + j * kLanes);
-      HWY_UNROLL(16)
-      for (int r = 0; r < kRows; ++r) sum[r][j] = init;
-    }
-  } else {
+  if constexpr (kFromTables) {
     HWY_UNROLL(16)
     for (int r = 0; r < kRows; ++r) {
       HWY_UNROLL(16)
       for (int j = 0; j < kColumns; ++j) {
         sum[r][j] = hn::Add(hn::Load(d, start.x[r] + column + j * kLanes), hn::Load(d, start.z[r] + column + j * kLanes));
       }
+    }
+  } else {
+    HWY_UNROLL(16)
+    for (int j = 0; j < kColumns; ++j) {
+      const V init = hn::Load(d, start.init + column + j * kLanes);
+      HWY_UNROLL(16)
+      for (int r = 0; r < kRows; ++r) sum[r][j] = init;
     }
   }
   const float* rows[kRows];
@@ -164,63 +178,73 @@ HWY_NOINLINE void Tile(const Inputs& inputs, const float* weights, std::ptrdiff_
   if (inputs.second != 0) {
     HWY_UNROLL(16)
     for (int r = 0; r < kRows; ++r) rows[r] += inputs.gap;
-    Accumulate(rows, inputs.second, weights, panel_stride, sum);
+    Accumulate(rows, inputs.second, weights + inputs.first * kPanel, panel_stride, sum);
   }
   HWY_UNROLL(16)
   for (int r = 0; r < kRows; ++r) {
     HWY_UNROLL(16)
-    for (int j = 0; j < kColumns; ++j) hn::Store(sum[r][j], d, out + r * out_stride + j * kLanes);
+    for (int j = 0; j < kColumns; ++j) hn::Store(sum[r][j], d, out + column + r * out_stride + j * kLanes);
   }
 }
 
-// Runs tiles of kRows rows from panel `panel` on, where it is this panel's turn: tiles that take several panels at once skip
-// the panels that they have done. `panels` is the number of panels in all.
-template <int kRows>
-HWY_INLINE void TileRowsOf(int panel, int panels, const Inputs& inputs, const float* weights, std::ptrdiff_t panel_stride,
-                           const Start& start, float* out, std::ptrdiff_t out_stride) {
+// kRows rows times the panels [panel, panel_end). A function of its own, so that the compiler keeps the accumulators in registers.
+template <int kRows, bool kFromTables>
+HWY_NOINLINE void TilePanelsOf(int panel, int panel_end, const Inputs& inputs, const float* weights,
+                               std::ptrdiff_t panel_stride, const Start& start, float* out, std::ptrdiff_t out_stride) {
   constexpr int kPanels = TilePanels(kRows);
-  const std::ptrdiff_t column = static_cast<std::ptrdiff_t>(panel) * kPanel;
-  if (panel / kPanels * kPanels + kPanels <= panels) {
-    if (panel % kPanels == 0) {
-      Tile<kRows, kPanels>(inputs, weights, panel_stride, start, column, out + column, out_stride);
+  for (; panel + kPanels <= panel_end; panel += kPanels) {
+    Tile<kRows, kPanels, kFromTables>(inputs, weights + panel * panel_stride, panel_stride, start,
+                                      static_cast<std::ptrdiff_t>(panel) * kPanel, out, out_stride);
+  }
+  if constexpr (kPanels > 1) {
+    for (; panel < panel_end; ++panel) {
+      Tile<kRows, 1, kFromTables>(inputs, weights + panel * panel_stride, panel_stride, start,
+                                  static_cast<std::ptrdiff_t>(panel) * kPanel, out, out_stride);
     }
-  } else {
-    Tile<kRows, 1>(inputs, weights, panel_stride, start, column, out + column, out_stride);
   }
 }
 
-// One panel for all rows [0, rows): `tables` holds pointers to the rows' table entries (x, then z) if the accumulators start there.
-void MultiplyPanel(int panel, int panels, int rows, Inputs inputs, const float* weights, std::ptrdiff_t panel_stride,
-                   Start start, float* out, std::ptrdiff_t out_stride) {
-  weights += panel * panel_stride;
-  for (int remaining = rows; remaining > 0;) {
-    const int count = NextTileRows(remaining);
-    switch (count) {
-      case 1:
-        TileRowsOf<1>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
-        break;
-      case 2:
-        TileRowsOf<2>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
-        break;
-      case 3:
-        TileRowsOf<3>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
-        break;
-      case 4:
-        TileRowsOf<4>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
-        break;
-      case 5:
-        TileRowsOf<5>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
-        break;
-      default:
-        TileRowsOf<6>(panel, panels, inputs, weights, panel_stride, start, out, out_stride);
-        break;
-    }
-    remaining -= count;
-    inputs.rows += count * inputs.stride;
-    out += count * out_stride;
-    if (start.init == nullptr) {
-      start.x += count;
-      start.z += count;
+// All rows times all panels: out[row][panel * 16 + output]. Panels are taken so few at a time that they stay in the first-level
+// cache while the rows pass.
+template <bool kFromTables>
+HWY_INLINE void Multiply(int row_count, int panels, const Inputs& all_inputs, const float* weights,
+                         std::ptrdiff_t panel_stride, const Start& all_start, float* all_out, std::ptrdiff_t out_stride) {
+  const int depth = all_inputs.first + all_inputs.second;
+  const int step = row_count <= 2 * kTileRows ? panels : std::max(kCachedPanelInputs / depth, TilePanels(3));
+  for (int panel = 0; panel < panels; panel += step) {
+    const int panel_end = std::min(panel + step, panels);
+    Inputs inputs = all_inputs;
+    Start start = all_start;
+    float* out = all_out;
+    for (int remaining = row_count; remaining > 0;) {
+      const int count = NextTileRows(remaining);
+      switch (count) {
+        case 1:
+          TilePanelsOf<1, kFromTables>(panel, panel_end, inputs, weights, panel_stride, start, out, out_stride);
+          break;
+        case 2:
+          TilePanelsOf<2, kFromTables>(panel, panel_end, inputs, weights, panel_stride, start, out, out_stride);
+          break;
+        case 3:
+          TilePanelsOf<3, kFromTables>(panel, panel_end, inputs, weights, panel_stride, start, out, out_stride);
+          break;
+        case 4:
+          TilePanelsOf<4, kFromTables>(panel, panel_end, inputs, weights, panel_stride, start, out, out_stride);
+          break;
+        case 5:
+          TilePanelsOf<5, kFromTables>(panel, panel_end, inputs, weights, panel_stride, start, out, out_stride);
+          break;
+        default:
+          TilePanelsOf<6, kFromTables>(panel, panel_end, inputs, weights, panel_stride, start, out, out_stride);
+          break;
+      }
+      remaining -= count;
+      inputs.rows += count * inputs.stride;
+      out += count * out_stride;
+      if constexpr (kFromTables) {
+        start.x += count;
+        start.z += count;
+      }
     }
   }
 }
@@ -236,10 +260,8 @@ HWY_NOINLINE void MakeTableRows(const RecurrentNet& net, const Symbol* symbols, 
     table.slot[symbols[i]] = table.used + static_cast<std::uint32_t>(i);
   }
   float* const rows = table.rows + static_cast<std::ptrdiff_t>(table.used) * columns;
-  for (int panel = 0; panel < panels; ++panel) {
-    MultiplyPanel(panel, panels, count, {gathered, width, width, 0, 0}, table.weights, net.layer[0].panel_stride,
+  Multiply<false>(count, panels, {gathered, width, width, 0, 0}, table.weights, net.layer[0].panel_stride,
                   {table.init, nullptr, nullptr}, rows, columns);
-  }
   table.used += static_cast<std::uint32_t>(count);
 }
 
@@ -329,18 +351,27 @@ HWY_INLINE Symbol Argmax(const float* HWY_RESTRICT logits, int padded) {
 // Draws a symbol at a temperature; logits are overwritten. See randnet/lstm.h.
 HWY_INLINE Symbol Draw(float* HWY_RESTRICT logits, int alphabet, int padded, float temperature, Rng& rng) {
   const D d;
-  V top = hn::Load(d, logits);
-  for (int n = kLanes; n < padded; n += kLanes) top = hn::Max(top, hn::Load(d, logits + n));
+  V column[kVectors];
+  HWY_UNROLL(4)
+  for (int v = 0; v < kVectors; ++v) column[v] = hn::Load(d, logits + v * kLanes);
+  for (int n = kPanel; n < padded; n += kPanel) {
+    HWY_UNROLL(4)
+    for (int v = 0; v < kVectors; ++v) column[v] = hn::Max(column[v], hn::Load(d, logits + n + v * kLanes));
+  }
+  V top = column[0];
+  for (int v = 1; v < kVectors; ++v) top = hn::Max(top, column[v]);
   top = hn::MaxOfLanes(d, top);
   const V scale = hn::Set(d, 1.0F / temperature);
-  V column[kVectors];
   for (int v = 0; v < kVectors; ++v) column[v] = hn::Zero(d);
   for (int n = 0; n < padded; n += kPanel) {
+    HWY_UNROLL(4)
     for (int v = 0; v < kVectors; ++v) {
       float* at = logits + n + v * kLanes;
       V weight = vmath::GateExp<1>(d, hn::Mul(hn::Sub(hn::Load(d, at), top), scale));
-      const int valid = std::clamp(alphabet - n - v * kLanes, 0, kLanes);
-      weight = hn::IfThenElseZero(hn::FirstN(d, static_cast<std::size_t>(valid)), weight);
+      if (HWY_UNLIKELY(n + kPanel > alphabet)) {
+        const int valid = std::clamp(alphabet - n - v * kLanes, 0, kLanes);
+        weight = hn::IfThenElseZero(hn::FirstN(d, static_cast<std::size_t>(valid)), weight);
+      }
       hn::Store(weight, d, at);
       column[v] = hn::Add(column[v], weight);
     }
@@ -414,16 +445,16 @@ void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs,
           const int chunk = std::min(kChunkRows, rows - first);
           const std::ptrdiff_t state_row = first * layout.state_stride;
           inputs.rows = read + state_row;
-          Start begin{layer.bias + group * kGroupColumns, x_rows, z_rows};
           if (l == 0) {
-            begin.init = nullptr;
             for (int r = 0; r < chunk; ++r) {
               x_rows[r] = table_row(net.x, out.row(first + r)[t]) + group * kGroupColumns;
               z_rows[r] = table_row(net.z, input.row(first + r)[t]) + group * kGroupColumns;
             }
-          }
-          for (int gate = 0; gate < kGates; ++gate) {
-            MultiplyPanel(gate, kGates, chunk, inputs, weights, layer.panel_stride, begin, gates, kGroupColumns);
+            Multiply<true>(chunk, kGates, inputs, weights, layer.panel_stride, {nullptr, x_rows, z_rows}, gates,
+                           kGroupColumns);
+          } else {
+            Multiply<false>(chunk, kGates, inputs, weights, layer.panel_stride,
+                            {layer.bias + group * kGroupColumns, nullptr, nullptr}, gates, kGroupColumns);
           }
           LstmCells(chunk, gates, cells + static_cast<std::ptrdiff_t>(first) * padded + offset, padded,
                     above + state_row + offset, own + state_row + offset, layout.state_stride);
@@ -439,11 +470,9 @@ void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs,
     for (int first = 0; first < rows; first += kChunkRows) {
       const int chunk = std::min(kChunkRows, rows - first);
       const Inputs inputs{top + first * layout.state_stride, layout.state_stride, net.hidden, 0, 0};
-      const int panels = padded_alphabet / kPanel;
-      for (int panel = 0; panel < panels; ++panel) {
-        MultiplyPanel(panel, panels, chunk, inputs, net.output_weights, static_cast<std::ptrdiff_t>(net.hidden) * kPanel,
-                      {net.output_bias, nullptr, nullptr}, logits, padded_alphabet);
-      }
+      Multiply<false>(chunk, padded_alphabet / kPanel, inputs, net.output_weights,
+                      static_cast<std::ptrdiff_t>(net.hidden) * kPanel, {net.output_bias, nullptr, nullptr}, logits,
+                      padded_alphabet);
       for (int r = 0; r < chunk; ++r) {
         float* row_logits = logits + static_cast<std::ptrdiff_t>(r) * padded_alphabet;
         if (all_logits != nullptr) all_logits = std::copy_n(row_logits, net.alphabet, all_logits);
