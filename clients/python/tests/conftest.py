@@ -25,14 +25,16 @@ def binary() -> str:
 class Server:
     """A server process that can be stopped and started again on the same port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self._file = folder / "address"
+        self._options = options
         self.address = "127.0.0.1:0"
         self.start()
 
     def start(self) -> None:
         self._file.unlink(missing_ok=True)
         command = [binary(), "serve", "--listen", self.address, "--address-file", str(self._file)]
+        command += ["--drain", "0.2", *self._options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         end = time.monotonic() + 30
         while not (self._file.exists() and self._file.read_text().strip()):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from conftest import Server, sample
 
 import iterand
-from iterand import Retry
+from iterand import Retry, Tls
 
 LENGTH = 128
 FEW = Retry(attempts=2, first_wait=0.05)
@@ -106,7 +108,7 @@ def test_wide_tokens(address: str) -> None:
 
 
 def test_payload_is_not_copied(address: str) -> None:
-    with iterand.stream(address, "up", count=1, batch_size=1) as stream:
+    with iterand.stream(address, "up", length=LENGTH, count=1, batch_size=1) as stream:
         tokens = next(stream)
     assert not tokens.flags.writeable
     base = tokens
@@ -116,7 +118,7 @@ def test_payload_is_not_copied(address: str) -> None:
 
 
 def test_provenance(address: str) -> None:
-    with iterand.stream(address, "up", count=40, batch_size=40, provenance=True) as stream:
+    with iterand.stream(address, "up", length=LENGTH, count=40, batch_size=40, provenance=True) as stream:
         batch = stream.next_batch()
     assert len(batch.provenance) == batch.rows == 40
     assert [row.lane for row in batch.provenance] == [index % 32 for index in range(40)]
@@ -199,6 +201,30 @@ def test_server_gone_for_good(own_server: Server) -> None:
                 next(stream)
         with pytest.raises(StopIteration):
             next(stream)
+
+
+def test_token_and_tls(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    key, certificate, secret = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "token"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    secret.write_text("open sesame\n")
+    files = ["--tls-cert", str(certificate), "--tls-key", str(key), "--auth-token-file", str(secret)]
+    server = Server(tmp_path, *files)
+    tls = Tls(ca=certificate, server_name="localhost")
+    try:
+        rows = collect(server.address, recipe="uniform", count=3, tls=tls, token="open sesame")
+        assert rows.shape == (3, LENGTH)
+        with pytest.raises(iterand.Unauthenticated, match="token"):
+            iterand.describe(server.address, tls=tls, token="open barley")
+        with pytest.raises(iterand.Unauthenticated):
+            collect(server.address, count=1, tls=tls)
+        with pytest.raises(iterand.Unavailable):
+            iterand.describe(server.address, tls=True, token="open sesame", retry=FEW)
+    finally:
+        server.stop()
 
 
 def threads() -> int:
