@@ -88,8 +88,11 @@ void Chain::Begin(const RandomKey& key) {
   input_.Reshape(rows, length_);
   output_.Reshape(rows, length_);
   origins_.assign(static_cast<std::size_t>(rows), RowOrigin{});
+}
+
+void Chain::FillInitial(const RandomKey& key) {
   Rng select = MakeRng(key, Purpose::kSelect);
-  for (int r = 0; r < rows; ++r) {
+  for (int r = 0; r < input_.rows(); ++r) {
     if ((select.Next() >> 8) < initial_constant_) {
       SetConstant(key, r);
     } else {
@@ -130,6 +133,8 @@ FinishedRows Chain::Advance(const RandomKey& key) {
 
   const int rows = input_.rows();
   const int prompt_length = program.prompt_length();
+  // What nobody looks at need not be made: for the cheapest families the first rows would cost as much as the program.
+  if (depth_ == 0 && (reads || prompt_length > 0)) FillInitial(key);
   prompt_.Reshape(rows, prompt_length);
   if (prompt_length > 0) {
     Rng select = MakeRng(key, Purpose::kSelect, 1);

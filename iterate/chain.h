@@ -42,6 +42,7 @@ class Chain final : public Iteration {
   Chain(const v1::Recipe& recipe, const FamilyMix& mix, IntegerKnob rows, IntegerKnob depth);
 
   void Begin(const RandomKey& key);
+  void FillInitial(const RandomKey& key);
   void Refresh(const RandomKey& key);
   void SetNoise(const RandomKey& key, int row);
   void SetConstant(const RandomKey& key, int row);

@@ -22,12 +22,12 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
-#include <spdlog/spdlog.h>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/engine.h"
+#include "server/log.h"
 #include "server/metrics.h"
 #include "server/service.h"
 
@@ -289,11 +289,11 @@ absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
   if (server.ok()) {
     out << "listening on " << (*server)->address() << std::endl;
     if (!options.metrics_listen.empty()) out << "metrics on " << (*server)->metrics_address() << std::endl;
-    spdlog::info("serving on {}", (*server)->address());
+    Log().info("serving on {}", (*server)->address());
 
     int signal = 0;
     sigwait(&signals, &signal);
-    spdlog::info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    Log().info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
     std::thread drain([&] { (*server)->Shutdown(options.drain); });
     // A second signal ends the process as it would without us: the drain is the only thing left to wait for.
     std::signal(SIGTERM, [](int) { std::_Exit(0); });
@@ -303,7 +303,7 @@ absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
     std::signal(SIGTERM, SIG_DFL);
     std::signal(SIGINT, SIG_DFL);
     const EngineStats stats = (*server)->stats();
-    spdlog::info("stopped after {} sequences in {} batches", stats.sequences, stats.batches);
+    Log().info("stopped after {} sequences in {} batches", stats.sequences, stats.batches);
     server->reset();
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -10,13 +10,13 @@
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
-#include <spdlog/spdlog.h>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
 #include "randnet/family.h"
 #include "server/batch_builder.h"
+#include "server/log.h"
 #include "server/request.h"
 
 namespace iterand {
@@ -169,7 +169,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         });
     if (!taken.ok()) {
       error_ = taken.status();
-      spdlog::error("stream {} ends at index {}: {}", ToHex(open_->stream().fingerprint()), feed_->next_index(),
+      Log().error("stream {} ends at index {}: {}", ToHex(open_->stream().fingerprint()), feed_->next_index(),
                     std::string(error_.message()));
     } else if (builder_.missing() == 0) {
       next_ = builder_.Finish();
@@ -429,7 +429,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* NoiseService::Stream(grpc::CallbackS
                                                                  const grpc::ByteBuffer* request) {
   absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> call = StartStream(*context, *request);
   if (call.ok()) return *call;
-  spdlog::debug("stream refused: {}", std::string(call.status().message()));
+  Log().debug("stream refused: {}", std::string(call.status().message()));
   return new RefusedStream(ToGrpc(call.status()));
 }
 
@@ -468,7 +468,7 @@ grpc::ServerUnaryReactor* NoiseService::Read(grpc::CallbackServerContext* contex
                                              grpc::ByteBuffer* response) {
   absl::StatusOr<grpc::ServerUnaryReactor*> call = StartRead(*context, *request, response);
   if (call.ok()) return *call;
-  spdlog::debug("read refused: {}", std::string(call.status().message()));
+  Log().debug("read refused: {}", std::string(call.status().message()));
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpc(call.status()));
   return reactor;

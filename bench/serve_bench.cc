@@ -1,0 +1,428 @@
+// What serving costs: throughput of the wire and of the engine, measured beside what they are compared with in one run.
+//
+//   serve_bench [--seconds S] [--repeats N] [--json FILE]
+//
+//   wire      the cheapest preset, served to a C++ client, against a bare gRPC stream of equal messages: a server that
+//             sends one ready-made message again and again, and a client that counts the bytes. Both servers are processes
+//             of their own. Alternating, medians. Once generated anew, and once from the cache (another run of a sweep has
+//             read it before): the first also pays for generation on cores that it shares with both ends of the wire.
+//   serving   preset `up` served, against Stream::Read in this process with as many threads. Alternating, medians.
+//   trainer   a consumer that takes batches of `up` at half the rate of the row above: the share of its time that it waits.
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+
+#include "absl/strings/str_format.h"
+#include "clients/cpp/client.h"
+#include "iterand/v1/noise_service.grpc.pb.h"
+#include "iterate/presets.h"
+#include "iterate/stream.h"
+#include "server/server.h"
+
+extern char** environ;
+
+namespace iterand {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr char kWirePreset[] = "uniform";
+
+// 100 MB of tokens: what the server's cache holds.
+constexpr std::uint64_t kCachedSequences = 200'000;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+[[noreturn]] void Fail(const absl::Status& status) {
+  std::cerr << "serve_bench: " << status << "\n";
+  std::exit(1);
+}
+
+v1::StreamRequest Request(const std::string& preset, int batch_rows, std::uint64_t seed = 0) {
+  v1::StreamRequest request;
+  request.mutable_stream()->set_preset(preset);
+  request.mutable_stream()->set_seed(seed);
+  request.set_batch_rows(static_cast<std::uint32_t>(batch_rows));
+  return request;
+}
+
+// ---- The bare server. --------------------------------------------------------------------------------------------------
+
+class BareStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  explicit BareStream(const grpc::ByteBuffer& message) : message_(message) { StartWrite(&message_); }
+  void OnWriteDone(bool ok) override {
+    if (ok) {
+      StartWrite(&message_);
+    } else {
+      Finish(grpc::Status::CANCELLED);
+    }
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  const grpc::ByteBuffer message_;
+};
+
+class BareService final : public v1::NoiseService::WithRawCallbackMethod_Stream<v1::NoiseService::Service> {
+ public:
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Stream(grpc::CallbackServerContext*,
+                                                     const grpc::ByteBuffer* bytes) override {
+    v1::StreamRequest request;
+    grpc::ByteBuffer copy(*bytes);
+    static_cast<void>(grpc::SerializationTraits<v1::StreamRequest>::Deserialize(&copy, &request));
+    // As large as the batch that the preset's server sends.
+    v1::Batch batch;
+    batch.set_rows(request.batch_rows());
+    batch.set_length(512);
+    batch.set_dtype(v1::DTYPE_UINT8);
+    batch.set_fingerprint(std::string(32, 'f'));
+    batch.set_tokens(std::string(std::size_t{request.batch_rows()} * 512, 't'));
+    const grpc::Slice slice(batch.SerializeAsString());
+    return new BareStream(grpc::ByteBuffer(&slice, 1));
+  }
+};
+
+int ServeBare() {
+  BareService service;
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  std::cout << "listening on 127.0.0.1:" << port << std::endl;
+  server->Wait();
+  return 0;
+}
+
+int ServeIterand() {
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  const absl::Status status = RunUntilSignal(options, std::cout);
+  return status.ok() ? 0 : 1;
+}
+
+// A server in a process of its own.
+class ServerProcess {
+ public:
+  explicit ServerProcess(const char* role) {
+    int pipe_ends[2];
+    if (pipe(pipe_ends) != 0) Fail(absl::InternalError("no pipe"));
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, pipe_ends[1], STDOUT_FILENO);
+    posix_spawn_file_actions_addclose(&actions, pipe_ends[0]);
+    std::string self = "/proc/self/exe";
+    std::string argument = role;
+    char* arguments[] = {self.data(), argument.data(), nullptr};
+    if (posix_spawn(&pid_, self.c_str(), &actions, nullptr, arguments, environ) != 0) {
+      Fail(absl::InternalError("cannot start a server"));
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    close(pipe_ends[1]);
+    std::string line;
+    char c;
+    while (read(pipe_ends[0], &c, 1) == 1 && c != '\n') line += c;
+    close(pipe_ends[0]);
+    address_ = line.substr(line.rfind(' ') + 1);
+  }
+  ~ServerProcess() {
+    kill(pid_, SIGTERM);
+    waitpid(pid_, nullptr, 0);
+  }
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
+
+  const std::string& address() const { return address_; }
+
+  // That it has used so far.
+  double CpuSeconds() const {
+    clockid_t clock;
+    timespec now{};
+    if (clock_getcpuclockid(pid_, &clock) == 0) clock_gettime(clock, &now);
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+  }
+
+ private:
+  pid_t pid_ = 0;
+  std::string address_;
+};
+
+double OwnCpuSeconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+// Core time of this process and of a server.
+class CpuMeter {
+ public:
+  explicit CpuMeter(const ServerProcess* server) : server_(server), start_(Now()) {}
+  double Seconds() const { return Now() - start_; }
+
+ private:
+  double Now() const { return OwnCpuSeconds() + (server_ == nullptr ? 0 : server_->CpuSeconds()); }
+  const ServerProcess* server_;
+  double start_;
+};
+
+// What was moved, per second and per second of core time. The second says what a busy machine hides.
+struct Rate {
+  double per_second = 0;
+  double per_core_second = 0;
+  double first_batch_seconds = 0;
+};
+
+Rate MedianRate(const std::vector<Rate>& rates) {
+  std::vector<double> a;
+  std::vector<double> b;
+  std::vector<double> c;
+  for (const Rate& rate : rates) {
+    a.push_back(rate.per_second);
+    b.push_back(rate.per_core_second);
+    c.push_back(rate.first_batch_seconds);
+  }
+  return {Median(a), Median(b), Median(c)};
+}
+
+// ---- Measurements: bytes of messages or tokens a second. ---------------------------------------------------------------
+
+// A client that takes messages as they are and looks at nothing.
+Rate BareBytes(const ServerProcess& server, int batch_rows, double seconds) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  grpc::GenericStub stub(grpc::CreateCustomChannel(server.address(), grpc::InsecureChannelCredentials(), arguments));
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  const auto call = stub.PrepareCall(&context, "/iterand.v1.NoiseService/Stream", &queue);
+  void* tag;
+  bool ok = false;
+  const auto wait = [&] {
+    if (!queue.Next(&tag, &ok) || !ok) Fail(absl::UnavailableError("the bare stream broke"));
+  };
+  call->StartCall(nullptr);
+  wait();
+  const grpc::Slice slice(Request(kWirePreset, batch_rows).SerializeAsString());
+  call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
+  wait();
+  grpc::ByteBuffer message;
+  call->Read(&message, nullptr);
+  wait();
+  const CpuMeter cpu(&server);
+  const Clock::time_point start = Clock::now();
+  double bytes = 0;
+  while (SecondsSince(start) < seconds) {
+    call->Read(&message, nullptr);
+    wait();
+    bytes += static_cast<double>(message.Length());
+  }
+  const Rate rate{bytes / SecondsSince(start), bytes / cpu.Seconds()};
+  context.TryCancel();
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  queue.Next(&tag, &ok);
+  return rate;
+}
+
+// Tokens of a stream after its first batch, for so long or to its end.
+Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamRequest& request, double seconds) {
+  const Clock::time_point begin = Clock::now();
+  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client.Stream(request);
+  if (!reader.ok()) Fail(reader.status());
+  Batch batch;
+  bool more = true;
+  const auto next = [&] {
+    const absl::StatusOr<bool> got = (*reader)->Next(batch);
+    if (!got.ok()) Fail(got.status());
+    more = *got;
+  };
+  next();
+  const double first_batch_seconds = SecondsSince(begin);
+  // The queue is empty now, and stays so while the client is faster than the engine.
+  const CpuMeter cpu(&server);
+  const Clock::time_point start = Clock::now();
+  double tokens = 0;
+  while (SecondsSince(start) < seconds) {
+    next();
+    if (!more) break;
+    tokens += static_cast<double>(batch.rows()) * batch.length();
+  }
+  return {tokens / SecondsSince(start), tokens / cpu.Seconds(), first_batch_seconds};
+}
+
+Rate InProcessTokens(const std::string& preset, std::uint64_t seed, double seconds) {
+  const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), seed);
+  if (!stream.ok()) Fail(stream.status());
+  const int rows = (*stream)->lanes() * (*stream)->segment_sequences();  // a segment of every lane
+  std::vector<std::byte> out(static_cast<std::size_t>(rows) * (*stream)->sequence_bytes());
+  std::uint64_t index = 0;
+  double tokens = 0;
+  const CpuMeter cpu(nullptr);
+  const Clock::time_point start = Clock::now();
+  while (SecondsSince(start) < seconds) {
+    if (absl::Status status = (*stream)->Read(index, 1, rows, out.data()); !status.ok()) Fail(status);
+    index += static_cast<std::uint64_t>(rows);
+    tokens += static_cast<double>(rows) * (*stream)->length();
+  }
+  return {tokens / SecondsSince(start), tokens / cpu.Seconds()};
+}
+
+struct Waiting {
+  double share = 0;             // of the time, after the first batch
+  double longest_seconds = 0;
+  double first_batch_seconds = 0;
+  int batches = 0;
+};
+
+Waiting WaitingShare(Client& client, const v1::StreamRequest& request, double tokens_per_second, double seconds) {
+  Waiting waiting;
+  const Clock::time_point begin = Clock::now();
+  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client.Stream(request);
+  if (!reader.ok()) Fail(reader.status());
+  Batch batch;
+  if (const absl::StatusOr<bool> more = (*reader)->Next(batch); !more.ok()) Fail(more.status());
+  waiting.first_batch_seconds = SecondsSince(begin);
+  const Clock::duration step = std::chrono::duration_cast<Clock::duration>(
+      std::chrono::duration<double>(batch.rows() * static_cast<double>(batch.length()) / tokens_per_second));
+  const Clock::time_point start = Clock::now();
+  double waited = 0;
+  while (SecondsSince(start) < seconds) {
+    std::this_thread::sleep_for(step);  // the training step
+    const Clock::time_point ask = Clock::now();
+    if (const absl::StatusOr<bool> more = (*reader)->Next(batch); !more.ok()) Fail(more.status());
+    const double wait = SecondsSince(ask);
+    waited += wait;
+    waiting.longest_seconds = std::max(waiting.longest_seconds, wait);
+    ++waiting.batches;
+  }
+  waiting.share = waited / SecondsSince(start);
+  return waiting;
+}
+
+int Main(double seconds, int repeats, const std::string& json_file) {
+  constexpr double kForever = 1e9;
+  std::string json = absl::StrFormat("{\"cores\": %d, \"wire\": [", std::thread::hardware_concurrency());
+  {
+    const ServerProcess bare("--serve-bare");
+    const ServerProcess iterand("--serve-iterand");
+    const auto client = Client::Connect(iterand.address());
+    if (!client.ok()) Fail(client.status());
+    std::printf("wire, preset %s: MB/s, and MB per second of core time (both processes)\n", kWirePreset);
+    std::printf("%10s %9s %9s %9s | %9s %9s %7s %7s | %9s %9s %7s %7s\n", "batch rows", "bytes", "bare", "per core",
+                "generated", "per core", "ratio", "ratio", "cached", "per core", "ratio", "ratio");
+    for (const int rows : {64, 512, 2048}) {
+      v1::StreamRequest whole = Request(kWirePreset, rows, 1000);
+      whole.set_count(kCachedSequences);
+      ServedTokens(iterand, **client, whole, kForever);
+      std::vector<Rate> bare_rates;
+      std::vector<Rate> generated_rates;
+      std::vector<Rate> cached_rates;
+      for (int i = 0; i < repeats; ++i) {
+        bare_rates.push_back(BareBytes(bare, rows, seconds));
+        cached_rates.push_back(ServedTokens(iterand, **client, whole, kForever));
+        bare_rates.push_back(BareBytes(bare, rows, seconds));
+        // A seed of its own, so that nothing comes from the cache.
+        generated_rates.push_back(ServedTokens(
+            iterand, **client, Request(kWirePreset, rows, static_cast<std::uint64_t>(rows + i)), seconds));
+      }
+      const Rate base = MedianRate(bare_rates);
+      const Rate generated = MedianRate(generated_rates);
+      const Rate cached = MedianRate(cached_rates);
+      const auto mega = [](double value) { return value * 1e-6; };
+      std::printf("%10d %9d %9.0f %9.0f | %9.0f %9.0f %7.2f %7.2f | %9.0f %9.0f %7.2f %7.2f\n", rows, rows * 512,
+                  mega(base.per_second), mega(base.per_core_second), mega(generated.per_second),
+                  mega(generated.per_core_second), generated.per_second / base.per_second,
+                  generated.per_core_second / base.per_core_second, mega(cached.per_second),
+                  mega(cached.per_core_second), cached.per_second / base.per_second,
+                  cached.per_core_second / base.per_core_second);
+      std::fflush(stdout);
+      json += absl::StrFormat(
+          "%s{\"batch_rows\": %d, \"bare_mb_per_s\": %.1f, \"bare_mb_per_core_s\": %.1f, \"generated_mb_per_s\": %.1f, "
+          "\"generated_mb_per_core_s\": %.1f, \"cached_mb_per_s\": %.1f, \"cached_mb_per_core_s\": %.1f}",
+          rows == 64 ? "" : ", ", rows, mega(base.per_second), mega(base.per_core_second), mega(generated.per_second),
+          mega(generated.per_core_second), mega(cached.per_second), mega(cached.per_core_second));
+    }
+  }
+  {
+    const ServerProcess iterand("--serve-iterand");
+    const auto client = Client::Connect(iterand.address());
+    if (!client.ok()) Fail(client.status());
+    std::vector<Rate> in_process_rates;
+    std::vector<Rate> served_rates;
+    for (int i = 0; i < repeats; ++i) {
+      const auto seed = static_cast<std::uint64_t>(i);
+      in_process_rates.push_back(InProcessTokens("up", seed, 3 * seconds));
+      served_rates.push_back(ServedTokens(iterand, **client, Request("up", 64, seed), 3 * seconds));
+    }
+    const Rate in_process = MedianRate(in_process_rates);
+    const Rate served = MedianRate(served_rates);
+    std::printf("\nserving, preset up: tokens/s, and tokens per second of core time (both processes)\n");
+    std::printf("%12s %12s | %12s %12s %7s %7s | %14s\n", "in-process", "per core", "served", "per core", "ratio", "ratio",
+                "first batch s");
+    std::printf("%12.0f %12.0f | %12.0f %12.0f %7.3f %7.3f | %14.3f\n", in_process.per_second, in_process.per_core_second,
+                served.per_second, served.per_core_second, served.per_second / in_process.per_second,
+                served.per_core_second / in_process.per_core_second, served.first_batch_seconds);
+    std::fflush(stdout);
+    const double rate = 0.5 * served.per_second;
+    const Waiting waiting = WaitingShare(**client, Request("up", 64, 99), rate, std::max(10.0, 5 * seconds));
+    std::printf("\ntrainer, preset up, at half of the served rate\n%12s %12s %12s %14s %16s\n", "tokens/s", "batches",
+                "wait share", "longest wait s", "first batch s");
+    std::printf("%12.0f %12d %12.4f %14.4f %16.3f\n", rate, waiting.batches, waiting.share, waiting.longest_seconds,
+                waiting.first_batch_seconds);
+    json += absl::StrFormat(
+        "], \"serving\": {\"preset\": \"up\", \"in_process_tokens_per_s\": %.0f, \"in_process_tokens_per_core_s\": %.0f, "
+        "\"served_tokens_per_s\": %.0f, \"served_tokens_per_core_s\": %.0f, \"first_batch_s\": %.4f}, "
+        "\"trainer\": {\"tokens_per_s\": %.0f, \"wait_share\": %.5f, \"longest_wait_s\": %.5f}}\n",
+        in_process.per_second, in_process.per_core_second, served.per_second, served.per_core_second,
+        served.first_batch_seconds, rate, waiting.share, waiting.longest_seconds);
+  }
+  if (!json_file.empty()) std::ofstream(json_file) << json;
+  return 0;
+}
+
+}  // namespace
+}  // namespace iterand
+
+int main(int argc, char** argv) {
+  double seconds = 1;
+  int repeats = 5;
+  std::string json;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--serve-bare") return iterand::ServeBare();
+    if (argument == "--serve-iterand") return iterand::ServeIterand();
+    if (argument == "--seconds" && i + 1 < argc) {
+      seconds = std::atof(argv[++i]);
+    } else if (argument == "--repeats" && i + 1 < argc) {
+      repeats = std::atoi(argv[++i]);
+    } else if (argument == "--json" && i + 1 < argc) {
+      json = argv[++i];
+    } else {
+      std::cerr << "usage: serve_bench [--seconds S] [--repeats N] [--json FILE]\n";
+      return 2;
+    }
+  }
+  return iterand::Main(seconds, std::max(1, repeats), json);
+}
