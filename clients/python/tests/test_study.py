@@ -43,7 +43,7 @@ def _one_thread() -> None:
 
 @pytest.mark.parametrize("name", [name for name, each in evalsets.LANGUAGES.items() if each.published_markov])
 def test_markov_figures_pin_the_languages_down(name: str) -> None:
-    rows = evalsets.windows(evalsets.text_of(name), 512, 4000)
+    rows = evalsets.windows(evalsets.text_of(name), 512, 10_000)
     assert markov.baseline(rows).best == pytest.approx(evalsets.LANGUAGES[name].published_markov, abs=0.05)
 
 
@@ -88,7 +88,7 @@ def test_languages_are_what_they_say() -> None:
     assert evalsets.ndfa(rng)[0] == "s"
     rows = evalsets.rep(3, 20, 4)
     assert (rows[:, 3:] == rows[:, :-3]).all()
-    assert evalsets.text_of("toy", 1000, 1).tobytes() != evalsets.text_of("toy", 1000, 2).tobytes()
+    assert evalsets.text_of("bits", 1).tobytes() != evalsets.text_of("bits", 2).tobytes()
 
 
 def test_tasks_have_answers_that_the_window_shows() -> None:
