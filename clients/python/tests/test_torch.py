@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import types
 
 import numpy as np
 import pytest
@@ -148,8 +149,28 @@ def test_spawned_workers(address: str) -> None:
     assert same(batches, take(dataset(address), 2))
 
 
-def test_worker_by_worker_state(address: str) -> None:
+def test_worker_by_worker_state(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The convention of torchdata's StatefulDataLoader: each worker saves and loads its own dataset."""
+    for worker in range(2):
+        info = types.SimpleNamespace(id=worker, num_workers=2)
+        monkeypatch.setattr("iterand.torch.get_worker_info", lambda info=info: info)
+        whole = take(dataset(address, count=30), 5)
+        first = dataset(address, count=30)
+        iterator = iter(first)
+        assert same([next(iterator) for _ in range(2)], whole[:2])
+        second = dataset(address, count=30)
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert second.state_dict() == first.state_dict()
+        assert same(list(second), whole[2:])
+        other = types.SimpleNamespace(id=1 - worker, num_workers=2)
+        monkeypatch.setattr("iterand.torch.get_worker_info", lambda other=other: other)
+        third = dataset(address, count=30)
+        third.load_state_dict(first.state_dict())
+        with pytest.raises(iterand.InvalidArgument, match="worker"):
+            list(third)
+
+
+def test_torchdatas_loader(address: str) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
     for workers in (0, 2):
         whole = take(DataLoader(dataset(address), batch_size=None, num_workers=workers), 8)
