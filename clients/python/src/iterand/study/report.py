@@ -116,6 +116,13 @@ def _recipe_name(recipe: Any) -> str:
     return recipe if isinstance(recipe, str) else "own recipe"
 
 
+def _start_name(variant: str, kind: str, stage: Result) -> str:
+    """Scratch runs are the same for all variants of one model shape."""
+    return (
+        f"{variant}, {kind}" if kind != "scratch" else "scratch, {width} x {depth}".format(**stage["config"]["model"])
+    )
+
+
 def _plots(
     out: Path, pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], list[Result]]
 ) -> list[Picture]:
@@ -195,25 +202,27 @@ def _plots(
 
     for text in sorted({text for _, text in finetuned}):
         figure, axes = pyplot.subplots(figsize=(8, 4.5))
-        scratch_drawn = False
+        drawn_scratch: set[str] = set()
         number = 0
         for (variant, of_text), runs in finetuned.items():
             if of_text != text:
                 continue
             for kind in runs[0]["starts"]:
-                if kind == "scratch" and scratch_drawn:
+                label = _start_name(variant, kind, runs[0])
+                if label in drawn_scratch:
                     continue
+                colour = ("black", "grey", "silver")[len(drawn_scratch) % 3] if kind == "scratch" else f"C{number}"
                 for seed, run in enumerate(runs):
                     points = run["starts"][kind]["curve"][1:]
-                    label = "scratch" if kind == "scratch" else f"{variant}, {kind}"
                     axes.plot(
                         [point["tokens"] for point in points],
                         [point["bits"] for point in points],
-                        color="black" if kind == "scratch" else f"C{number}",
+                        color=colour,
                         linestyle="--" if kind == "fresh" else "-",
                         label=label if seed == 0 else None,
                     )
-                scratch_drawn |= kind == "scratch"
+                if kind == "scratch":
+                    drawn_scratch.add(label)
             number += 1
         axes.set(xlabel="real tokens", ylabel="validation bits a token", xscale="log", title=f"Finetuning on {text}")
         axes.legend(fontsize=7)
@@ -332,14 +341,16 @@ def build(out: Path, title: str) -> list[Part]:
             ]
     for text in sorted({text for _, text in finetuned}):
         rows: list[list[str]] = []
-        scratch_told = False
+        told_scratch: set[str] = set()
         for (variant, of_text), stages in finetuned.items():
             if of_text != text:
                 continue
             for kind in stages[0]["starts"]:
-                if kind == "scratch" and scratch_told:
+                name = _start_name(variant, kind, stages[0])
+                if name in told_scratch:
                     continue
-                scratch_told |= kind == "scratch"
+                if kind == "scratch":
+                    told_scratch.add(name)
                 starts = [stage["starts"][kind] for stage in stages]
                 compared = [stage["comparisons"][kind]["levels"] for stage in stages if kind in stage["comparisons"]]
                 saved = [[level[place].get("saved_share") for level in compared] for place in range(4)]
@@ -347,7 +358,7 @@ def build(out: Path, title: str) -> list[Part]:
                 paid = [rate for rate in rates if rate is not None]
                 rows.append(
                     [
-                        "scratch" if kind == "scratch" else f"{variant}, {kind}",
+                        name,
                         ", ".join(sorted({f"{start['learning_rate']:g}" for start in starts})),
                         _shown([start["final_bits"] for start in starts], 3),
                         _shown([start["test_bits"] for start in starts], 3),
