@@ -9,6 +9,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "clients/cli/dump_file.h"
 #include "clients/cli/output.h"
@@ -147,7 +148,7 @@ void AddDump(CLI::App& app, Action& action) {
   command->add_option("--sequences", options->range.count, "How many sequences")
       ->type_name("N")
       ->required()
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 48));
+      ->check(WholeNumber(1, std::uint64_t{1} << 48));
   command->add_option("--out", options->out, "Folder; made if it is not there")->type_name("DIR")->required();
   command->add_option("--name", options->name, "Name of the files, such as train or val")
       ->type_name("NAME")
@@ -157,13 +158,13 @@ void AddDump(CLI::App& app, Action& action) {
                    ? "a file name without folder is wanted, not '" + name + "'"
                    : std::string();
       });
-  command->add_option("--format", options->format, "bin or npy")
-      ->check(CLI::IsMember({"bin", "npy"}))
+  command->add_option("--format", options->format, "bin: uint16 tokens and nothing else; npy: a NumPy array")
+      ->check(OneOf({"bin", "npy"}))
       ->type_name("FORMAT")
       ->capture_default_str();
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
-      ->check(CLI::Range(0, 4096))
+      ->check(WholeNumber(0, 4096))
       ->capture_default_str();
   options->server.AddTo(*command);
   command->callback([options, &action] { action = [options] { return Dump(*options); }; });

@@ -2,13 +2,16 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <memory>
 #include <string>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "clients/cli/output.h"
 #include "iterate/stream.h"
@@ -43,14 +46,16 @@ int ExitCode(const absl::Status& status) {
 int Run(int argc, char** argv) {
   // A reader that goes away, as in `iterand sample ... | head`, is an error of the write call and not a signal.
   std::signal(SIGPIPE, SIG_IGN);
+  // gRPC's own log lines on standard error repeat, less clearly, what our errors say. GRPC_VERBOSITY brings them back.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
 
   CLI::App app(
       "Endless streams of structured noise for pretraining: random programs and networks, chained over noise.");
   app.name("iterand");
   app.set_version_flag("--version",
                        absl::StrCat("iterand ", ITERAND_VERSION, " (engine version ", kEngineVersion, ")"));
-  app.require_subcommand(1);
-  app.get_formatter()->column_width(32);
+  app.require_subcommand(0, 1);  // none at all gets a message of our own, below
+  app.formatter(std::make_shared<HelpFormatter>());
   app.footer(
       "RECIPE is the name of a preset (`iterand presets` lists them) or the path of a JSON file, which has a / in it "
       "or\n"
@@ -71,6 +76,10 @@ int Run(int argc, char** argv) {
     std::string command = "iterand";
     for (const CLI::App* chosen : app.get_subcommands()) absl::StrAppend(&command, " ", chosen->get_name());
     return PrintError(absl::StrCat(error.what(), " (", command, " --help shows the usage)"), kExitUsage);
+  }
+  if (action == nullptr) {
+    return PrintError("a command is wanted: serve, presets, describe, sample or dump (iterand --help tells more)",
+                      kExitUsage);
   }
   absl::Status status = action();
   if (status.ok()) status = FlushOutput();

@@ -73,8 +73,7 @@ std::string ToText(const v1::DescribeResponse& list) {
   for (const v1::FamilyInfo& family : list.families()) width = std::max(width, family.name().size());
   std::string text = "Presets, for --recipe and describe:\n\n";
   for (const v1::Preset& preset : list.presets()) {
-    AppendEntry(text, width, preset.name(),
-                preset.description());
+    AppendEntry(text, width, preset.name(), preset.description());
   }
   absl::StrAppend(&text, "\nFamilies of random computations, for recipes of your own:\n\n");
   for (const v1::FamilyInfo& family : list.families()) AppendEntry(text, width, family.name(), family.summary());

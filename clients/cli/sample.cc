@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
@@ -13,6 +14,8 @@
 
 namespace iterand::cli {
 namespace {
+
+constexpr std::uint64_t kMaxCount = std::uint64_t{1} << 48;
 
 struct SampleOptions {
   StreamChoice stream;
@@ -80,23 +83,26 @@ void AddSample(CLI::App& app, Action& action) {
       "dtype (uint8 up to 256 tokens, uint16 up to 65536, else uint32). jsonl is one object a sequence: index, "
       "tokens,\n"
       "provenance. With and without --server the sequences are the same.\n"
-      "Statistics: shares of constant sequences, of order-0 entropy above 7 bits, of zlib ratios between 0.06 and 0.9 "
+      "--stats prints shares of constant sequences, of order-0 entropy above 7 bits, of zlib ratios between 0.06 and "
+      "0.9 "
       "and\n"
-      "of exact duplicates; quantiles of order-0 entropy; different tokens; in-context Markov code lengths.");
+      "of exact duplicates; quantiles of order-0 entropy; different tokens; in-context Markov code lengths.\n"
+      "With --format as well, the sequences go to standard output and the statistics to standard error.");
   options->stream.AddTo(*command, /*positional=*/false);
   options->range.count = 8;
   options->range.AddTo(*command);
-  command->add_option("--count", options->range.count, "How many sequences")->type_name("N")->capture_default_str();
-  command->add_option("--format", options->format, "text, raw or jsonl")
-      ->check(CLI::IsMember({"text", "raw", "jsonl"}))
+  command->add_option("--count", options->range.count, "How many sequences")
+      ->type_name("N")
+      ->check(WholeNumber(0, kMaxCount))
+      ->capture_default_str();
+  command->add_option("--format", options->format, "text: a picture; raw: tokens and nothing else; jsonl: objects")
+      ->check(OneOf({"text", "raw", "jsonl"}))
       ->type_name("FORMAT")
       ->default_str("text");
-  command->add_flag(
-      "--stats", options->statistics,
-      "Print statistics of the sequences: instead of them or, with --format, after them on standard error");
+  command->add_flag("--stats", options->statistics, "Print statistics of the sequences, not the sequences");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
-      ->check(CLI::Range(0, 4096))
+      ->check(WholeNumber(0, 4096))
       ->capture_default_str();
   options->server.AddTo(*command);
   command->callback([options, &action] { action = [options] { return Sample(*options); }; });

@@ -1,9 +1,12 @@
 // iterand serve: the gRPC server, until SIGTERM or Ctrl-C.
 
 #include <chrono>
+#include <cstdint>
 #include <iostream>
 #include <memory>
 
+#include "absl/strings/str_cat.h"
+#include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "server/server.h"
 
@@ -11,10 +14,11 @@ namespace iterand::cli {
 
 void AddServe(CLI::App& app, Action& action) {
   auto options = std::make_shared<ServerOptions>();
-  auto drain_seconds = std::make_shared<double>(std::chrono::duration<double>(options->drain).count());
+  auto drain_seconds =
+      std::make_shared<std::int64_t>(std::chrono::duration_cast<std::chrono::seconds>(options->drain).count());
   CLI::App* command = app.add_subcommand("serve", "Serve streams over gRPC until SIGTERM or Ctrl-C");
   command->footer(
-      "SIZE is a number of bytes, or one with kb, mb or gb (1 kb = 1024 bytes).\n"
+      "SIZE is a number of bytes, or one with kb, mb or gb (1kb = 1024 bytes).\n"
       "SIGTERM and Ctrl-C let calls in flight end and exit with status 0; a second signal cuts that short.");
 
   command->add_option("--listen", options->listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
@@ -22,7 +26,7 @@ void AddServe(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--threads", options->threads, "Threads that generate; 0: one a core")
       ->type_name("N")
-      ->check(CLI::Range(0, 4096))
+      ->check(WholeNumber(0, 4096))
       ->capture_default_str();
   command->add_option("--address-file", options->address_file, "Write the bound address to this file when ready")
       ->type_name("FILE");
@@ -47,8 +51,8 @@ void AddServe(CLI::App& app, Action& action) {
   const auto add_size = [&](const char* name, std::size_t& value, const char* description) {
     command->add_option(name, value, description)
         ->type_name("SIZE")
-        ->transform(CLI::AsSizeValue(false))
-        ->capture_default_str()
+        ->transform(ByteSize())
+        ->default_str(absl::StrCat(value >> 20, "mb"))
         ->group(kLimits);
   };
   add_size("--cache", options->cache_bytes, "Segments kept for other clients of the same stream");
@@ -57,19 +61,18 @@ void AddServe(CLI::App& app, Action& action) {
   add_size("--max-batch", options->max_batch_bytes, "The largest batch message");
   command->add_option("--max-streams", options->max_streams, "Calls that may be open at a time")
       ->type_name("N")
-      ->check(CLI::Range(1, 1000000))
+      ->check(WholeNumber(1, 1000000))
       ->capture_default_str()
       ->group(kLimits);
   command->add_option("--drain", *drain_seconds, "How long calls in flight may go on after SIGTERM")
       ->type_name("SECONDS")
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(WholeNumber(0, 86400))
       ->capture_default_str()
       ->group(kLimits);
 
   command->callback([options, drain_seconds, &action] {
     action = [options, drain_seconds] {
-      options->drain =
-          std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(*drain_seconds));
+      options->drain = std::chrono::seconds(*drain_seconds);
       return RunUntilSignal(*options, std::cout);
     };
   });

@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "clients/cli/arguments.h"
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
 #include "iterate/stream.h"
@@ -26,6 +27,8 @@ static_assert(std::endian::native == std::endian::little, "tokens are written as
 // Rows of a batch: some 1 MiB, which keeps both the generating threads and a server's messages at a good size.
 constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxBatchRows = 1024;
+
+constexpr std::uint64_t kMaxUint64 = std::numeric_limits<std::uint64_t>::max();
 
 int BatchRows(std::size_t sequence_bytes) {
   return static_cast<int>(std::clamp(kBatchBytes / sequence_bytes, std::size_t{1}, kMaxBatchRows));
@@ -268,12 +271,20 @@ void StreamChoice::AddTo(CLI::App& command, bool positional) {
     recipe = std::string(kDefaultPreset);
     command.add_option("--recipe", recipe, "Preset or JSON file")->type_name("RECIPE")->capture_default_str();
   }
-  command.add_option("--seed", seed, "Seed of the stream, 0 to 2^64 - 1")->type_name("S")->capture_default_str();
-  command.add_option("--length", length, "Tokens a sequence, instead of the recipe's")->type_name("T");
+  command.add_option("--seed", seed, "Seed of the stream, 0 to 2^64 - 1")
+      ->type_name("S")
+      ->check(WholeNumber(0, kMaxUint64))
+      ->capture_default_str();
+  command.add_option("--length", length, "Tokens a sequence, instead of the recipe's")
+      ->type_name("T")
+      ->check(WholeNumber(0, std::numeric_limits<std::uint32_t>::max()));
 }
 
 void RangeChoice::AddTo(CLI::App& command) {
-  command.add_option("--start", start, "First index")->type_name("G")->capture_default_str();
+  command.add_option("--start", start, "First index")
+      ->type_name("G")
+      ->check(WholeNumber(0, kMaxUint64))
+      ->capture_default_str();
   command.add_option("--shard", shard, "Only the indices g with g mod W = r; W must divide the recipe's lanes")
       ->type_name("r/W")
       ->capture_default_str();
@@ -311,7 +322,7 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   if (!shard.ok()) return shard.status();
   // The first index at or after `start` that belongs to the shard, and the last one that is asked for.
   const std::uint64_t step = (shard->rank + shard->world - range.start % shard->world) % shard->world;
-  const std::uint64_t room = std::numeric_limits<std::uint64_t>::max() - range.start;
+  const std::uint64_t room = kMaxUint64 - range.start;
   if (step > room || (range.count > 0 && range.count - 1 > (room - step) / shard->world)) {
     return absl::OutOfRangeError(absl::StrCat("--start ", range.start, " --count ", range.count, " --shard ",
                                               range.shard, ": the last index would exceed 2^64 - 1"));

@@ -274,7 +274,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"dump --out /tmp/x", 2, "--sequences"}, BadInput{"dump --out /tmp/x --sequences 0", 2, "--sequences"},
         BadInput{"dump --out /proc/nowhere --sequences 1 --recipe uniform", 1, "/proc/nowhere"},
         BadInput{"dump --out /tmp/x --sequences 1 --name a/b", 2, "--name"},
-        BadInput{"serve --listen nowhere", 2, "nowhere"}, BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
+        BadInput{"serve --listen nowhere", 1, "nowhere"}, BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
         BadInput{"serve --cache many", 2, "--cache"}));
 
 TEST(CliBadRecipe, IsRefusedWithFileAndField) {

@@ -1,0 +1,82 @@
+#include "clients/cli/arguments.h"
+
+#include <limits>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+
+namespace iterand::cli {
+namespace {
+
+// SimpleAtoi without its leniency towards signs and white space.
+bool ParseWhole(const std::string& text, std::uint64_t& value) {
+  return !text.empty() && absl::ascii_isdigit(text[0]) && absl::ascii_isdigit(text.back()) &&
+         absl::SimpleAtoi(text, &value);
+}
+
+}  // namespace
+
+CLI::Validator WholeNumber(std::uint64_t low, std::uint64_t high) {
+  return CLI::Validator(
+      [low, high](std::string& text) {
+        std::uint64_t value = 0;
+        if (ParseWhole(text, value) && low <= value && value <= high) return std::string();
+        return absl::StrCat("'", text, "' is not a whole number from ", low, " to ", high);
+      },
+      "");
+}
+
+CLI::Validator ByteSize() {
+  return CLI::Validator(
+      [](std::string& text) {
+        std::string number = absl::AsciiStrToLower(text);
+        int shift = 0;
+        for (const auto& [unit, bits] : {std::pair{"kb", 10}, std::pair{"mb", 20}, std::pair{"gb", 30}}) {
+          if (!absl::EndsWith(number, unit)) continue;
+          number.resize(number.size() - 2);
+          shift = bits;
+        }
+        std::uint64_t value = 0;
+        if (!ParseWhole(number, value) || value > std::numeric_limits<std::uint64_t>::max() >> (shift + 1)) {
+          return absl::StrCat("'", text, "' is not a number of bytes, or one with kb, mb or gb, such as 64mb");
+        }
+        text = absl::StrCat(value << shift);
+        return std::string();
+      },
+      "");
+}
+
+CLI::Validator OneOf(std::vector<std::string> words) {
+  return CLI::Validator(
+      [words = std::move(words)](std::string& text) {
+        for (const std::string& word : words) {
+          if (text == word) return std::string();
+        }
+        return absl::StrCat("'", text, "' is not one of ", absl::StrJoin(words, ", "));
+      },
+      "");
+}
+
+HelpFormatter::HelpFormatter() { column_width(30); }
+
+std::string HelpFormatter::make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const {
+  return absl::StrReplaceAll(CLI::Formatter::make_help(app, std::move(name), mode), {{"\n\n\n", "\n\n"}});
+}
+
+std::string HelpFormatter::make_option_opts(const CLI::Option* option) const {
+  return option->get_type_name().empty() ? "" : absl::StrCat(" ", option->get_type_name());
+}
+
+std::string HelpFormatter::make_option_desc(const CLI::Option* option) const {
+  std::string text = option->get_description();
+  if (option->get_required()) absl::StrAppend(&text, " (required)");
+  if (!option->get_default_str().empty()) absl::StrAppend(&text, " [", option->get_default_str(), "]");
+  return text;
+}
+
+}  // namespace iterand::cli

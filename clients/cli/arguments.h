@@ -1,0 +1,30 @@
+// How arguments are read and shown in the help: strict numbers, sizes, choices.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+
+namespace iterand::cli {
+
+// A whole number in decimal within [low, high]. (CLI11's own conversion wraps -1 and cuts what is too large.)
+CLI::Validator WholeNumber(std::uint64_t low, std::uint64_t high);
+
+// A number of bytes, or one with the unit kb, mb or gb (1 kb = 1024 bytes); turned into bytes.
+CLI::Validator ByteSize();
+
+// One of these words.
+CLI::Validator OneOf(std::vector<std::string> words);
+
+// Help with one short line an option: the names, what is wanted, what it does, the default.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter();
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override;
+  std::string make_option_opts(const CLI::Option* option) const override;
+  std::string make_option_desc(const CLI::Option* option) const override;
+};
+
+}  // namespace iterand::cli
