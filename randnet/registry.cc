@@ -6,6 +6,7 @@
 #include "randnet/lstm.h"
 #include "randnet/markov.h"
 #include "randnet/pointwise.h"
+#include "randnet/reservoir.h"
 #include "randnet/uniform.h"
 
 namespace iterand {
@@ -19,6 +20,7 @@ std::span<const FamilyEntry> AllFamilies() {
       kPointwiseEntry,
       kMarkovEntry,
       kAutomatonEntry,
+      kReservoirEntry,
   };
   return kFamilies;
 }
