@@ -5,6 +5,7 @@
 #include "randnet/family.h"
 #include "randnet/lstm.h"
 #include "randnet/markov.h"
+#include "randnet/nca.h"
 #include "randnet/pointwise.h"
 #include "randnet/reservoir.h"
 #include "randnet/uniform.h"
@@ -21,6 +22,7 @@ std::span<const FamilyEntry> AllFamilies() {
       kMarkovEntry,
       kAutomatonEntry,
       kReservoirEntry,
+      kNcaEntry,
   };
   return kFamilies;
 }
