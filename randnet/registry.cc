@@ -5,6 +5,7 @@
 #include "randnet/family.h"
 #include "randnet/lstm.h"
 #include "randnet/markov.h"
+#include "randnet/mlp_window.h"
 #include "randnet/nca.h"
 #include "randnet/pointwise.h"
 #include "randnet/reservoir.h"
@@ -23,6 +24,7 @@ std::span<const FamilyEntry> AllFamilies() {
       kAutomatonEntry,
       kReservoirEntry,
       kNcaEntry,
+      kMlpWindowEntry,
   };
   return kFamilies;
 }
