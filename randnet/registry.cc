@@ -9,6 +9,7 @@
 #include "randnet/nca.h"
 #include "randnet/pointwise.h"
 #include "randnet/reservoir.h"
+#include "randnet/state_space.h"
 #include "randnet/uniform.h"
 
 namespace iterand {
@@ -25,6 +26,7 @@ std::span<const FamilyEntry> AllFamilies() {
       kReservoirEntry,
       kNcaEntry,
       kMlpWindowEntry,
+      kStateSpaceEntry,
   };
   return kFamilies;
 }
