@@ -10,6 +10,7 @@
 #include "randnet/pointwise.h"
 #include "randnet/reservoir.h"
 #include "randnet/state_space.h"
+#include "randnet/transformer.h"
 #include "randnet/uniform.h"
 
 namespace iterand {
@@ -27,6 +28,7 @@ std::span<const FamilyEntry> AllFamilies() {
       kNcaEntry,
       kMlpWindowEntry,
       kStateSpaceEntry,
+      kTransformerEntry,
   };
   return kFamilies;
 }
