@@ -103,28 +103,35 @@ ensure_venv() {
   printf '%s\n' "$wanted" > "$stamp"
 }
 
-# build PRESET TARGET...: configures if need be and builds the targets. Shows ninja's progress on a terminal, else only
-# what fails.
+# build PRESET TARGET...: configures if need be and builds the targets. Says nothing where nothing is to be done; counts
+# the steps on a terminal; shows what failed.
 build() {
   local preset=$1
   shift
   local folder=build/$preset log=build/$preset.log
   mkdir -p build
   if [[ ! -f $folder/build.ninja || CMakePresets.json -nt $folder/build.ninja ]]; then
-    say "Configuring the build ($folder)"
+    say "Configuring the build in $folder"
     cmake --preset "$preset" > "$log" 2>&1 < /dev/null || {
       tail -n 15 "$log" >&2
       fail "cmake could not configure the build; the whole log is $log"
     }
   fi
-  if [[ $(ninja -C "$folder" -n "$@" 2> /dev/null | tail -n 1) == *"no work to do"* ]]; then return; fi
-  say "Building: $* (the first time this takes some minutes)"
-  if [[ -t 2 ]]; then
-    ninja -C "$folder" -j "$(build_jobs)" "$@" >&2 < /dev/null || fail "the build failed; the messages above say where"
-  else
-    ninja -C "$folder" -j "$(build_jobs)" "$@" > "$log" 2>&1 < /dev/null || {
-      grep -A 12 -m 3 'FAILED' "$log" >&2 || tail -n 15 "$log" >&2
-      fail "the build failed; the whole log is $log"
-    }
-  fi
+  # A background job of a script ignores Ctrl-C unless told otherwise.
+  env --default-signal=INT NINJA_STATUS='[%f/%t] ' ninja -C "$folder" -j "$(build_jobs)" "$@" > "$log" 2>&1 < /dev/null &
+  local ninja=$! ticks=0 steps
+  while kill -0 "$ninja" 2> /dev/null; do
+    sleep 0.1
+    ticks=$((ticks + 1))
+    if ((ticks == 10)); then say "Building $* (some minutes the first time)"; fi
+    if ((ticks > 10)) && [[ -t 2 ]]; then
+      steps=$(tail -c 4000 "$log" | sed -n 's#^\[\([0-9]*\)/\([0-9]*\)\] .*#\1 of \2 steps#p' | tail -n 1)
+      printf '\r\033[K%s' "$steps" >&2
+    fi
+  done
+  if ((ticks > 10)) && [[ -t 2 ]]; then printf '\r\033[K' >&2; fi
+  wait "$ninja" || {
+    grep -A 12 -m 3 'FAILED' "$log" >&2 || tail -n 15 "$log" >&2
+    fail "the build failed; the whole log is $log"
+  }
 }
