@@ -1,6 +1,6 @@
-// Random networks beside the LSTM: tokens/s of one core with everything that a round does (sampling the program, running its rows,
-// choosing tokens), and the FLOP/s that the family's own estimate (Family::flops_per_token) makes of it, as a share of the core's
-// fp32 peak, measured again before each family.
+// Random networks beside the LSTM: tokens/s of one core with everything that a round does (sampling the program,
+// running its rows, choosing tokens), and the FLOP/s that the family's own estimate (Family::flops_per_token) makes of
+// it, as a share of the core's fp32 peak, measured again before each family.
 //
 //   bench/networks_bench --benchmark_filter=nca
 //
@@ -32,17 +32,18 @@ constexpr Case kCases[] = {
     {"reservoir/paper", R"({"reservoir": {}})", 104, 256, 512},
     {"nca/paper", R"({"nca": {}})", 8, 10002, 1024},
     {"nca/argmax", R"({"nca": {"temperature": {"fixed": 0}}})", 8, 10002, 1024},
-    {"nca/bytes", R"({"nca": {"height": 1, "width": 32, "colours": {"fixed": 256}, "warm_up": {"fixed": 0}, "frame_marks": false, "start": "INPUT"}})", 8, 256, 512},
+    {"nca/bytes",
+     R"({"nca": {"height": 1, "width": 32, "colours": {"fixed": 256}, "warm_up": {"fixed": 0}, "frame_marks": false, "start": "INPUT"}})",
+     8, 256, 512},
     {"mlp_window/default", R"({"mlp_window": {}})", 8, 256, 512},
     {"state_space/default", R"({"state_space": {}})", 8, 256, 512},
     {"transformer/default", R"({"transformer": {}})", 8, 256, 512},
     {"transformer/sequential", R"({"transformer": {"mode": "SEQUENTIAL"}})", 8, 256, 512},
-    {"transformer/paper", R"({"transformer": {"width": {"fixed": 384}, "layers": {"fixed": 0}, "heads": {"fixed": 32}}})", 1, 256, 512},
+    {"transformer/paper",
+     R"({"transformer": {"width": {"fixed": 384}, "layers": {"fixed": 0}, "heads": {"fixed": 32}}})", 1, 256, 512},
 };
 
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // FLOP/s of the core now: the best of a few short runs, since an interruption can only lower a figure.
 double MeasurePeak() {
@@ -99,8 +100,8 @@ void Rounds(benchmark::State& state, const Case& network) {
 
 int main(int argc, char** argv) {
   for (const iterand::Case& network : iterand::kCases) {
-    benchmark::RegisterBenchmark((std::string(network.name) + "/" + std::to_string(network.rows)).c_str(), iterand::Rounds,
-                                 network)
+    benchmark::RegisterBenchmark((std::string(network.name) + "/" + std::to_string(network.rows)).c_str(),
+                                 iterand::Rounds, network)
         ->Unit(benchmark::kMillisecond);
   }
   benchmark::Initialize(&argc, argv);

@@ -17,11 +17,13 @@
 namespace iterand::matrix {
 namespace {
 
-constexpr int kTileRows = 6;    // most rows of a tile
-constexpr int kChunkRows = 96;  // rows that stay in the second-level cache while panel after panel is multiplied with them
+constexpr int kTileRows = 6;  // most rows of a tile
+constexpr int kChunkRows =
+    96;  // rows that stay in the second-level cache while panel after panel is multiplied with them
 constexpr float kArgmaxBelow = 1e-6F;  // of the temperature
 
-// Rows of the next tile: a tile must have many accumulators to hide the latency of fma, so none is left with one or two.
+// Rows of the next tile: a tile must have many accumulators to hide the latency of fma, so none is left with one or
+// two.
 constexpr int NextTileRows(int remaining) {
   if (remaining == 7 || remaining == 8) return 4;
   return std::min(remaining, kTileRows);
@@ -50,7 +52,8 @@ constexpr int TilePanels(int rows) {
   return rows * 4 * kVectors <= kAccumulators ? 4 : rows * 2 * kVectors <= kAccumulators ? 2 : 1;
 }
 
-// One tile: kRows rows times kPanels panels. A function of its own, so that the compiler keeps the accumulators in registers.
+// One tile: kRows rows times kPanels panels. A function of its own, so that the compiler keeps the accumulators in
+// registers.
 template <int kRows, int kPanels>
 HWY_NOINLINE void Tile(const float* in, std::ptrdiff_t in_stride, int inputs, const float* HWY_RESTRICT weights,
                        std::ptrdiff_t panel_stride, const float* bias, float* HWY_RESTRICT out,

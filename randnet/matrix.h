@@ -1,11 +1,12 @@
-// Random linear layers: packed weights, their product with many inputs at once, and the choice of a symbol by its logit.
+// Random linear layers: packed weights, their product with many inputs at once, and the choice of a symbol by its
+// logit.
 //
-// Layout. Outputs are cut into panels of kPanel = 16; a panel is [k][16]: for each input k the weights of its 16 outputs.
-// The last panel is filled up with zero weights. The layout is the same for every vector width.
+// Layout. Outputs are cut into panels of kPanel = 16; a panel is [k][16]: for each input k the weights of its 16
+// outputs. The last panel is filled up with zero weights. The layout is the same for every vector width.
 //
-// chain(a; w, v) means the value of a after a = fma(w_k, v_k, a) for k ascending. Every output is one such chain, and vectors
-// run across the outputs of a panel, so that a product depends neither on the vector width nor on how many inputs are
-// multiplied side by side.
+// chain(a; w, v) means the value of a after a = fma(w_k, v_k, a) for k ascending. Every output is one such chain, and
+// vectors run across the outputs of a panel, so that a product depends neither on the vector width nor on how many
+// inputs are multiplied side by side.
 #pragma once
 
 #include <cstddef>
@@ -37,9 +38,10 @@ struct AlignedAllocator {
 };
 using Floats = std::vector<float, AlignedAllocator<float>>;
 
-// out[r][n] = chain(bias_n; W_n, in[r]) for r < rows and n < Padded(outputs); a null bias is zero. `in` has `inputs` floats a row,
-// in_stride floats apart; `weights` is panels, panel_stride floats apart (inputs * kPanel where they are dense); `out` rows
-// are out_stride floats apart. weights, bias, out and out_stride are aligned to whole panels; in need not be.
+// out[r][n] = chain(bias_n; W_n, in[r]) for r < rows and n < Padded(outputs); a null bias is zero. `in` has `inputs`
+// floats a row, in_stride floats apart; `weights` is panels, panel_stride floats apart (inputs * kPanel where they are
+// dense); `out` rows are out_stride floats apart. weights, bias, out and out_stride are aligned to whole panels; in
+// need not be.
 void Multiply(const float* in, std::ptrdiff_t in_stride, int rows, int inputs, const float* weights,
               std::ptrdiff_t panel_stride, int outputs, const float* bias, float* out, std::ptrdiff_t out_stride);
 
@@ -49,8 +51,9 @@ void Tanh(float* values, std::size_t count);
 // values[i] = max(values[i], 0), where NaN cannot occur; likewise.
 void Relu(float* values, std::size_t count);
 
-// The next symbol of `symbols` by their logits, as randnet/lstm.h defines it under "Next token": at a temperature below 1e-6 the
-// largest, else drawn by one Uniform() of rng. `logits` has Padded(symbols) floats, aligned; they are overwritten.
+// The next symbol of `symbols` by their logits, as randnet/lstm.h defines it under "Next token": at a temperature below
+// 1e-6 the largest, else drawn by one Uniform() of rng. `logits` has Padded(symbols) floats, aligned; they are
+// overwritten.
 Symbol Choose(float* logits, int symbols, float temperature, Rng& rng);
 
 // A linear layer with weights of its own.
@@ -58,15 +61,17 @@ class Linear {
  public:
   // Makes memory for a layer of up to so many inputs and outputs.
   void Reserve(int inputs, int outputs);
-  // Draws a layer: the biases, bias_scale * Normal() each (none is drawn and they are zero where bias_scale is 0); then, for every
-  // panel, for every input k ascending, for every output of the panel: scale * Normal().
+  // Draws a layer: the biases, bias_scale * Normal() each (none is drawn and they are zero where bias_scale is 0);
+  // then, for every panel, for every input k ascending, for every output of the panel: scale * Normal().
   void Draw(Rng& rng, int inputs, int outputs, float scale, float bias_scale);
 
   int inputs() const { return inputs_; }
   int outputs() const { return outputs_; }
   float weight(int output, int input) const {
     return weights_[(static_cast<std::size_t>(output / kPanel) * static_cast<std::size_t>(inputs_) +
-                     static_cast<std::size_t>(input)) * kPanel + static_cast<std::size_t>(output % kPanel)];
+                     static_cast<std::size_t>(input)) *
+                        kPanel +
+                    static_cast<std::size_t>(output % kPanel)];
   }
   float bias(int output) const { return bias_[static_cast<std::size_t>(output)]; }
 

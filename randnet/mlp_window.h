@@ -1,8 +1,8 @@
 // Random networks on the last few tokens: sources of order n, deterministic or at a temperature.
 //
-// Definition. n = order, m = input_window, k = symbols (at most the alphabet), L = layers, H = hidden, f = weight_factor, T =
-// temperature; x the row being written, z the input row; symbol s has the code s mod k. All arithmetic is float32; chain is that of
-// randnet/matrix.h.
+// Definition. n = order, m = input_window, k = symbols (at most the alphabet), L = layers, H = hidden, f =
+// weight_factor, T = temperature; x the row being written, z the input row; symbol s has the code s mod k. All
+// arithmetic is float32; chain is that of randnet/matrix.h.
 //
 //   Draws of Sample, in this order:
 //     1. the knobs: order, input_window, symbols, layers, hidden, weight_factor, output_scale (o), temperature;
@@ -10,15 +10,15 @@
 //     3. the hidden layers above, Linear::Draw with f / sqrt(H) for weights and biases;
 //     4. the output layer, likewise with o / sqrt(H).
 //
-//   Step t. The first layer's pre-activations are its biases plus one weight for each token of the window, added in this order: codes
-//   of x_t, x_{t-1}, ..., x_{t-n+1} with the weights 0 .. n - 1, then of z_t, ..., z_{t-m+1} with the weights n .. n + m - 1; what lies
-//   before the row's beginning adds nothing. Hidden layers: tanh (math::Tanh). The symbol that randnet/lstm.h's "Next token" chooses
-//   by the k logits is x_{t+1}.
+//   Step t. The first layer's pre-activations are its biases plus one weight for each token of the window, added in
+//   this order: codes of x_t, x_{t-1}, ..., x_{t-n+1} with the weights 0 .. n - 1, then of z_t, ..., z_{t-m+1} with the
+//   weights n .. n + m - 1; what lies before the row's beginning adds nothing. Hidden layers: tanh (math::Tanh). The
+//   symbol that randnet/lstm.h's "Next token" chooses by the k logits is x_{t+1}.
 //
 //   The prompt, n tokens, is the beginning of x.
 //
-// At temperature 0 and without input the row is a walk in a map of k^n contexts into themselves, so it runs into a cycle. With m = 0 the
-// family does not read its input.
+// At temperature 0 and without input the row is a walk in a map of k^n contexts into themselves, so it runs into a
+// cycle. With m = 0 the family does not read its input.
 #pragma once
 
 #include <algorithm>
@@ -50,7 +50,8 @@ class MlpWindowProgram final : public Program {
   void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) override;
   std::string Describe() const override;
 
-  // Run that also stores the logits of every step from the prompt's end on, in the order [step][row][symbol]; for tests.
+  // Run that also stores the logits of every step from the prompt's end on, in the order [step][row][symbol]; for
+  // tests.
   void RunWithLogits(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out, float* logits);
 
   // The sampled network; for tests.

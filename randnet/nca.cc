@@ -160,10 +160,11 @@ void NcaProgram::Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, M
 }
 
 std::string NcaProgram::Describe() const {
-  return absl::StrCat("height=", net_.height, " width=", net_.width, " colours=", net_.colours, " features=", net_.features,
-                      " hidden=", net_.hidden, " weight_scale=", weight_scale_, " bias_scale=", bias_scale_,
-                      " identity_bias=", net_.identity_bias, " temperature=", net_.temperature, " warm_up=", warm_up_,
-                      " patch=", knobs_.patch_height, "x", knobs_.patch_width, " frame_marks=", knobs_.frame_marks,
+  return absl::StrCat("height=", net_.height, " width=", net_.width, " colours=", net_.colours,
+                      " features=", net_.features, " hidden=", net_.hidden, " weight_scale=", weight_scale_,
+                      " bias_scale=", bias_scale_, " identity_bias=", net_.identity_bias,
+                      " temperature=", net_.temperature, " warm_up=", warm_up_, " patch=", knobs_.patch_height, "x",
+                      knobs_.patch_width, " frame_marks=", knobs_.frame_marks,
                       " start=", knobs_.start_from_input ? "INPUT" : "NOISE");
 }
 
@@ -181,8 +182,8 @@ class NcaFamily final : public Family {
     const double steps = std::ceil(context_.length / tokens) + knobs_.warm_up.mean();
     const double hidden = knobs_.hidden.mean();
     const double features = knobs_.features.mean();
-    const double cell = (knobs_.height == 1 ? 3 : 9) * features +
-                        2 * hidden * (features + 1) + 2 * hidden * knobs_.colours.mean();
+    const double cell =
+        (knobs_.height == 1 ? 3 : 9) * features + 2 * hidden * (features + 1) + 2 * hidden * knobs_.colours.mean();
     return cell * cells * steps / context_.length;
   }
 
@@ -236,8 +237,9 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
   const std::int64_t height = config.height();
   const std::int64_t width = config.width() == 0 ? context.length : config.width();
   if (height * width > kMaxCells) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ".width: is ", width, ", which makes a grid of ", height * width,
-                                                   " cells with height ", height, "; a grid may have at most ", kMaxCells));
+    return absl::InvalidArgumentError(absl::StrCat(path, ".width: is ", width, ", which makes a grid of ",
+                                                   height * width, " cells with height ", height,
+                                                   "; a grid may have at most ", kMaxCells));
   }
   auto colours = IntegerKnob::Make(config.colours(), path + ".colours", 2, kMaxColours);
   if (!colours.ok()) return colours.status();
@@ -283,10 +285,10 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
   }
   const std::int64_t symbols = Symbols(colours->high(), patch_height * patch_width, marks);
   if (symbols > context.alphabet) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ".colours: ", colours->high(), " colours and patches of ", patch_height, "x", patch_width, " cells",
-        marks ? " with frame_marks" : "", symbols > kMaxAlphabet ? " need more than " : " need ",
-        std::min<std::int64_t>(symbols, kMaxAlphabet), " symbols, alphabet_size is ", context.alphabet));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".colours: ", colours->high(), " colours and patches of ", patch_height, "x", patch_width,
+                     " cells", marks ? " with frame_marks" : "", symbols > kMaxAlphabet ? " need more than " : " need ",
+                     std::min<std::int64_t>(symbols, kMaxAlphabet), " symbols, alphabet_size is ", context.alphabet));
   }
   return std::make_unique<NcaFamily>(
       NcaKnobs{static_cast<int>(height), static_cast<int>(width), static_cast<int>(patch_height),
@@ -298,7 +300,7 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
 
 }  // namespace
 
-const FamilyEntry kNcaEntry = {v1::Family::kNca, "nca",
-                               "neural cellular automaton: frames of a grid under a random local network", Resolve, Make};
+const FamilyEntry kNcaEntry = {
+    v1::Family::kNca, "nca", "neural cellular automaton: frames of a grid under a random local network", Resolve, Make};
 
 }  // namespace iterand

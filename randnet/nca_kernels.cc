@@ -18,7 +18,7 @@ namespace iterand {
 namespace {
 
 constexpr float kArgmaxBelow = 1e-6F;  // of the temperature
-constexpr float kCandidate = -20.0F;   // logits this far below the largest, in units of the temperature, are never drawn
+constexpr float kCandidate = -20.0F;  // logits this far below the largest, in units of the temperature, are never drawn
 
 // The colour of one cell that has several candidates.
 Symbol DrawColour(const float* logits, int colours, float largest, float inverse, Rng& rng) {

@@ -8,11 +8,12 @@
 
 namespace iterand {
 
-inline constexpr int kNcaCells = 16;          // cells that are computed together
+inline constexpr int kNcaCells = 16;  // cells that are computed together
 inline constexpr int kNcaMaxFeatures = 64;
 inline constexpr int kNcaMaxHidden = 256;
 
-// A rule and its grid, read-only while it runs. Weights of neighbours and features are padded to a multiple of four features.
+// A rule and its grid, read-only while it runs. Weights of neighbours and features are padded to a multiple of four
+// features.
 struct NcaNet {
   int height = 0;
   int width = 0;
@@ -43,8 +44,9 @@ struct NcaNet {
 // Writes the border of a grid from its inside.
 void NcaWrap(const NcaNet& net, Symbol* grid);
 
-// One step: `next` becomes the grid that follows `grid`, border included. `logits` is scratch of colours * kNcaCells floats, aligned
-// to 64 bytes. If all_logits is not null it receives the logits of every cell, in the order [cell][colour] (for tests).
+// One step: `next` becomes the grid that follows `grid`, border included. `logits` is scratch of colours * kNcaCells
+// floats, aligned to 64 bytes. If all_logits is not null it receives the logits of every cell, in the order
+// [cell][colour] (for tests).
 void NcaStep(const NcaNet& net, const Symbol* grid, Symbol* next, float* logits, Rng& rng, float* all_logits = nullptr);
 
 }  // namespace iterand

@@ -96,8 +96,7 @@ void ReservoirProgram::RunWithLogits(BlockView input, const RowRng& rng, Mutable
           std::copy_n(logits_.data(), net_.emitted,
                       logits + (Size(first + r) * Size(out.length()) + Size(t)) * Size(net_.emitted));
         }
-        out.row(first + r)[t] =
-            symbols_[matrix::Choose(logits_.data(), net_.emitted, temperature_, rngs_[Size(r)])];
+        out.row(first + r)[t] = symbols_[matrix::Choose(logits_.data(), net_.emitted, temperature_, rngs_[Size(r)])];
       }
     }
   }
@@ -105,8 +104,8 @@ void ReservoirProgram::RunWithLogits(BlockView input, const RowRng& rng, Mutable
 
 std::string ReservoirProgram::Describe() const {
   return absl::StrCat("width=", net_.width, " connections=", net_.connections, " weight_scale=", weight_scale_,
-                      " embedding_scale=", embedding_scale_, " emitted=", net_.emitted,
-                      " output_scale=", output_scale_, " temperature=", temperature_);
+                      " embedding_scale=", embedding_scale_, " emitted=", net_.emitted, " output_scale=", output_scale_,
+                      " temperature=", temperature_);
 }
 
 namespace {
@@ -177,8 +176,8 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
 
 }  // namespace
 
-const FamilyEntry kReservoirEntry = {
-    v1::Family::kReservoir, "reservoir", "echo state network that reads a row and emits a symbol for each of its symbols",
-    Resolve, Make};
+const FamilyEntry kReservoirEntry = {v1::Family::kReservoir, "reservoir",
+                                     "echo state network that reads a row and emits a symbol for each of its symbols",
+                                     Resolve, Make};
 
 }  // namespace iterand

@@ -20,9 +20,10 @@ struct ReservoirNet {
   const float* output_weights = nullptr;   // [emitted][width]
 };
 
-// One step of kReservoirRows rows (`wide`), or of the first half of them. States are [unit][kReservoirRows], and `logits` becomes
-// [emitted][kReservoirRows]; the entries of rows that do not run are not touched. z has a symbol for each row that runs. All
-// pointers to floats but those of the network are aligned to 64 bytes; state and next do not overlap.
+// One step of kReservoirRows rows (`wide`), or of the first half of them. States are [unit][kReservoirRows], and
+// `logits` becomes [emitted][kReservoirRows]; the entries of rows that do not run are not touched. z has a symbol for
+// each row that runs. All pointers to floats but those of the network are aligned to 64 bytes; state and next do not
+// overlap.
 void ReservoirStep(const ReservoirNet& net, bool wide, const Symbol* z, const float* state, float* next, float* logits);
 
 }  // namespace iterand

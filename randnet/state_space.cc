@@ -156,7 +156,8 @@ void StateSpaceProgram::RunWithLogits(BlockView input, BlockView prompt, const R
 std::string StateSpaceProgram::Describe() const {
   return absl::StrCat("layers=", layers_, " width=", width_, " shortest_time=", shortest_time_,
                       " longest_time=", longest_time_, " embedding_scale=", embedding_scale_,
-                      " weight_factor=", weight_factor_, " temperature=", temperature_, " prompt_length=", prompt_length_);
+                      " weight_factor=", weight_factor_, " temperature=", temperature_,
+                      " prompt_length=", prompt_length_);
 }
 
 namespace {
@@ -232,8 +233,8 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
 
 }  // namespace
 
-const FamilyEntry kStateSpaceEntry = {v1::Family::kStateSpace, "state_space",
-                                      "random diagonal linear recurrences with gates that write a row while they read another",
-                                      Resolve, Make};
+const FamilyEntry kStateSpaceEntry = {
+    v1::Family::kStateSpace, "state_space",
+    "random diagonal linear recurrences with gates that write a row while they read another", Resolve, Make};
 
 }  // namespace iterand

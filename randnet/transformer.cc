@@ -45,7 +45,8 @@ TransformerSizes LargestSizes(const TransformerKnobs& knobs, const FamilyContext
   return sizes;
 }
 
-// Floats of the largest buffers: of lines that are in memory at once, and of caches. A head of any width is padded to whole panels.
+// Floats of the largest buffers: of lines that are in memory at once, and of caches. A head of any width is padded to
+// whole panels.
 struct BufferSizes {
   std::size_t lines;
   std::size_t cache;
@@ -55,7 +56,8 @@ struct BufferSizes {
 BufferSizes LargestBuffers(const TransformerSizes& sizes, int rows) {
   BufferSizes buffers;
   const std::size_t slots = Size(matrix::Padded(sizes.sequential ? sizes.window : sizes.length));
-  // Keys of all heads of a row take W floats a slot. Values take W padded head by head: each head may waste up to a panel.
+  // Keys of all heads of a row take W floats a slot. Values take W padded head by head: each head may waste up to a
+  // panel.
   const std::size_t row = slots * (2 * Size(sizes.width) + Size(sizes.heads) * matrix::kPanel);
   if (sizes.sequential) {
     buffers.lines = Size(rows);
@@ -148,12 +150,12 @@ std::size_t TransformerProgram::CacheFloats(int slots) const {
 
 void TransformerProgram::StoreKey(Cache cache, int slot, int slots, const float* key, const float* value) const {
   const int width = head_width();
-  float* const to = cache.keys + static_cast<std::ptrdiff_t>(slot / matrix::kPanel) * width * matrix::kPanel +
-                    slot % matrix::kPanel;
+  float* const to =
+      cache.keys + static_cast<std::ptrdiff_t>(slot / matrix::kPanel) * width * matrix::kPanel + slot % matrix::kPanel;
   for (int c = 0; c < width; ++c) to[c * matrix::kPanel] = key[c];
   for (int c = 0; c < width; ++c) {
-    cache.values[(static_cast<std::ptrdiff_t>(c / matrix::kPanel) * slots + slot) * matrix::kPanel + c % matrix::kPanel] =
-        value[c];
+    cache.values[(static_cast<std::ptrdiff_t>(c / matrix::kPanel) * slots + slot) * matrix::kPanel +
+                 c % matrix::kPanel] = value[c];
   }
 }
 
@@ -253,7 +255,8 @@ void TransformerProgram::Attend(int length) {
       }
       // Keys after a query have the weight 0, so that its chain over all of them is the chain over those that it sees.
       matrix::Multiply(scores_.data(), padded_keys, queries, keys, cache.values,
-                       static_cast<std::ptrdiff_t>(slots) * matrix::kPanel, width, nullptr, gathered_.data(), padded_width);
+                       static_cast<std::ptrdiff_t>(slots) * matrix::kPanel, width, nullptr, gathered_.data(),
+                       padded_width);
       for (int i = 0; i < queries; ++i) {
         const float* const from = gathered_.data() + static_cast<std::ptrdiff_t>(i) * padded_width;
         float* const to = attended_.data() + static_cast<std::ptrdiff_t>(first + i) * width_ + head * width;
@@ -278,12 +281,12 @@ void TransformerProgram::RunSequential(BlockView input, int start, const RowRng&
   for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(r));
   const int width = head_width();
   // Attention of all rows at step t, `which` being 0 for self and 1 for cross; strides are floats from row to row.
-  const auto attend = [&](int l, int which, int t, const float* query, int query_stride, const float* kv, int kv_stride) {
+  const auto attend = [&](int l, int which, int t, const float* query, int query_stride, const float* kv,
+                          int kv_stride) {
     for (int r = 0; r < rows; ++r) {
       for (int head = 0; head < heads_; ++head) {
         float* const begin =
-            caches_.data() +
-            ((Size(2 * l + which) * Size(rows) + Size(r)) * Size(heads_) + Size(head)) * cache_floats;
+            caches_.data() + ((Size(2 * l + which) * Size(rows) + Size(r)) * Size(heads_) + Size(head)) * cache_floats;
         const Cache cache{begin, begin + Size(slots) * Size(width)};
         const float* const key = kv + static_cast<std::ptrdiff_t>(r) * kv_stride + head * width;
         AttendStep(cache, t, query + static_cast<std::ptrdiff_t>(r) * query_stride + head * width, key, key + width_,
@@ -347,20 +350,20 @@ void TransformerProgram::AttendStep(Cache cache, int t, const float* query, cons
   const int slots = matrix::Padded(window);
   StoreKey(cache, t % window, slots, key, value);
   const int keys = std::min(t + 1, window);
-  matrix::Multiply(query, width, 1, width, cache.keys, static_cast<std::ptrdiff_t>(width) * matrix::kPanel, keys, nullptr,
-                   scores_.data(), slots);
+  matrix::Multiply(query, width, 1, width, cache.keys, static_cast<std::ptrdiff_t>(width) * matrix::kPanel, keys,
+                   nullptr, scores_.data(), slots);
   const float inverse =
       AttentionWeights(scores_.data(), keys, matrix::Padded(keys), 1.0F / std::sqrt(static_cast<float>(width)));
-  matrix::Multiply(scores_.data(), slots, 1, keys, cache.values, static_cast<std::ptrdiff_t>(slots) * matrix::kPanel, width,
-                   nullptr, gathered_.data(), matrix::Padded(width));
+  matrix::Multiply(scores_.data(), slots, 1, keys, cache.values, static_cast<std::ptrdiff_t>(slots) * matrix::kPanel,
+                   width, nullptr, gathered_.data(), matrix::Padded(width));
   for (int c = 0; c < width; ++c) out[c] = gathered_[Size(c)] * inverse;
 }
 
 std::string TransformerProgram::Describe() const {
   return absl::StrCat("mode=", knobs_.sequential ? "SEQUENTIAL" : "PARALLEL", " width=", width_, " layers=", layers_,
                       " heads=", heads_, " feed_forward=", feed_forward_, " embedding_scale=", embedding_scale_,
-                      " position_scale=", position_scale_, " weight_factor=", weight_factor_, " head_scale=", head_scale_,
-                      " head_bias_scale=", head_bias_scale_, " temperature=", temperature_,
+                      " position_scale=", position_scale_, " weight_factor=", weight_factor_,
+                      " head_scale=", head_scale_, " head_bias_scale=", head_bias_scale_, " temperature=", temperature_,
                       knobs_.sequential ? absl::StrCat(" window=", knobs_.window, " prompt_length=", prompt_length_)
                                         : absl::StrCat(" mask=", has_mask()));
 }
@@ -376,8 +379,8 @@ class TransformerFamily final : public Family {
 
   double flops_per_token() const override {
     const double width = knobs_.width.mean();
-    const double layers = knobs_.layers.high() == 0 ? PaperLayers(matrix::Padded(static_cast<int>(width)))
-                                                    : knobs_.layers.mean();
+    const double layers =
+        knobs_.layers.high() == 0 ? PaperLayers(matrix::Padded(static_cast<int>(width))) : knobs_.layers.mean();
     const double seen = knobs_.sequential ? 2.0 * largest_.window : context_.length / 2.0;
     const double matrices = (knobs_.sequential ? 8 : 4) + 2 * knobs_.feed_forward.mean();
     return layers * (2 * matrices * width * width + 4 * seen * width) + 2 * width * (context_.alphabet + 1.0);
@@ -466,7 +469,7 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
 }  // namespace
 
 const FamilyEntry kTransformerEntry = {v1::Family::kTransformer, "transformer",
-                                       "random causal transformer that rewrites a row, or writes one token by token", Resolve,
-                                       Make};
+                                       "random causal transformer that rewrites a row, or writes one token by token",
+                                       Resolve, Make};
 
 }  // namespace iterand

@@ -1,38 +1,41 @@
 // Random causal transformers (the earlier source of Bloem 2025, arXiv 2506.20057; Vaswani et al. 2017 for the network).
 //
-// Definition. W = width (the knob's value rounded up to a multiple of 16), L = layers, B = heads (the largest divisor of W not above the knob's
-// value), w = W / B, M = feed_forward * W, A = alphabet, f = weight_factor, T = temperature; z the input row. All arithmetic is float32; chain
-// and Linear::Draw are those of randnet/matrix.h; sums along vectors, LayerNorm and attention weights are those of
-// randnet/transformer_kernels.h.
+// Definition. W = width (the knob's value rounded up to a multiple of 16), L = layers, B = heads (the largest divisor
+// of W not above the knob's value), w = W / B, M = feed_forward * W, A = alphabet, f = weight_factor, T = temperature;
+// z the input row. All arithmetic is float32; chain and Linear::Draw are those of randnet/matrix.h; sums along vectors,
+// LayerNorm and attention weights are those of randnet/transformer_kernels.h.
 //
 //   Layers. With `layers` 0, L = floor((Log(W) - 5.039) / 0.0555 + 1/2), at least 1: the paper's rule.
 //
 //   Draws of Sample, in this order:
-//     1. the knobs: width, layers, heads, feed_forward, embedding_scale, position_scale, weight_factor, head_scale, head_bias_scale,
-//        temperature, prompt_length;
-//     2. token embeddings E, A x W row-major: embedding_scale * Normal(); then positions P, length x W: position_scale * Normal();
-//     3. layer by layer: queries, keys and values (W inputs, 3W outputs), the attention's output (W, W); in the sequential mode the cross
-//        attention's queries (W, W), keys and values (W, 2W), output (W, W); the feed-forward layer (W, M) and (M, W). All weights are
-//        f / sqrt(inputs) * Normal(); there are no biases;
-//     4. the head (W inputs; A outputs, and one more, the mask, with `mask` in the parallel mode): biases head_bias_scale * Normal(), weights
-//        head_scale / W * Normal().
+//     1. the knobs: width, layers, heads, feed_forward, embedding_scale, position_scale, weight_factor, head_scale,
+//        head_bias_scale, temperature, prompt_length;
+//     2. token embeddings E, A x W row-major: embedding_scale * Normal(); then positions P, length x W: position_scale
+//        * Normal();
+//     3. layer by layer: queries, keys and values (W inputs, 3W outputs), the attention's output (W, W); in the
+//        sequential mode the cross attention's queries (W, W), keys and values (W, 2W), output (W, W); the feed-forward
+//        layer (W, M) and (M, W). All weights are f / sqrt(inputs) * Normal(); there are no biases;
+//     4. the head (W inputs; A outputs, and one more, the mask, with `mask` in the parallel mode): biases
+//        head_bias_scale * Normal(), weights head_scale / W * Normal().
 //
-//   Block. x = LayerNorm(x + attention(x)); in the sequential mode x = LayerNorm(x + cross attention(x)); then x = LayerNorm(x +
-//   chain(0; second, max(0, chain(0; first, x)))). Attention of head b: the scores of a query against a key are chains over the head's w
-//   channels; the weights w_j are those of AttentionWeights with the scale 1 / sqrt(w); the head's value is chain(0; value_j, w_j over the
-//   slots j ascending) * (1 / sum of w_j). The values of all heads side by side, through the output layer, are the attention.
+//   Block. x = LayerNorm(x + attention(x)); in the sequential mode x = LayerNorm(x + cross attention(x)); then x =
+//   LayerNorm(x + chain(0; second, max(0, chain(0; first, x)))). Attention of head b: the scores of a query against a
+//   key are chains over the head's w channels; the weights w_j are those of AttentionWeights with the scale 1 /
+//   sqrt(w); the head's value is chain(0; value_j, w_j over the slots j ascending) * (1 / sum of w_j). The values of
+//   all heads side by side, through the output layer, are the attention.
 //
-//   PARALLEL. x_t = E(z_t) + P_t; position t attends to the keys 0 .. t, the slot of a key being its position. The head's logits of
-//   position t give a symbol by randnet/lstm.h's "Next token" (one draw a position, t ascending); it becomes out_t, unless the mask's logit
-//   is not positive: then out_t = z_t. One pass over the row; nothing is autoregressive.
+//   PARALLEL. x_t = E(z_t) + P_t; position t attends to the keys 0 .. t, the slot of a key being its position. The
+//   head's logits of position t give a symbol by randnet/lstm.h's "Next token" (one draw a position, t ascending); it
+//   becomes out_t, unless the mask's logit is not positive: then out_t = z_t. One pass over the row; nothing is
+//   autoregressive.
 //
-//   SEQUENTIAL. The prompt is the beginning of out; with no prompt, out_0 = z_0. For each t, x = E(out_t) + P_t; the logits give out_{t+1}. Self
-//   attention sees the keys of the positions t - window + 1 .. t, cross attention the keys of E(z_j) + P_j for the same j; the slot of
-//   a key is its position modulo the window.
+//   SEQUENTIAL. The prompt is the beginning of out; with no prompt, out_0 = z_0. For each t, x = E(out_t) + P_t; the
+//   logits give out_{t+1}. Self attention sees the keys of the positions t - window + 1 .. t, cross attention the keys
+//   of E(z_j) + P_j for the same j; the slot of a key is its position modulo the window.
 //
-// The published program's mask test is true nearly everywhere, ours compares with zero. Its sequential variant computes a window of 64 tokens
-// anew for each token; here keys and values stay as they were computed, which costs a 64th and lets a token depend on what lies
-// before the window, layer by layer.
+// The published program's mask test is true nearly everywhere, ours compares with zero. Its sequential variant computes
+// a window of 64 tokens anew for each token; here keys and values stay as they were computed, which costs a 64th and
+// lets a token depend on what lies before the window, layer by layer.
 #pragma once
 
 #include <vector>
@@ -92,8 +95,8 @@ class TransformerProgram final : public Program {
   void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) override;
   std::string Describe() const override;
 
-  // Run that also stores the logits, the mask's included: in the order [row][position] in the parallel mode, [step][row] from the
-  // prompt's end on in the sequential mode; for tests.
+  // Run that also stores the logits, the mask's included: in the order [row][position] in the parallel mode,
+  // [step][row] from the prompt's end on in the sequential mode; for tests.
   void RunWithLogits(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out, float* logits);
 
   // The sampled network; for tests.
@@ -106,7 +109,8 @@ class TransformerProgram final : public Program {
   const float* position(int t) const { return positions_.data() + static_cast<std::ptrdiff_t>(t) * width_; }
 
  private:
-  // Keys and values of one row and one head, laid out for matrix::Multiply: keys are panels of 16 slots, values panels of 16 channels.
+  // Keys and values of one row and one head, laid out for matrix::Multiply: keys are panels of 16 slots, values panels
+  // of 16 channels.
   struct Cache {
     float* keys;
     float* values;

@@ -43,13 +43,16 @@ Block NoiseBlock(std::uint64_t seed, int rows, int length, int alphabet) {
   block.Reshape(rows, length);
   Rng rng = MakeRng({.seed = seed}, Purpose::kNoise);
   for (int r = 0; r < rows; ++r) {
-    for (int t = 0; t < length; ++t) block.row(r)[t] = static_cast<Symbol>(rng.Below(static_cast<std::uint32_t>(alphabet)));
+    for (int t = 0; t < length; ++t)
+      block.row(r)[t] = static_cast<Symbol>(rng.Below(static_cast<std::uint32_t>(alphabet)));
   }
   return block;
 }
 
 SampledProgram::SampledProgram(const Family& family, const FamilyContext& context, std::uint64_t seed, int rows)
-    : key{.seed = seed}, program(family.NewProgram(rows)), input(NoiseBlock(seed, rows, context.length, context.alphabet)) {
+    : key{.seed = seed},
+      program(family.NewProgram(rows)),
+      input(NoiseBlock(seed, rows, context.length, context.alphabet)) {
   Rng rng = MakeRng(key, Purpose::kSampleProgram);
   program->Sample(rng);
   prompt = NoiseBlock(seed + 1000, rows, program->prompt_length(), context.alphabet);

@@ -31,9 +31,9 @@ struct SampledProgram {
   Block out;
 };
 
-// Of several programs: symbols are below the alphabet; row r of 3 rows and of 1 row equals row r of 19; running again, and sampling the
-// program again in an object that has held others, gives the same rows; every vector target gives the same rows; the prompt
-// is the beginning; a family that does not read its input gives the same rows for another input.
+// Of several programs: symbols are below the alphabet; row r of 3 rows and of 1 row equals row r of 19; running again,
+// and sampling the program again in an object that has held others, gives the same rows; every vector target gives the
+// same rows; the prompt is the beginning; a family that does not read its input gives the same rows for another input.
 void CheckRows(const std::string& json, const FamilyContext& context);
 
 // Once a few programs have run, sampling and running more allocates nothing, and memory stays within program_bytes.

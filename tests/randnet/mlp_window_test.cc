@@ -26,7 +26,8 @@ TEST(MlpWindowTest, Memory) { CheckMemory(kMixed, kContext); }
 TEST(MlpWindowTest, LogitsAreThoseOfDoublePrecision) {
   const auto family = MakeFamily(
       R"({"mlp_window": {"order": {"fixed": 5}, "input_window": {"fixed": 2}, "layers": {"fixed": 3}, "hidden": {"fixed": 37},
-          "symbols": {"fixed": 23}, "weight_factor": {"fixed": 1.5}}})", kContext);
+          "symbols": {"fixed": 23}, "weight_factor": {"fixed": 1.5}}})",
+      kContext);
   SampledProgram sampled(*family, kContext, 2, 4);
   auto& program = static_cast<MlpWindowProgram&>(*sampled.program);
   const int steps = kContext.length - 5;
@@ -65,8 +66,7 @@ TEST(MlpWindowTest, LogitsAreThoseOfDoublePrecision) {
 // At temperature 0 and without input the next token is a function of the last n.
 TEST(MlpWindowTest, IsASourceOfItsOrder) {
   const FamilyContext context{.alphabet = 6, .length = 400};
-  const auto family =
-      MakeFamily(R"({"mlp_window": {"order": {"fixed": 3}, "weight_factor": {"fixed": 8}}})", context);
+  const auto family = MakeFamily(R"({"mlp_window": {"order": {"fixed": 3}, "weight_factor": {"fixed": 8}}})", context);
   EXPECT_FALSE(family->reads_input());
   for (std::uint64_t seed = 0; seed < 5; ++seed) {
     SampledProgram sampled(*family, context, seed, 8);

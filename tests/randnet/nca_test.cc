@@ -19,13 +19,17 @@ TEST(NcaTest, Rows) {
   CheckRows(R"({"nca": {}})", kPaper);
   CheckRows(R"({"nca": {"colours": {"uniform": {"low": 2, "high": 10}}, "features": {"uniform": {"low": 1, "high": 9}},
                "hidden": {"uniform": {"low": 1, "high": 21}}, "bias_scale": {"fixed": 0.5}, "identity_bias": {"fixed": 0.3},
-               "temperature": {"fixed": 0.2}, "width": 5, "height": 7}})", kBytes);
-  CheckRows(R"({"nca": {"height": 1, "width": 0, "colours": {"fixed": 256}, "frame_marks": false, "start": "INPUT"}})", kBytes);
+               "temperature": {"fixed": 0.2}, "width": 5, "height": 7}})",
+            kBytes);
+  CheckRows(R"({"nca": {"height": 1, "width": 0, "colours": {"fixed": 256}, "frame_marks": false, "start": "INPUT"}})",
+            kBytes);
   CheckRows(R"({"nca": {"height": 1, "width": 1, "colours": {"fixed": 2}, "temperature": {"fixed": 0}}})", kBytes);
 }
 
 TEST(NcaTest, Memory) {
-  CheckMemory(R"({"nca": {"colours": {"uniform": {"low": 2, "high": 10}}, "features": {"uniform": {"low": 1, "high": 9}}}})", kPaper);
+  CheckMemory(
+      R"({"nca": {"colours": {"uniform": {"low": 2, "high": 10}}, "features": {"uniform": {"low": 1, "high": 9}}}})",
+      kPaper);
 }
 
 // One step against a dense convolution in double precision over one-hot codes.
@@ -56,11 +60,16 @@ void CheckStep(const std::string& json, const FamilyContext& context) {
     using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const int inputs = net.positions() * net.colours;
     const Eigen::MatrixXd convolution = Eigen::Map<const RowMajor>(net.neighbour_weights, inputs, net.padded_features())
-                                            .leftCols(net.features).transpose().cast<double>();
-    const Eigen::VectorXd feature_bias = Eigen::Map<const Eigen::VectorXf>(net.feature_bias, net.features).cast<double>();
-    const Eigen::MatrixXd hidden = Eigen::Map<const RowMajor>(net.hidden_weights, net.hidden, net.features).cast<double>();
+                                            .leftCols(net.features)
+                                            .transpose()
+                                            .cast<double>();
+    const Eigen::VectorXd feature_bias =
+        Eigen::Map<const Eigen::VectorXf>(net.feature_bias, net.features).cast<double>();
+    const Eigen::MatrixXd hidden =
+        Eigen::Map<const RowMajor>(net.hidden_weights, net.hidden, net.features).cast<double>();
     const Eigen::VectorXd hidden_bias = Eigen::Map<const Eigen::VectorXf>(net.hidden_bias, net.hidden).cast<double>();
-    const Eigen::MatrixXd output = Eigen::Map<const RowMajor>(net.output_weights, net.colours, net.hidden).cast<double>();
+    const Eigen::MatrixXd output =
+        Eigen::Map<const RowMajor>(net.output_weights, net.colours, net.hidden).cast<double>();
     const Eigen::VectorXd output_bias = Eigen::Map<const Eigen::VectorXf>(net.output_bias, net.colours).cast<double>();
     const float* at = logits.data();
     for (int y = 0; y < net.height; ++y) {
@@ -88,8 +97,10 @@ void CheckStep(const std::string& json, const FamilyContext& context) {
 
 TEST(NcaTest, StepIsThatOfADenseConvolution) {
   CheckStep(R"({"nca": {}})", kPaper);
-  CheckStep(R"({"nca": {"features": {"fixed": 7}, "hidden": {"fixed": 19}, "bias_scale": {"fixed": 1}, "width": 7, "height": 3,
-               "identity_bias": {"fixed": -0.7}, "temperature": {"fixed": 0}}})", kBytes);
+  CheckStep(
+      R"({"nca": {"features": {"fixed": 7}, "hidden": {"fixed": 19}, "bias_scale": {"fixed": 1}, "width": 7, "height": 3,
+               "identity_bias": {"fixed": -0.7}, "temperature": {"fixed": 0}}})",
+      kBytes);
   CheckStep(R"({"nca": {"height": 1, "width": 37, "colours": {"fixed": 200}, "frame_marks": false}})", kBytes);
 }
 
@@ -131,7 +142,8 @@ TEST(NcaTest, FramesAreSuccessiveGridsInPatches) {
 
 TEST(NcaTest, FirstGridCanBeTheInput) {
   const auto family = MakeFamily(
-      R"({"nca": {"height": 1, "width": 40, "colours": {"fixed": 256}, "frame_marks": false, "warm_up": {"fixed": 0}, "start": "INPUT"}})", kBytes);
+      R"({"nca": {"height": 1, "width": 40, "colours": {"fixed": 256}, "frame_marks": false, "warm_up": {"fixed": 0}, "start": "INPUT"}})",
+      kBytes);
   EXPECT_TRUE(family->reads_input());
   SampledProgram sampled(*family, kBytes, 1, 3);
   sampled.Run();
@@ -173,7 +185,9 @@ TEST(NcaTest, RefusesWhatItCannotDo) {
   CheckRefused(R"({"nca": {"height": 1024, "width": 1024}})", "nca.width", kPaper);
   CheckRefused(R"({"nca": {"colours": {"fixed": 1}}})", "nca.colours", kPaper);
   CheckRefused(R"({"nca": {"colours": {"fixed": 255}}})", "nca.colours", kBytes);
-  CheckRefused(R"({"nca": {"colours": {"fixed": 4000}, "patch_height": 16, "patch_width": 16, "height": 16, "width": 16}})", "nca.colours", kPaper);
+  CheckRefused(
+      R"({"nca": {"colours": {"fixed": 4000}, "patch_height": 16, "patch_width": 16, "height": 16, "width": 16}})",
+      "nca.colours", kPaper);
   CheckRefused(R"({"nca": {"features": {"fixed": 65}}})", "nca.features", kPaper);
   CheckRefused(R"({"nca": {"hidden": {"fixed": 257}}})", "nca.hidden", kPaper);
   CheckRefused(R"({"nca": {"weight_scale": {"fixed": -1}}})", "nca.weight_scale", kPaper);

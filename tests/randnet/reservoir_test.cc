@@ -12,7 +12,8 @@ namespace iterand {
 namespace {
 
 constexpr FamilyContext kContext{.alphabet = 61, .length = 48};
-const char kSmall[] = R"({"reservoir": {"width": {"uniform": {"low": 20, "high": 70}}, "emitted": {"uniform": {"low": 1, "high": 40}}}})";
+const char kSmall[] =
+    R"({"reservoir": {"width": {"uniform": {"low": 20, "high": 70}}, "emitted": {"uniform": {"low": 1, "high": 40}}}})";
 
 TEST(ReservoirTest, Rows) {
   CheckRows(kSmall, kContext);
@@ -21,7 +22,8 @@ TEST(ReservoirTest, Rows) {
 
 TEST(ReservoirTest, Memory) { CheckMemory(kSmall, kContext); }
 
-// Same weights in double precision. With weights of standard deviation 0.21 the network forgets, so that rounding does not grow.
+// Same weights in double precision. With weights of standard deviation 0.21 the network forgets, so that rounding does
+// not grow.
 TEST(ReservoirTest, LogitsAreThoseOfDoublePrecision) {
   const auto family = MakeFamily(R"({"reservoir": {"width": {"fixed": 300}, "emitted": {"fixed": 9}}})", kContext);
   SampledProgram sampled(*family, kContext, 3, 5);
@@ -56,7 +58,8 @@ TEST(ReservoirTest, LogitsAreThoseOfDoublePrecision) {
 }
 
 TEST(ReservoirTest, EmitsOnlyItsSymbols) {
-  const auto family = MakeFamily(R"({"reservoir": {"width": {"fixed": 32}, "output_scale": {"fixed": 0.1}}})", kContext);
+  const auto family =
+      MakeFamily(R"({"reservoir": {"width": {"fixed": 32}, "output_scale": {"fixed": 0.1}}})", kContext);
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
     SampledProgram sampled(*family, kContext, seed, 8);
     sampled.Run();

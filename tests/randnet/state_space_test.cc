@@ -75,10 +75,12 @@ TEST(StateSpaceTest, LogitsAreThoseOfDoublePrecision) {
   EXPECT_LT(worst, 1e-5);
 }
 
-// A channel of radius r forgets at the rate of its time constant: tau lies where the knobs say, and the input factor keeps the variance.
+// A channel of radius r forgets at the rate of its time constant: tau lies where the knobs say, and the input factor
+// keeps the variance.
 TEST(StateSpaceTest, TimeConstantsLieBetweenTheKnobs) {
   const auto family = MakeFamily(
-      R"({"state_space": {"width": {"fixed": 400}, "shortest_time": {"fixed": 2}, "longest_time": {"fixed": 200}}})", kContext);
+      R"({"state_space": {"width": {"fixed": 400}, "shortest_time": {"fixed": 2}, "longest_time": {"fixed": 200}}})",
+      kContext);
   SampledProgram sampled(*family, kContext, 1, 1);
   const StateSpaceProgram::Layer& layer = static_cast<StateSpaceProgram&>(*sampled.program).layer(0);
   int below = 0;
@@ -92,8 +94,8 @@ TEST(StateSpaceTest, TimeConstantsLieBetweenTheKnobs) {
     EXPECT_NEAR(layer.g[i] * layer.g[i] + radius * radius, 1, 1e-5);
     real += layer.p[i] / radius;
   }
-  EXPECT_NEAR(below, 200, 50);           // log-uniform: half below the geometric mean
-  EXPECT_NEAR(real / 400, 0, 0.15);      // uniform angles
+  EXPECT_NEAR(below, 200, 50);       // log-uniform: half below the geometric mean
+  EXPECT_NEAR(real / 400, 0, 0.15);  // uniform angles
 }
 
 TEST(StateSpaceTest, EmptyPromptStartsFromTheInput) {

@@ -56,12 +56,13 @@ Eigen::VectorXd Attention(int heads, const Eigen::VectorXd& query, const std::ve
   for (int h = 0; h < heads; ++h) {
     Eigen::VectorXd scores(static_cast<Eigen::Index>(keys.size()));
     for (std::size_t j = 0; j < keys.size(); ++j) {
-      scores[static_cast<Eigen::Index>(j)] =
-          query.segment(h * width, width).dot(keys[j].segment(h * width, width)) / std::sqrt(static_cast<double>(width));
+      scores[static_cast<Eigen::Index>(j)] = query.segment(h * width, width).dot(keys[j].segment(h * width, width)) /
+                                             std::sqrt(static_cast<double>(width));
     }
     const Eigen::VectorXd weights = (scores.array() - scores.maxCoeff()).exp();
     for (std::size_t j = 0; j < keys.size(); ++j) {
-      out.segment(h * width, width) += weights[static_cast<Eigen::Index>(j)] / weights.sum() * values[j].segment(h * width, width);
+      out.segment(h * width, width) +=
+          weights[static_cast<Eigen::Index>(j)] / weights.sum() * values[j].segment(h * width, width);
     }
   }
   return out;
@@ -84,11 +85,12 @@ class Oracle {
       Store(self_[static_cast<std::size_t>(l)], qkv.segment(width, width), qkv.segment(2 * width, width));
       x = Normalise(x + Apply(layer.output, Attend(self_[static_cast<std::size_t>(l)], qkv.head(width))));
       if (z >= 0) {
-        const Eigen::VectorXd memory = Eigen::Map<const Eigen::VectorXf>(program_.embedding(z), width).cast<double>() + position;
+        const Eigen::VectorXd memory =
+            Eigen::Map<const Eigen::VectorXf>(program_.embedding(z), width).cast<double>() + position;
         const Eigen::VectorXd kv = Apply(layer.cross_kv, memory);
         Store(cross_[static_cast<std::size_t>(l)], kv.head(width), kv.tail(width));
-        x = Normalise(x + Apply(layer.cross_output,
-                                Attend(cross_[static_cast<std::size_t>(l)], Apply(layer.cross_query, x))));
+        x = Normalise(
+            x + Apply(layer.cross_output, Attend(cross_[static_cast<std::size_t>(l)], Apply(layer.cross_query, x))));
       }
       x = Normalise(x + Apply(layer.second, Apply(layer.first, x).cwiseMax(0.0)));
     }
@@ -153,7 +155,8 @@ TEST(TransformerTest, ParallelLogitsAreThoseOfDoublePrecision) {
 TEST(TransformerTest, SequentialLogitsAreThoseOfDoublePrecision) {
   const auto family = MakeFamily(
       R"({"transformer": {"mode": "SEQUENTIAL", "width": {"fixed": 32}, "heads": {"fixed": 4}, "weight_factor": {"fixed": 1},
-          "window": 21, "prompt_length": {"fixed": 3}}})", kContext);
+          "window": 21, "prompt_length": {"fixed": 3}}})",
+      kContext);
   SampledProgram sampled(*family, kContext, 2, 3);
   auto& program = static_cast<TransformerProgram&>(*sampled.program);
   std::vector<float> logits(static_cast<std::size_t>((kContext.length - 3) * 3 * kContext.alphabet));
@@ -194,8 +197,10 @@ TEST(TransformerTest, DepthIsThePapers) {
   const FamilyContext context{.alphabet = 8, .length = 16};
   const std::pair<int, int> kDepths[] = {{128, 1}, {192, 4}, {384, 16}, {512, 22}};
   for (const auto& [width, layers] : kDepths) {
-    const auto family = MakeFamily(
-        R"({"transformer": {"layers": {"fixed": 0}, "heads": {"fixed": 32}, "width": {"fixed": )" + std::to_string(width) + "}}}", context);
+    const auto family =
+        MakeFamily(R"({"transformer": {"layers": {"fixed": 0}, "heads": {"fixed": 32}, "width": {"fixed": )" +
+                       std::to_string(width) + "}}}",
+                   context);
     SampledProgram sampled(*family, context, 0, 1);
     EXPECT_EQ(static_cast<TransformerProgram&>(*sampled.program).layers(), layers) << width;
   }
@@ -212,13 +217,15 @@ TEST(TransformerTest, SumsHaveOneOrderOnEveryTarget) {
   // The definition, scalar.
   const auto total = [](const float* terms, bool square) {
     float sums[16] = {};
-    for (int n = 0; n < kWidth; ++n) sums[n % 16] = square ? std::fma(terms[n], terms[n], sums[n % 16]) : sums[n % 16] + terms[n];
+    for (int n = 0; n < kWidth; ++n)
+      sums[n % 16] = square ? std::fma(terms[n], terms[n], sums[n % 16]) : sums[n % 16] + terms[n];
     float sum = sums[0];
     for (int j = 1; j < 16; ++j) sum += sums[j];
     return sum;
   };
   float expected[kWidth];
-  for (int n = 0; n < kWidth; ++n) expected[n] = start[static_cast<std::size_t>(n)] + added[static_cast<std::size_t>(n)];
+  for (int n = 0; n < kWidth; ++n)
+    expected[n] = start[static_cast<std::size_t>(n)] + added[static_cast<std::size_t>(n)];
   const float mean = total(expected, false) / kWidth;
   for (float& x : expected) x -= mean;
   const float inverse = 1.0F / std::sqrt(total(expected, true) / kWidth + 1e-5F);
