@@ -69,12 +69,14 @@ void Chain::Start(const RandomKey& key) {
 }
 
 void Chain::SetNoise(const RandomKey& key, int row) {
+  if (trace_ != nullptr) trace_->fresh.push_back({row, false});
   Rng rng = MakeRng(key, Purpose::kNoise, static_cast<std::uint64_t>(row));
   FillNoise(rng, alphabet_, {input_.row(row), static_cast<std::size_t>(length_)});
   origins_[static_cast<std::size_t>(row)].depth = 0;
 }
 
 void Chain::SetConstant(const RandomKey& key, int row) {
+  if (trace_ != nullptr) trace_->fresh.push_back({row, true});
   Rng rng = MakeRng(key, Purpose::kConstant, static_cast<std::uint64_t>(row));
   FillConstant(rng, alphabet_, {input_.row(row), static_cast<std::size_t>(length_)});
   origins_[static_cast<std::size_t>(row)].depth = 0;
@@ -114,6 +116,10 @@ void Chain::Refresh(const RandomKey& key) {
 }
 
 FinishedRows Chain::Advance(const RandomKey& key) {
+  if (trace_ != nullptr) {
+    trace_->fresh.clear();
+    trace_->restarted = depth_ >= max_depth_;
+  }
   if (depth_ >= max_depth_) {
     Begin(key);
   } else {
@@ -136,9 +142,11 @@ FinishedRows Chain::Advance(const RandomKey& key) {
   // What nobody looks at need not be made: for the cheapest families the first rows would cost as much as the program.
   if (depth_ == 0 && (reads || prompt_length > 0)) FillInitial(key);
   prompt_.Reshape(rows, prompt_length);
+  order_.clear();
+  int offset = 0;
   if (prompt_length > 0) {
     Rng select = MakeRng(key, Purpose::kSelect, 1);
-    const auto offset = static_cast<int>(select.Below(static_cast<std::uint32_t>(length_ - prompt_length + 1)));
+    offset = static_cast<int>(select.Below(static_cast<std::uint32_t>(length_ - prompt_length + 1)));
     order_.resize(static_cast<std::size_t>(rows));
     std::iota(order_.begin(), order_.end(), 0);
     Shuffle<int>(select, order_);
@@ -148,6 +156,19 @@ FinishedRows Chain::Advance(const RandomKey& key) {
     }
   }
   program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
+  if (trace_ != nullptr) {
+    trace_->family = family;
+    trace_->program = program.Describe();
+    trace_->slots.resize(static_cast<std::size_t>(rows));
+    std::iota(trace_->slots.begin(), trace_->slots.end(), 0);
+    trace_->emitted = trace_->slots;
+    trace_->prompt_slots = order_;
+    trace_->prompt_length = prompt_length;
+    trace_->prompt_offset = offset;
+    trace_->input = input_;
+    trace_->prompt = prompt_;
+    trace_->output = output_;
+  }
 
   for (RowOrigin& origin : origins_) {
     origin.family = static_cast<std::uint16_t>(family);

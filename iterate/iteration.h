@@ -73,6 +73,29 @@ struct FinishedRows {
   std::span<const RowOrigin> origins;  // one a row
 };
 
+// What a round did, for explanations. A slot is a place that holds a row from round to round: a row of the chain, or a row of
+// the pool.
+struct RoundTrace {
+  struct Fresh {
+    int slot;
+    bool constant;  // else noise
+  };
+  int family = 0;
+  std::string program;             // Program::Describe
+  bool restarted = false;          // all slots were forgotten first: a new chain began
+  bool fresh_inputs = false;       // prompts and inputs were fresh rows, not slots
+  std::vector<Fresh> fresh;        // slots that were overwritten before the program ran
+  std::vector<int> slots;          // by row of the program: the slot that was its input and took its output
+  std::vector<int> prompt_slots;   // by row of the program
+  int prompt_length = 0;
+  int prompt_offset = 0;
+  std::vector<int> emitted;        // by finished row: its slot
+  bool emitted_before = false;     // the slots were emitted as they were before this round
+  Block input;                     // rows of the program
+  Block prompt;
+  Block output;
+};
+
 // One process of rounds, with its buffers. Not thread-safe.
 class Iteration {
  public:
@@ -86,8 +109,13 @@ class Iteration {
   // on the key and the state that the rounds before left.
   virtual FinishedRows Advance(const RandomKey& key) = 0;
 
+  // From now on Advance also writes what it does to `trace`, which must stay; nullptr ends it.
+  void set_trace(RoundTrace* trace) { trace_ = trace; }
+
  protected:
   Iteration() = default;
+
+  RoundTrace* trace_ = nullptr;
 };
 
 // Largest number of rows that one round of a resolved recipe computes, and that it finishes.

@@ -107,6 +107,7 @@ std::span<const int> Pool::DrawRows(Rng& rng, int count) {
 }
 
 void Pool::Emit(int row) {
+  if (trace_ != nullptr) trace_->emitted.push_back(row);
   std::copy_n(state_.rows.row(row), length_, finished_.row(finished_count_));
   finished_origins_[static_cast<std::size_t>(finished_count_)] = state_.origins[static_cast<std::size_t>(row)];
   ++finished_count_;
@@ -132,6 +133,12 @@ void Pool::FreshRow(const RandomKey& key, int row, Symbol* out) {
 
 FinishedRows Pool::Advance(const RandomKey& key) {
   finished_count_ = 0;
+  if (trace_ != nullptr) {
+    trace_->restarted = false;
+    trace_->fresh.clear();
+    trace_->emitted.clear();
+    trace_->emitted_before = config_.emission() == v1::Pool::EVICT;
+  }
   const auto constant_rows = static_cast<int>(config_.constant_rows());
   const auto noise_rows = static_cast<int>(config_.noise_rows());
   Rng select = MakeRng(key, Purpose::kSelect);
@@ -139,6 +146,7 @@ FinishedRows Pool::Advance(const RandomKey& key) {
   for (int i = 0; i < constant_rows + noise_rows; ++i) {
     const int row = fresh[static_cast<std::size_t>(i)];
     Evict(row);
+    if (trace_ != nullptr) trace_->fresh.push_back({row, i < constant_rows});
     const std::span<Symbol> target(state_.rows.row(row), static_cast<std::size_t>(length_));
     if (i < constant_rows) {
       Rng rng = MakeRng(key, Purpose::kConstant, static_cast<std::uint64_t>(i));
@@ -166,6 +174,7 @@ FinishedRows Pool::Advance(const RandomKey& key) {
   Rng choose = MakeRng(key, Purpose::kSelect, 1);
   const auto offset = static_cast<int>(choose.Below(static_cast<std::uint32_t>(length_ - prompt_length + 1)));
   const std::span<const int> prompts = DrawRows(choose, rows);
+  if (trace_ != nullptr) trace_->prompt_slots.assign(prompts.begin(), prompts.end());
   for (int r = 0; r < rows; ++r) {
     if (config_.iterate()) {
       std::copy_n(state_.rows.row(prompts[static_cast<std::size_t>(r)]) + offset, prompt_length, prompt_.row(r));
@@ -184,6 +193,17 @@ FinishedRows Pool::Advance(const RandomKey& key) {
     }
   }
   program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
+  if (trace_ != nullptr) {
+    trace_->family = family;
+    trace_->program = program.Describe();
+    trace_->fresh_inputs = !config_.iterate();
+    trace_->slots = targets_;
+    trace_->prompt_length = prompt_length;
+    trace_->prompt_offset = offset;
+    trace_->input = input_;
+    trace_->prompt = prompt_;
+    trace_->output = output_;
+  }
 
   for (int r = 0; r < rows; ++r) {
     const int row = targets_[static_cast<std::size_t>(r)];

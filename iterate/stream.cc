@@ -5,14 +5,11 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <mutex>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "iterate/endless_lane.h"
-#include "iterate/iteration.h"
 #include "iterate/recipe.h"
 #include "iterate/segment_writer.h"
+#include "iterate/stream_impl.h"
 
 namespace iterand {
 namespace {
@@ -39,52 +36,6 @@ std::string ToHex(const Fingerprint& fingerprint) {
   }
   return hex;
 }
-
-class Stream::Impl {
- public:
-  Impl(v1::Recipe resolved, std::uint64_t seed_value, FamilyMix family_mix)
-      : recipe(std::move(resolved)),
-        seed(seed_value),
-        fingerprint(ComputeFingerprint(recipe, seed)),
-        mix(std::move(family_mix)),
-        dtype(RecipeDtype(recipe)),
-        length(static_cast<int>(recipe.length())),
-        lanes(static_cast<int>(recipe.lanes())),
-        sequences(static_cast<int>(recipe.segment_sequences())),
-        held(static_cast<std::size_t>(lanes)) {
-    if (recipe.has_pool() && recipe.pool().endless()) {
-      for (int lane = 0; lane < lanes; ++lane) {
-        endless.push_back(std::make_unique<EndlessLane>(seed, static_cast<std::uint32_t>(lane)));
-      }
-    }
-  }
-
-  // What Read keeps of a lane: the segment that it read last.
-  struct HeldSegment {
-    Segment segment;
-    std::uint64_t number = 0;
-    bool valid = false;
-    bool claimed = false;  // by a row of the present pass
-  };
-
-  const v1::Recipe recipe;
-  const std::uint64_t seed;
-  const Fingerprint fingerprint;
-  const FamilyMix mix;
-  const Dtype dtype;
-  const int length;
-  const int lanes;
-  const int sequences;
-  std::vector<std::unique_ptr<EndlessLane>> endless;  // one a lane, if the pool is endless
-
-  // State of Read.
-  std::mutex read_mutex;
-  int threads = 0;
-  std::vector<HeldSegment> held;  // by lane
-  std::vector<std::unique_ptr<Workspace>> workspaces;
-  std::vector<std::uint32_t> missing;  // lanes whose claimed segment must be made
-  std::vector<absl::Status> errors;    // by thread
-};
 
 Stream::Stream() = default;
 Stream::~Stream() = default;

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -46,6 +47,26 @@ struct StreamCost {
   double flops_per_token = 0;
   std::uint64_t segment_bytes = 0;          // tokens of one segment
   std::uint64_t first_batch_sequences = 0;  // generated before a first batch of 64 rows is ready
+};
+
+// One program on the way from noise to a sequence.
+struct ExplainedStep {
+  std::uint64_t round = 0;   // within the segment
+  std::uint32_t row = 0;     // of the program
+  std::string family;
+  std::string program;       // the sampled parameters, Program::Describe
+  std::string input;         // "noise", "constant", or "the step before"
+  int prompt_length = 0;     // tokens of prompt; 0: none
+  int prompt_offset = 0;     // where the prompt was cut from its row
+};
+
+// What Stream::Explain tells of a sequence.
+struct Explanation {
+  std::uint64_t index = 0;
+  Place place;
+  RowProvenance provenance;
+  std::vector<ExplainedStep> steps;  // from noise to the sequence
+  bool reproduced = false;           // the row was made again alone, and its tokens are the stream's
 };
 
 // Buffers of one generating thread: program objects, blocks, scratch. Reused from segment to segment, so that the
@@ -96,6 +117,11 @@ class Stream {
   // Thread-safe. Errors as GenerateSegment; OutOfRange if an index exceeds 2^64 - 1.
   absl::Status Read(std::uint64_t first_index, std::uint64_t stride, int rows, void* out,
                     RowProvenance* provenance = nullptr);
+
+  // Where a sequence came from, by computing its segment again with a record of every round; and whether the sequence's row,
+  // made again alone from its program, its input and its prompt, is equal. For people and tests: slow. Thread-safe.
+  // Errors as GenerateSegment; OutOfRange if an endless pool would have to be replayed for more than kMaxReplayRounds.
+  absl::StatusOr<Explanation> Explain(std::uint64_t index) const;
 
   // Threads that Read uses; 0, the default, means all cores (OpenMP's default).
   void set_threads(int threads);

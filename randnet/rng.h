@@ -89,11 +89,13 @@ Rng MakeRng(const RandomKey& key, Purpose purpose, std::uint64_t row = 0);
 // Makes the generators that a program's rows use while it runs: one a row, whatever rows run beside it.
 class RowRng {
  public:
-  explicit RowRng(const RandomKey& key) : key_(key) {}
-  Rng ForRow(int row) const { return MakeRng(key_, Purpose::kRunRow, static_cast<std::uint64_t>(row)); }
+  // Row r of the run is row first_row + r of the round.
+  explicit RowRng(const RandomKey& key, int first_row = 0) : key_(key), first_row_(first_row) {}
+  Rng ForRow(int row) const { return MakeRng(key_, Purpose::kRunRow, static_cast<std::uint64_t>(first_row_ + row)); }
 
  private:
   RandomKey key_;
+  int first_row_;
 };
 
 // Shuffles by Fisher and Yates, from the last element down.

@@ -1,0 +1,67 @@
+#include <gtest/gtest.h>
+
+#include "iterate/presets.h"
+#include "iterate/stream.h"
+
+namespace iterand {
+namespace {
+
+// Every step but the first reads the step before, depths count the steps, and the row can be made alone.
+void ExpectExplained(const Stream& stream, std::uint64_t index) {
+  const auto explanation = stream.Explain(index);
+  ASSERT_TRUE(explanation.ok()) << explanation.status();
+  EXPECT_TRUE(explanation->reproduced) << index;
+  const auto& steps = explanation->steps;
+  ASSERT_EQ(steps.size(), explanation->provenance.depth) << index;
+  if (steps.empty()) return;
+  EXPECT_EQ(steps.back().family, stream.family_name(explanation->provenance.family));
+  EXPECT_NE(steps.front().input, "the step before");
+  for (std::size_t i = 1; i < steps.size(); ++i) {
+    EXPECT_EQ(steps[i].input, "the step before");
+    EXPECT_GT(steps[i].round, steps[i - 1].round);
+  }
+}
+
+TEST(ExplainTest, ChainsOfEveryFastPreset) {
+  for (const PresetEntry& preset : AllPresets()) {
+    v1::Recipe recipe = *LoadPreset(preset.name);
+    if (recipe.has_pool()) continue;
+    auto stream = *Stream::Open(recipe, 3);
+    for (const std::uint64_t index : {0U, 77U, 123456U}) {
+      SCOPED_TRACE(std::string(preset.name));
+      ExpectExplained(*stream, index);
+    }
+  }
+}
+
+TEST(ExplainTest, Pools) {
+  for (const bool endless : {true, false}) {
+    for (const auto emission : {v1::Pool::SAMPLE, v1::Pool::EVICT}) {
+      v1::Recipe recipe;
+      recipe.add_families()->mutable_lstm()->mutable_hidden()->set_fixed(8);
+      recipe.set_length(32);
+      v1::Pool& pool = *recipe.mutable_pool();
+      pool.set_pool_rows(30);
+      pool.set_program_rows(10);
+      pool.set_constant_rows(2);
+      pool.set_noise_rows(2);
+      pool.set_emission(emission);
+      pool.set_endless(endless);
+      auto stream = *Stream::Open(recipe, 1);
+      for (std::uint64_t index = 100; index < 120; ++index) ExpectExplained(*stream, index);
+    }
+  }
+}
+
+TEST(ExplainTest, SourcesAreOneStep) {
+  v1::Recipe recipe = *LoadPreset("uniform");
+  auto one = *Stream::Open(recipe, 1);
+  const auto explanation = one->Explain(5);
+  ASSERT_TRUE(explanation.ok());
+  EXPECT_TRUE(explanation->reproduced);
+  EXPECT_EQ(explanation->steps.size(), 1U);
+  EXPECT_EQ(explanation->steps[0].family, "uniform");
+}
+
+}  // namespace
+}  // namespace iterand
