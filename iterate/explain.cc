@@ -118,12 +118,16 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
   const int last = recorder.Emitted(provenance.row);
   for (int at = last; at >= 0;) {
     const Step& step = recorder.step(at);
-    at = step.parent;
+    const bool reads = impl.mix.family(step.family).reads_input();
+    at = reads ? step.parent : kNoise;
     explanation.steps.push_back({.round = step.round,
                                  .row = static_cast<std::uint32_t>(step.row),
                                  .family = family_name(step.family),
                                  .program = recorder.program(step),
-                                 .input = at >= 0 ? "the step before" : at == kConstant ? "constant" : "noise",
+                                 .input = !reads            ? "nothing"
+                                          : at >= 0         ? "the step before"
+                                          : at == kConstant ? "constant"
+                                                            : "noise",
                                  .prompt_length = step.prompt_length,
                                  .prompt_offset = step.prompt_offset});
   }

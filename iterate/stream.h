@@ -55,7 +55,7 @@ struct ExplainedStep {
   std::uint32_t row = 0;     // of the program
   std::string family;
   std::string program;       // the sampled parameters, Program::Describe
-  std::string input;         // "noise", "constant", or "the step before"
+  std::string input;         // "noise", "constant", "the step before", or "nothing" if the family does not read
   int prompt_length = 0;     // tokens of prompt; 0: none
   int prompt_offset = 0;     // where the prompt was cut from its row
 };

@@ -20,5 +20,6 @@ void AddPresets(CLI::App& app, Action& action);
 void AddDescribe(CLI::App& app, Action& action);
 void AddSample(CLI::App& app, Action& action);
 void AddDump(CLI::App& app, Action& action);
+void AddExplain(CLI::App& app, Action& action);
 
 }  // namespace iterand::cli

@@ -67,6 +67,7 @@ int Run(int argc, char** argv) {
   AddDescribe(app, action);
   AddSample(app, action);
   AddDump(app, action);
+  AddExplain(app, action);
 
   try {
     app.parse(argc, argv);

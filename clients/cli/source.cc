@@ -69,30 +69,6 @@ absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
   return spec;
 }
 
-// The stream itself, in this process.
-absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream) {
-  v1::Recipe recipe;
-  const bool is_file = IsRecipeFile(stream.recipe);
-  if (is_file) {
-    absl::StatusOr<std::string> json = ReadFile(stream.recipe);
-    if (!json.ok()) return json.status();
-    absl::StatusOr<v1::Recipe> parsed = ParseRecipeJson(*json);
-    if (!parsed.ok()) return AtFile(stream.recipe, parsed.status());
-    recipe = *std::move(parsed);
-  } else {
-    absl::StatusOr<v1::Recipe> preset = LoadPreset(stream.recipe);
-    if (!preset.ok()) {
-      return absl::NotFoundError(
-          absl::StrCat(preset.status().message(), " (a recipe file's path has a / in it or ends in .json)"));
-    }
-    recipe = *std::move(preset);
-  }
-  if (stream.length) recipe.set_length(*stream.length);
-  absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(recipe, stream.seed);
-  if (!opened.ok() && is_file) return AtFile(stream.recipe, opened.status());
-  return opened;
-}
-
 StreamFacts LocalFacts(const Stream& stream) {
   StreamFacts facts;
   facts.engine_version = kEngineVersion;
@@ -226,6 +202,29 @@ class RemoteSource : public SequenceSource {
 };
 
 }  // namespace
+
+absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream) {
+  v1::Recipe recipe;
+  const bool is_file = IsRecipeFile(stream.recipe);
+  if (is_file) {
+    absl::StatusOr<std::string> json = ReadFile(stream.recipe);
+    if (!json.ok()) return json.status();
+    absl::StatusOr<v1::Recipe> parsed = ParseRecipeJson(*json);
+    if (!parsed.ok()) return AtFile(stream.recipe, parsed.status());
+    recipe = *std::move(parsed);
+  } else {
+    absl::StatusOr<v1::Recipe> preset = LoadPreset(stream.recipe);
+    if (!preset.ok()) {
+      return absl::NotFoundError(
+          absl::StrCat(preset.status().message(), " (a recipe file's path has a / in it or ends in .json)"));
+    }
+    recipe = *std::move(preset);
+  }
+  if (stream.length) recipe.set_length(*stream.length);
+  absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(recipe, stream.seed);
+  if (!opened.ok() && is_file) return AtFile(stream.recipe, opened.status());
+  return opened;
+}
 
 void ServerChoice::AddTo(CLI::App& command) {
   constexpr char kGroup[] = "Server";

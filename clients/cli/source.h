@@ -16,6 +16,7 @@
 #include "clients/cpp/client.h"
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/segment.h"
+#include "iterate/stream.h"
 
 namespace iterand::cli {
 
@@ -65,6 +66,9 @@ struct StreamFacts {
   v1::StreamInfo info;
 };
 absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server);
+
+// The stream itself, in this process. Errors as DescribeStream.
+absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream);
 
 // Some rows of a stream. Row i is the sequence with index first_index + i * stride.
 struct RowBatch {

@@ -1,0 +1,90 @@
+// iterand explain: where a sequence came from, and a proof that it can be made again on its own.
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "clients/cli/command.h"
+#include "clients/cli/output.h"
+#include "clients/cli/source.h"
+#include "iterate/stream.h"
+#include "nlohmann/json.hpp"
+
+namespace iterand::cli {
+namespace {
+
+struct ExplainOptions {
+  StreamChoice stream;
+  std::uint64_t index = 0;
+  bool json = false;
+};
+
+std::string ToText(const Explanation& explanation, const std::string& family) {
+  const RowProvenance& made = explanation.provenance;
+  std::string text = absl::StrFormat(
+      "index %d: lane %d, segment %d, place %d in the segment\n"
+      "made by %s in round %d, row %d, at depth %d\n",
+      explanation.index, explanation.place.lane, explanation.place.segment, explanation.place.offset, family, made.round,
+      made.row, made.depth);
+  for (const ExplainedStep& step : explanation.steps) {
+    absl::StrAppend(&text, "  round ", step.round, ", row ", step.row, ": ", step.family, " reads ", step.input);
+    if (step.prompt_length > 0) {
+      absl::StrAppend(&text, ", prompt of ", step.prompt_length, " tokens from offset ", step.prompt_offset);
+    }
+    absl::StrAppend(&text, "\n");
+    if (!step.program.empty()) absl::StrAppend(&text, "    ", step.program, "\n");
+  }
+  absl::StrAppend(&text, explanation.reproduced ? "made again alone: equal\n" : "made again alone: DIFFERENT\n");
+  return text;
+}
+
+std::string ToJson(const Explanation& explanation, const std::string& family) {
+  nlohmann::ordered_json json = {{"index", explanation.index},
+                                 {"lane", explanation.place.lane},
+                                 {"segment", explanation.place.segment},
+                                 {"offset", explanation.place.offset},
+                                 {"round", explanation.provenance.round},
+                                 {"row", explanation.provenance.row},
+                                 {"family", family},
+                                 {"depth", explanation.provenance.depth},
+                                 {"reproduced", explanation.reproduced}};
+  json["steps"] = nlohmann::ordered_json::array();
+  for (const ExplainedStep& step : explanation.steps) {
+    json["steps"].push_back({{"round", step.round},
+                             {"row", step.row},
+                             {"family", step.family},
+                             {"program", step.program},
+                             {"input", step.input},
+                             {"prompt_length", step.prompt_length},
+                             {"prompt_offset", step.prompt_offset}});
+  }
+  return json.dump(2) + "\n";
+}
+
+absl::Status Explain(const ExplainOptions& options) {
+  absl::StatusOr<std::shared_ptr<Stream>> stream = OpenLocal(options.stream);
+  if (!stream.ok()) return stream.status();
+  absl::StatusOr<Explanation> explanation = (*stream)->Explain(options.index);
+  if (!explanation.ok()) return explanation.status();
+  const std::string& family = (*stream)->family_name(explanation->provenance.family);
+  absl::Status written = WriteOutput(options.json ? ToJson(*explanation, family) : ToText(*explanation, family));
+  if (!written.ok()) return written;
+  if (!explanation->reproduced) {
+    return absl::InternalError(absl::StrCat("index ", options.index, ": made again alone, the sequence differs"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddExplain(CLI::App& app, Action& action) {
+  auto options = std::make_shared<ExplainOptions>();
+  CLI::App* command = app.add_subcommand("explain", "Tell where a sequence came from, and make it again on its own");
+  options->stream.AddTo(*command, /*positional=*/false);
+  command->add_option("--index", options->index, "Index of the sequence")->type_name("G")->required();
+  command->add_flag("--json", options->json, "Print JSON for programs instead of text for people");
+  command->callback([options, &action] { action = [options] { return Explain(*options); }; });
+}
+
+}  // namespace iterand::cli
