@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Read when torch is first imported. Models this small gain nothing from a second thread, and on a busy machine the two wait
-# for each other most of the time.
+# Read when torch is first imported. Models this small gain nothing from a second thread, and on a busy machine the two
+# wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[3]
