@@ -18,6 +18,7 @@ from conftest import Server, sample
 
 import iterand
 from iterand import Retry, Tls
+from iterand.v1 import noise_service_pb2 as service
 
 LENGTH = 128
 FEW = Retry(attempts=2, first_wait=0.05)
@@ -175,13 +176,26 @@ def test_no_server() -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_server_restarted_in_mid_stream(own_server: Server, reference: np.ndarray, how: int) -> None:
-    with iterand.stream(own_server.address, "up", length=LENGTH, batch_size=7, prefetch=2, count=1000) as stream:
+def test_server_restarted_in_mid_stream(own_server: Server, monkeypatch: pytest.MonkeyPatch, how: int) -> None:
+    calls: list[int] = []
+    open_stream = iterand.Client.open_stream
+
+    def counted(client: iterand.Client, request: service.StreamRequest) -> object:
+        calls.append(request.start)
+        return open_stream(client, request)
+
+    monkeypatch.setattr(iterand.Client, "open_stream", counted)
+    count = 40_000  # more than the connection's buffers hold
+    restart = threading.Timer(0.5, own_server.start)
+    with iterand.stream(own_server.address, "uniform", length=LENGTH, batch_size=7, prefetch=2, count=count) as stream:
         rows = [next(stream) for _ in range(5)]
         own_server.stop(how)
-        threading.Timer(0.5, own_server.start).start()
+        restart.start()
         rows += list(stream)
-    np.testing.assert_array_equal(np.concatenate(rows), reference[:1000])
+    restart.join()
+    assert len(calls) > 1
+    assert 0 < calls[-1] < count
+    np.testing.assert_array_equal(np.concatenate(rows), sample(count, recipe="uniform", length=LENGTH))
 
 
 def test_falls_back_to_the_next_server(own_server: Server, address: str, reference: np.ndarray) -> None:
