@@ -21,24 +21,10 @@ namespace {
 
 constexpr int kGates = 4;
 constexpr int kGroupColumns = kGates * kPanel;
-constexpr int kTileRows = 6;    // most rows of a tile
 constexpr int kChunkRows = 24;  // rows that share a panel while it is in the first-level cache
 constexpr int kCachedPanelInputs = 256;  // inputs of all panels that are to stay there: 16 KB
 constexpr float kArgmaxBelow = 1e-6F;  // of the temperature
 constexpr int kStridePad = 16;  // floats between state rows, so that rows of a power-of-two size do not share cache sets
-
-// Rows [first, first + rows) are one tile.
-struct RowBlock {
-  int first;
-  int rows;
-};
-
-// Number of rows of the next tile, so that no tile has fewer than 3 rows where that can be avoided: a tile must have many
-// accumulators to hide the latency of fma.
-constexpr int NextTileRows(int remaining) {
-  if (remaining == 7 || remaining == 8) return 4;
-  return std::min(remaining, kTileRows);
-}
 
 struct ScratchLayout {
   std::ptrdiff_t state_stride;  // floats from a state row to the next
@@ -79,8 +65,22 @@ using V = hn::Vec<D>;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
 constexpr int kVectors = kPanel / kLanes;  // vectors of a panel
 
-// Accumulators that fit into the registers beside the operands of a step.
+// Accumulators that fit into the registers beside the operands of a step: 12 of 16 registers, or 24 of 32.
 constexpr int kAccumulators = HWY_TARGET == HWY_AVX2 ? 12 : 24;
+
+// Rows of a tile. In AVX2 a step of 3 rows x 4 vectors loads 7 operands for 12 fmas where 6 x 2 would load 8; on a core whose
+// instruction decoder is shared with a sibling thread that is a fifth more speed.
+constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 3 : 6;
+
+// Rows of the next tile, so that no tile is left with one or two rows, which load too much for what they multiply: in AVX2 tiles
+// of 5 (x 2 vectors) and at last of 4 make the rest a multiple of 3.
+constexpr int NextTileRows(int remaining) {
+  if constexpr (kTileRows == 3) {
+    if (remaining % 3 == 0 || remaining < 3) return std::min(remaining, 3);
+    return remaining % 3 == 2 || remaining >= 10 ? 5 : 4;
+  }
+  return remaining == 7 || remaining == 8 ? 4 : std::min(remaining, kTileRows);
+}
 
 // Panels that a tile of so many rows computes at once.
 constexpr int TilePanels(int rows) {
@@ -105,26 +105,23 @@ struct Start {
 
 // One step of a tile: input k of every row times the k-th weights of every panel.
 template <int kRows, int kColumns>
-HWY_INLINE void AccumulateStep(const float* const (&rows)[kRows], std::ptrdiff_t k, const float* HWY_RESTRICT weights,
-                               std::ptrdiff_t panel_stride, V (&sum)[kRows][kColumns]) {
+HWY_INLINE void AccumulateStep(const float* const (&rows)[kRows], const float* const (&panels)[kColumns / kVectors], int k,
+                               V (&sum)[kRows][kColumns]) {
   const D d;
-  const auto load = [&](int j) HWY_ATTR {
-    return hn::Load(d, weights + k * kPanel + (j / kVectors) * panel_stride + (j % kVectors) * kLanes);
-  };
   if constexpr (kRows <= kColumns) {  // keep the smaller side in registers
     V input[kRows];
     HWY_UNROLL(16)
     for (int r = 0; r < kRows; ++r) input[r] = hn::Set(d, rows[r][k]);
     HWY_UNROLL(16)
     for (int j = 0; j < kColumns; ++j) {
-      const V weight = load(j);
+      const V weight = hn::Load(d, panels[j / kVectors] + k * kPanel + (j % kVectors) * kLanes);
       HWY_UNROLL(16)
       for (int r = 0; r < kRows; ++r) sum[r][j] = hn::MulAdd(input[r], weight, sum[r][j]);
     }
   } else {
     V weight[kColumns];
     HWY_UNROLL(16)
-    for (int j = 0; j < kColumns; ++j) weight[j] = load(j);
+    for (int j = 0; j < kColumns; ++j) weight[j] = hn::Load(d, panels[j / kVectors] + k * kPanel + (j % kVectors) * kLanes);
     HWY_UNROLL(16)
     for (int r = 0; r < kRows; ++r) {
       const V input = hn::Set(d, rows[r][k]);
@@ -134,18 +131,33 @@ HWY_INLINE void AccumulateStep(const float* const (&rows)[kRows], std::ptrdiff_t
   }
 }
 
-// Four steps an iteration: short loops whose end the processor predicts.
+// `count` steps from the inputs at rows[r] and the weights at `weights` on; several steps an iteration.
 template <int kRows, int kColumns>
-HWY_INLINE void Accumulate(const float* const (&rows)[kRows], std::ptrdiff_t count, const float* HWY_RESTRICT weights,
+HWY_INLINE void Accumulate(const float* const (&inputs)[kRows], int count, const float* weights,
                            std::ptrdiff_t panel_stride, V (&sum)[kRows][kColumns]) {
-  std::ptrdiff_t k = 0;
-  for (; k + 4 <= count; k += 4) {
-    AccumulateStep(rows, k, weights, panel_stride, sum);
-    AccumulateStep(rows, k + 1, weights, panel_stride, sum);
-    AccumulateStep(rows, k + 2, weights, panel_stride, sum);
-    AccumulateStep(rows, k + 3, weights, panel_stride, sum);
+  constexpr int kPanels = kColumns / kVectors;
+  constexpr int kSteps = 4;
+  const float* rows[kRows];
+  HWY_UNROLL(16)
+  for (int r = 0; r < kRows; ++r) rows[r] = inputs[r];
+  const float* panels[kPanels];
+  HWY_UNROLL(16)
+  for (int p = 0; p < kPanels; ++p) panels[p] = weights + p * panel_stride;
+  const auto advance = [&](int steps) {
+    HWY_UNROLL(16)
+    for (int r = 0; r < kRows; ++r) rows[r] += steps;
+    HWY_UNROLL(16)
+    for (int p = 0; p < kPanels; ++p) panels[p] += steps * kPanel;
+  };
+  for (; count >= kSteps; count -= kSteps) {
+    HWY_UNROLL(kSteps)
+    for (int k = 0; k < kSteps; ++k) AccumulateStep(rows, panels, k, sum);
+    advance(kSteps);
   }
-  for (; k < count; ++k) AccumulateStep(rows, k, weights, panel_stride, sum);
+  for (; count > 0; --count) {
+    AccumulateStep(rows, panels, 0, sum);
+    advance(1);
+  }
 }
 
 // One tile: kRows rows times kPanels panels.
@@ -210,7 +222,7 @@ template <bool kFromTables>
 HWY_INLINE void Multiply(int row_count, int panels, const Inputs& all_inputs, const float* weights,
                          std::ptrdiff_t panel_stride, const Start& all_start, float* all_out, std::ptrdiff_t out_stride) {
   const int depth = all_inputs.first + all_inputs.second;
-  const int step = row_count <= 2 * kTileRows ? panels : std::max(kCachedPanelInputs / depth, TilePanels(3));
+  const int step = row_count <= 12 ? panels : std::max(kCachedPanelInputs / depth, TilePanels(3));
   for (int panel = 0; panel < panels; panel += step) {
     const int panel_end = std::min(panel + step, panels);
     Inputs inputs = all_inputs;
