@@ -4,8 +4,8 @@
 //
 //   wire      the cheapest preset, served to a C++ client, against a bare gRPC stream of equal messages: a server that
 //             sends one ready-made message again and again, and a client that counts the bytes. Both servers are processes
-//             of their own. Alternating, medians. Once generated anew, and once from the cache (another run of a sweep has
-//             read it before): the first also pays for generation on cores that it shares with both ends of the wire.
+//             of their own. Alternating, medians. Beside it preset `markov` from the cache, as another run of a sweep has it:
+//             the first also pays for generation, on cores that it shares with both ends of the wire.
 //   serving   preset `up` served, against Stream::Read in this process with as many threads. Alternating, medians.
 //   trainer   a consumer that takes batches of `up` at half the rate of the row above: the share of its time that it waits.
 #include <spawn.h>
@@ -21,6 +21,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -44,6 +45,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr char kWirePreset[] = "uniform";
+
+// The cheapest preset whose segments are worth keeping in the cache.
+constexpr char kCachedPreset[] = "markov";
 
 // 100 MB of tokens: what the server's cache holds.
 constexpr std::uint64_t kCachedSequences = 200'000;
@@ -246,47 +250,65 @@ Rate BareBytes(const ServerProcess& server, int batch_rows, double seconds) {
   return rate;
 }
 
-// Tokens of a stream after its first batch, for so long or to its end.
+std::uint64_t Period(const Stream& stream) {
+  return static_cast<std::uint64_t>(stream.lanes()) * static_cast<std::uint64_t>(stream.segment_sequences());
+}
+
+// Tokens of a stream, for so long or to its end. From the first batch of a segment of every lane to the first of another: at
+// these moments the engine has done the same work ahead.
 Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamRequest& request, double seconds) {
+  const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(request.stream().preset()), 0);
+  if (!stream.ok()) Fail(stream.status());
+  const std::uint64_t period = Period(**stream);
   const Clock::time_point begin = Clock::now();
   absl::StatusOr<std::unique_ptr<BatchReader>> reader = client.Stream(request);
   if (!reader.ok()) Fail(reader.status());
   Batch batch;
-  bool more = true;
-  const auto next = [&] {
-    const absl::StatusOr<bool> got = (*reader)->Next(batch);
-    if (!got.ok()) Fail(got.status());
-    more = *got;
-  };
-  next();
-  const double first_batch_seconds = SecondsSince(begin);
-  // The queue is empty now, and stays so while the client is faster than the engine.
-  const CpuMeter cpu(&server);
-  const Clock::time_point start = Clock::now();
+  Rate rate;
+  Clock::time_point start;
+  std::optional<CpuMeter> cpu;
   double tokens = 0;
-  while (SecondsSince(start) < seconds) {
-    next();
-    if (!more) break;
-    tokens += static_cast<double>(batch.rows()) * batch.length();
+  for (std::uint64_t batches = 0;; ++batches) {
+    const absl::StatusOr<bool> more = (*reader)->Next(batch);
+    if (!more.ok()) Fail(more.status());
+    if (batches == 0) rate.first_batch_seconds = SecondsSince(begin);
+    const bool at_boundary = !*more || (batches > 0 && batch.first_index() % period < request.batch_rows());
+    if (at_boundary && !cpu) {
+      start = Clock::now();
+      cpu.emplace(&server);
+    }
+    if (cpu && at_boundary && (!*more || SecondsSince(start) >= seconds)) break;
+    if (cpu) tokens += static_cast<double>(batch.rows()) * batch.length();
   }
-  return {tokens / SecondsSince(start), tokens / cpu.Seconds(), first_batch_seconds};
+  rate.per_second = tokens / SecondsSince(start);
+  rate.per_core_second = tokens / cpu->Seconds();
+  return rate;
 }
 
-Rate InProcessTokens(const std::string& preset, std::uint64_t seed, double seconds) {
+// Segments 1 to `segments` of every lane: the same sequences for both, as segments differ in cost.
+Rate InProcessSegments(const std::string& preset, std::uint64_t seed, int segments) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), seed);
   if (!stream.ok()) Fail(stream.status());
-  const int rows = (*stream)->lanes() * (*stream)->segment_sequences();  // a segment of every lane
-  std::vector<std::byte> out(static_cast<std::size_t>(rows) * (*stream)->sequence_bytes());
-  std::uint64_t index = 0;
-  double tokens = 0;
+  const std::uint64_t rows = Period(**stream);
+  std::vector<std::byte> out(rows * (*stream)->sequence_bytes());
   const CpuMeter cpu(nullptr);
   const Clock::time_point start = Clock::now();
-  while (SecondsSince(start) < seconds) {
-    if (absl::Status status = (*stream)->Read(index, 1, rows, out.data()); !status.ok()) Fail(status);
-    index += static_cast<std::uint64_t>(rows);
-    tokens += static_cast<double>(rows) * (*stream)->length();
+  for (int i = 1; i <= segments; ++i) {
+    const absl::Status status =
+        (*stream)->Read(static_cast<std::uint64_t>(i) * rows, 1, static_cast<int>(rows), out.data());
+    if (!status.ok()) Fail(status);
   }
+  const double tokens = static_cast<double>(rows) * segments * (*stream)->length();
   return {tokens / SecondsSince(start), tokens / cpu.Seconds()};
+}
+
+Rate ServedSegments(const ServerProcess& server, Client& client, const std::string& preset, std::uint64_t seed,
+                    int segments) {
+  const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), seed);
+  if (!stream.ok()) Fail(stream.status());
+  v1::StreamRequest request = Request(preset, 64, seed);
+  request.set_count(Period(**stream) * static_cast<std::uint64_t>(segments + 1));
+  return ServedTokens(server, client, request, 1e9);
 }
 
 struct Waiting {
@@ -333,7 +355,7 @@ int Main(double seconds, int repeats, const std::string& json_file) {
     std::printf("%10s %9s %9s %9s | %9s %9s %7s %7s | %9s %9s %7s %7s\n", "batch rows", "bytes", "bare", "per core",
                 "generated", "per core", "ratio", "ratio", "cached", "per core", "ratio", "ratio");
     for (const int rows : {64, 512, 2048}) {
-      v1::StreamRequest whole = Request(kWirePreset, rows, 1000);
+      v1::StreamRequest whole = Request(kCachedPreset, rows, 1000);
       whole.set_count(kCachedSequences);
       ServedTokens(iterand, **client, whole, kForever);
       std::vector<Rate> bare_rates;
@@ -369,12 +391,13 @@ int Main(double seconds, int repeats, const std::string& json_file) {
     const ServerProcess iterand("--serve-iterand");
     const auto client = Client::Connect(iterand.address());
     if (!client.ok()) Fail(client.status());
+    const int segments = std::max(1, static_cast<int>(4 * seconds));
     std::vector<Rate> in_process_rates;
     std::vector<Rate> served_rates;
     for (int i = 0; i < repeats; ++i) {
       const auto seed = static_cast<std::uint64_t>(i);
-      in_process_rates.push_back(InProcessTokens("up", seed, 3 * seconds));
-      served_rates.push_back(ServedTokens(iterand, **client, Request("up", 64, seed), 3 * seconds));
+      in_process_rates.push_back(InProcessSegments("up", seed, segments));
+      served_rates.push_back(ServedSegments(iterand, **client, "up", seed, segments));
     }
     const Rate in_process = MedianRate(in_process_rates);
     const Rate served = MedianRate(served_rates);

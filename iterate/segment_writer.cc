@@ -83,10 +83,11 @@ bool SegmentWriter::Accept(const Symbol* row) {
 
 template <typename Token>
 void SegmentWriter::WriteRow(const Symbol* row, Rng& rng, Token* out) {
+  const int length = length_;  // a copy: bytes written to `out` could be the member's
   if (injection_) {
-    for (int t = 0; t < length_; ++t) out[t] = static_cast<Token>(injection_->Map(row[t], rng));
+    for (int t = 0; t < length; ++t) out[t] = static_cast<Token>(injection_->Map(row[t], rng));
   } else {
-    for (int t = 0; t < length_; ++t) out[t] = static_cast<Token>(row[t]);
+    for (int t = 0; t < length; ++t) out[t] = static_cast<Token>(row[t]);
   }
 }
 

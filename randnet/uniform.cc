@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 namespace iterand {
 namespace {
@@ -42,8 +43,14 @@ void FillNoise(Rng& rng, int alphabet, std::span<Symbol> out) {
   while (!out.empty()) {
     const std::size_t n = std::min(out.size(), words.size());
     rng.Fill({words.data(), n});
-    for (std::size_t i = 0; i < n; ++i) {
-      out[i] = static_cast<Symbol>((static_cast<std::uint64_t>(words[i]) * static_cast<std::uint32_t>(alphabet)) >> 32);
+    if (std::has_single_bit(static_cast<std::uint32_t>(alphabet))) {
+      // The same product, by a shift.
+      const int shift = 33 - std::bit_width(static_cast<std::uint32_t>(alphabet));
+      for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<Symbol>(words[i] >> shift);
+    } else {
+      for (std::size_t i = 0; i < n; ++i) {
+        out[i] = static_cast<Symbol>((static_cast<std::uint64_t>(words[i]) * static_cast<std::uint32_t>(alphabet)) >> 32);
+      }
     }
     out = out.subspan(n);
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -19,6 +21,9 @@ constexpr std::uint8_t kTokensTag = (v1::Batch::kTokensFieldNumber << 3) | 2;
 // From so many bytes side by side on, referring costs less than copying.
 constexpr std::size_t kReferenceBytes = 16 << 10;
 
+// Of a builder: one being filled, one ready, one being sent.
+constexpr std::size_t kFreeBuffers = 3;
+
 // Upper bound of the fields before provenance: four varints of at most 10 + 10 + 5 + 5 bytes, the dtype, 32 bytes of
 // fingerprint, their tags, and the tag and length of the tokens.
 constexpr std::size_t kHeaderBytes = 96;
@@ -27,6 +32,48 @@ constexpr std::size_t kHeaderBytes = 96;
 constexpr std::size_t kProvenanceBytes = 48;
 
 }  // namespace
+
+// Memory for rows that are copied. Shared by the builder and by the slices that are out.
+class BatchBuilder::BufferPool : public std::enable_shared_from_this<BatchBuilder::BufferPool> {
+ public:
+  // A slice of `size` bytes, whose memory comes back when its last reference is gone.
+  grpc_slice NewSlice(std::size_t size) {
+    auto lease = std::make_unique<Lease>();
+    lease->pool = shared_from_this();
+    {
+      std::lock_guard lock(mutex_);
+      if (!free_.empty()) {
+        lease->buffer = std::move(free_.back());
+        free_.pop_back();
+      }
+    }
+    if (lease->buffer.capacity < size) {
+      lease->buffer.data = std::make_unique_for_overwrite<std::uint8_t[]>(size);
+      lease->buffer.capacity = size;
+    }
+    std::uint8_t* data = lease->buffer.data.get();
+    return grpc_slice_new_with_user_data(data, size, &Return, lease.release());
+  }
+
+ private:
+  struct Buffer {
+    std::unique_ptr<std::uint8_t[]> data;
+    std::size_t capacity = 0;
+  };
+  struct Lease {
+    std::shared_ptr<BufferPool> pool;
+    Buffer buffer;
+  };
+
+  static void Return(void* user_data) {
+    const std::unique_ptr<Lease> lease(static_cast<Lease*>(user_data));
+    std::lock_guard lock(lease->pool->mutex_);
+    if (lease->pool->free_.size() < kFreeBuffers) lease->pool->free_.push_back(std::move(lease->buffer));
+  }
+
+  std::mutex mutex_;
+  std::vector<Buffer> free_;
+};
 
 v1::Dtype ToProto(Dtype dtype) {
   switch (dtype) {
@@ -41,7 +88,11 @@ v1::Dtype ToProto(Dtype dtype) {
 }
 
 BatchBuilder::BatchBuilder(const Stream& stream, bool provenance)
-    : stream_(stream), with_provenance_(provenance), row_bytes_(stream.sequence_bytes()), copied_(grpc_empty_slice()) {
+    : stream_(stream),
+      with_provenance_(provenance),
+      row_bytes_(stream.sequence_bytes()),
+      buffers_(std::make_shared<BufferPool>()),
+      copied_(grpc_empty_slice()) {
   if (with_provenance_) {
     std::size_t longest = 0;
     for (int i = 0; i < stream.recipe().families_size(); ++i) longest = std::max(longest, stream.family_name(i).size());
@@ -109,7 +160,7 @@ void BatchBuilder::FlushRun() {
     if (copied_end_ + bytes > copied_capacity_) {
       FlushCopied();
       grpc_slice_unref(copied_);
-      copied_ = grpc_slice_malloc_large(token_bytes_left_);
+      copied_ = buffers_->NewSlice(token_bytes_left_);
       copied_capacity_ = token_bytes_left_;
       copied_begin_ = copied_end_ = 0;
     }

@@ -414,7 +414,8 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
     ++stats_.segments_generated;
     entry.segment = std::move(segment);
     entry.state.store(Feed::State::kReady, std::memory_order_release);
-    if (entry.in_table) Keep(task.entry, leftovers.garbage);
+    const double worth = options_.cache_seconds_per_byte * static_cast<double>(entry.segment->bytes());
+    if (entry.in_table && seconds >= worth) Keep(task.entry, leftovers.garbage);
   } else {
     ++(absl::IsCancelled(status) ? stats_.segments_cancelled : stats_.segments_failed);
     entry.error = std::move(status);

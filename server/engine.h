@@ -8,7 +8,8 @@
 //
 // Feeds of the same fingerprint share segments: each (fingerprint, lane, segment) is one entry of a table, which is
 // queued, running or ready; whoever wants it joins it. Ready entries that nobody holds stay while the cache has room,
-// least recently used first out.
+// least recently used first out. Segments that are made faster than memory could hold them for others are not kept: the
+// cache is for what costs core time, and cheap streams stay within the processor's own caches.
 //
 // Segments of an endless pool depend on the one before, so at most one of a lane is under way, the lowest first.
 #pragma once
@@ -43,6 +44,8 @@ struct EngineOptions {
   std::size_t cache_bytes = 0;     // of ready segments kept beyond those that feeds hold
   std::size_t prefetch_bytes = 0;  // of segments that a feed wants ahead
   std::size_t queue_bytes = 0;     // of segments that a feed may hold at all
+  // Segments that cost less core time a byte than this are not kept in the cache. The default is 250 MB a second.
+  double cache_seconds_per_byte = 4e-9;
 };
 
 class Engine;

@@ -67,7 +67,13 @@ class Consumer {
 
 EngineOptions Options(int threads, std::size_t cache_bytes = 1 << 20, std::size_t prefetch_bytes = 1 << 20,
                       std::size_t queue_bytes = 16 << 20) {
-  return {.threads = threads, .cache_bytes = cache_bytes, .prefetch_bytes = prefetch_bytes, .queue_bytes = queue_bytes};
+  EngineOptions options;
+  options.threads = threads;
+  options.cache_bytes = cache_bytes;
+  options.prefetch_bytes = prefetch_bytes;
+  options.queue_bytes = queue_bytes;
+  options.cache_seconds_per_byte = 0;  // keep all
+  return options;
 }
 
 TEST(Engine, AnyProgressionEqualsTheStream) {
@@ -150,6 +156,19 @@ TEST(Engine, CacheIsBoundedAndForgetsTheOldest) {
   Consumer first(engine, open, 0, 1, 1);
   ASSERT_TRUE(first.Read(1).ok());
   EXPECT_EQ(engine.stats().segments_generated, generated + 1);
+}
+
+TEST(Engine, WhatIsCheapIsNotKept) {
+  EngineOptions options = Options(1, 1 << 20);
+  options.cache_seconds_per_byte = 1;
+  Engine engine(options);
+  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  for (const std::uint64_t generated : {8, 16}) {
+    Consumer consumer(engine, open, 0, 1, 48);
+    ASSERT_TRUE(consumer.Read(48).ok());
+    EXPECT_EQ(engine.stats().segments_generated, generated);
+    EXPECT_EQ(engine.stats().cache_bytes, 0U);
+  }
 }
 
 TEST(Engine, AFeedThatIsNotReadHoldsBoundedMemory) {
