@@ -19,8 +19,8 @@ __extension__ using Wide = unsigned __int128;
 // Streams kept open though no feed uses them, so that a client of many small reads finds programs and pools again.
 constexpr std::size_t kOpenStreams = 16;
 
-// Segments kept for refilling, a stream.
-constexpr std::size_t kRecycledSegments = 16;
+// Memory of segments kept for refilling, a stream.
+constexpr std::size_t kRecycledBytes = 4 << 20;
 
 // Core time of this thread. Not the time of day: a machine that is busy otherwise must not make a stream look dear.
 double ThreadSeconds() {
@@ -49,10 +49,10 @@ std::shared_ptr<Segment> OpenStream::NewSegment() {
     }
   }
   if (!segment) segment = std::make_unique<Segment>();
-  return {segment.release(), [recycler = recycler_](Segment* done) {
+  return {segment.release(), [recycler = recycler_, most = kRecycledBytes / segment_bytes_](Segment* done) {
             std::unique_ptr<Segment> owned(done);
             std::lock_guard lock(recycler->mutex);
-            if (recycler->free.size() < kRecycledSegments) recycler->free.push_back(std::move(owned));
+            if (recycler->free.size() < most) recycler->free.push_back(std::move(owned));
           }};
 }
 
