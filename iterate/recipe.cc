@@ -8,6 +8,7 @@
 #include <bit>
 #include <cmath>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -63,11 +64,14 @@ absl::Status CheckUnknown(const Message& message) {
     std::vector<const FieldDescriptor*> fields;
     reflection.ListFields(at, &fields);
     for (const FieldDescriptor* field : fields) {
-      if (field->cpp_type() != FieldDescriptor::CPPTYPE_ENUM || field->is_repeated()) continue;
-      const int value = reflection.GetEnumValue(at, field);
-      if (field->enum_type()->FindValueByNumber(value) == nullptr) {
+      if (field->cpp_type() != FieldDescriptor::CPPTYPE_ENUM) continue;
+      const int count = field->is_repeated() ? reflection.FieldSize(at, field) : 1;
+      for (int i = 0; i < count; ++i) {
+        const int value = field->is_repeated() ? reflection.GetRepeatedEnumValue(at, field, i)
+                                               : reflection.GetEnumValue(at, field);
+        if (field->enum_type()->FindValueByNumber(value) != nullptr) continue;
         std::vector<std::string> names;
-        for (int i = 1; i < field->enum_type()->value_count(); ++i) names.push_back(field->enum_type()->value(i)->name());
+        for (int n = 1; n < field->enum_type()->value_count(); ++n) names.push_back(field->enum_type()->value(n)->name());
         return absl::InvalidArgumentError(absl::StrCat(FieldPath(path, *field), ": is ", value, ", must be one of ",
                                                        absl::StrJoin(names, ", ")));
       }
@@ -122,6 +126,10 @@ void AppendCanonical(const Message& message, const std::string& path, std::strin
         AppendCanonical(reflection.GetRepeatedMessage(message, field, i), element, out);
       } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
         absl::StrAppend(&out, element, "=", reflection.GetRepeatedInt64(message, field, i), "\n");
+      } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
+        absl::StrAppend(&out, element, "=", reflection.GetRepeatedEnum(message, field, i)->name(), "\n");
+      } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
+        absl::StrAppend(&out, element, "=\"", absl::CEscape(reflection.GetRepeatedString(message, field, i)), "\"\n");
       } else {
         absl::StrAppend(&out, element, "=?", field->type_name(), "\n");
       }
