@@ -20,7 +20,12 @@ struct AutomatonKnobs {
 class AutomatonProgram final : public Program {
  public:
   AutomatonProgram(const AutomatonKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
-    words_.resize(static_cast<std::size_t>(context.length));
+    words_.resize(kLanes * static_cast<std::size_t>(context.length));
+    const auto states = static_cast<std::size_t>(knobs.states.high());
+    first_.reserve(states + 1);
+    edges_.reserve(states * states);
+    symbols_.reserve(static_cast<std::size_t>(std::min(knobs.symbols.high(), context.alphabet)));
+    scratch_.reserve(static_cast<std::size_t>(context.alphabet));
   }
 
   void Sample(Rng& rng) override {
@@ -30,58 +35,81 @@ class AutomatonProgram final : public Program {
     symbols_.resize(static_cast<std::size_t>(symbols));
     DrawDistinct(rng, context_.alphabet, symbols, scratch_, symbols_);
     const auto threshold = static_cast<std::uint32_t>(probability_ * 0x1.0p24F);
-    states_.clear();
+    const auto count = static_cast<std::size_t>(states);
+    first_.resize(count + 1);
     edges_.clear();
-    for (int from = 0; from < states; ++from) {
-      const auto first = static_cast<std::uint32_t>(edges_.size());
-      for (int to = 0; to < states; ++to) {
+    for (std::size_t from = 0; from < count; ++from) {
+      const std::size_t first = edges_.size();
+      first_[from] = static_cast<std::uint32_t>(first);
+      for (std::size_t to = 0; to < count; ++to) {
         if ((rng.Next() >> 8) < threshold) {
           const std::uint32_t label = rng.Below(static_cast<std::uint32_t>(symbols));
-          edges_.push_back({symbols_[label], static_cast<std::uint16_t>(to)});
+          edges_.push_back({static_cast<std::uint32_t>(to), 0, symbols_[label]});
         }
       }
       // A dead end is one edge back to the start.
-      if (edges_.size() == first) edges_.push_back({symbols_[0], 0});
-      states_.push_back({first, static_cast<std::uint32_t>(edges_.size()) - first});
+      if (edges_.size() == first) edges_.push_back({0, 0, symbols_[0]});
+    }
+    first_[count] = static_cast<std::uint32_t>(edges_.size());
+    // What the walk needs to know of the state that an edge leads to lies in the edge.
+    for (Edge& edge : edges_) {
+      const std::uint32_t to = edge.first;
+      edge.first = first_[to];
+      edge.degree = static_cast<std::uint16_t>(first_[to + 1] - first_[to]);
     }
   }
 
   void Run(BlockView /*input*/, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    for (int r = 0; r < out.rows(); ++r) {
-      Rng row_rng = rng.ForRow(r);
-      row_rng.Fill(words_);
-      Symbol* row = out.row(r);
-      State state = states_[0];
-      for (int t = 0; t < out.length(); ++t) {
-        const std::uint64_t choice = (static_cast<std::uint64_t>(words_[static_cast<std::size_t>(t)]) * state.degree) >> 32;
-        const Edge edge = edges_[state.first + choice];
-        row[t] = edge.label;
-        state = states_[edge.to];
-      }
-    }
+    int r = 0;
+    for (; r + kLanes <= out.rows(); r += kLanes) RunRows<kLanes>(rng, out, r);
+    for (; r < out.rows(); ++r) RunRows<1>(rng, out, r);
   }
 
   std::string Describe() const override {
-    return absl::StrCat("states=", states_.size(), " symbols=", symbols_.size(), " edges=", edges_.size(),
+    return absl::StrCat("states=", first_.size() - 1, " symbols=", symbols_.size(), " edges=", edges_.size(),
                         " edge_probability=", probability_);
   }
 
  private:
+  // Rows side by side: each step waits for the one before it.
+  static constexpr int kLanes = 4;
+
   struct Edge {
+    std::uint32_t first;   // of the edges of the state it leads to
+    std::uint16_t degree;  // how many those are, at most kMaxStates
     Symbol label;
-    std::uint16_t to;
   };
-  struct State {
-    std::uint32_t first;  // of its edges
-    std::uint32_t degree;
-  };
+
+  template <int kRows>
+  void RunRows(const RowRng& rng, MutableBlockView out, int first) {
+    const auto length = static_cast<std::size_t>(out.length());
+    std::uint32_t begin[kRows] = {};
+    std::uint32_t degree[kRows];
+    Symbol* rows[kRows];
+    for (int i = 0; i < kRows; ++i) {
+      Rng row_rng = rng.ForRow(first + i);
+      row_rng.Fill({words_.data() + static_cast<std::size_t>(i) * length, length});
+      rows[i] = out.row(first + i);
+      degree[i] = first_[1];
+    }
+    const Edge* const edges = edges_.data();
+    for (std::size_t t = 0; t < length; ++t) {
+      for (int i = 0; i < kRows; ++i) {
+        const std::uint64_t word = words_[static_cast<std::size_t>(i) * length + t];
+        const Edge edge = edges[begin[i] + static_cast<std::uint32_t>(word * degree[i] >> 32)];
+        rows[i][t] = edge.label;
+        begin[i] = edge.first;
+        degree[i] = edge.degree;
+      }
+    }
+  }
 
   const AutomatonKnobs& knobs_;
   FamilyContext context_;
   float probability_ = 0;
   std::vector<Symbol> scratch_;
   std::vector<Symbol> symbols_;
-  std::vector<State> states_;
+  std::vector<std::uint32_t> first_;  // of each state's edges, and their number
   std::vector<Edge> edges_;
   std::vector<std::uint32_t> words_;
 };
@@ -92,7 +120,7 @@ class AutomatonFamily final : public Family {
   bool reads_input() const override { return false; }
   double program_bytes(int /*rows*/) const override {
     const double states = knobs_.states.high();
-    return 4 * states * states + 8 * states + 4.0 * context_.length + 4.0 * context_.alphabet;
+    return 8 * states * states + 4 * states + 16.0 * context_.length + 4.0 * context_.alphabet;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<AutomatonProgram>(knobs_, context_);

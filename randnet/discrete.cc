@@ -1,8 +1,12 @@
 #include "randnet/discrete.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <numeric>
+#include <utility>
 
+#include "randnet/gamma_simd.h"
 #include "randnet/math.h"
 
 namespace iterand {
@@ -17,57 +21,114 @@ void DrawDistinct(Rng& rng, int alphabet, int count, std::vector<Symbol>& scratc
   }
 }
 
+float ProposeUntilAccepted(Rng& rng, float d, float c) {
+  // At least 95 % of the proposals are accepted; the bound keeps the work finite whatever the generator returns.
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    const float x = rng.Normal();
+    const float root = std::fma(c, x, 1.0F);
+    const float log_u = math::Log(rng.UniformPositive());
+    if (root <= 0.0F) continue;
+    const float v = root * root * root;
+    const float proposal = math::Log(v);
+    if (log_u < std::fma(0.5F * x, x, d * (1.0F - v + proposal))) return proposal;
+  }
+  return 0.0F;
+}
+
+void DrawLogGammas(Rng& rng, float shape, std::span<float> out) {
+  const bool boosts = shape < 1.0F;
+  const float d = (boosts ? shape + 1.0F : shape) - 1.0F / 3.0F;
+  const float c = 1.0F / std::sqrt(9.0F * d);
+  const float log_d = math::Log(d);
+  // The vector code works on whole vectors, so what lies behind a short chunk must be there too.
+  std::array<std::uint32_t, 3 * internal::kGammaChunk> words{};
+  std::array<std::uint32_t, internal::kGammaChunk> normal_words{};
+  std::array<std::uint32_t, internal::kGammaChunk> uniform_words{};
+  std::array<std::uint32_t, internal::kGammaChunk> boost_words{};
+  std::array<std::uint32_t, internal::kGammaChunk> accepted;
+  std::array<float, internal::kGammaChunk> values;
+  for (std::size_t first = 0; first < out.size(); first += internal::kGammaChunk) {
+    const std::size_t n = std::min(internal::kGammaChunk, out.size() - first);
+    rng.Fill({words.data(), (boosts ? 3 : 2) * n});
+    std::copy_n(words.data(), n, normal_words.data());
+    std::copy_n(words.data() + n, n, uniform_words.data());
+    std::copy_n(words.data() + 2 * n, n, boost_words.data());
+    internal::ProposeGammas(d, c, normal_words.data(), uniform_words.data(), values.data(), accepted.data(), n);
+    for (std::size_t i = 0; i < n; ++i) {
+      if (accepted[i] == 0) [[unlikely]]
+        values[i] = ProposeUntilAccepted(rng, d, c);
+      values[i] = log_d + values[i];
+    }
+    if (boosts) internal::AddBoost(shape, boost_words.data(), values.data(), n);
+    std::copy_n(values.data(), n, out.data() + first);
+  }
+}
+
+void ExpBelowLargest(std::span<float> values) {
+  internal::ExpBelow(*std::max_element(values.begin(), values.end()), values.data(), values.size());
+}
+
 void DrawDirichlet(Rng& rng, float concentration, std::span<float> weights) {
-  for (float& weight : weights) weight = rng.LogGamma(concentration);
-  const float largest = *std::max_element(weights.begin(), weights.end());
-  for (float& weight : weights) weight = math::Exp(weight - largest);
+  DrawLogGammas(rng, concentration, weights);
+  ExpBelowLargest(weights);
 }
 
 void AliasBuilder::Reserve(std::size_t count) {
-  mass_.reserve(count);
-  small_.reserve(count);
-  large_.reserve(count);
+  if (units_.size() >= count) return;
+  units_.resize(count);
+  mass_.resize(count);
+  small_.resize(count);
+  large_.resize(count);
 }
 
 void AliasBuilder::Build(std::span<const float> weights, std::span<const Symbol> symbols,
                          std::span<AliasColumn> columns) {
-  constexpr std::uint64_t kOne = std::uint64_t{1} << 24;
+  constexpr std::uint32_t kOne = 1U << 24;
   const std::size_t n = weights.size();
   float sum = 0;
   for (const float weight : weights) sum += weight;
-  mass_.resize(n);
+  Reserve(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    units_[i] = static_cast<std::int32_t>(weights[i] / sum * static_cast<float>(kOne));
+  }
   std::uint64_t total = 0;
   std::size_t largest = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    mass_[i] = static_cast<std::uint64_t>(weights[i] / sum * static_cast<float>(kOne));
-    total += mass_[i];
+    total += static_cast<std::uint64_t>(units_[i]);
     if (weights[i] > weights[largest]) largest = i;
   }
-  // Rounding down leaves less than n units; float rounding can also give a few too many.
-  mass_[largest] += kOne - total;
   // Scaled by n, a column holds kOne units and all columns together hold n * kOne.
-  small_.clear();
-  large_.clear();
+  std::size_t small_count = 0;
+  std::size_t large_count = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    mass_[i] *= n;
-    (mass_[i] < kOne ? small_ : large_).push_back(static_cast<int>(i));
+    std::uint64_t units = static_cast<std::uint64_t>(units_[i]);
+    // Rounding down leaves less than n units; float rounding can also give a few too many.
+    if (i == largest) units += kOne - total;
+    mass_[i] = units * n;
+    const bool small = mass_[i] < kOne;
+    small_[small_count] = static_cast<std::uint32_t>(i);
+    large_[large_count] = static_cast<std::uint32_t>(i);
+    small_count += small ? 1 : 0;
+    large_count += small ? 0 : 1;
   }
-  while (!small_.empty() && !large_.empty()) {
-    const auto small = static_cast<std::size_t>(small_.back());
-    const auto large = static_cast<std::size_t>(large_.back());
-    small_.pop_back();
+  while (small_count > 0 && large_count > 0) {
+    const std::size_t small = small_[small_count - 1];
+    const std::size_t large = large_[large_count - 1];
     columns[small] = {static_cast<std::uint32_t>(mass_[small]), symbols[small], symbols[large]};
     mass_[large] -= kOne - mass_[small];
     if (mass_[large] < kOne) {
-      large_.pop_back();
-      small_.push_back(static_cast<int>(large));
+      // The large one takes the place of the small one.
+      --large_count;
+      small_[small_count - 1] = static_cast<std::uint32_t>(large);
+    } else {
+      --small_count;
     }
   }
   // Masses are integers and sum to n * kOne, so whatever is left holds exactly one column each.
-  for (const std::vector<int>* rest : {&small_, &large_}) {
-    for (const int i : *rest) {
-      const Symbol symbol = symbols[static_cast<std::size_t>(i)];
-      columns[static_cast<std::size_t>(i)] = {static_cast<std::uint32_t>(kOne), symbol, symbol};
+  for (const auto& [rest, count] : {std::pair(&small_, small_count), std::pair(&large_, large_count)}) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t column = (*rest)[i];
+      columns[column] = {kOne, symbols[column], symbols[column]};
     }
   }
 }

@@ -14,8 +14,21 @@ namespace iterand {
 // `scratch` keeps its memory between calls.
 void DrawDistinct(Rng& rng, int alphabet, int count, std::vector<Symbol>& scratch, std::span<Symbol> out);
 
-// Fills `weights` with a symmetric Dirichlet(concentration) draw, scaled so that the largest weight is 1: gamma variates
-// in the logarithm (Rng::LogGamma), less their maximum, through exp. Tiny concentrations give one weight of 1 and zeros.
+// ln v of the first accepted proposal of Marsaglia and Tsang, d and c being their constants: a Gamma(d + 1/3) variate
+// is d v.
+float ProposeUntilAccepted(Rng& rng, float d, float c);
+
+// Fills `out` with logarithms of Gamma(shape, 1) variates, by the method of Rng::LogGamma. In chunks of 64 values (the
+// last one shorter), a chunk of n values takes from the generator: n words for the normals of the first proposals, n
+// words for their uniforms, and if shape < 1, n words for the boosts; then, value by value in order, what each rejected
+// first proposal needs to be drawn again, a normal and a uniform an attempt.
+void DrawLogGammas(Rng& rng, float shape, std::span<float> out);
+
+// values[i] = e^(values[i] - the largest value).
+void ExpBelowLargest(std::span<float> values);
+
+// Fills `weights` with a symmetric Dirichlet(concentration) draw, scaled so that the largest weight is 1:
+// DrawLogGammas, then ExpBelowLargest. Tiny concentrations give one weight of 1 and zeros.
 void DrawDirichlet(Rng& rng, float concentration, std::span<float> weights);
 
 // One column of an alias table: 24-bit threshold, and what is drawn on either side of it.
@@ -35,9 +48,10 @@ class AliasBuilder {
   void Build(std::span<const float> weights, std::span<const Symbol> symbols, std::span<AliasColumn> columns);
 
  private:
-  std::vector<std::uint64_t> mass_;
-  std::vector<int> small_;
-  std::vector<int> large_;
+  std::vector<std::int32_t> units_;   // of each weight, before scaling
+  std::vector<std::uint64_t> mass_;   // left over of each weight
+  std::vector<std::uint32_t> small_;  // weights with less than a column left, and those with more
+  std::vector<std::uint32_t> large_;
 };
 
 // Draws by one 32-bit word: the product word * columns gives the column (high half) and the fraction (low half).

@@ -28,11 +28,11 @@ class MarkovProgram final : public Program {
     symbols_.reserve(symbols);
     places_.reserve(symbols);
     weights_.reserve(symbols);
-    columns_.reserve(contexts * symbols);
+    columns_.resize(contexts * symbols);
     ready_.reserve(contexts);
     scratch_.reserve(static_cast<std::size_t>(context.alphabet));
     builder_.Reserve(symbols);
-    words_.resize(static_cast<std::size_t>(context.length));
+    words_.resize(kLanes * static_cast<std::size_t>(context.length));
   }
 
   void Sample(Rng& rng) override {
@@ -46,7 +46,6 @@ class MarkovProgram final : public Program {
     const auto k = static_cast<std::size_t>(k_);
     symbols_.resize(k);
     DrawDistinct(rng, context_.alphabet, k_, scratch_, symbols_);
-    columns_.resize(static_cast<std::size_t>(contexts_) * k);
     ready_.assign(static_cast<std::size_t>(contexts_), 0);
     weights_.resize(k);
     places_.resize(k);
@@ -54,25 +53,13 @@ class MarkovProgram final : public Program {
   }
 
   void Run(BlockView /*input*/, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    const auto k = static_cast<std::uint32_t>(k_);
-    const int order = std::min(order_, out.length());
-    for (int r = 0; r < out.rows(); ++r) {
-      Rng row_rng = rng.ForRow(r);
-      row_rng.Fill(words_);
-      Symbol* row = out.row(r);
-      std::uint64_t history = 0;  // the last `order` places, ten bits each
-      for (int t = 0; t < order; ++t) {
-        const std::uint64_t place = (static_cast<std::uint64_t>(words_[static_cast<std::size_t>(t)]) * k) >> 32;
-        row[t] = symbols_[place];
-        history = (history << 10) | place;
-      }
-      for (int t = order; t < out.length(); ++t) {
-        const std::uint32_t context = Context(history);
-        if (ready_[context] == 0) MakeContext(context);
-        const Symbol place = DrawAlias(words_[static_cast<std::size_t>(t)], columns_.data() + context * k, k);
-        row[t] = symbols_[place];
-        history = (history << 10) | place;
-      }
+    int r = 0;
+    if (order_ == 1) {
+      for (; r + kLanes <= out.rows(); r += kLanes) RunRows<kLanes, true>(rng, out, r);
+      for (; r < out.rows(); ++r) RunRows<1, true>(rng, out, r);
+    } else {
+      for (; r + kLanes <= out.rows(); r += kLanes) RunRows<kLanes, false>(rng, out, r);
+      for (; r < out.rows(); ++r) RunRows<1, false>(rng, out, r);
     }
   }
 
@@ -81,9 +68,46 @@ class MarkovProgram final : public Program {
   }
 
  private:
-  // The transition row of a history: the last symbol's place, or a multiplicative hash of the last `order_` places.
+  // Rows side by side: each symbol waits for the one before it.
+  static constexpr int kLanes = 4;
+
+  template <int kRows, bool kFirstOrder>
+  void RunRows(const RowRng& rng, MutableBlockView out, int first) {
+    const auto k = static_cast<std::uint32_t>(k_);
+    const auto length = static_cast<std::size_t>(out.length());
+    const std::size_t order = std::min(static_cast<std::size_t>(order_), length);
+    std::uint64_t history[kRows] = {};  // the last `order` places, ten bits each
+    Symbol* rows[kRows];
+    for (int i = 0; i < kRows; ++i) {
+      std::uint32_t* const words = words_.data() + static_cast<std::size_t>(i) * length;
+      Rng row_rng = rng.ForRow(first + i);
+      row_rng.Fill({words, length});
+      rows[i] = out.row(first + i);
+      for (std::size_t t = 0; t < order; ++t) {
+        const std::uint64_t place = (static_cast<std::uint64_t>(words[t]) * k) >> 32;
+        rows[i][t] = symbols_[place];
+        history[i] = (history[i] << 10) | place;
+      }
+    }
+    const Symbol* const symbols = symbols_.data();
+    const std::uint8_t* const ready = ready_.data();
+    const AliasColumn* const columns = columns_.data();
+    for (std::size_t t = order; t < length; ++t) {
+      for (int i = 0; i < kRows; ++i) {
+        const std::uint32_t context = kFirstOrder ? static_cast<std::uint32_t>(history[i]) : Context(history[i]);
+        if (ready[context] == 0) [[unlikely]]
+          MakeContext(context);
+        const Symbol place = DrawAlias(words_[static_cast<std::size_t>(i) * length + t],
+                                       columns + static_cast<std::size_t>(context) * k, k);
+        rows[i][t] = symbols[place];
+        history[i] = kFirstOrder ? place : (history[i] << 10) | place;
+      }
+    }
+  }
+
+  // The transition row of a history from order 2 on: a multiplicative hash of the last `order_` places. (Of order 1 it
+  // is the last symbol's place.)
   std::uint32_t Context(std::uint64_t history) const {
-    if (order_ == 1) return static_cast<std::uint32_t>(history & 1023);
     const std::uint64_t context = history & ((std::uint64_t{1} << (order_ * 10)) - 1);  // kMaxOrder fills 60 bits
     const std::uint64_t hash = (context + 1) * 0x9E3779B97F4A7C15U;
     return static_cast<std::uint32_t>(((hash >> 32) * static_cast<std::uint64_t>(contexts_)) >> 32);
@@ -92,7 +116,8 @@ class MarkovProgram final : public Program {
   void MakeContext(std::uint32_t context) {
     Rng rng((static_cast<std::uint64_t>(key_high_) << 32 | key_low_) + context * 0xD1342543DE82EF95U, context);
     DrawDirichlet(rng, concentration_, weights_);
-    builder_.Build(weights_, places_, {columns_.data() + static_cast<std::size_t>(context) * weights_.size(), weights_.size()});
+    builder_.Build(weights_, places_,
+                   {columns_.data() + static_cast<std::size_t>(context) * weights_.size(), weights_.size()});
     ready_[context] = 1;
   }
 
@@ -105,11 +130,11 @@ class MarkovProgram final : public Program {
   std::uint32_t key_high_ = 0;
   std::uint32_t key_low_ = 0;
   std::vector<Symbol> scratch_;
-  std::vector<Symbol> symbols_;        // place -> symbol
-  std::vector<Symbol> places_;         // 0 .. k - 1
-  std::vector<float> weights_;         // of the context being made
-  std::vector<AliasColumn> columns_;   // contexts x k
-  std::vector<std::uint8_t> ready_;    // whether a context's row has been made
+  std::vector<Symbol> symbols_;       // place -> symbol
+  std::vector<Symbol> places_;        // 0 .. k - 1
+  std::vector<float> weights_;        // of the context being made
+  std::vector<AliasColumn> columns_;  // contexts x k
+  std::vector<std::uint8_t> ready_;   // whether a context's row has been made
   std::vector<std::uint32_t> words_;
   AliasBuilder builder_;
 };
@@ -120,7 +145,7 @@ class MarkovFamily final : public Family {
   bool reads_input() const override { return false; }
   double program_bytes(int /*rows*/) const override {
     const double contexts = std::max(knobs_.contexts.high(), knobs_.symbols.high());
-    return contexts * knobs_.symbols.high() * sizeof(AliasColumn) + 2.0 * context_.alphabet + 4.0 * context_.length;
+    return contexts * knobs_.symbols.high() * sizeof(AliasColumn) + 2.0 * context_.alphabet + 16.0 * context_.length;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<MarkovProgram>(knobs_, context_);
@@ -154,7 +179,8 @@ const FamilyEntry kMarkovEntry = {
       auto contexts = IntegerKnob::Make(config.contexts(), path + ".contexts", 1, kMaxContexts);
       if (!contexts.ok()) return contexts.status();
       return std::make_unique<MarkovFamily>(
-          MarkovKnobs{*std::move(order), *std::move(symbols), *std::move(concentration), *std::move(contexts)}, context);
+          MarkovKnobs{*std::move(order), *std::move(symbols), *std::move(concentration), *std::move(contexts)},
+          context);
     }};
 
 }  // namespace iterand

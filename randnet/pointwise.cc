@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "randnet/discrete.h"
 #include "randnet/knob.h"
-#include "randnet/math.h"
 
 namespace iterand {
 namespace {
@@ -37,11 +36,10 @@ class PointwiseProgram final : public Program {
     weights_.resize(count);
     columns_.resize(count);
     DrawDistinct(rng, context_.alphabet, drawn, scratch_, symbols_);
-    for (std::size_t i = 0; i < count; ++i) {
-      weights_[i] = rng.LogGamma(static_cast<int>(i) < k_ ? concentration_ : rest_);
-    }
-    const float largest = *std::max_element(weights_.begin(), weights_.end());
-    for (float& weight : weights_) weight = math::Exp(weight - largest);
+    const auto k = static_cast<std::size_t>(k_);
+    DrawLogGammas(rng, concentration_, {weights_.data(), k});
+    if (rest_ > 0) DrawLogGammas(rng, rest_, {weights_.data() + k, count - k});
+    ExpBelowLargest(weights_);
     builder_.Build(weights_, symbols_, columns_);
   }
 

@@ -1,0 +1,106 @@
+#include "randnet/discrete.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "randnet/math.h"
+#include "tests/randnet/targets.h"
+
+namespace iterand {
+namespace {
+
+// The definition of DrawLogGammas, value by value.
+std::vector<float> PlainLogGammas(Rng& rng, float shape, std::size_t count) {
+  std::vector<float> out;
+  const bool boosts = shape < 1.0F;
+  const float d = (boosts ? shape + 1.0F : shape) - 1.0F / 3.0F;
+  const float c = 1.0F / std::sqrt(9.0F * d);
+  while (out.size() < count) {
+    const std::size_t n = std::min<std::size_t>(64, count - out.size());
+    std::vector<float> normals(n);
+    std::vector<float> uniforms(n);
+    std::vector<float> boost(n);
+    for (float& x : normals) x = rng.Normal();
+    for (float& u : uniforms) u = rng.UniformPositive();
+    if (boosts) {
+      for (float& u : boost) u = rng.UniformPositive();
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      const float root = std::fma(c, normals[i], 1.0F);
+      const float v = root * root * root;
+      const bool accepted =
+          root > 0 && math::Log(uniforms[i]) < std::fma(0.5F * normals[i], normals[i], d * (1.0F - v + math::Log(v)));
+      const float log_gamma = math::Log(d) + (accepted ? math::Log(v) : ProposeUntilAccepted(rng, d, c));
+      out.push_back(boosts ? log_gamma + math::Log(boost[i]) / shape : log_gamma);
+    }
+  }
+  return out;
+}
+
+TEST(DiscreteTest, LogGammasAreThePlainOnesOnEveryTarget) {
+  ForEachTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    for (const float shape : {1e-4F, 0.03F, 0.5F, 1.0F, 2.5F, 1e4F}) {
+      for (const std::size_t count : {1, 7, 8, 63, 64, 65, 1000}) {
+        Rng rng(count, 5);
+        Rng plain_rng(count, 5);
+        std::vector<float> values(count);
+        DrawLogGammas(rng, shape, values);
+        ASSERT_EQ(values, PlainLogGammas(plain_rng, shape, count)) << shape << " x " << count;
+        ASSERT_EQ(rng.Next(), plain_rng.Next());
+        float largest = values[0];
+        for (const float value : values) largest = std::max(largest, value);
+        std::vector<float> weights = values;
+        ExpBelowLargest(weights);
+        for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(weights[i], math::Exp(values[i] - largest));
+      }
+    }
+  });
+}
+
+TEST(DiscreteTest, LogGammasHaveTheRightMean) {
+  // E ln X = digamma(shape).
+  const std::pair<float, double> cases[] = {
+      {0.05F, -20.4978447}, {0.5F, -1.9635100}, {1.0F, -0.5772157}, {2.5F, 0.7031566}};
+  for (const auto& [shape, mean] : cases) {
+    Rng rng(1, 1);
+    std::vector<float> values(200000);
+    DrawLogGammas(rng, shape, values);
+    const double sum = std::accumulate(values.begin(), values.end(), 0.0);
+    EXPECT_NEAR(sum / 200000, mean, 0.005 / shape + 0.005) << shape;
+  }
+}
+
+TEST(DiscreteTest, AliasTablesDrawTheirWeights) {
+  Rng rng(3, 4);
+  for (const std::size_t n : {1, 2, 3, 17, 100}) {
+    std::vector<float> weights(n);
+    std::vector<Symbol> symbols(n);
+    std::vector<AliasColumn> columns(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      weights[i] = rng.Below(4) == 0 ? 0.0F : rng.Uniform();
+      symbols[i] = static_cast<Symbol>(1000 + i);
+    }
+    weights[n / 2] = 1.0F;
+    AliasBuilder builder;
+    builder.Build(weights, symbols, columns);
+    // Exact: each column holds 2^24 units.
+    std::vector<double> mass(n);
+    for (const AliasColumn& column : columns) {
+      mass[column.below - 1000U] += column.threshold;
+      mass[column.above - 1000U] += 0x1p24 - column.threshold;
+    }
+    const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+    for (std::size_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(mass[i] / (0x1p24 * static_cast<double>(n)), weights[i] / total, 1e-5) << i << " of " << n;
+      if (weights[i] == 0) {
+        EXPECT_EQ(mass[i], 0);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace iterand
