@@ -1,7 +1,11 @@
 #include <array>
 
 #include "randnet/automaton.h"
+#include "randnet/brainphoque.h"
 #include "randnet/constant.h"
+#include "randnet/dyck.h"
+#include "randnet/dyck_shuffle.h"
+#include "randnet/eca.h"
 #include "randnet/family.h"
 #include "randnet/lstm.h"
 #include "randnet/markov.h"
@@ -11,6 +15,11 @@
 #include "randnet/reservoir.h"
 #include "randnet/state_space.h"
 #include "randnet/transformer.h"
+#include "randnet/pcfg.h"
+#include "randnet/pointwise.h"
+#include "randnet/tape_machine.h"
+#include "randnet/tasks.h"
+#include "randnet/transducer.h"
 #include "randnet/uniform.h"
 
 namespace iterand {
@@ -29,6 +38,14 @@ std::span<const FamilyEntry> AllFamilies() {
       kMlpWindowEntry,
       kStateSpaceEntry,
       kTransformerEntry,
+      kEcaEntry,
+      kDyckEntry,
+      kDyckShuffleEntry,
+      kBrainphoqueEntry,
+      kTapeMachineEntry,
+      kTransducerEntry,
+      kPcfgEntry,
+      kTasksEntry,
   };
   return kFamilies;
 }

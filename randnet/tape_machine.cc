@@ -1,0 +1,461 @@
+#include "randnet/tape_machine.h"
+
+#include <algorithm>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "randnet/knob.h"
+#include "randnet/repeat.h"
+#include "randnet/stepped_program.h"
+#include "randnet/uniform.h"
+
+namespace iterand {
+namespace {
+
+constexpr char kInstructions[] = "+-><[].,";
+constexpr int kMaxCells = 65536;
+constexpr int kMaxSymbols = 256;
+constexpr int kMaxLength = 4096;  // of a program of the family, before loops are closed
+constexpr int kMaxStepsPerToken = 4096;
+constexpr int kMaxArchive = 4096;
+// Rows that are run side by side: each step waits for the one before it, so one row alone leaves most of a core idle.
+constexpr int kLanes = 6;
+
+// Some instructions in one: moves, then additions, then at most one of . , [ ]. What is written, read or tested comes
+// last, so that a run that is stopped by its step limit within the group has no part of it that could be seen.
+struct Group {
+  std::uint32_t next[2];  // the group that follows when the cell is 0, when it is not
+  std::uint32_t steps;    // instructions in it
+  std::uint16_t move;     // modulo cells
+  std::uint16_t add;      // modulo symbols
+  std::uint8_t writes;
+  std::uint8_t reads;
+};
+
+// Groups of a well-formed text. The group behind the last is `code.size()`, or 0 with repeat. `open` is scratch.
+void Compile(std::string_view text, int cells, int symbols, bool repeat, std::vector<Group>& code,
+             std::vector<std::uint32_t>& open) {
+  code.clear();
+  open.clear();
+  for (std::size_t i = 0; i < text.size();) {
+    Group group{};
+    std::int64_t move = 0;
+    std::int64_t add = 0;
+    const std::size_t begin = i;
+    for (; i < text.size() && (text[i] == '>' || text[i] == '<'); ++i) move += text[i] == '>' ? 1 : -1;
+    for (; i < text.size() && (text[i] == '+' || text[i] == '-'); ++i) add += text[i] == '+' ? 1 : -1;
+    group.move = static_cast<std::uint16_t>((move % cells + cells) % cells);
+    group.add = static_cast<std::uint16_t>((add % symbols + symbols) % symbols);
+    const auto place = static_cast<std::uint32_t>(code.size());
+    group.next[0] = group.next[1] = place + 1;
+    if (i < text.size()) {
+      switch (text[i]) {
+        case '.':
+          group.writes = 1;
+          ++i;
+          break;
+        case ',':
+          group.reads = 1;
+          ++i;
+          break;
+        case '[':
+          open.push_back(place);
+          ++i;
+          break;
+        case ']':
+          group.next[1] = open.back() + 1;
+          code[open.back()].next[0] = place + 1;
+          open.pop_back();
+          ++i;
+          break;
+        default:  // a move behind additions begins the next group
+          break;
+      }
+    }
+    group.steps = static_cast<std::uint32_t>(i - begin);
+    code.push_back(group);
+  }
+  if (!repeat) return;
+  const auto end = static_cast<std::uint32_t>(code.size());
+  for (Group& group : code) {
+    for (std::uint32_t& next : group.next) next = next == end ? 0 : next;
+  }
+}
+
+// What is the same for all rows of a program.
+struct Machine {
+  const Group* code;
+  std::uint32_t end;  // the place behind the last group
+  std::uint32_t cells;
+  std::uint32_t symbols;
+  std::uint32_t reciprocal;  // 2^32 / symbols, rounded up
+
+  Machine(const std::vector<Group>& groups, int cell_count, int symbol_count)
+      : code(groups.data()),
+        end(static_cast<std::uint32_t>(groups.size())),
+        cells(static_cast<std::uint32_t>(cell_count)),
+        symbols(static_cast<std::uint32_t>(symbol_count)),
+        reciprocal(~std::uint32_t{0} / symbols + 1) {}
+};
+
+// One running row.
+struct Lane {
+  Symbol* tape;
+  const Symbol* input;
+  Symbol* output;
+  std::size_t input_length;
+  std::size_t capacity;  // of the output, at least 1
+  std::size_t read;
+  std::size_t written;
+  std::int64_t left;  // steps
+  std::uint32_t place;
+  std::uint32_t pointer;
+  int row;
+
+  void Start(const Machine& machine, std::int64_t steps) {
+    std::fill_n(tape, machine.cells, Symbol{0});
+    read = 0;
+    written = 0;
+    left = steps;
+    place = 0;
+    pointer = 0;
+  }
+};
+
+// Executes one group; false when the row is over, with left < 0 if that is for want of steps. Without branches on what
+// the program does.
+inline bool Step(const Machine& machine, Lane& lane) {
+  const Group& group = machine.code[lane.place];
+  lane.left -= group.steps;
+  if (lane.left < 0) return false;
+  std::uint32_t pointer = lane.pointer + group.move;
+  pointer -= pointer >= machine.cells ? machine.cells : 0;
+  std::uint32_t value = lane.tape[pointer] + std::uint32_t{group.add};
+  value -= value >= machine.symbols ? machine.symbols : 0;
+  // x mod symbols for 16-bit x (Lemire, Kaser and Kurz 2019, "Faster remainder by direct computation").
+  const std::uint32_t fraction = machine.reciprocal * lane.input[lane.read];
+  const auto given = static_cast<std::uint32_t>(static_cast<std::uint64_t>(fraction) * machine.symbols >> 32);
+  value = group.reads != 0 ? given : value;
+  const std::size_t read = lane.read + group.reads;
+  lane.read = read == lane.input_length ? 0 : read;
+  lane.tape[pointer] = static_cast<Symbol>(value);
+  lane.output[lane.written] = static_cast<Symbol>(value);
+  lane.written += group.writes;
+  lane.pointer = pointer;
+  lane.place = group.next[value != 0 ? 1 : 0];
+  return (lane.written != lane.capacity) & (lane.place != machine.end);
+}
+
+struct TapeKnobs {
+  IntegerKnob program_length;
+  IntegerKnob cells;
+  IntegerKnob symbols;
+  IntegerKnob steps_per_token;
+  IntegerKnob mutations;
+  std::vector<std::string> archive;
+  std::uint32_t archive_share;  // in units of 2^-24
+  std::uint32_t cross_probability;
+  bool repeat;
+  bool random_input;
+};
+
+class TapeMachineProgram final : public SteppedProgram {
+ public:
+  TapeMachineProgram(const TapeKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
+    tapes_.resize(static_cast<std::size_t>(kLanes) * static_cast<std::size_t>(knobs.cells.high()));
+    if (knobs.random_input) inputs_.resize(static_cast<std::size_t>(kLanes) * static_cast<std::size_t>(context.length));
+    // A mutation may insert an instruction; repair may close as many loops as there are instructions, and adds a `.`.
+    text_.reserve(2 * kMaxLength + static_cast<std::size_t>(knobs.mutations.high()) + 2);
+    repaired_.reserve(2 * kMaxLength + 2);
+    other_.reserve(kMaxLength);
+    code_.reserve(2 * kMaxLength + 2);
+    open_.reserve(kMaxLength);
+  }
+
+  void Sample(Rng& rng) override {
+    cells_ = knobs_.cells.Draw(rng);
+    symbols_ = std::min(knobs_.symbols.Draw(rng), context_.alphabet);
+    max_steps_ = std::int64_t{knobs_.steps_per_token.Draw(rng)} * context_.length;
+    DrawParent(rng, text_);
+    if ((rng.Next() >> 8) < knobs_.cross_probability) {
+      DrawParent(rng, other_);
+      text_.resize(rng.Below(static_cast<std::uint32_t>(text_.size()) + 1));
+      text_.append(other_, rng.Below(static_cast<std::uint32_t>(other_.size()) + 1));
+    }
+    for (int n = knobs_.mutations.Draw(rng); n > 0; --n) Mutate(rng);
+    Repair();
+    Compile(repaired_, cells_, symbols_, knobs_.repeat, code_, open_);
+    reads_ = repaired_.find(',') != std::string::npos;
+  }
+
+  void Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
+    steps_ = 0;
+    const Machine machine(code_, cells_, symbols_);
+    const auto length = static_cast<std::size_t>(out.length());
+    Lane lanes[kLanes];
+    int next_row = 0;
+    const auto start_row = [&](int i) {
+      Lane& lane = lanes[i];
+      lane.row = next_row++;
+      lane.input_length = length;
+      lane.capacity = length;
+      lane.output = out.row(lane.row);
+      if (knobs_.random_input) {
+        if (reads_) {
+          Rng row_rng = rng.ForRow(lane.row);
+          FillNoise(row_rng, symbols_, {lane_input_[i], length});
+        }
+        lane.input = lane_input_[i];
+      } else {
+        lane.input = input.row(lane.row);
+      }
+      lane.Start(machine, max_steps_);
+    };
+    // Ends a row; false if there is no other to start.
+    const auto finish = [&](int i) {
+      Lane& lane = lanes[i];
+      steps_ += static_cast<std::uint64_t>(max_steps_ - std::max<std::int64_t>(lane.left, 0));
+      RepeatToFill({lane.output, length}, lane.written);
+      if (next_row == out.rows()) return false;
+      start_row(i);
+      return true;
+    };
+
+    int active = 0;
+    for (; active < kLanes && next_row < out.rows(); ++active) {
+      const auto i = static_cast<std::size_t>(active);
+      lanes[active].tape = tapes_.data() + i * static_cast<std::size_t>(cells_);
+      lane_input_[active] = knobs_.random_input ? inputs_.data() + i * length : nullptr;
+      start_row(active);
+    }
+    while (active == kLanes) {
+      for (int i = 0; i < kLanes; ++i) {
+        if (!Step(machine, lanes[i]) && !finish(i)) {
+          lanes[i] = lanes[--active];
+          break;
+        }
+      }
+    }
+    while (active > 0) {
+      for (int i = 0; i < active; ++i) {
+        if (!Step(machine, lanes[i]) && !finish(i)) {
+          lanes[i] = lanes[--active];
+          break;
+        }
+      }
+    }
+  }
+
+  std::string Describe() const override {
+    return absl::StrCat("cells=", cells_, " symbols=", symbols_, " max_steps=", max_steps_, " program=", repaired_);
+  }
+
+ private:
+  static char DrawInstruction(Rng& rng) { return kInstructions[rng.Next() >> 29]; }
+
+  void DrawParent(Rng& rng, std::string& text) {
+    if ((rng.Next() >> 8) < knobs_.archive_share) {
+      text = knobs_.archive[rng.Below(static_cast<std::uint32_t>(knobs_.archive.size()))];
+      return;
+    }
+    text.resize(static_cast<std::size_t>(knobs_.program_length.Draw(rng)));
+    for (char& instruction : text) instruction = DrawInstruction(rng);
+  }
+
+  void Mutate(Rng& rng) {
+    const std::uint32_t kind = rng.Next() >> 30;
+    const auto size = static_cast<std::uint32_t>(text_.size());
+    if (kind == 2 || size == 0) {
+      const std::uint32_t place = rng.Below(size + 1);
+      text_.insert(place, 1, DrawInstruction(rng));
+    } else if (kind == 3) {
+      text_.erase(rng.Below(size), 1);
+    } else {
+      const std::uint32_t place = rng.Below(size);
+      text_[place] = DrawInstruction(rng);
+    }
+  }
+
+  void Repair() {
+    repaired_.clear();
+    std::size_t open = 0;
+    bool writes = false;
+    if (text_.size() > kMaxLength) text_.resize(kMaxLength);
+    for (const char instruction : text_) {
+      if (instruction == ']' && open == 0) continue;
+      open += instruction == '[' ? 1 : 0;
+      open -= instruction == ']' ? 1 : 0;
+      writes |= instruction == '.';
+      repaired_.push_back(instruction);
+    }
+    repaired_.append(open, ']');
+    if (!writes) repaired_.push_back('.');
+  }
+
+  const TapeKnobs& knobs_;
+  FamilyContext context_;
+  int cells_ = 1;
+  int symbols_ = 2;
+  std::int64_t max_steps_ = 1;
+  bool reads_ = false;
+  std::string text_;
+  std::string other_;
+  std::string repaired_;
+  std::vector<Group> code_;
+  std::vector<std::uint32_t> open_;
+  std::vector<Symbol> tapes_;
+  std::vector<Symbol> inputs_;
+  Symbol* lane_input_[kLanes];
+};
+
+class TapeMachineFamily final : public Family {
+ public:
+  TapeMachineFamily(TapeKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
+  bool reads_input() const override { return !knobs_.random_input; }
+  double program_bytes(int /*rows*/) const override {
+    return kLanes * 2.0 * (knobs_.cells.high() + context_.length) + 64.0 * kMaxLength;
+  }
+  std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
+    return std::make_unique<TapeMachineProgram>(knobs_, context_);
+  }
+
+ private:
+  TapeKnobs knobs_;
+  FamilyContext context_;
+};
+
+absl::Status CheckProbability(const std::string& path, double value) {
+  if (value >= 0 && value <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path, ": is ", value, ", must lie within [0, 1]"));
+}
+
+absl::Status CheckLimit(const char* name, std::uint64_t value, std::uint64_t min, std::uint64_t max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, ": is ", value, ", must lie within [", min, ", ", max, "]"));
+}
+
+}  // namespace
+
+absl::StatusOr<TapeProgram> TapeProgram::Parse(std::string_view text) {
+  if (text.size() > kMaxText) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("program: has ", text.size(), " characters, may have at most ", kMaxText));
+  }
+  std::string instructions;
+  std::vector<std::size_t> open;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r') continue;
+    if (c == '\0' || std::string_view(kInstructions).find(c) == std::string_view::npos) {
+      return absl::InvalidArgumentError(absl::StrCat("program: position ", i, ": '",
+                                                     absl::CHexEscape(std::string(1, c)),
+                                                     "' is no instruction, must be one of + - > < [ ] . ,"));
+    }
+    if (c == '[') open.push_back(i);
+    if (c == ']') {
+      if (open.empty()) {
+        return absl::InvalidArgumentError(absl::StrCat("program: position ", i, ": ']' closes no loop"));
+      }
+      open.pop_back();
+    }
+    instructions.push_back(c);
+  }
+  if (!open.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("program: position ", open.back(), ": '[' is never closed"));
+  }
+  return TapeProgram(std::move(instructions));
+}
+
+absl::StatusOr<TapeResult> TapeProgram::Run(std::span<const Symbol> input, const TapeLimits& limits,
+                                            std::span<Symbol> output) const {
+  if (absl::Status s = CheckLimit("max_steps", limits.max_steps, 0, std::uint64_t{1} << 62); !s.ok()) return s;
+  if (absl::Status s = CheckLimit("cells", static_cast<std::uint64_t>(limits.cells), 1, kMaxCells); !s.ok()) return s;
+  if (absl::Status s = CheckLimit("symbols", static_cast<std::uint64_t>(limits.symbols), 2, kMaxSymbols); !s.ok()) {
+    return s;
+  }
+  if (text_.empty()) return TapeResult{};
+  if (output.empty()) return TapeResult{.steps = 0, .written = 0, .halt = TapeHalt::kOutputLimit};
+  std::vector<Group> code;
+  std::vector<std::uint32_t> open;
+  Compile(text_, limits.cells, limits.symbols, limits.repeat, code, open);
+  const Machine machine(code, limits.cells, limits.symbols);
+  std::vector<Symbol> tape(static_cast<std::size_t>(limits.cells));
+  const Symbol zero = 0;
+  Lane lane{};
+  lane.tape = tape.data();
+  lane.input = input.empty() ? &zero : input.data();
+  lane.input_length = std::max<std::size_t>(input.size(), 1);
+  lane.output = output.data();
+  lane.capacity = output.size();
+  lane.Start(machine, static_cast<std::int64_t>(limits.max_steps));
+  while (Step(machine, lane)) {
+  }
+  TapeResult result;
+  result.steps = limits.max_steps - static_cast<std::uint64_t>(std::max<std::int64_t>(lane.left, 0));
+  result.written = lane.written;
+  result.halt = lane.written == lane.capacity ? TapeHalt::kOutputLimit
+                : lane.left < 0               ? TapeHalt::kStepLimit
+                                              : TapeHalt::kEnded;
+  return result;
+}
+
+const FamilyEntry kTapeMachineEntry = {
+    v1::Family::kTapeMachine, "tape_machine", "byte machine with a circular tape that runs random or given programs",
+    [](v1::Family& family) {
+      v1::TapeMachine& config = *family.mutable_tape_machine();
+      DefaultLogUniform(config.mutable_program_length(), 8, 64);
+      DefaultFixed(config.mutable_cells(), 64);
+      DefaultFixed(config.mutable_symbols(), 256);
+      DefaultFixed(config.mutable_steps_per_token(), 16);
+      if (!config.has_repeat()) config.set_repeat(true);
+      if (config.input() == v1::TapeMachine::INPUT_UNSPECIFIED) config.set_input(v1::TapeMachine::ROW);
+      if (!config.has_archive_share()) config.set_archive_share(config.programs().empty() ? 0 : 1);
+      if (!config.has_cross_probability()) config.set_cross_probability(0);
+      DefaultFixed(config.mutable_mutations(), 0);
+    },
+    [](const v1::Family& family, const FamilyContext& context,
+       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
+      const v1::TapeMachine& config = family.tape_machine();
+      auto length = IntegerKnob::Make(config.program_length(), path + ".program_length", 1, kMaxLength);
+      if (!length.ok()) return length.status();
+      auto cells = IntegerKnob::Make(config.cells(), path + ".cells", 1, kMaxCells);
+      if (!cells.ok()) return cells.status();
+      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 2, kMaxSymbols);
+      if (!symbols.ok()) return symbols.status();
+      auto steps = IntegerKnob::Make(config.steps_per_token(), path + ".steps_per_token", 1, kMaxStepsPerToken);
+      if (!steps.ok()) return steps.status();
+      auto mutations = IntegerKnob::Make(config.mutations(), path + ".mutations", 0, kMaxLength);
+      if (!mutations.ok()) return mutations.status();
+      if (absl::Status s = CheckProbability(path + ".archive_share", config.archive_share()); !s.ok()) return s;
+      if (absl::Status s = CheckProbability(path + ".cross_probability", config.cross_probability()); !s.ok()) return s;
+      if (config.programs_size() > kMaxArchive) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, ".programs: has ", config.programs_size(), " programs, may have at most ", kMaxArchive));
+      }
+      if (config.programs().empty() && config.archive_share() > 0) {
+        return absl::InvalidArgumentError(absl::StrCat(path, ".archive_share: is ", config.archive_share(),
+                                                       ", must be 0 where ", path, ".programs is empty"));
+      }
+      std::vector<std::string> archive;
+      for (int i = 0; i < config.programs_size(); ++i) {
+        auto program = TapeProgram::Parse(config.programs(i));
+        if (!program.ok()) {
+          return absl::InvalidArgumentError(
+              absl::StrCat(path, ".programs[", i, "]: ", std::string(program.status().message())));
+        }
+        if (program->text().size() > kMaxLength) {
+          return absl::InvalidArgumentError(absl::StrCat(path, ".programs[", i, "]: has ", program->text().size(),
+                                                         " instructions, may have at most ", kMaxLength));
+        }
+        archive.push_back(program->text());
+      }
+      return std::make_unique<TapeMachineFamily>(
+          TapeKnobs{*std::move(length), *std::move(cells), *std::move(symbols), *std::move(steps),
+                    *std::move(mutations), std::move(archive),
+                    static_cast<std::uint32_t>(config.archive_share() * 0x1.0p24),
+                    static_cast<std::uint32_t>(config.cross_probability() * 0x1.0p24), config.repeat(),
+                    config.input() == v1::TapeMachine::RANDOM},
+          context);
+    }};
+
+}  // namespace iterand

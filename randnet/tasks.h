@@ -1,0 +1,30 @@
+// Procedural tasks (Jiang et al. 2026, arXiv 2601.21725): input, separator, output, again and again until the row is
+// full.
+//
+// A program draws one of `kinds`, its number of symbols k and the most symbols n of an input. Each instance has an
+// input of a length uniform in 1 .. n, and is written as input, k, output, k + 1; where there are two inputs, k + 2
+// stands between them.
+//   IDENTITY  the input
+//   REVERSE   the input backwards
+//   SORT      the input in ascending order
+//   SET       the first occurrence of each symbol, in their order
+//   UNION     two inputs; the SET of both together
+//   DELETE    an input and one of its symbols; the input without that symbol
+//   STACK     symbols 1 .. k - 1 are pushed, symbol 0 pops (an empty stack stays empty); what is left, the top first.
+//             With source RANDOM a symbol is a pop with probability 1/3, so that stacks stay small
+// The last instance is cut at the row's end.
+//
+// Symbols of inputs are uniform below k (RANDOM), or those of the input row modulo k, in order and again from its
+// beginning (ROW). Lengths and what is deleted are drawn per row in either case. The output's place follows from the
+// separators: a trainer that counts the loss on outputs only takes the tokens behind a k, up to and with the k + 1.
+//
+// k is lowered to the alphabet's size less 3; an alphabet of fewer than 5 symbols is refused.
+#pragma once
+
+#include "randnet/family.h"
+
+namespace iterand {
+
+extern const FamilyEntry kTasksEntry;
+
+}  // namespace iterand
