@@ -102,10 +102,11 @@ class BrainphoqueProgram final : public SteppedProgram {
     }
   }
 
+  const std::string& text() const { return text_; }
+
   std::string Describe() const override {
     return absl::StrCat("cells=", cell_count_, " symbols=", symbols_, " max_steps=", max_steps_,
-                        " max_instructions=", max_instructions_, " shared=", knobs_.shared ? 1 : 0,
-                        " text_of_row_0=", text_);
+                        " max_instructions=", max_instructions_, " shared=", knobs_.shared ? 1 : 0);
   }
 
  private:
@@ -318,6 +319,11 @@ class BrainphoqueFamily final : public Family {
 };
 
 }  // namespace
+
+std::string BrainphoqueText(const Program& program) {
+  const auto* brainphoque = dynamic_cast<const BrainphoqueProgram*>(&program);
+  return brainphoque == nullptr ? "" : brainphoque->text();
+}
 
 const FamilyEntry kBrainphoqueEntry = {
     v1::Family::kBrainphoque, "brainphoque", "Brainf*ck program that is sampled while it runs",

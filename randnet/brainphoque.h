@@ -37,12 +37,17 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "randnet/family.h"
 
 namespace iterand {
 
 extern const FamilyEntry kBrainphoqueEntry;
+
+// The text of the program that ran on the first row of the last Run, in the order in which its instructions were drawn,
+// with `{` for a loop whose body was not entered at once. Empty for programs of other families.
+std::string BrainphoqueText(const Program& program);
 
 // The instructions in the order of their numbers.
 inline constexpr char kBrainphoqueInstructions[] = "+-><[].,";

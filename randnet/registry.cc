@@ -11,15 +11,14 @@
 #include "randnet/markov.h"
 #include "randnet/mlp_window.h"
 #include "randnet/nca.h"
+#include "randnet/pcfg.h"
 #include "randnet/pointwise.h"
 #include "randnet/reservoir.h"
 #include "randnet/state_space.h"
-#include "randnet/transformer.h"
-#include "randnet/pcfg.h"
-#include "randnet/pointwise.h"
 #include "randnet/tape_machine.h"
 #include "randnet/tasks.h"
 #include "randnet/transducer.h"
+#include "randnet/transformer.h"
 #include "randnet/uniform.h"
 
 namespace iterand {

@@ -153,7 +153,7 @@ void Compare(const std::string& fields, Reference reference, const FamilyContext
               place->op == '[' && (place->body == nullptr || reference.text[text.size() + 1] != place->body.get());
           text.push_back(later ? '{' : place->op);
         }
-        ASSERT_THAT(runner.program().Describe(), HasSubstr("text_of_row_0=" + text));
+        ASSERT_EQ(BrainphoqueText(runner.program()), text);
       }
     }
     EXPECT_EQ(dynamic_cast<SteppedProgram&>(runner.program()).steps(), steps);

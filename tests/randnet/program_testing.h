@@ -1,4 +1,5 @@
-// What tests of families share: making a family from JSON, and running its programs.
+// What tests of the program families share: one sampled program with its blocks, and refusals. See also
+// family_checks.h.
 #pragma once
 
 #include <google/protobuf/util/json_util.h>
@@ -13,7 +14,8 @@
 namespace iterand {
 
 // The family of a configuration such as R"({"eca": {"states": {"fixed": 2}}})", with defaults filled in.
-inline absl::StatusOr<std::unique_ptr<Family>> MakeFamily(const std::string& json, const FamilyContext& context = {}) {
+inline absl::StatusOr<std::unique_ptr<Family>> TryMakeFamily(const std::string& json,
+                                                             const FamilyContext& context = {}) {
   v1::Family config;
   const auto status = google::protobuf::util::JsonStringToMessage(json, &config);
   if (!status.ok()) return absl::InvalidArgumentError("test: bad JSON " + json);
@@ -27,7 +29,7 @@ inline absl::StatusOr<std::unique_ptr<Family>> MakeFamily(const std::string& jso
 class ProgramRunner {
  public:
   ProgramRunner(const std::string& json, int rows, const FamilyContext& context = {}) : context_(context) {
-    auto family = MakeFamily(json, context);
+    auto family = TryMakeFamily(json, context);
     EXPECT_TRUE(family.ok()) << family.status();
     if (!family.ok()) return;
     family_ = *std::move(family);
@@ -81,7 +83,7 @@ class ProgramRunner {
 
 // The message with which a configuration is refused; the test fails if it is not.
 inline std::string Refusal(const std::string& json, const FamilyContext& context = {}) {
-  auto family = MakeFamily(json, context);
+  auto family = TryMakeFamily(json, context);
   EXPECT_FALSE(family.ok()) << json;
   return family.ok() ? "" : std::string(family.status().message());
 }
