@@ -28,7 +28,7 @@ struct Grammar {
 };
 
 int Value(const std::string& text, const std::string& name) {
-  const std::size_t at = text.find(" " + name + "=");
+  const std::size_t at = text.find(absl::StrCat(" ", name, "="));
   int value = -1;
   if (at == std::string::npos) return value;
   const std::string rest = text.substr(at + name.size() + 2);
@@ -161,7 +161,7 @@ TEST(PcfgTest, GrammarsAreAsDescribed) {
     for (std::uint64_t seed = 0; seed < 50; ++seed) {
       runner.SampleAndRun(seed);
       const Grammar grammar = ReadGrammar(runner.program().Describe());
-      EXPECT_EQ(static_cast<int>(grammar.rules.size()), Value(" " + runner.program().Describe(), "nonterminals"));
+      EXPECT_EQ(static_cast<int>(grammar.rules.size()), Value(absl::StrCat(" ", runner.program().Describe()), "nonterminals"));
       for (const auto& rules : grammar.rules) {
         EXPECT_EQ(static_cast<int>(rules.size()), Value(runner.program().Describe(), "rules"));
         std::set<int> firsts;
