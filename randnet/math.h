@@ -23,7 +23,7 @@
 
 namespace iterand::math {
 
-// Coefficients, shared by the scalar and the vector forms. Minimax fits; tools/fit_polynomials.py prints them.
+// Coefficients, shared by the scalar and the vector forms. Minimax fits, by iteratively reweighted least squares with the coefficients rounded one after the other.
 namespace internal {
 
 inline constexpr float kLog2E = 0x1.715476p+0F;
