@@ -1,11 +1,13 @@
 // Kernels of randnet: recurrent networks and random numbers, beside the core's own peak.
 //
 //   FmaPeak        fp32 fused multiply-adds on registers alone: what "peak" means below.
-//   Lstm/...       tokens/s, FLOP/s and their share of the peak, with everything that a round does: sampling the program, tables,
-//                  gates, choosing tokens. FLOPs are those of the matrix products that run at each token; gates, tables and sampling
-//                  count as none. All figures are of the fastest tenth of the rounds, beside the fastest tenth of the peak's
-//                  measurements between them, so that what else runs on the machine disturbs both alike. `sample` is the
-//                  share of sampling in a round's time; `median_tokens/s` is of the median round.
+//   Lstm/...       tokens/s, FLOP/s and their share of the peak, with everything that a round does: sampling the
+//   program, tables,
+//                  gates, choosing tokens. FLOPs are those of the matrix products that run at each token; gates, tables
+//                  and sampling count as none. All figures are of the fastest tenth of the rounds, beside the fastest
+//                  tenth of the peak's measurements between them, so that what else runs on the machine disturbs both
+//                  alike. `sample` is the share of sampling in a round's time; `median_tokens/s` is of the median
+//                  round.
 //   Rng/...        values/s of the vector random streams.
 //
 // Names of shapes: layers x hidden / rows.
@@ -151,7 +153,9 @@ void RegisterAll() {
   const auto add = [](const Shape& shape) {
     const std::string name =
         std::to_string(shape.layers) + "x" + std::to_string(shape.hidden) + "/" + std::to_string(shape.rows);
-    benchmark::RegisterBenchmark(("Lstm/" + name).c_str(), BM_Lstm, shape)->UseManualTime()->Unit(benchmark::kMillisecond);
+    benchmark::RegisterBenchmark(("Lstm/" + name).c_str(), BM_Lstm, shape)
+        ->UseManualTime()
+        ->Unit(benchmark::kMillisecond);
   };
   add(kPaper);
   for (const Shape& shape : kSmall) add(shape);

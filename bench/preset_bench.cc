@@ -2,10 +2,10 @@
 //
 //   preset_bench --preset NAME --threads N --seconds S [--server ADDRESS]
 //
-// Prints one JSON object: tokens_per_second, first_batch_s (64 sequences of the recipe's length, stream opened to batch in
-// hand), flops_per_second, peak_flops (fused multiply-adds on registers, just before and after, on as many threads), peak_share,
-// bytes_per_second, structured_share (zlib ratio 0.06 to 0.9 of the first sequences), peak_memory_bytes. With --server
-// the sequences come from there and the FLOP figures are left out.
+// Prints one JSON object: tokens_per_second, first_batch_s (64 sequences of the recipe's length, stream opened to batch
+// in hand), flops_per_second, peak_flops (fused multiply-adds on registers, just before and after, on as many threads),
+// peak_share, bytes_per_second, structured_share (zlib ratio 0.06 to 0.9 of the first sequences), peak_memory_bytes.
+// With --server the sequences come from there and the FLOP figures are left out.
 #include <omp.h>
 #include <sys/resource.h>
 

@@ -3,11 +3,14 @@
 //   serve_bench [--seconds S] [--repeats N] [--json FILE]
 //
 //   wire      the cheapest preset, served to a C++ client, against a bare gRPC stream of equal messages: a server that
-//             sends one ready-made message again and again, and a client that counts the bytes. Both servers are processes
-//             of their own. Alternating, medians. Beside it preset `markov` from the cache, as another run of a sweep has it:
-//             the first also pays for generation, on cores that it shares with both ends of the wire.
+//             sends one ready-made message again and again, and a client that counts the bytes. Both servers are
+//             processes of their own. Alternating, medians. Beside it preset `markov` from the cache, as another run of
+//             a sweep has it: the first also pays for generation, on cores that it shares with both ends of the wire.
 //   serving   preset `up` served, against Stream::Read in this process with as many threads. Alternating, medians.
-//   trainer   a consumer that takes batches of `up` at half the rate of the row above: the share of its time that it waits.
+//   trainer   a consumer that takes batches of `up` at half the rate of the row above: the share of its time that it
+//   waits.
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,9 +29,6 @@
 #include <thread>
 #include <utility>
 #include <vector>
-
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/grpcpp.h>
 
 #include "absl/strings/str_format.h"
 #include "clients/cpp/client.h"
@@ -72,7 +72,8 @@ v1::StreamRequest Request(const std::string& preset, int batch_rows, std::uint64
   return request;
 }
 
-// ---- The bare server. --------------------------------------------------------------------------------------------------
+// ---- The bare server.
+// --------------------------------------------------------------------------------------------------
 
 class BareStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
@@ -211,7 +212,8 @@ Rate MedianRate(const std::vector<Rate>& rates) {
   return {Median(a), Median(b), Median(c)};
 }
 
-// ---- Measurements: bytes of messages or tokens a second. ---------------------------------------------------------------
+// ---- Measurements: bytes of messages or tokens a second.
+// ---------------------------------------------------------------
 
 // A client that takes messages as they are and looks at nothing.
 Rate BareBytes(const ServerProcess& server, int batch_rows, double seconds) {
@@ -254,8 +256,8 @@ std::uint64_t Period(const Stream& stream) {
   return static_cast<std::uint64_t>(stream.lanes()) * static_cast<std::uint64_t>(stream.segment_sequences());
 }
 
-// Tokens of a stream, for so long or to its end. From the first batch of a segment of every lane to the first of another: at
-// these moments the engine has done the same work ahead.
+// Tokens of a stream, for so long or to its end. From the first batch of a segment of every lane to the first of
+// another: at these moments the engine has done the same work ahead.
 Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamRequest& request, double seconds) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(request.stream().preset()), 0);
   if (!stream.ok()) Fail(stream.status());
@@ -312,7 +314,7 @@ Rate ServedSegments(const ServerProcess& server, Client& client, const std::stri
 }
 
 struct Waiting {
-  double share = 0;             // of the time, after the first batch
+  double share = 0;  // of the time, after the first batch
   double longest_seconds = 0;
   double first_batch_seconds = 0;
   int batches = 0;
@@ -366,8 +368,8 @@ int Main(double seconds, int repeats, const std::string& json_file) {
         cached_rates.push_back(ServedTokens(iterand, **client, whole, kForever));
         bare_rates.push_back(BareBytes(bare, rows, seconds));
         // A seed of its own, so that nothing comes from the cache.
-        generated_rates.push_back(ServedTokens(
-            iterand, **client, Request(kWirePreset, rows, static_cast<std::uint64_t>(rows + i)), seconds));
+        generated_rates.push_back(
+            ServedTokens(iterand, **client, Request(kWirePreset, rows, static_cast<std::uint64_t>(rows + i)), seconds));
       }
       const Rate base = MedianRate(bare_rates);
       const Rate generated = MedianRate(generated_rates);
@@ -402,11 +404,12 @@ int Main(double seconds, int repeats, const std::string& json_file) {
     const Rate in_process = MedianRate(in_process_rates);
     const Rate served = MedianRate(served_rates);
     std::printf("\nserving, preset up: tokens/s, and tokens per second of core time (both processes)\n");
-    std::printf("%12s %12s | %12s %12s %7s %7s | %14s\n", "in-process", "per core", "served", "per core", "ratio", "ratio",
-                "first batch s");
-    std::printf("%12.0f %12.0f | %12.0f %12.0f %7.3f %7.3f | %14.3f\n", in_process.per_second, in_process.per_core_second,
-                served.per_second, served.per_core_second, served.per_second / in_process.per_second,
-                served.per_core_second / in_process.per_core_second, served.first_batch_seconds);
+    std::printf("%12s %12s | %12s %12s %7s %7s | %14s\n", "in-process", "per core", "served", "per core", "ratio",
+                "ratio", "first batch s");
+    std::printf("%12.0f %12.0f | %12.0f %12.0f %7.3f %7.3f | %14.3f\n", in_process.per_second,
+                in_process.per_core_second, served.per_second, served.per_core_second,
+                served.per_second / in_process.per_second, served.per_core_second / in_process.per_core_second,
+                served.first_batch_seconds);
     std::fflush(stdout);
     const double rate = 0.5 * served.per_second;
     const Waiting waiting = WaitingShare(**client, Request("up", 64, 99), rate, std::max(10.0, 5 * seconds));
@@ -415,7 +418,8 @@ int Main(double seconds, int repeats, const std::string& json_file) {
     std::printf("%12.0f %12d %12.4f %14.4f %16.3f\n", rate, waiting.batches, waiting.share, waiting.longest_seconds,
                 waiting.first_batch_seconds);
     json += absl::StrFormat(
-        "], \"serving\": {\"preset\": \"up\", \"in_process_tokens_per_s\": %.0f, \"in_process_tokens_per_core_s\": %.0f, "
+        "], \"serving\": {\"preset\": \"up\", \"in_process_tokens_per_s\": %.0f, \"in_process_tokens_per_core_s\": "
+        "%.0f, "
         "\"served_tokens_per_s\": %.0f, \"served_tokens_per_core_s\": %.0f, \"first_batch_s\": %.4f}, "
         "\"trainer\": {\"tokens_per_s\": %.0f, \"wait_share\": %.5f, \"longest_wait_s\": %.5f}}\n",
         in_process.per_second, in_process.per_core_second, served.per_second, served.per_core_second,

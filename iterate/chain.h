@@ -3,7 +3,8 @@
 // Round by round, with the random streams of key (seed, lane, segment, round):
 //   at the start of a chain   kShape draws rows and max_depth; row r of x_0 is constant with probability
 //                             initial_constant_share (kSelect), else noise; values from kConstant / kNoise, row r
-//   later                     each row is replaced by noise with probability noise_share, by a constant with probability
+//   later                     each row is replaced by noise with probability noise_share, by a constant with
+//   probability
 //                             constant_share (kSelect, one uniform a row)
 //   family                    the segment's or the lane's, or kMix draws one: at depth 0 any, later one that reads its
 //                             input. A family that does not read its input ends its chain after one program, unless

@@ -74,8 +74,8 @@ std::uint64_t ComplexityMeter::Measure(const Symbol* row) {
     int step = 1;
     if (best >= kMinMatch) {
       ++matches;
-      match_bits += FloorLog2(static_cast<std::uint64_t>(distance)) + 1 +
-                    2 * FloorLog2(static_cast<std::uint64_t>(best - 2)) + 1;
+      match_bits +=
+          FloorLog2(static_cast<std::uint64_t>(distance)) + 1 + 2 * FloorLog2(static_cast<std::uint64_t>(best - 2)) + 1;
       step = best;
     } else {
       ++literals;

@@ -11,8 +11,8 @@
 //        + code length of the sequence of literal/match flags under its histogram
 //        + for each match  floor(log2(distance)) + 1  +  2 * floor(log2(match length - 2)) + 1
 //
-// Logarithms of counts are fixed-point with 16 fractional bits, made by integer squaring. Constants measure near 0, noise
-// near 1 (a little less for short rows, whose histogram is not flat); relabelling the alphabet changes nothing.
+// Logarithms of counts are fixed-point with 16 fractional bits, made by integer squaring. Constants measure near 0,
+// noise near 1 (a little less for short rows, whose histogram is not flat); relabelling the alphabet changes nothing.
 #pragma once
 
 #include <cstdint>
@@ -39,10 +39,10 @@ class ComplexityMeter {
  private:
   std::uint64_t plain_;
   int length_;
-  std::vector<std::uint32_t> log2_;         // of 0 .. length (entry 0 unused)
-  std::vector<std::int32_t> head_;          // hash of 3 symbols -> last position, or -1
-  std::vector<std::int32_t> previous_;      // position -> previous position of the same hash
-  std::vector<std::uint32_t> literals_;     // histogram, by symbol
+  std::vector<std::uint32_t> log2_;      // of 0 .. length (entry 0 unused)
+  std::vector<std::int32_t> head_;       // hash of 3 symbols -> last position, or -1
+  std::vector<std::int32_t> previous_;   // position -> previous position of the same hash
+  std::vector<std::uint32_t> literals_;  // histogram, by symbol
 };
 
 }  // namespace iterand

@@ -97,10 +97,10 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
                                        static_cast<double>(from))
           : segment - from;
   if (rounds_ahead > kMaxReplayRounds) {
-    return absl::OutOfRangeError(absl::StrCat(
-        "index: segment ", segment, " of an endless pool lies ", rounds_ahead,
-        " rounds ahead of the nearest pool that is kept (segment ", from, "), and at most ", kMaxReplayRounds,
-        " are replayed; read on from there, or use a recipe with pool.endless false"));
+    return absl::OutOfRangeError(
+        absl::StrCat("index: segment ", segment, " of an endless pool lies ", rounds_ahead,
+                     " rounds ahead of the nearest pool that is kept (segment ", from, "), and at most ",
+                     kMaxReplayRounds, " are replayed; read on from there, or use a recipe with pool.endless false"));
   }
   if (!from_live) live_ = snapshot->second;
   while (true) {

@@ -1,8 +1,8 @@
 // A lane of an endless pool: one process that never starts anew, read segment by segment.
 //
-// Its segments are consecutive stretches of what the pool emits. A segment can only be made by computing all rounds before
-// it, so the lane keeps its pool, snapshots of earlier pools to replay from, and the segments made last, since several
-// readers ask for neighbouring segments at the same time.
+// Its segments are consecutive stretches of what the pool emits. A segment can only be made by computing all rounds
+// before it, so the lane keeps its pool, snapshots of earlier pools to replay from, and the segments made last, since
+// several readers ask for neighbouring segments at the same time.
 #pragma once
 
 #include <atomic>
@@ -24,8 +24,8 @@ class EndlessLane {
  public:
   EndlessLane(std::uint64_t seed, std::uint32_t lane);
 
-  // Makes a segment with a thread's pool and writer, or copies it if it was made lately. Thread-safe: one thread computes
-  // at a time. Errors: Cancelled; OutOfRange if more than kMaxReplayRounds would have to be replayed.
+  // Makes a segment with a thread's pool and writer, or copies it if it was made lately. Thread-safe: one thread
+  // computes at a time. Errors: Cancelled; OutOfRange if more than kMaxReplayRounds would have to be replayed.
   absl::Status Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled,
                         Segment& out);
 

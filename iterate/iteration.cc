@@ -35,8 +35,8 @@ absl::StatusOr<FamilyMix> FamilyMix::Make(const v1::Recipe& recipe) {
       std::size_t best = 0;
       std::int64_t best_lag = INT64_MIN;
       for (std::size_t f = 0; f < given.size(); ++f) {
-        const auto lag = static_cast<std::int64_t>((lane + 1) * mix.weights_[f]) -
-                         static_cast<std::int64_t>(given[f] * mix.total_);
+        const auto lag =
+            static_cast<std::int64_t>((lane + 1) * mix.weights_[f]) - static_cast<std::int64_t>(given[f] * mix.total_);
         if (lag > best_lag) {
           best_lag = lag;
           best = f;

@@ -73,25 +73,25 @@ struct FinishedRows {
   std::span<const RowOrigin> origins;  // one a row
 };
 
-// What a round did, for explanations. A slot is a place that holds a row from round to round: a row of the chain, or a row of
-// the pool.
+// What a round did, for explanations. A slot is a place that holds a row from round to round: a row of the chain, or a
+// row of the pool.
 struct RoundTrace {
   struct Fresh {
     int slot;
     bool constant;  // else noise
   };
   int family = 0;
-  std::string program;             // Program::Describe
-  bool restarted = false;          // all slots were forgotten first: a new chain began
-  bool fresh_inputs = false;       // prompts and inputs were fresh rows, not slots
-  std::vector<Fresh> fresh;        // slots that were overwritten before the program ran
-  std::vector<int> slots;          // by row of the program: the slot that was its input and took its output
-  std::vector<int> prompt_slots;   // by row of the program
+  std::string program;            // Program::Describe
+  bool restarted = false;         // all slots were forgotten first: a new chain began
+  bool fresh_inputs = false;      // prompts and inputs were fresh rows, not slots
+  std::vector<Fresh> fresh;       // slots that were overwritten before the program ran
+  std::vector<int> slots;         // by row of the program: the slot that was its input and took its output
+  std::vector<int> prompt_slots;  // by row of the program
   int prompt_length = 0;
   int prompt_offset = 0;
-  std::vector<int> emitted;        // by finished row: its slot
-  bool emitted_before = false;     // the slots were emitted as they were before this round
-  Block input;                     // rows of the program
+  std::vector<int> emitted;     // by finished row: its slot
+  bool emitted_before = false;  // the slots were emitted as they were before this round
+  Block input;                  // rows of the program
   Block prompt;
   Block output;
 };
@@ -105,8 +105,8 @@ class Iteration {
 
   // Starts anew from fresh noise; key.round is ignored.
   virtual void Start(const RandomKey& key) = 0;
-  // Computes a round; `key` has the same seed, lane and segment as at Start, and rounds count up from 0. A round depends
-  // on the key and the state that the rounds before left.
+  // Computes a round; `key` has the same seed, lane and segment as at Start, and rounds count up from 0. A round
+  // depends on the key and the state that the rounds before left.
   virtual FinishedRows Advance(const RandomKey& key) = 0;
 
   // From now on Advance also writes what it does to `trace`, which must stay; nullptr ends it.

@@ -1,4 +1,5 @@
-// What a recipe may ask for. A recipe beyond a limit is refused when it is opened, with the field, the value and the limit.
+// What a recipe may ask for. A recipe beyond a limit is refused when it is opened, with the field, the value and the
+// limit.
 #pragma once
 
 #include <cstddef>

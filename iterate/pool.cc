@@ -29,7 +29,8 @@ void Pool::Resolve(v1::Pool& config) {
   if (!config.has_noise_rows()) config.set_noise_rows(50);
   if (config.emission() == v1::Pool::EMISSION_UNSPECIFIED) config.set_emission(v1::Pool::SAMPLE);
   if (!config.has_emit_rows()) {
-    config.set_emit_rows(config.emission() == v1::Pool::SAMPLE ? std::max<std::int64_t>(1, config.program_rows() / 2) : 0);
+    config.set_emit_rows(config.emission() == v1::Pool::SAMPLE ? std::max<std::int64_t>(1, config.program_rows() / 2)
+                                                               : 0);
   }
   if (!config.has_iterate()) config.set_iterate(true);
   if (!config.has_endless()) config.set_endless(true);
@@ -39,8 +40,8 @@ absl::Status Pool::Check(const v1::Pool& config) {
   const std::int64_t pool = config.pool_rows();
   if (absl::Status s = CheckCount("pool.pool_rows", pool, 1, kMaxPoolRows, ""); !s.ok()) return s;
   const std::string why = ", no more than pool_rows";
-  if (absl::Status s = CheckCount("pool.program_rows", config.program_rows(), 1,
-                                  std::min<std::int64_t>(kMaxProgramRows, pool), why);
+  if (absl::Status s =
+          CheckCount("pool.program_rows", config.program_rows(), 1, std::min<std::int64_t>(kMaxProgramRows, pool), why);
       !s.ok()) {
     return s;
   }
@@ -52,7 +53,8 @@ absl::Status Pool::Check(const v1::Pool& config) {
   }
   if (!config.iterate() && config.constant_rows() + config.noise_rows() == 0) {
     return absl::InvalidArgumentError(
-        "pool.noise_rows: is 0 like constant_rows, but with iterate false prompts and inputs are such rows; one must be "
+        "pool.noise_rows: is 0 like constant_rows, but with iterate false prompts and inputs are such rows; one must "
+        "be "
         "positive");
   }
   if (config.emission() == v1::Pool::EVICT) {
@@ -83,9 +85,11 @@ Pool::Pool(const v1::Recipe& recipe, const FamilyMix& mix)
 
 void Pool::Start(const RandomKey& key) {
   family_ = mix_.Fixed(key);
+  RandomKey first = key;
+  first.round = 0;
   for (int r = 0; r < state_.rows.rows(); ++r) {
     // Round 0 overwrites rows from the same purpose with small row numbers; these lie above them.
-    Rng rng = MakeRng(key, Purpose::kConstant, 2 * kFreshRows + static_cast<std::uint64_t>(r));
+    Rng rng = MakeRng(first, Purpose::kConstant, 2 * kFreshRows + static_cast<std::uint64_t>(r));
     FillConstant(rng, alphabet_, {state_.rows.row(r), static_cast<std::size_t>(length_)});
   }
   std::fill(state_.origins.begin(), state_.origins.end(), RowOrigin{});

@@ -1,14 +1,17 @@
 // The pool: the algorithm of Bloem 2025 (arXiv 2506.20057), as its program runs it.
 //
-// A pool of rows, all constant at the start (each its own token). Round by round, with the random streams of the round's
-// key:
-//   1. kSelect draws constant_rows + noise_rows distinct rows; the first are overwritten by constants (kConstant, row i),
+// A pool of rows, all constant at the start (each its own token). Round by round, with the random streams of the
+// round's key:
+//   1. kSelect draws constant_rows + noise_rows distinct rows; the first are overwritten by constants (kConstant, row
+//   i),
 //      the others by noise (kNoise, row i)
 //   2. the family is the segment's or lane's, or drawn by kMix; kSampleProgram samples the program
-//   3. kSelect (row 1) draws the common offset of the prompts, uniform in [0, length - prompt_length], then program_rows
+//   3. kSelect (row 1) draws the common offset of the prompts, uniform in [0, length - prompt_length], then
+//   program_rows
 //      distinct rows that the prompts are cut from, then program_rows distinct rows that are the inputs
 //   4. the outputs overwrite the input rows
-//   5. emission SAMPLE: kSelect (row 2) draws emit_rows distinct rows of the pool, copies of which are emitted; so a row may
+//   5. emission SAMPLE: kSelect (row 2) draws emit_rows distinct rows of the pool, copies of which are emitted; so a
+//   row may
 //      be emitted several times or never. EVICT: a generated row is emitted once, when a step overwrites it.
 // With iterate = false (the paper's ablation) prompts and inputs are not rows of the pool but fresh rows, constant with
 // probability constant_rows / (constant_rows + noise_rows), else noise.

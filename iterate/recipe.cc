@@ -57,9 +57,9 @@ absl::Status CheckUnknown(const Message& message) {
   return Walk(message, "", [](const std::string& path, const Message& at) -> absl::Status {
     const Reflection& reflection = *at.GetReflection();
     if (reflection.GetUnknownFields(at).field_count() > 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(path.empty() ? "recipe" : path, ": has unknown field number ",
-                       reflection.GetUnknownFields(at).field(0).number(), "; this server may be older than the client"));
+      return absl::InvalidArgumentError(absl::StrCat(path.empty() ? "recipe" : path, ": has unknown field number ",
+                                                     reflection.GetUnknownFields(at).field(0).number(),
+                                                     "; this server may be older than the client"));
     }
     std::vector<const FieldDescriptor*> fields;
     reflection.ListFields(at, &fields);
@@ -67,13 +67,14 @@ absl::Status CheckUnknown(const Message& message) {
       if (field->cpp_type() != FieldDescriptor::CPPTYPE_ENUM) continue;
       const int count = field->is_repeated() ? reflection.FieldSize(at, field) : 1;
       for (int i = 0; i < count; ++i) {
-        const int value = field->is_repeated() ? reflection.GetRepeatedEnumValue(at, field, i)
-                                               : reflection.GetEnumValue(at, field);
+        const int value =
+            field->is_repeated() ? reflection.GetRepeatedEnumValue(at, field, i) : reflection.GetEnumValue(at, field);
         if (field->enum_type()->FindValueByNumber(value) != nullptr) continue;
         std::vector<std::string> names;
-        for (int n = 1; n < field->enum_type()->value_count(); ++n) names.push_back(field->enum_type()->value(n)->name());
-        return absl::InvalidArgumentError(absl::StrCat(FieldPath(path, *field), ": is ", value, ", must be one of ",
-                                                       absl::StrJoin(names, ", ")));
+        for (int n = 1; n < field->enum_type()->value_count(); ++n)
+          names.push_back(field->enum_type()->value(n)->name());
+        return absl::InvalidArgumentError(
+            absl::StrCat(FieldPath(path, *field), ": is ", value, ", must be one of ", absl::StrJoin(names, ", ")));
       }
     }
     return absl::OkStatus();
@@ -90,7 +91,8 @@ void AppendValue(const Message& message, const FieldDescriptor& field, const std
       return;
     case FieldDescriptor::CPPTYPE_DOUBLE:
       // + 0.0 makes one zero of the two.
-      absl::StrAppendFormat(&out, "%s=%016x\n", path, std::bit_cast<std::uint64_t>(reflection.GetDouble(message, &field) + 0.0));
+      absl::StrAppendFormat(&out, "%s=%016x\n", path,
+                            std::bit_cast<std::uint64_t>(reflection.GetDouble(message, &field) + 0.0));
       return;
     case FieldDescriptor::CPPTYPE_INT64:
       absl::StrAppend(&out, path, "=", reflection.GetInt64(message, &field), "\n");
@@ -172,9 +174,9 @@ void ResolveDefaults(v1::Recipe& recipe) {
 absl::Status CheckScalars(const v1::Recipe& recipe) {
   if (absl::Status s = CheckRange("length", recipe.length(), kMinLength, kMaxLength); !s.ok()) return s;
   if (absl::Status s = CheckRange("vocab_size", recipe.vocab_size(), 2, std::int64_t{1} << 32); !s.ok()) return s;
-  if (absl::Status s = CheckRange("alphabet_size", recipe.alphabet_size(), 2,
-                                  std::min<std::int64_t>(recipe.vocab_size(), kMaxAlphabet),
-                                  ", no more than vocab_size");
+  if (absl::Status s =
+          CheckRange("alphabet_size", recipe.alphabet_size(), 2,
+                     std::min<std::int64_t>(recipe.vocab_size(), kMaxAlphabet), ", no more than vocab_size");
       !s.ok()) {
     return s;
   }
@@ -188,8 +190,8 @@ absl::Status CheckScalars(const v1::Recipe& recipe) {
   if (recipe.has_band()) {
     const v1::Band& band = recipe.band();
     if (!(band.low() >= 0 && band.low() <= band.high() && band.high() <= 10)) {
-      return absl::InvalidArgumentError(absl::StrCat("band: is low ", band.low(), ", high ", band.high(),
-                                                     ", must have 0 <= low <= high <= 10"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("band: is low ", band.low(), ", high ", band.high(), ", must have 0 <= low <= high <= 10"));
     }
   }
   return absl::OkStatus();
@@ -227,10 +229,11 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
   const double segment =
       static_cast<double>(recipe.segment_sequences()) * static_cast<double>(recipe.length()) * token_bytes;
   if (segment > kMaxSegmentBytes) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "segment_sequences: is %d, which makes segments of %.0f bytes (segment_sequences x length x %.0f bytes); a segment "
-        "may have at most %.0f bytes",
-        recipe.segment_sequences(), segment, token_bytes, kMaxSegmentBytes));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("segment_sequences: is %d, which makes segments of %.0f bytes (segment_sequences x length x "
+                        "%.0f bytes); a segment "
+                        "may have at most %.0f bytes",
+                        recipe.segment_sequences(), segment, token_bytes, kMaxSegmentBytes));
   }
   if (segment * static_cast<double>(recipe.lanes()) > kMaxStreamBytes) {
     return absl::InvalidArgumentError(absl::StrFormat(
@@ -251,11 +254,13 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
   for (int i = 0; i < mix->size(); ++i) {
     const double bytes = mix->family(i).program_bytes(rows);
     if (bytes > kMaxProgramBytes) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "families[%d].%s: a program of this size with %d rows needs %.0f bytes; a program may need at most %.0f bytes", i,
-          mix->name(i), rows, bytes, kMaxProgramBytes));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("families[%d].%s: a program of this size with %d rows needs %.0f bytes; a program may need "
+                          "at most %.0f bytes",
+                          i, mix->name(i), rows, bytes, kMaxProgramBytes));
     }
-    const double flops = mix->family(i).flops_per_token() * static_cast<double>(rows) * static_cast<double>(recipe.length());
+    const double flops =
+        mix->family(i).flops_per_token() * static_cast<double>(rows) * static_cast<double>(recipe.length());
     if (flops > kMaxRoundFlops) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "families[%d].%s: a round of %d rows x %d tokens takes %.3g operations; a round may take at most %.3g", i,
@@ -277,15 +282,16 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
 
 absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
   if (json.size() > kMaxRecipeJsonBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("recipe: JSON text has ", json.size(), " bytes, may have at most ",
-                                                   kMaxRecipeJsonBytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat("recipe: JSON text has ", json.size(), " bytes, may have at most ", kMaxRecipeJsonBytes));
   }
   v1::Recipe recipe;
   google::protobuf::util::JsonParseOptions options;
   options.ignore_unknown_fields = false;
   const auto status = google::protobuf::util::JsonStringToMessage(std::string(json), &recipe, options);
   if (!status.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("recipe: not valid JSON of a recipe: ", std::string(status.message())));
+    return absl::InvalidArgumentError(
+        absl::StrCat("recipe: not valid JSON of a recipe: ", std::string(status.message())));
   }
   return recipe;
 }

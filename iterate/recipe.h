@@ -22,8 +22,8 @@ std::string RecipeToJson(const v1::Recipe& recipe);
 // its value and what is allowed.
 absl::StatusOr<v1::Recipe> ResolveRecipe(const v1::Recipe& recipe);
 
-// Canonical text of a resolved recipe: "path=value" lines in the order of field numbers, reals as the hexadecimal bits of
-// their double, `description` left out. Stable across protobuf versions; the input of the fingerprint.
+// Canonical text of a resolved recipe: "path=value" lines in the order of field numbers, reals as the hexadecimal bits
+// of their double, `description` left out. Stable across protobuf versions; the input of the fingerprint.
 std::string CanonicalText(const v1::Recipe& resolved);
 
 // SHA-256 of engine version, canonical text and seed.

@@ -13,9 +13,7 @@ constexpr std::uint64_t kShuffledVocabulary = std::uint64_t{1} << 20;
 }  // namespace
 
 Injection::Injection(int alphabet, std::uint64_t vocab_size)
-    : vocab_size_(vocab_size),
-      known_(static_cast<std::size_t>(alphabet)),
-      token_(static_cast<std::size_t>(alphabet)) {
+    : vocab_size_(vocab_size), known_(static_cast<std::size_t>(alphabet)), token_(static_cast<std::size_t>(alphabet)) {
   const auto symbols = static_cast<std::size_t>(alphabet);
   drawn_.reserve(symbols);
   if (vocab_size <= kShuffledVocabulary) {
@@ -50,8 +48,9 @@ std::uint32_t Injection::Assign(Symbol symbol, Rng& rng) {
   } else {
     const std::uint64_t mask = taken_.size() - 1;
     for (bool fresh = false; !fresh;) {
-      token = vocab_size_ > std::numeric_limits<std::uint32_t>::max() ? rng.Next()
-                                                                      : rng.Below(static_cast<std::uint32_t>(vocab_size_));
+      token = vocab_size_ > std::numeric_limits<std::uint32_t>::max()
+                  ? rng.Next()
+                  : rng.Below(static_cast<std::uint32_t>(vocab_size_));
       std::uint64_t slot = (token * 0x9E3779B97F4A7C15U >> 32) & mask;
       while (taken_[slot] != 0 && taken_[slot] != token + std::uint64_t{1}) slot = (slot + 1) & mask;
       fresh = taken_[slot] == 0;

@@ -24,8 +24,8 @@ class SegmentWriter {
   int length() const { return length_; }
   int sequences() const { return sequences_; }
 
-  // Starts a segment: sizes `out`, which must stay until the segment is full. With `shuffle`, row p is written to the p-th
-  // place of a keyed random order (kOrder), so that neighbours in a batch come from different programs.
+  // Starts a segment: sizes `out`, which must stay until the segment is full. With `shuffle`, row p is written to the
+  // p-th place of a keyed random order (kOrder), so that neighbours in a batch come from different programs.
   void Begin(const RandomKey& key, bool shuffle, Segment& out);
 
   bool full() const { return count_ == sequences_; }
@@ -47,7 +47,7 @@ class SegmentWriter {
   Dtype dtype_;
   int length_;
   int sequences_;
-  std::uint64_t band_low_ = 0;   // code lengths, in the units of ComplexityMeter
+  std::uint64_t band_low_ = 0;  // code lengths, in the units of ComplexityMeter
   std::uint64_t band_high_ = 0;
   std::unique_ptr<ComplexityMeter> meter_;
   std::unique_ptr<Injection> injection_;

@@ -97,9 +97,9 @@ StreamStatistics StatisticsCollector::Summary() const {
   if (summary.sequences == 0) return summary;
   const auto total = static_cast<double>(summary.sequences);
   summary.constant_share = static_cast<double>(constants_) / total;
-  summary.high_entropy_share =
-      static_cast<double>(std::count_if(entropies_.begin(), entropies_.end(), [](float e) { return e > kHighEntropy; })) /
-      total;
+  summary.high_entropy_share = static_cast<double>(std::count_if(entropies_.begin(), entropies_.end(),
+                                                                 [](float e) { return e > kHighEntropy; })) /
+                               total;
   summary.structured_share = static_cast<double>(structured_) / total;
   summary.duplicate_share = 1 - static_cast<double>(row_hashes_.size()) / total;
   summary.median_distinct_tokens = Quantile({distinct_tokens_.begin(), distinct_tokens_.end()}, 0.5);
@@ -123,8 +123,8 @@ std::string FormatStatistics(const StreamStatistics& s) {
       "median distinct tokens                 %.0f\n"
       "order-0 entropy 5/25/50/75/95 %%        %.2f %.2f %.2f %.2f %.2f bits\n"
       "in-context Markov, orders 0-3          %.2f %.2f %.2f %.2f bits\n",
-      s.sequences, 100 * s.constant_share, 100 * s.high_entropy_share, 100 * s.structured_share, 100 * s.duplicate_share,
-      s.median_distinct_tokens, q[0], q[1], q[2], q[3], q[4], m[0], m[1], m[2], m[3]);
+      s.sequences, 100 * s.constant_share, 100 * s.high_entropy_share, 100 * s.structured_share,
+      100 * s.duplicate_share, s.median_distinct_tokens, q[0], q[1], q[2], q[3], q[4], m[0], m[1], m[2], m[3]);
 }
 
 }  // namespace iterand

@@ -1,5 +1,5 @@
-// Statistics of sequences: what a stream is made of. For reports and tests only; nothing here is on the generating path, so
-// it may use zlib and floating point freely.
+// Statistics of sequences: what a stream is made of. For reports and tests only; nothing here is on the generating
+// path, so it may use zlib and floating point freely.
 #pragma once
 
 #include <array>
@@ -14,10 +14,10 @@ namespace iterand {
 
 struct StreamStatistics {
   std::uint64_t sequences = 0;
-  double constant_share = 0;       // one token repeated
-  double high_entropy_share = 0;   // order-0 entropy above 7 bits a token
-  double structured_share = 0;     // zlib (level 9) size / plain size within (0.06, 0.9)
-  double duplicate_share = 0;      // equal to an earlier sequence: 1 - distinct sequences / sequences
+  double constant_share = 0;      // one token repeated
+  double high_entropy_share = 0;  // order-0 entropy above 7 bits a token
+  double structured_share = 0;    // zlib (level 9) size / plain size within (0.06, 0.9)
+  double duplicate_share = 0;     // equal to an earlier sequence: 1 - distinct sequences / sequences
   double median_distinct_tokens = 0;
   std::array<double, 5> entropy_quantiles{};  // order-0 entropy in bits a token: 5, 25, 50, 75, 95 %
   std::array<double, 4> markov_bits{};        // in-context Markov code length, orders 0-3, bits a token, mean over the

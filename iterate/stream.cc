@@ -69,7 +69,8 @@ StreamCost Stream::Cost() const {
   }
   const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
   cost.segment_bytes = sequences * sequence_bytes();
-  cost.first_batch_sequences = sequences * std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
+  cost.first_batch_sequences =
+      sequences * std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
   return cost;
 }
 
@@ -132,8 +133,8 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
   if (rows <= 0) return absl::OkStatus();
   const auto steps = static_cast<std::uint64_t>(rows) - 1;
   if (stride != 0 && steps > (std::numeric_limits<std::uint64_t>::max() - first_index) / stride) {
-    return absl::OutOfRangeError(absl::StrCat("index: ", first_index, " + ", steps, " x ", stride,
-                                              " exceeds the largest index, 2^64 - 1"));
+    return absl::OutOfRangeError(
+        absl::StrCat("index: ", first_index, " + ", steps, " x ", stride, " exceeds the largest index, 2^64 - 1"));
   }
   const std::lock_guard<std::mutex> lock(impl.read_mutex);
   const int threads = impl.threads > 0 ? impl.threads : omp_get_max_threads();

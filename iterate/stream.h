@@ -51,13 +51,13 @@ struct StreamCost {
 
 // One program on the way from noise to a sequence.
 struct ExplainedStep {
-  std::uint64_t round = 0;   // within the segment
-  std::uint32_t row = 0;     // of the program
+  std::uint64_t round = 0;  // within the segment
+  std::uint32_t row = 0;    // of the program
   std::string family;
-  std::string program;       // the sampled parameters, Program::Describe
-  std::string input;         // "noise", "constant", "the step before", or "nothing" if the family does not read
-  int prompt_length = 0;     // tokens of prompt; 0: none
-  int prompt_offset = 0;     // where the prompt was cut from its row
+  std::string program;    // the sampled parameters, Program::Describe
+  std::string input;      // "noise", "constant", "the step before", or "nothing" if the family does not read
+  int prompt_length = 0;  // tokens of prompt; 0: none
+  int prompt_offset = 0;  // where the prompt was cut from its row
 };
 
 // What Stream::Explain tells of a sequence.
@@ -89,10 +89,10 @@ class Stream {
   std::uint64_t seed() const;
   const Fingerprint& fingerprint() const;
   Dtype dtype() const;
-  int length() const;                // tokens a sequence
+  int length() const;  // tokens a sequence
   int lanes() const;
   int segment_sequences() const;
-  std::size_t sequence_bytes() const;  // length() * DtypeBytes(dtype())
+  std::size_t sequence_bytes() const;                // length() * DtypeBytes(dtype())
   const std::string& family_name(int family) const;  // of RowProvenance::family
   StreamCost Cost() const;
 
@@ -118,9 +118,10 @@ class Stream {
   absl::Status Read(std::uint64_t first_index, std::uint64_t stride, int rows, void* out,
                     RowProvenance* provenance = nullptr);
 
-  // Where a sequence came from, by computing its segment again with a record of every round; and whether the sequence's row,
-  // made again alone from its program, its input and its prompt, is equal. For people and tests: slow. Thread-safe.
-  // Errors as GenerateSegment; OutOfRange if an endless pool would have to be replayed for more than kMaxReplayRounds.
+  // Where a sequence came from, by computing its segment again with a record of every round; and whether the sequence's
+  // row, made again alone from its program, its input and its prompt, is equal. For people and tests: slow.
+  // Thread-safe. Errors as GenerateSegment; OutOfRange if an endless pool would have to be replayed for more than
+  // kMaxReplayRounds.
   absl::StatusOr<Explanation> Explain(std::uint64_t index) const;
 
   // Threads that Read uses; 0, the default, means all cores (OpenMP's default).

@@ -40,12 +40,11 @@ void FillConstant(Rng& rng, int alphabet, std::span<Symbol> out) {
   std::fill(out.begin(), out.end(), static_cast<Symbol>(rng.Below(static_cast<std::uint32_t>(alphabet))));
 }
 
-const FamilyEntry kConstantEntry = {
-    v1::Family::kConstant, "constant", "one token repeated",
-    [](v1::Family& config) { config.mutable_constant(); },
-    [](const v1::Family& /*config*/, const FamilyContext& context,
-       const std::string& /*path*/) -> absl::StatusOr<std::unique_ptr<Family>> {
-      return std::make_unique<ConstantFamily>(context.alphabet);
-    }};
+const FamilyEntry kConstantEntry = {v1::Family::kConstant, "constant", "one token repeated",
+                                    [](v1::Family& config) { config.mutable_constant(); },
+                                    [](const v1::Family& /*config*/, const FamilyContext& context,
+                                       const std::string& /*path*/) -> absl::StatusOr<std::unique_ptr<Family>> {
+                                      return std::make_unique<ConstantFamily>(context.alphabet);
+                                    }};
 
 }  // namespace iterand

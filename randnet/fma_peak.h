@@ -3,8 +3,8 @@
 
 namespace iterand {
 
-// Runs `steps` steps of independent vector fmas, enough of them to hide their latency, in the vector target that the kernels use, and
-// returns how many floating-point operations (two a lane and fma) that were.
+// Runs `steps` steps of independent vector fmas, enough of them to hide their latency, in the vector target that the
+// kernels use, and returns how many floating-point operations (two a lane and fma) that were.
 double RunFmas(long steps);
 
 }  // namespace iterand

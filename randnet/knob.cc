@@ -69,7 +69,8 @@ absl::StatusOr<RealKnob> RealKnob::Make(const v1::Real& config, const std::strin
     case v1::Real::kLogUniform:
       // A float32 logarithm needs a normal positive float.
       if (config.log_uniform().has_low() && !(config.log_uniform().low() >= 1e-30)) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ".log_uniform.low: is ", Number(config.log_uniform().low()),
+        return absl::InvalidArgumentError(absl::StrCat(path, ".log_uniform.low: is ",
+                                                       Number(config.log_uniform().low()),
                                                        ", must be at least 1e-30 for a logarithmic interval"));
       }
       return make_interval(config.log_uniform(), path + ".log_uniform");
@@ -115,8 +116,8 @@ absl::StatusOr<IntegerKnob> IntegerKnob::Make(const v1::Integer& config, const s
     case v1::Integer::kLogUniform:
       if (absl::Status status = set_interval(config.log_uniform(), path + ".log_uniform"); !status.ok()) return status;
       if (knob.low_ < 1) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ".log_uniform.low: is ", knob.low_,
-                                                       ", must be at least 1 for a logarithmic interval"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, ".log_uniform.low: is ", knob.low_, ", must be at least 1 for a logarithmic interval"));
       }
       knob.log_low_ = math::Log(static_cast<float>(knob.low_));
       knob.log_high_ = math::Log(static_cast<float>(knob.high_) + 1.0F);
@@ -144,7 +145,8 @@ absl::StatusOr<IntegerKnob> IntegerKnob::Make(const v1::Integer& config, const s
       if (!geometric.has_start() || !geometric.has_proceed() || !geometric.has_limit()) {
         return absl::InvalidArgumentError(absl::StrCat(where, ": needs start, proceed and limit"));
       }
-      if (absl::Status status = CheckInteger(where + ".start", geometric.start(), min, max); !status.ok()) return status;
+      if (absl::Status status = CheckInteger(where + ".start", geometric.start(), min, max); !status.ok())
+        return status;
       if (absl::Status status = CheckReal(where + ".proceed", geometric.proceed(), 0, 1); !status.ok()) return status;
       if (absl::Status status = CheckInteger(where + ".limit", geometric.limit(), geometric.start(), max);
           !status.ok()) {
@@ -162,13 +164,15 @@ absl::StatusOr<IntegerKnob> IntegerKnob::Make(const v1::Integer& config, const s
     case v1::Integer::KIND_NOT_SET:
       break;
   }
-  return absl::InvalidArgumentError(absl::StrCat(path, ": needs one of fixed, uniform, log_uniform, choice, geometric"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": needs one of fixed, uniform, log_uniform, choice, geometric"));
 }
 
 int IntegerKnob::Draw(Rng& rng) const {
   switch (kind_) {
     case v1::Integer::kUniform:
-      return static_cast<int>(low_ + static_cast<std::int64_t>(rng.Below(static_cast<std::uint32_t>(high_ - low_) + 1)));
+      return static_cast<int>(low_ +
+                              static_cast<std::int64_t>(rng.Below(static_cast<std::uint32_t>(high_ - low_) + 1)));
     case v1::Integer::kLogUniform: {
       const float value = math::Exp(std::fma(log_high_ - log_low_, rng.Uniform(), log_low_));
       return std::clamp(static_cast<int>(std::min(value, 1e9F)), low_, high_);

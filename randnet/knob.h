@@ -28,7 +28,7 @@ class RealKnob {
   v1::Real::KindCase kind_;
   double low_;
   double high_;
-  float log_low_ = 0;   // natural logarithms, by randnet/math.h
+  float log_low_ = 0;  // natural logarithms, by randnet/math.h
   float log_high_ = 0;
 };
 

@@ -40,9 +40,9 @@ std::size_t ProgramFloats(const LstmSizes& sizes) {
   for (int l = 0; l < sizes.layers; ++l) {
     floats += 4 * hidden * (1 + Size(LayerInputs(l, sizes.hidden, sizes.embedding)));
   }
-  floats += alphabet * (1 + Size(sizes.hidden));  // output layer
-  floats += 2 * Size(sizes.alphabet) * 4 * hidden + 2 * alphabet;  // tables and their slots
-  floats += 4 * hidden;                             // zeros
+  floats += alphabet * (1 + Size(sizes.hidden));                                            // output layer
+  floats += 2 * Size(sizes.alphabet) * 4 * hidden + 2 * alphabet;                           // tables and their slots
+  floats += 4 * hidden;                                                                     // zeros
   floats += std::max(8 * hidden, Size(kPanel) * (2 * Size(sizes.embedding) + 2 * hidden));  // draws
   return floats + RecurrentScratchFloats(sizes.layers, sizes.hidden, sizes.embedding, sizes.alphabet, sizes.rows);
 }
@@ -84,7 +84,8 @@ void LstmProgram::Sample(Rng& rng) {
     next += floats;
     return begin;
   };
-  float* const draws = take(std::max(2 * columns, Size(kPanel) * Size(LayerInputs(0, hidden, net_.embedding_width) + hidden)));
+  float* const draws =
+      take(std::max(2 * columns, Size(kPanel) * Size(LayerInputs(0, hidden, net_.embedding_width) + hidden)));
   float* const zeros = take(columns);
   std::fill_n(zeros, columns, 0.0F);
 
@@ -194,7 +195,8 @@ void LstmProgram::RunWithLogits(BlockView input, BlockView prompt, const RowRng&
 std::string LstmProgram::Describe() const {
   return absl::StrCat("layers=", net_.layers, " hidden=", net_.hidden, " embedding=", net_.embedding_width,
                       " embedding_scale=", embedding_scale_, " weight_factor=", weight_factor_,
-                      " factor_in_force=", factor_, " temperature=", net_.temperature, " prompt_length=", prompt_length_);
+                      " factor_in_force=", factor_, " temperature=", net_.temperature,
+                      " prompt_length=", prompt_length_);
 }
 
 namespace {
@@ -261,9 +263,9 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
     case v1::Lstm::ONCE_PER_LAYER:
       once_per_layer = true;
       if (std::pow(weight_factor->high(), layers->high()) > kMaxFactor) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ".weight_factor: its largest value ", weight_factor->high(),
-                                                       " to the power of ", layers->high(), " layers (",  path,
-                                                       ".factor_mode is ONCE_PER_LAYER) exceeds ", kMaxFactor));
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, ".weight_factor: its largest value ", weight_factor->high(), " to the power of ",
+                         layers->high(), " layers (", path, ".factor_mode is ONCE_PER_LAYER) exceeds ", kMaxFactor));
       }
       break;
     default:
@@ -278,7 +280,7 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
 
 }  // namespace
 
-const FamilyEntry kLstmEntry = {
-    v1::Family::kLstm, "lstm", "random LSTM that writes a row token by token while it reads another", Resolve, Make};
+const FamilyEntry kLstmEntry = {v1::Family::kLstm, "lstm",
+                                "random LSTM that writes a row token by token while it reads another", Resolve, Make};
 
 }  // namespace iterand

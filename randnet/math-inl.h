@@ -128,8 +128,8 @@ HWY_INLINE V NormalFromSymmetric(D d, V x) {
   return hn::Mul(p, hn::Mul(x, hn::Set(d, coefficient::kSqrt2)));
 }
 
-// math::GateExp of several vectors in step, x[i] with scale kScale[i]: their chains of dependent operations run side by side even
-// where the processor looks ahead only a little.
+// math::GateExp of several vectors in step, x[i] with scale kScale[i]: their chains of dependent operations run side by
+// side even where the processor looks ahead only a little.
 template <int... kScale, class D, class V = hn::Vec<D>>
 HWY_INLINE void GateExpEach(D d, V (&x)[sizeof...(kScale)]) {
   constexpr int kCount = sizeof...(kScale);
@@ -151,7 +151,8 @@ HWY_INLINE void GateExpEach(D d, V (&x)[sizeof...(kScale)]) {
     x[i] = hn::MulSub(x[i], factor, hn::Sub(shifted[i], round));
   }
   HWY_UNROLL(8)
-  for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(hn::Set(d, coefficient::kExp2[4]), x[i], hn::Set(d, coefficient::kExp2[3]));
+  for (int i = 0; i < kCount; ++i)
+    p[i] = hn::MulAdd(hn::Set(d, coefficient::kExp2[4]), x[i], hn::Set(d, coefficient::kExp2[3]));
   HWY_UNROLL(8)
   for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, coefficient::kExp2[2]));
   HWY_UNROLL(8)

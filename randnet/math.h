@@ -1,9 +1,9 @@
 // Elementary functions of our own, in float32: the same bits on every machine.
 //
-// The C library's transcendental functions differ between versions and machines, so nothing on the generating path calls
-// them. Each function here is a fixed sequence of float32 additions, multiplications, divisions, square roots and fused
-// multiply-adds, and is thus exact by definition; the vector forms of randnet/math-inl.h apply the same sequence to each
-// lane and give the same bits (tests/randnet/math_test.cc).
+// The C library's transcendental functions differ between versions and machines, so nothing on the generating path
+// calls them. Each function here is a fixed sequence of float32 additions, multiplications, divisions, square roots and
+// fused multiply-adds, and is thus exact by definition; the vector forms of randnet/math-inl.h apply the same sequence
+// to each lane and give the same bits (tests/randnet/math_test.cc).
 //
 // Largest errors against the true value, in units in the last place (ulp) of the result, over all float32 arguments
 // (measured and asserted by tests/randnet/math_test.cc):
@@ -23,13 +23,15 @@
 
 namespace iterand::math {
 
-// Coefficients, shared by the scalar and the vector forms. Minimax fits, by iteratively reweighted least squares with the coefficients rounded one after the other.
+// Coefficients, shared by the scalar and the vector forms. Minimax fits, by iteratively reweighted least squares with
+// the coefficients rounded one after the other.
 namespace internal {
 
 inline constexpr float kLog2E = 0x1.715476p+0F;
 inline constexpr float kLn2High = 0x1.62e4p-1F;  // few bits, so that n * kLn2High is exact
 inline constexpr float kLn2Low = 0x1.7f7d1cp-20F;
-inline constexpr float kRound = 0x1.8p+23F;  // x + kRound - kRound rounds |x| < 2^22 to the nearest integer, ties to even
+inline constexpr float kRound =
+    0x1.8p+23F;  // x + kRound - kRound rounds |x| < 2^22 to the nearest integer, ties to even
 
 // exp(r) = 1 + r + r^2 P(r) on [-ln 2 / 2, ln 2 / 2], lowest order first.
 inline constexpr float kExp[] = {0x1.fffffcp-2F, 0x1.555492p-3F, 0x1.5558b0p-5F, 0x1.123986p-7F, 0x1.6a4cb4p-10F};
@@ -37,8 +39,8 @@ inline constexpr float kExpLow = -104.0F;  // exp is 0 from here down
 inline constexpr float kExpHigh = 89.0F;   // exp is +inf from here up
 
 // log(1 + f) = f - f^2 / 2 + f^3 P(f) on [sqrt(1/2) - 1, sqrt(2) - 1].
-inline constexpr float kLog[] = {0x1.555554p-2F,  -0x1.000228p-2F, 0x1.99a026p-3F,  -0x1.54720ep-3F,
-                                 0x1.22d7ecp-3F,  -0x1.0d85a4p-3F, 0x1.0568d8p-3F,  -0x1.38d050p-4F};
+inline constexpr float kLog[] = {0x1.555554p-2F, -0x1.000228p-2F, 0x1.99a026p-3F, -0x1.54720ep-3F,
+                                 0x1.22d7ecp-3F, -0x1.0d85a4p-3F, 0x1.0568d8p-3F, -0x1.38d050p-4F};
 inline constexpr std::uint32_t kSqrtHalfBits = 0x3F3504F3U;  // bits of sqrt(1/2)
 
 // tanh(x) = x + x^3 P(x^2) on [-5/8, 5/8].
@@ -51,10 +53,12 @@ inline constexpr float kExp2[] = {0x1.62e42ap-1F, 0x1.ebf9c2p-3F, 0x1.c6b6e0p-5F
 inline constexpr float kGateLimit = 27.5F;
 
 // Giles 2012, "Approximating the erfinv function", single precision; highest order first, times x.
-inline constexpr float kErfInvCentre[] = {2.81022636e-08F,  3.43273939e-07F, -3.5233877e-06F, -4.39150654e-06F, 0.00021858087F,
-                                          -0.00125372503F, -0.00417768164F, 0.246640727F,    1.50140941F};
-inline constexpr float kErfInvTail[] = {-0.000200214257F, 0.000100950558F, 0.00134934322F, -0.00367342844F, 0.00573950773F,
-                                        -0.0076224613F,   0.00943887047F,  1.00167406F,    2.83297682F};
+inline constexpr float kErfInvCentre[] = {2.81022636e-08F,  3.43273939e-07F, -3.5233877e-06F,
+                                          -4.39150654e-06F, 0.00021858087F,  -0.00125372503F,
+                                          -0.00417768164F,  0.246640727F,    1.50140941F};
+inline constexpr float kErfInvTail[] = {-0.000200214257F, 0.000100950558F, 0.00134934322F,
+                                        -0.00367342844F,  0.00573950773F,  -0.0076224613F,
+                                        0.00943887047F,   1.00167406F,     2.83297682F};
 inline constexpr float kSqrt2 = 0x1.6a09e6p+0F;
 
 }  // namespace internal
@@ -127,7 +131,8 @@ inline float Sigmoid(float x) {
   return (x < 0.0F ? z : 1.0F) / (1.0F + z);
 }
 
-// sqrt(2) erfinv(x), x in (-1, 1): a standard normal variate where x is uniform. Relative error below 2e-6. +-inf at and beyond
+// sqrt(2) erfinv(x), x in (-1, 1): a standard normal variate where x is uniform. Relative error below 2e-6. +-inf at
+// and beyond
 // +-1; NaN for NaN.
 inline float NormalFromSymmetric(float x) {
   using namespace internal;
@@ -141,13 +146,13 @@ inline float NormalFromSymmetric(float x) {
   return p * (x * kSqrt2);
 }
 
-// Inverse of the standard normal distribution function, u in (0, 1). The argument's resolution near 0 is that near 1: below about
-// 2^-25 the result is -inf.
+// Inverse of the standard normal distribution function, u in (0, 1). The argument's resolution near 0 is that near 1:
+// below about 2^-25 the result is -inf.
 inline float NormalQuantile(float u) { return NormalFromSymmetric(std::fma(2.0F, u, -1.0F)); }
 
-// e^(scale x) for the gates of recurrent networks: cheap, and never so large or small that products of three overflow. The
-// exponent scale x is clamped to [-kGateLimit, kGateLimit] = +-27.5, where a sigmoid is within 1.2e-12 of its limit. Relative
-// error below 6e-7. x must not be NaN.
+// e^(scale x) for the gates of recurrent networks: cheap, and never so large or small that products of three overflow.
+// The exponent scale x is clamped to [-kGateLimit, kGateLimit] = +-27.5, where a sigmoid is within 1.2e-12 of its
+// limit. Relative error below 6e-7. x must not be NaN.
 template <int kScale = 1>
 inline float GateExp(float x) {
   using namespace internal;

@@ -8,8 +8,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "randnet/recurrent_kernels.cc"
-#include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 #include "randnet/math-inl.h"
 
@@ -21,10 +21,11 @@ namespace {
 
 constexpr int kGates = 4;
 constexpr int kGroupColumns = kGates * kPanel;
-constexpr int kChunkRows = 24;  // rows that share a panel while it is in the first-level cache
+constexpr int kChunkRows = 24;           // rows that share a panel while it is in the first-level cache
 constexpr int kCachedPanelInputs = 256;  // inputs of all panels that are to stay there: 16 KB
-constexpr float kArgmaxBelow = 1e-6F;  // of the temperature
-constexpr int kStridePad = 16;  // floats between state rows, so that rows of a power-of-two size do not share cache sets
+constexpr float kArgmaxBelow = 1e-6F;    // of the temperature
+constexpr int kStridePad =
+    16;  // floats between state rows, so that rows of a power-of-two size do not share cache sets
 
 struct ScratchLayout {
   std::ptrdiff_t state_stride;  // floats from a state row to the next
@@ -36,8 +37,8 @@ struct ScratchLayout {
   std::size_t total;
 };
 
-// States come first: [parity][level 0 .. layers][row]. Level l is what layer l reads: h of the layer below (level 0 has none),
-// then its own h of the step before; level `layers` is what the output layer reads.
+// States come first: [parity][level 0 .. layers][row]. Level l is what layer l reads: h of the layer below (level 0 has
+// none), then its own h of the step before; level `layers` is what the output layer reads.
 ScratchLayout MakeScratchLayout(int layers, int hidden, int embedding_width, int alphabet, int rows) {
   const auto n = static_cast<std::size_t>(rows);
   const auto padded = static_cast<std::size_t>(PaddedToPanel(hidden));
@@ -68,12 +69,12 @@ constexpr int kVectors = kPanel / kLanes;  // vectors of a panel
 // Accumulators that fit into the registers beside the operands of a step: 12 of 16 registers, or 24 of 32.
 constexpr int kAccumulators = HWY_TARGET == HWY_AVX2 ? 12 : 24;
 
-// Rows of a tile. In AVX2 a step of 3 rows x 4 vectors loads 7 operands for 12 fmas where 6 x 2 would load 8; on a core whose
-// instruction decoder is shared with a sibling thread that is a fifth more speed.
+// Rows of a tile. In AVX2 a step of 3 rows x 4 vectors loads 7 operands for 12 fmas where 6 x 2 would load 8; on a core
+// whose instruction decoder is shared with a sibling thread that is a fifth more speed.
 constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 3 : 6;
 
-// Rows of the next tile, so that no tile is left with one or two rows, which load too much for what they multiply: in AVX2 tiles
-// of 5 (x 2 vectors) and at last of 4 make the rest a multiple of 3.
+// Rows of the next tile, so that no tile is left with one or two rows, which load too much for what they multiply: in
+// AVX2 tiles of 5 (x 2 vectors) and at last of 4 make the rest a multiple of 3.
 constexpr int NextTileRows(int remaining) {
   if constexpr (kTileRows == 3) {
     if (remaining % 3 == 0 || remaining < 3) return std::min(remaining, 3);
@@ -105,8 +106,8 @@ struct Start {
 
 // One step of a tile: input k of every row times the k-th weights of every panel.
 template <int kRows, int kColumns>
-HWY_INLINE void AccumulateStep(const float* const (&rows)[kRows], const float* const (&panels)[kColumns / kVectors], int k,
-                               V (&sum)[kRows][kColumns]) {
+HWY_INLINE void AccumulateStep(const float* const (&rows)[kRows], const float* const (&panels)[kColumns / kVectors],
+                               int k, V (&sum)[kRows][kColumns]) {
   const D d;
   if constexpr (kRows <= kColumns) {  // keep the smaller side in registers
     V input[kRows];
@@ -121,7 +122,8 @@ HWY_INLINE void AccumulateStep(const float* const (&rows)[kRows], const float* c
   } else {
     V weight[kColumns];
     HWY_UNROLL(16)
-    for (int j = 0; j < kColumns; ++j) weight[j] = hn::Load(d, panels[j / kVectors] + k * kPanel + (j % kVectors) * kLanes);
+    for (int j = 0; j < kColumns; ++j)
+      weight[j] = hn::Load(d, panels[j / kVectors] + k * kPanel + (j % kVectors) * kLanes);
     HWY_UNROLL(16)
     for (int r = 0; r < kRows; ++r) {
       const V input = hn::Set(d, rows[r][k]);
@@ -172,7 +174,8 @@ HWY_INLINE void Tile(const Inputs& inputs, const float* weights, std::ptrdiff_t 
     for (int r = 0; r < kRows; ++r) {
       HWY_UNROLL(16)
       for (int j = 0; j < kColumns; ++j) {
-        sum[r][j] = hn::Add(hn::Load(d, start.x[r] + column + j * kLanes), hn::Load(d, start.z[r] + column + j * kLanes));
+        sum[r][j] =
+            hn::Add(hn::Load(d, start.x[r] + column + j * kLanes), hn::Load(d, start.z[r] + column + j * kLanes));
       }
     }
   } else {
@@ -199,7 +202,8 @@ HWY_INLINE void Tile(const Inputs& inputs, const float* weights, std::ptrdiff_t 
   }
 }
 
-// kRows rows times the panels [panel, panel_end). A function of its own, so that the compiler keeps the accumulators in registers.
+// kRows rows times the panels [panel, panel_end). A function of its own, so that the compiler keeps the accumulators in
+// registers.
 template <int kRows, bool kFromTables>
 HWY_NOINLINE void TilePanelsOf(int panel, int panel_end, const Inputs& inputs, const float* weights,
                                std::ptrdiff_t panel_stride, const Start& start, float* out, std::ptrdiff_t out_stride) {
@@ -216,11 +220,12 @@ HWY_NOINLINE void TilePanelsOf(int panel, int panel_end, const Inputs& inputs, c
   }
 }
 
-// All rows times all panels: out[row][panel * 16 + output]. Panels are taken so few at a time that they stay in the first-level
-// cache while the rows pass.
+// All rows times all panels: out[row][panel * 16 + output]. Panels are taken so few at a time that they stay in the
+// first-level cache while the rows pass.
 template <bool kFromTables>
 HWY_INLINE void Multiply(int row_count, int panels, const Inputs& all_inputs, const float* weights,
-                         std::ptrdiff_t panel_stride, const Start& all_start, float* all_out, std::ptrdiff_t out_stride) {
+                         std::ptrdiff_t panel_stride, const Start& all_start, float* all_out,
+                         std::ptrdiff_t out_stride) {
   const int depth = all_inputs.first + all_inputs.second;
   const int step = row_count <= 12 ? panels : std::max(kCachedPanelInputs / depth, TilePanels(3));
   for (int panel = 0; panel < panels; panel += step) {
@@ -261,7 +266,8 @@ HWY_INLINE void Multiply(int row_count, int panels, const Inputs& all_inputs, co
   }
 }
 
-// Makes the table rows of `count` <= kChunkRows symbols that have none. A function of its own, since it is called rarely.
+// Makes the table rows of `count` <= kChunkRows symbols that have none. A function of its own, since it is called
+// rarely.
 HWY_NOINLINE void MakeTableRows(const RecurrentNet& net, const Symbol* symbols, int count, EmbeddingTable& table,
                                 float* gathered) {
   const int width = net.embedding_width;
@@ -297,8 +303,9 @@ void MakeTableRows(const RecurrentNet& net, BlockView symbols, int length, Embed
   flush();
 }
 
-// The cell of randnet/lstm.h for one group of 16 units of `rows` rows. gates is [row][i, f, g, o][16]; cells and both outputs
-// have their own strides. Two passes: each is a short chain of dependent operations, so that several rows are in flight.
+// The cell of randnet/lstm.h for one group of 16 units of `rows` rows. gates is [row][i, f, g, o][16]; cells and both
+// outputs have their own strides. Two passes: each is a short chain of dependent operations, so that several rows are
+// in flight.
 HWY_NOINLINE void LstmCells(int rows, const float* HWY_RESTRICT gates, float* HWY_RESTRICT cells,
                             std::ptrdiff_t cell_stride, float* HWY_RESTRICT above, float* HWY_RESTRICT own,
                             std::ptrdiff_t state_stride) {
@@ -406,8 +413,8 @@ HWY_INLINE Symbol Draw(float* HWY_RESTRICT logits, int alphabet, int padded, flo
   return static_cast<Symbol>(last);
 }
 
-void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-             float* scratch, float* all_logits) {
+void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out, float* scratch,
+             float* all_logits) {
   const int rows = out.rows();
   const int padded = net.padded_hidden();
   const int padded_alphabet = net.padded_alphabet();
@@ -441,8 +448,9 @@ void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs,
       float* const read = level(parity, l);
       float* const above = level(parity, l + 1);
       float* const own = level(1 - parity, l) + own_offset;
-      float* const cells = scratch + layout.cells + static_cast<std::size_t>(l) * static_cast<std::size_t>(rows) *
-                                                        static_cast<std::size_t>(padded);
+      float* const cells =
+          scratch + layout.cells +
+          static_cast<std::size_t>(l) * static_cast<std::size_t>(rows) * static_cast<std::size_t>(padded);
       Inputs inputs{nullptr, layout.state_stride, net.hidden, net.hidden, padded};
       if (l == 0) {
         inputs.second = 0;
@@ -488,10 +496,10 @@ void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs,
       for (int r = 0; r < chunk; ++r) {
         float* row_logits = logits + static_cast<std::ptrdiff_t>(r) * padded_alphabet;
         if (all_logits != nullptr) all_logits = std::copy_n(row_logits, net.alphabet, all_logits);
-        const Symbol symbol =
-            net.temperature < kArgmaxBelow
-                ? Argmax(row_logits, padded_alphabet)
-                : Draw(row_logits, net.alphabet, padded_alphabet, net.temperature, rngs[static_cast<std::size_t>(first + r)]);
+        const Symbol symbol = net.temperature < kArgmaxBelow
+                                  ? Argmax(row_logits, padded_alphabet)
+                                  : Draw(row_logits, net.alphabet, padded_alphabet, net.temperature,
+                                         rngs[static_cast<std::size_t>(first + r)]);
         if (HWY_UNLIKELY(net.x.slot[symbol] == EmbeddingTable::kNone)) {
           MakeTableRows(net, &symbol, 1, net.x, gathered);
         } else {
@@ -511,8 +519,8 @@ namespace iterand {
 
 HWY_EXPORT(RunLstm);
 
-void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-             float* scratch, float* logits) {
+void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out, float* scratch,
+             float* logits) {
   HWY_DYNAMIC_DISPATCH(RunLstm)(net, input, start, rngs, out, scratch, logits);
 }
 

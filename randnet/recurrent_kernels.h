@@ -1,14 +1,15 @@
-// The computation of recurrent networks: packed weights, and the vector code that runs them (randnet/recurrent_kernels.cc).
+// The computation of recurrent networks: packed weights, and the vector code that runs them
+// (randnet/recurrent_kernels.cc).
 //
-// Layout. Everything is cut into panels of kPanel = 16 outputs. A panel is [k][16]: for each input k the weights of the 16
-// outputs, so that a multiplication reads it front to back. A layer is [group of 16 units][gate][k][16]: the gates of the same 16
-// units are neighbours, and the cell update of a group needs only that group's products. Units and symbols are padded to a multiple
-// of 16 with zero weights. The layout is the same for every vector width: a panel is two vectors in AVX2, one in AVX-512, four
-// in NEON.
+// Layout. Everything is cut into panels of kPanel = 16 outputs. A panel is [k][16]: for each input k the weights of the
+// 16 outputs, so that a multiplication reads it front to back. A layer is [group of 16 units][gate][k][16]: the gates
+// of the same 16 units are neighbours, and the cell update of a group needs only that group's products. Units and
+// symbols are padded to a multiple of 16 with zero weights. The layout is the same for every vector width: a panel is
+// two vectors in AVX2, one in AVX-512, four in NEON.
 //
-// Accumulators start at the bias (or, in the first layer, at the sum of two table rows, one for each input symbol) and take
-// one fma for each k in ascending order; vectors run across the outputs of a panel. So results depend neither on the target nor on
-// how rows are cut into tiles.
+// Accumulators start at the bias (or, in the first layer, at the sum of two table rows, one for each input symbol) and
+// take one fma for each k in ascending order; vectors run across the outputs of a panel. So results depend neither on
+// the target nor on how rows are cut into tiles.
 #pragma once
 
 #include <cstddef>
@@ -25,9 +26,9 @@ inline constexpr int kMaxRecurrentLayers = 16;
 
 constexpr int PaddedToPanel(int count) { return (count + kPanel - 1) / kPanel * kPanel; }
 
-// Products of the first layer with the embeddings of the symbols that have occurred, one row of 4 * padded hidden floats a symbol:
-// chain(init; W, embedding). Rows are made when a symbol first occurs: a run of few rows over a large alphabet, or a program that
-// falls silent, pays for what it uses.
+// Products of the first layer with the embeddings of the symbols that have occurred, one row of 4 * padded hidden
+// floats a symbol: chain(init; W, embedding). Rows are made when a symbol first occurs: a run of few rows over a large
+// alphabet, or a program that falls silent, pays for what it uses.
 struct EmbeddingTable {
   static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
   const float* weights = nullptr;  // first panel of the first layer that reads this input
@@ -40,9 +41,10 @@ struct EmbeddingTable {
 // A network. Everything but the tables is read-only while it runs. All pointers are aligned to 64 bytes.
 struct RecurrentNet {
   struct Layer {
-    const float* weights = nullptr;   // [group][4 gates][inputs][16]; in the first layer, where its own h's weights begin
+    const float* weights =
+        nullptr;  // [group][4 gates][inputs][16]; in the first layer, where its own h's weights begin
     std::ptrdiff_t panel_stride = 0;  // floats from a panel to the next: inputs * 16
-    const float* bias = nullptr;     // [group][4 gates][16]
+    const float* bias = nullptr;      // [group][4 gates][16]
   };
   int layers = 0;
   int hidden = 0;
@@ -63,10 +65,10 @@ struct RecurrentNet {
 // Floats that RunLstm needs as scratch.
 std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows);
 
-// Runs an LSTM (randnet/lstm.h) over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has one
-// generator a row, used only at a temperature. `logits`, if not null, receives the logits of each step from t = start - 1 on, in
-// the order [step][row][alphabet] (for tests).
-void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-             float* scratch, float* logits = nullptr);
+// Runs an LSTM (randnet/lstm.h) over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has
+// one generator a row, used only at a temperature. `logits`, if not null, receives the logits of each step from t =
+// start - 1 on, in the order [step][row][alphabet] (for tests).
+void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out, float* scratch,
+             float* logits = nullptr);
 
 }  // namespace iterand

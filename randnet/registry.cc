@@ -26,25 +26,10 @@ namespace iterand {
 std::span<const FamilyEntry> AllFamilies() {
   static const std::array kFamilies = {
       // One line a family, in the order of recipe.proto.
-      kLstmEntry,
-      kUniformEntry,
-      kConstantEntry,
-      kPointwiseEntry,
-      kMarkovEntry,
-      kAutomatonEntry,
-      kReservoirEntry,
-      kNcaEntry,
-      kMlpWindowEntry,
-      kStateSpaceEntry,
-      kTransformerEntry,
-      kEcaEntry,
-      kDyckEntry,
-      kDyckShuffleEntry,
-      kBrainphoqueEntry,
-      kTapeMachineEntry,
-      kTransducerEntry,
-      kPcfgEntry,
-      kTasksEntry,
+      kLstmEntry,        kUniformEntry,    kConstantEntry, kPointwiseEntry,   kMarkovEntry,
+      kAutomatonEntry,   kReservoirEntry,  kNcaEntry,      kMlpWindowEntry,   kStateSpaceEntry,
+      kTransformerEntry, kEcaEntry,        kDyckEntry,     kDyckShuffleEntry, kBrainphoqueEntry,
+      kTapeMachineEntry, kTransducerEntry, kPcfgEntry,     kTasksEntry,
   };
   return kFamilies;
 }

@@ -1,18 +1,17 @@
 // Keyed random streams.
 //
-// Every use of randomness has a key (seed, lane, segment, round, purpose, row). A fixed integer hash of the key gives the
-// state and the stream constant of a PCG32 (O'Neill 2014, "PCG: A Family of Simple Fast Space-Efficient Statistically
-// Good Algorithms for Random Number Generation", XSH-RR 64/32). Generators are never shared between lanes or threads and
-// never seeded from time or addresses, so what a round draws depends on its key alone.
+// Every use of randomness has a key (seed, lane, segment, round, purpose, row). A fixed integer hash of the key gives
+// the state and the stream constant of a PCG32 (O'Neill 2014, "PCG: A Family of Simple Fast Space-Efficient
+// Statistically Good Algorithms for Random Number Generation", XSH-RR 64/32). Generators are never shared between lanes
+// or threads and never seeded from time or addresses, so what a round draws depends on its key alone.
 //
 // Every draw is defined here in integer arithmetic or in single float32 operations; no std:: distribution (their output
 // differs between libraries).
 #pragma once
 
 #include <cstdint>
-#include <span>
-
 #include <pcg_random.hpp>
+#include <span>
 
 namespace iterand {
 

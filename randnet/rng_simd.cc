@@ -42,8 +42,8 @@ HWY_INLINE std::uint64_t ForEachWord(std::uint64_t state, std::uint64_t incremen
   constexpr std::size_t kWords = hn::MaxLanes(d32);
   std::size_t i = 0;
   if (count >= kWords) {
-    // 64-bit lane j of `even` makes word 2j of a vector, of `odd` word 2j + 1: the rotation can leave its result in the upper half
-    // as well as in the lower, and the two interleave for nothing.
+    // 64-bit lane j of `even` makes word 2j of a vector, of `odd` word 2j + 1: the rotation can leave its result in the
+    // upper half as well as in the lower, and the two interleave for nothing.
     HWY_ALIGN std::uint64_t even_states[kWords / 2];
     HWY_ALIGN std::uint64_t odd_states[kWords / 2];
     std::uint64_t multiplier = 1;  // A^kWords, and the increment of a jump by kWords
@@ -119,8 +119,8 @@ std::uint64_t FillNormal(std::uint64_t state, std::uint64_t increment, float sca
   return ForEachWord(
       state, increment, count,
       [&](std::size_t i, auto words) HWY_ATTR {
-        const auto odd = hn::Sub(
-            hn::BitCast(di, hn::Or(hn::ShiftLeft<1>(hn::ShiftRight<8>(words)), hn::Set(du, 1U))), hn::Set(di, 1 << 24));
+        const auto odd = hn::Sub(hn::BitCast(di, hn::Or(hn::ShiftLeft<1>(hn::ShiftRight<8>(words)), hn::Set(du, 1U))),
+                                 hn::Set(di, 1 << 24));
         const auto normal = vmath::NormalFromSymmetric(d, hn::Mul(hn::ConvertTo(d, odd), unit));
         hn::StoreU(hn::Mul(scale_vector, normal), d, out + i);
       },

@@ -1,5 +1,5 @@
-// Vector code of randnet/rng.cc: many PCG32 steps at once by jumping ahead (Brown 1994, "Random number generation with arbitrary
-// strides"): s(t + n) = A^n s(t) + C (A^n - 1) / (A - 1), modulo 2^64.
+// Vector code of randnet/rng.cc: many PCG32 steps at once by jumping ahead (Brown 1994, "Random number generation with
+// arbitrary strides"): s(t + n) = A^n s(t) + C (A^n - 1) / (A - 1), modulo 2^64.
 #pragma once
 
 #include <cstddef>
@@ -7,8 +7,8 @@
 
 namespace iterand::internal {
 
-// Each writes what the scalar definition in randnet/rng.h gives for `count` successive words of a PCG32 with this state and
-// increment (odd), and returns the state after them.
+// Each writes what the scalar definition in randnet/rng.h gives for `count` successive words of a PCG32 with this state
+// and increment (odd), and returns the state after them.
 std::uint64_t FillWords(std::uint64_t state, std::uint64_t increment, std::uint32_t* out, std::size_t count);
 std::uint64_t FillUniform(std::uint64_t state, std::uint64_t increment, float low, float high, float* out,
                           std::size_t count);

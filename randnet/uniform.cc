@@ -49,19 +49,19 @@ void FillNoise(Rng& rng, int alphabet, std::span<Symbol> out) {
       for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<Symbol>(words[i] >> shift);
     } else {
       for (std::size_t i = 0; i < n; ++i) {
-        out[i] = static_cast<Symbol>((static_cast<std::uint64_t>(words[i]) * static_cast<std::uint32_t>(alphabet)) >> 32);
+        out[i] =
+            static_cast<Symbol>((static_cast<std::uint64_t>(words[i]) * static_cast<std::uint32_t>(alphabet)) >> 32);
       }
     }
     out = out.subspan(n);
   }
 }
 
-const FamilyEntry kUniformEntry = {
-    v1::Family::kUniform, "uniform", "independent uniform tokens: noise",
-    [](v1::Family& config) { config.mutable_uniform(); },
-    [](const v1::Family& /*config*/, const FamilyContext& context,
-       const std::string& /*path*/) -> absl::StatusOr<std::unique_ptr<Family>> {
-      return std::make_unique<UniformFamily>(context.alphabet);
-    }};
+const FamilyEntry kUniformEntry = {v1::Family::kUniform, "uniform", "independent uniform tokens: noise",
+                                   [](v1::Family& config) { config.mutable_uniform(); },
+                                   [](const v1::Family& /*config*/, const FamilyContext& context,
+                                      const std::string& /*path*/) -> absl::StatusOr<std::unique_ptr<Family>> {
+                                     return std::make_unique<UniformFamily>(context.alphabet);
+                                   }};
 
 }  // namespace iterand

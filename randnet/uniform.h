@@ -1,5 +1,5 @@
-// Uniform noise: every token independent and uniform over the alphabet. The raw material of every chain, and the ablation
-// source of Bloem 2025 (arXiv 2506.20057): a learner cannot do better than log2(alphabet) bits a token.
+// Uniform noise: every token independent and uniform over the alphabet. The raw material of every chain, and the
+// ablation source of Bloem 2025 (arXiv 2506.20057): a learner cannot do better than log2(alphabet) bits a token.
 #pragma once
 
 #include <span>

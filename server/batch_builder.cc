@@ -1,14 +1,14 @@
 #include "server/batch_builder.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <grpc/slice.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
-
-#include <google/protobuf/io/coded_stream.h>
-#include <grpc/slice.h>
 
 namespace iterand {
 namespace {

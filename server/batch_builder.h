@@ -2,17 +2,18 @@
 //
 // A message is a small header, made by the generated class from all fields but the tokens, then the tag and length of
 // field 15, then the tokens. What goes over the wire is exactly the serialised message, but no token passes through a
-// message object: short rows are copied once, from their segments into the buffer that gRPC sends; long rows, and runs of
-// rows that lie side by side in a segment, are sent from the segment itself, which the buffer keeps alive. Buffers are
-// used again as soon as gRPC has sent them, so that tokens go through memory that is already in the processor's cache.
+// message object: short rows are copied once, from their segments into the buffer that gRPC sends; long rows, and runs
+// of rows that lie side by side in a segment, are sent from the segment itself, which the buffer keeps alive. Buffers
+// are used again as soon as gRPC has sent them, so that tokens go through memory that is already in the processor's
+// cache.
 #pragma once
+
+#include <grpcpp/support/byte_buffer.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
-
-#include <grpcpp/support/byte_buffer.h>
 
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/stream.h"

@@ -1,10 +1,11 @@
 // The engine: shares a fixed number of cores among all open streams.
 //
-// The unit of work is a segment. A consumer opens a Feed, an arithmetic progression of indices, and takes rows from it in
-// order; the feed keeps a bounded number of segments wanted, under way or ready ahead of what has been taken. The threads
-// always work for the feed that has had the least core time so far (start-time fair queueing, Goyal et al. 1996), so that
-// streams share the cores equally whatever their segments cost. A feed that nobody takes from wants nothing more; a
-// closed feed's segments are dropped from the queue, and given up under way unless another feed wants them.
+// The unit of work is a segment. A consumer opens a Feed, an arithmetic progression of indices, and takes rows from it
+// in order; the feed keeps a bounded number of segments wanted, under way or ready ahead of what has been taken. The
+// threads always work for the feed that has had the least core time so far (start-time fair queueing, Goyal et al.
+// 1996), so that streams share the cores equally whatever their segments cost. A feed that nobody takes from wants
+// nothing more; a closed feed's segments are dropped from the queue, and given up under way unless another feed wants
+// them.
 //
 // Feeds of the same fingerprint share segments: each (fingerprint, lane, segment) is one entry of a table, which is
 // queued, running or ready; whoever wants it joins it. Ready entries that nobody holds stay while the cache has room,
@@ -87,8 +88,8 @@ class Feed {
   Feed(const Feed&) = delete;
   Feed& operator=(const Feed&) = delete;
 
-  // Hands over the next rows, at most `rows`, and returns how many. If it is fewer and rows remain, `on_ready` is called
-  // once, from a thread of the engine, when there are more. Errors are those of Stream::GenerateSegment.
+  // Hands over the next rows, at most `rows`, and returns how many. If it is fewer and rows remain, `on_ready` is
+  // called once, from a thread of the engine, when there are more. Errors are those of Stream::GenerateSegment.
   absl::StatusOr<int> Take(int rows, Sink sink);
 
   std::uint64_t next_index() const { return next_index_; }  // of the next row that Take hands over
@@ -122,15 +123,15 @@ class Feed {
     std::atomic<bool> cancelled{false};  // nobody wants it any more
     std::shared_ptr<const Segment> segment;
     absl::Status error;
-    int holders = 0;              // feeds
-    std::vector<Feed*> waiters;   // feeds to notify
+    int holders = 0;             // feeds
+    std::vector<Feed*> waiters;  // feeds to notify
     bool in_table = true;
     bool in_cache = false;
     std::list<std::shared_ptr<Entry>>::iterator cache_place;
   };
   // What fairness counts. Outlives the feed while a thread works for it. Guarded by Engine::mutex_.
   struct Account {
-    double virtual_time = 0;      // seconds
+    double virtual_time = 0;        // seconds
     double segment_seconds = 1e-3;  // expected; a moving average of what was measured
     bool measured = false;
     double core_seconds = 0;
@@ -163,11 +164,11 @@ class Feed {
   std::uint64_t remaining_ = 0;
   std::uint64_t next_index_ = 0;
   std::vector<Slot> slots_;
-  std::size_t slot_ = 0;  // of the next row
+  std::size_t slot_ = 0;                      // of the next row
   std::vector<std::shared_ptr<Entry>> done_;  // taken, not yet released
 
   // Guarded by Engine::mutex_, except that ahead_ is changed by the consuming thread alone.
-  std::deque<std::shared_ptr<Entry>> ahead_;  // wanted, in the order in which rows begin them
+  std::deque<std::shared_ptr<Entry>> ahead_;             // wanted, in the order in which rows begin them
   using Want = std::pair<std::uint64_t, std::uint32_t>;  // (round of all slots, slot) at which a segment is begun
   std::priority_queue<Want, std::vector<Want>, std::greater<>> wants_;
   std::deque<std::shared_ptr<Entry>> todo_;  // wanted and perhaps not begun by anybody

@@ -15,13 +15,13 @@ struct EngineStats {
   std::uint64_t sequences = 0;           // handed to streams and reads
   std::uint64_t tokens = 0;
   std::uint64_t batches = 0;
-  std::uint64_t batch_bytes = 0;         // batch messages handed to the transport
-  double generation_seconds = 0;         // core time of all threads
-  double wait_seconds = 0;               // of streams whose client was ready for a batch that was not
-  std::uint64_t streams_started = 0;     // calls of Stream and Read
+  std::uint64_t batch_bytes = 0;      // batch messages handed to the transport
+  double generation_seconds = 0;      // core time of all threads
+  double wait_seconds = 0;            // of streams whose client was ready for a batch that was not
+  std::uint64_t streams_started = 0;  // calls of Stream and Read
   // Now.
   int streams_open = 0;
-  int segments_queued = 0;               // wanted and not begun
+  int segments_queued = 0;  // wanted and not begun
   int segments_running = 0;
   std::uint64_t held_bytes = 0;          // of segments that streams hold or wait for; shared ones count for each
   std::uint64_t largest_held_bytes = 0;  // the most that one stream has held since the start

@@ -8,8 +8,7 @@ namespace iterand {
 
 spdlog::logger& Log() {
   // Never destroyed: threads of the server may log until the process ends.
-  static spdlog::logger& logger =
-      *new spdlog::logger("iterand", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  static spdlog::logger& logger = *new spdlog::logger("iterand", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   return logger;
 }
 

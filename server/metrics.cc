@@ -1,12 +1,12 @@
 #include "server/metrics.h"
 
-#include <exception>
-#include <utility>
-#include <vector>
-
 #include <prometheus/collectable.h>
 #include <prometheus/exposer.h>
 #include <prometheus/metric_family.h>
+
+#include <exception>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/stream.h"

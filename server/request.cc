@@ -24,9 +24,8 @@ absl::StatusOr<v1::Recipe> NamedRecipe(const v1::StreamSpec& spec) {
       recipe = spec.recipe();
       break;
     case v1::StreamSpec::RECIPE_SOURCE_NOT_SET:
-      return absl::InvalidArgumentError(
-          absl::StrCat("stream names no recipe: give one of preset (such as \"", std::string(kDefaultPreset),
-                       "\"), recipe_json and recipe"));
+      return absl::InvalidArgumentError(absl::StrCat("stream names no recipe: give one of preset (such as \"",
+                                                     std::string(kDefaultPreset), "\"), recipe_json and recipe"));
   }
   if (!recipe.ok()) return recipe.status();
   if (spec.has_length()) recipe->set_length(spec.length());
@@ -38,8 +37,8 @@ absl::Status CheckFingerprint(const v1::StreamSpec& spec, const Stream& stream) 
   const std::string& expected = spec.expected_fingerprint();
   const Fingerprint& actual = stream.fingerprint();
   if (expected.size() != actual.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("stream.expected_fingerprint has ", expected.size(),
-                                                   " bytes; a fingerprint has ", actual.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("stream.expected_fingerprint has ", expected.size(), " bytes; a fingerprint has ", actual.size()));
   }
   if (std::memcmp(expected.data(), actual.data(), actual.size()) == 0) return absl::OkStatus();
   const std::string recipe =
@@ -65,9 +64,9 @@ absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start,
     while (above < lanes && lanes % above != 0) ++above;
     std::string allowed = absl::StrCat(below);
     if (world < lanes) absl::StrAppend(&allowed, " and ", above);
-    return absl::InvalidArgumentError(
-        absl::StrCat("shard.world is ", world, ", which does not divide the recipe's ", lanes,
-                     " lanes; nearest allowed: ", allowed, " (or a recipe whose lanes are a multiple of ", world, ")"));
+    return absl::InvalidArgumentError(absl::StrCat("shard.world is ", world, ", which does not divide the recipe's ",
+                                                   lanes, " lanes; nearest allowed: ", allowed,
+                                                   " (or a recipe whose lanes are a multiple of ", world, ")"));
   }
   const std::uint64_t skip = (rank + world - start % world) % world;
   if (start > std::numeric_limits<std::uint64_t>::max() - skip) {
@@ -91,9 +90,9 @@ absl::Status CheckRows(const std::string& field, std::uint64_t rows, std::uint64
   }
   if (rows == 0) return absl::InvalidArgumentError(absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
   if (rows > max_rows) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        field, " is ", rows, ": of sequences of ", stream.sequence_bytes(), " bytes, at most ", max_rows,
-        " fit a batch of ", max_batch_bytes, " bytes, the limit of this server"));
+    return absl::InvalidArgumentError(absl::StrCat(field, " is ", rows, ": of sequences of ", stream.sequence_bytes(),
+                                                   " bytes, at most ", max_rows, " fit a batch of ", max_batch_bytes,
+                                                   " bytes, the limit of this server"));
   }
   return absl::OkStatus();
 }

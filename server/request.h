@@ -19,8 +19,8 @@ absl::StatusOr<v1::Recipe> NamedRecipe(const v1::StreamSpec& spec);
 // FailedPrecondition if the client expects another fingerprint, InvalidArgument if what it expects is not one.
 absl::Status CheckFingerprint(const v1::StreamSpec& spec, const Stream& stream);
 
-// The first index of a shard at or after `start`, and its stride. Errors: InvalidArgument if `rank` is not below `world`, or
-// `lanes` is no multiple of `world` (naming the nearest that would do); OutOfRange if no index is left.
+// The first index of a shard at or after `start`, and its stride. Errors: InvalidArgument if `rank` is not below
+// `world`, or `lanes` is no multiple of `world` (naming the nearest that would do); OutOfRange if no index is left.
 struct ShardPlan {
   std::uint64_t first = 0;
   std::uint64_t stride = 1;

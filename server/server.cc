@@ -1,14 +1,18 @@
 #include "server/server.h"
 
-#include <csignal>
-#include <pthread.h>
-
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
 #include <netdb.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <condition_variable>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -16,12 +20,6 @@
 #include <sstream>
 #include <thread>
 #include <utility>
-
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/grpcpp.h>
-#include <grpcpp/health_check_service_interface.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -126,14 +124,15 @@ std::string WhyNot(const std::string& listen) {
 
 absl::Status CheckOptions(const ServerOptions& options) {
   if (options.threads < 0 || options.threads > 4096) {
-    return absl::InvalidArgumentError(absl::StrCat("threads is ", options.threads, "; it must be 0 (all cores) to 4096"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("threads is ", options.threads, "; it must be 0 (all cores) to 4096"));
   }
   if (options.max_streams < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_streams is ", options.max_streams, "; it must be at least 1"));
   }
   if (options.max_batch_bytes < 1024 || options.max_batch_bytes > kLargestBatchBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("max_batch_bytes is ", options.max_batch_bytes,
-                                                   "; it must be 1024 to ", kLargestBatchBytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_batch_bytes is ", options.max_batch_bytes, "; it must be 1024 to ", kLargestBatchBytes));
   }
   return absl::OkStatus();
 }

@@ -29,8 +29,8 @@ struct ServerOptions {
   // Where to listen: "host:port", "[ipv6]:port" or "unix:path". Port 0 takes a free one; see Server::address().
   std::string listen = "127.0.0.1:50051";
 
-  // If not empty, the bound address is written to this file (one line, whole or not at all) when the server is ready, and
-  // the file is removed when it stops.
+  // If not empty, the bound address is written to this file (one line, whole or not at all) when the server is ready,
+  // and the file is removed when it stops.
   std::string address_file;
 
   // Where Prometheus may scrape http://host:port/metrics; empty: nowhere. Port 0 takes a free one.
@@ -84,9 +84,9 @@ class Server {
   // Where it serves metrics, or empty.
   std::string metrics_address() const;
 
-  // Ends service: new calls are refused; each stream finishes the batch in flight and ends with UNAVAILABLE and a message
-  // that names the index to resume from; what is left after `drain` is cancelled. Returns when all is done; may be called
-  // again, from any thread.
+  // Ends service: new calls are refused; each stream finishes the batch in flight and ends with UNAVAILABLE and a
+  // message that names the index to resume from; what is left after `drain` is cancelled. Returns when all is done; may
+  // be called again, from any thread.
   void Shutdown(std::chrono::milliseconds drain);
 
   // Blocks until Shutdown has been called.
@@ -101,9 +101,9 @@ class Server {
   std::unique_ptr<Impl> impl_;
 };
 
-// `iterand serve`: starts a server, prints "listening on ADDRESS" to `out` (and "metrics on ADDRESS", if asked for), and
-// on SIGTERM or SIGINT drains and returns Ok. A second signal cuts the drain short. Call it before other threads are
-// made: it blocks the two signals in the calling thread, and threads inherit that.
+// `iterand serve`: starts a server, prints "listening on ADDRESS" to `out` (and "metrics on ADDRESS", if asked for),
+// and on SIGTERM or SIGINT drains and returns Ok. A second signal cuts the drain short. Call it before other threads
+// are made: it blocks the two signals in the calling thread, and threads inherit that.
 absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out);
 
 }  // namespace iterand

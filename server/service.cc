@@ -1,5 +1,8 @@
 #include "server/service.h"
 
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+
 #include <algorithm>
 #include <chrono>
 #include <functional>
@@ -7,9 +10,6 @@
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/presets.h"
@@ -163,14 +163,13 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       builder_.Begin(feed_->next_index(), stride_, static_cast<int>(rows));
       next_rows_ = rows;
     }
-    const absl::StatusOr<int> taken =
-        feed_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
-          builder_.Add(segment, offset);
-        });
+    const absl::StatusOr<int> taken = feed_->Take(
+        builder_.missing(),
+        [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) { builder_.Add(segment, offset); });
     if (!taken.ok()) {
       error_ = taken.status();
       Log().error("stream {} ends at index {}: {}", ToHex(open_->stream().fingerprint()), feed_->next_index(),
-                    std::string(error_.message()));
+                  std::string(error_.message()));
     } else if (builder_.missing() == 0) {
       next_ = builder_.Finish();
       after_next_ = feed_->next_index();
@@ -198,17 +197,17 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::mutex mutex_;
   std::unique_ptr<Feed> feed_;
   BatchBuilder builder_;
-  grpc::ByteBuffer current_;               // being sent, if writing_
-  std::optional<grpc::ByteBuffer> next_;   // ready to be sent
-  std::uint64_t next_rows_ = 0;            // of next_, or of the batch being built
-  std::uint64_t after_next_ = 0;           // index after next_
-  std::uint64_t resume_index_;             // index after all that was sent
-  absl::Status error_;                     // that generation ended in
+  grpc::ByteBuffer current_;              // being sent, if writing_
+  std::optional<grpc::ByteBuffer> next_;  // ready to be sent
+  std::uint64_t next_rows_ = 0;           // of next_, or of the batch being built
+  std::uint64_t after_next_ = 0;          // index after next_
+  std::uint64_t resume_index_;            // index after all that was sent
+  absl::Status error_;                    // that generation ended in
   bool writing_ = false;
   bool cancelled_ = false;
   bool draining_ = false;
   bool finished_ = false;
-  bool waiting_ = false;                   // the client is ready and the batch is not
+  bool waiting_ = false;  // the client is ready and the batch is not
   Clock::time_point waiting_since_;
 };
 
@@ -245,10 +244,9 @@ class ReadCall final : public grpc::ServerUnaryReactor,
       if (cancelled_) {
         end = grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the call");
       } else {
-        const absl::StatusOr<int> taken = feed_->Take(
-            builder_.missing(), [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
-              builder_.Add(segment, offset);
-            });
+        const absl::StatusOr<int> taken =
+            feed_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment,
+                                                   std::uint32_t offset) { builder_.Add(segment, offset); });
         if (!taken.ok()) {
           end = ToGrpc(taken.status());
         } else if (builder_.missing() > 0) {
@@ -317,8 +315,7 @@ absl::Status NoiseService::Authenticate(const grpc::CallbackServerContext& conte
   if (options_.token.empty()) return absl::OkStatus();
   const auto [begin, end] = context.client_metadata().equal_range("authorization");
   if (begin == end) {
-    return absl::UnauthenticatedError(
-        "this server wants a token: send it as metadata \"authorization: Bearer TOKEN\"");
+    return absl::UnauthenticatedError("this server wants a token: send it as metadata \"authorization: Bearer TOKEN\"");
   }
   for (auto it = begin; it != end; ++it) {
     // Digests have one length, so the comparison takes the same time whatever was sent.
@@ -333,7 +330,8 @@ absl::Status NoiseService::TakePlace() {
   if (draining_) return absl::UnavailableError("the server is stopping");
   if (places_taken_ >= options_.max_streams) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("this server has ", places_taken_, " calls of Stream and Read open, as many as it allows: end one, or try again later"));
+        absl::StrCat("this server has ", places_taken_,
+                     " calls of Stream and Read open, as many as it allows: end one, or try again later"));
   }
   ++places_taken_;
   return absl::OkStatus();
@@ -410,8 +408,7 @@ absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> NoiseService::StartS
   }
   const absl::StatusOr<ShardPlan> plan = PlanShard(request->shard(), request->start(), stream);
   if (!plan.ok()) return plan.status();
-  const std::uint64_t count =
-      request->has_count() ? request->count() : IndicesLeft(plan->first, plan->stride);
+  const std::uint64_t count = request->has_count() ? request->count() : IndicesLeft(plan->first, plan->stride);
 
   if (absl::Status status = TakePlace(); !status.ok()) return status;
   auto call = std::make_shared<StreamCall>(this, *open, *plan, static_cast<int>(rows), request->provenance());

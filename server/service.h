@@ -4,6 +4,8 @@
 // engine's when rows are ready), each under the call's own mutex. No thread waits for a client or for a segment.
 #pragma once
 
+#include <grpcpp/grpcpp.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -11,8 +13,6 @@
 #include <mutex>
 #include <set>
 #include <string>
-
-#include <grpcpp/grpcpp.h>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -48,8 +48,8 @@ class ActiveCall {
 };
 
 class NoiseService final
-    : public v1::NoiseService::WithRawCallbackMethod_Stream<
-          v1::NoiseService::WithRawCallbackMethod_Read<v1::NoiseService::WithCallbackMethod_Describe<v1::NoiseService::Service>>> {
+    : public v1::NoiseService::WithRawCallbackMethod_Stream<v1::NoiseService::WithRawCallbackMethod_Read<
+          v1::NoiseService::WithCallbackMethod_Describe<v1::NoiseService::Service>>> {
  public:
   NoiseService(Engine* engine, const ServiceOptions& options);
   ~NoiseService() override;  // all calls must be done
@@ -79,9 +79,9 @@ class NoiseService final
   absl::Status TakePlace();
   void GivePlaceBack();
   absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> StartStream(const grpc::CallbackServerContext& context,
-                                                                         const grpc::ByteBuffer& request);
+                                                                          const grpc::ByteBuffer& request);
   absl::StatusOr<grpc::ServerUnaryReactor*> StartRead(const grpc::CallbackServerContext& context,
-                                                     const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
+                                                      const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
   absl::Status DescribeStream(const v1::StreamSpec& spec, v1::StreamInfo& info);
 
   Engine* const engine_;

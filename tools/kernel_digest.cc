@@ -1,5 +1,6 @@
-// Prints digests of what the vector kernels compute: random fills, and tokens of LSTMs with and without padding and temperature.
-// Needs no library but Highway's headers where a single target is compiled, so that tools/check-neon can run it emulated.
+// Prints digests of what the vector kernels compute: random fills, and tokens of LSTMs with and without padding and
+// temperature. Needs no library but Highway's headers where a single target is compiled, so that tools/check-neon can
+// run it emulated.
 #include <cstdio>
 #include <cstdlib>
 #include <limits>

@@ -25,8 +25,8 @@ std::string ToText(const Explanation& explanation, const std::string& family) {
   std::string text = absl::StrFormat(
       "index %d: lane %d, segment %d, place %d in the segment\n"
       "made by %s in round %d, row %d, at depth %d\n",
-      explanation.index, explanation.place.lane, explanation.place.segment, explanation.place.offset, family, made.round,
-      made.row, made.depth);
+      explanation.index, explanation.place.lane, explanation.place.segment, explanation.place.offset, family,
+      made.round, made.row, made.depth);
   for (const ExplainedStep& step : explanation.steps) {
     absl::StrAppend(&text, "  round ", step.round, ", row ", step.row, ": ", step.family, " reads ", step.input);
     if (step.prompt_length > 0) {

@@ -1,5 +1,11 @@
 #include "clients/cpp/client.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/proto_buffer_reader.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <condition_variable>
@@ -9,12 +15,6 @@
 #include <mutex>
 #include <sstream>
 #include <utility>
-
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/wire_format_lite.h>
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/grpcpp.h>
-#include <grpcpp/support/proto_buffer_reader.h>
 
 #include "absl/strings/str_cat.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
@@ -137,8 +137,8 @@ absl::Status Batch::Parse(std::unique_ptr<Slices> message, Batch& batch) {
   const std::size_t expected = static_cast<std::size_t>(batch.rows_) * static_cast<std::size_t>(batch.length_) *
                                iterand::DtypeBytes(batch.dtype_);
   if (batch.token_bytes_ != expected) {
-    return Malformed(absl::StrCat(batch.token_bytes_, " bytes of tokens for ", batch.rows_, " rows of ", batch.length_,
-                                  " tokens"));
+    return Malformed(
+        absl::StrCat(batch.token_bytes_, " bytes of tokens for ", batch.rows_, " rows of ", batch.length_, " tokens"));
   }
 
   std::size_t position = 0;  // in the message, of the slice's begin
@@ -290,7 +290,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
       std::ifstream file(options.tls_root_file, std::ios::binary);
       std::ostringstream text;
       if (!file || !(text << file.rdbuf())) {
-        return absl::NotFoundError(absl::StrCat("cannot read the TLS roots ", options.tls_root_file, ": ", std::strerror(errno)));
+        return absl::NotFoundError(
+            absl::StrCat("cannot read the TLS roots ", options.tls_root_file, ": ", std::strerror(errno)));
       }
       ssl.pem_root_certs = text.str();
     }

@@ -50,15 +50,16 @@ class Batch {
   int rows() const { return rows_; }
   int length() const { return length_; }
   v1::Dtype dtype() const { return dtype_; }
-  std::size_t token_bytes() const { return token_bytes_; }        // of the whole batch
-  const std::string& fingerprint() const { return fingerprint_; }  // 32 bytes
+  std::size_t token_bytes() const { return token_bytes_; }                       // of the whole batch
+  const std::string& fingerprint() const { return fingerprint_; }                // 32 bytes
   const std::vector<v1::Provenance>& provenance() const { return provenance_; }  // one a row, if asked for
 
   // The tokens, row-major, little-endian, in the pieces in which they were received: nothing is copied. Valid until the
   // batch is assigned or destroyed.
   std::span<const std::span<const std::byte>> pieces() const { return pieces_; }
 
-  // The tokens in one piece: a view of what was received if that is in one piece, else of a copy that the first call makes.
+  // The tokens in one piece: a view of what was received if that is in one piece, else of a copy that the first call
+  // makes.
   std::span<const std::byte> tokens() const;
 
   // Copies the tokens: token_bytes() bytes.
@@ -114,8 +115,8 @@ class BatchReader {
 // Thread-safe.
 class Client {
  public:
-  // Connects to "host:port" or "unix:path". Errors: Unavailable if nobody answers within connect_timeout, NotFound for a
-  // roots file that cannot be read.
+  // Connects to "host:port" or "unix:path". Errors: Unavailable if nobody answers within connect_timeout, NotFound for
+  // a roots file that cannot be read.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address, const ClientOptions& options = {});
 
   ~Client();

@@ -18,7 +18,8 @@ namespace iterand {
 namespace {
 
 TEST(ComplexityTest, FixedLog2IsTheLogarithm) {
-  for (const std::uint64_t value : {1ULL, 2ULL, 3ULL, 7ULL, 100ULL, 511ULL, 65535ULL, 65536ULL, 123456789ULL, 1ULL << 40}) {
+  for (const std::uint64_t value :
+       {1ULL, 2ULL, 3ULL, 7ULL, 100ULL, 511ULL, 65535ULL, 65536ULL, 123456789ULL, 1ULL << 40}) {
     EXPECT_NEAR(FixedLog2(value) / 65536.0, std::log2(static_cast<double>(value)), 2.0 / 65536) << value;
   }
 }

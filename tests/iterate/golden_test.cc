@@ -1,5 +1,5 @@
-// Golden hashes: the first 64 sequences of every preset, seeds 0 and 1. A change here is a change of the product's output:
-// it needs a new engine version (CONTRIBUTING.md, "Goldens"). `tools/goldens` prints the file anew.
+// Golden hashes: the first 64 sequences of every preset, seeds 0 and 1. A change here is a change of the product's
+// output: it needs a new engine version (CONTRIBUTING.md, "Goldens"). `tools/goldens` prints the file anew.
 #include <gtest/gtest.h>
 #include <openssl/sha.h>
 
@@ -71,7 +71,8 @@ TEST_P(PresetGoldenTest, FirstSequences) {
   const Goldens goldens = LoadGoldens();
   for (const std::uint64_t seed : {0U, 1U}) {
     const auto golden = goldens.hashes.find({GetParam(), seed});
-    ASSERT_NE(golden, goldens.hashes.end()) << GetParam() << " has no golden for seed " << seed << "; see tools/goldens";
+    ASSERT_NE(golden, goldens.hashes.end())
+        << GetParam() << " has no golden for seed " << seed << "; see tools/goldens";
     EXPECT_EQ(HashFirstSequences(GetParam(), seed), golden->second) << "seed " << seed;
   }
 }

@@ -37,11 +37,12 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"lstm":{"weight_factor":{"uniform":{"low":5,"high":2}}}}]})",
      "families[0].lstm.weight_factor.uniform", "low 5", "must not exceed"},
     {R"({"families":[{"lstm":{"temperature":{"fixed":"NaN"}}}]})", "families[0].lstm.temperature.fixed", "nan", "[0,"},
-    {R"({"families":[{"uniform":{}},{"markov":{"order":{"fixed":9}}}]})", "families[1].markov.order.fixed", "is 9", "[1, 6]"},
+    {R"({"families":[{"uniform":{}},{"markov":{"order":{"fixed":9}}}]})", "families[1].markov.order.fixed", "is 9",
+     "[1, 6]"},
     {R"({"families":[{"automaton":{"states":{"geometric":{"start":1,"proceed":2,"limit":9}}}}]})",
      "families[0].automaton.states.geometric.proceed", "is 2", "[0, 1]"},
-    {R"({"families":[{"pointwise":{"symbols":{"choice":{"values":[]}}}}]})", "families[0].pointwise.symbols.choice.values",
-     "0 values", "1 to 256"},
+    {R"({"families":[{"pointwise":{"symbols":{"choice":{"values":[]}}}}]})",
+     "families[0].pointwise.symbols.choice.values", "0 values", "1 to 256"},
     {R"({"families":[{"uniform":{},"weight":-1}]})", "families[0].weight", "-1", "[0,"},
     {R"({"families":[{"uniform":{},"weight":0}]})", "families", "all weights are 0", "positive"},
     {R"({"families":[{"uniform":{}}],"length":8})", "length", "is 8", "[16, 65536]"},
@@ -49,17 +50,18 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"uniform":{}}],"vocab_size":100,"alphabet_size":200})", "alphabet_size", "is 200", "[2, 100]"},
     {R"({"families":[{"uniform":{}}],"lanes":0})", "lanes", "is 0", "[1, 4096]"},
     {R"({"families":[{"uniform":{}}],"lanes":4096,"segment_sequences":65536,"length":16})", "lanes", "4096", "at most"},
-    {R"({"families":[{"uniform":{}}],"segment_sequences":65536,"length":65536})", "segment_sequences", "65536", "at most"},
+    {R"({"families":[{"uniform":{}}],"segment_sequences":65536,"length":65536})", "segment_sequences", "65536",
+     "at most"},
     {R"({"families":[{"uniform":{}}],"band":{"low":0.5,"high":0.2}})", "band", "low 0.5", "low <= high"},
     {R"({"families":[{"uniform":{}}],"chain":{"rows":{"fixed":5000}}})", "chain.rows.fixed", "5000", "[1, 1024]"},
     {R"({"families":[{"uniform":{}}],"chain":{"noise_share":0.7,"constant_share":0.7}})", "chain.constant_share", "0.7",
      "at most 1"},
     {R"({"families":[{"uniform":{}}],"pool":{"pool_rows":10}})", "pool.program_rows", "is 104", "[1, 10]"},
     {R"({"families":[{"uniform":{}}],"pool":{},"distinct":true})", "distinct", "endless", "pool.endless"},
-    {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":1024}}}],"pool":{}})", "families[0].lstm", "bytes",
-     "at most"},
-    {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}}],"pool":{}})", "families[0].lstm", "operations",
-     "at most"},
+    {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":1024}}}],"pool":{}})", "families[0].lstm",
+     "bytes", "at most"},
+    {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}}],"pool":{}})", "families[0].lstm",
+     "operations", "at most"},
 };
 
 TEST(RecipeTest, RefusalsNamePathValueAndWhatIsAllowed) {
@@ -81,7 +83,8 @@ TEST(RecipeTest, UnknownFieldOnTheWireIsRefused) {
   v1::Recipe recipe = *LoadPreset("uniform");
   recipe.mutable_families(0)->GetReflection()->MutableUnknownFields(recipe.mutable_families(0))->AddVarint(777, 1);
   const auto resolved = ResolveRecipe(recipe);
-  EXPECT_NE(std::string(resolved.status().message()).find("families[0]: has unknown field number 777"), std::string::npos)
+  EXPECT_NE(std::string(resolved.status().message()).find("families[0]: has unknown field number 777"),
+            std::string::npos)
       << resolved.status();
 }
 

@@ -1,9 +1,8 @@
-// The LSTM of randnet/lstm.h again, twice, straight from its definition: bit for bit in scalar float32, from its own draws; and
-// in double precision on Eigen, from a program's weights.
+// The LSTM of randnet/lstm.h again, twice, straight from its definition: bit for bit in scalar float32, from its own
+// draws; and in double precision on Eigen, from a program's weights.
 #pragma once
 
 #include <Eigen/Dense>
-
 #include <algorithm>
 #include <cmath>
 #include <vector>

@@ -47,7 +47,8 @@ Block Noise(int rows, int length, int alphabet, std::uint64_t seed) {
   block.Reshape(rows, length);
   Rng rng = MakeRng({.seed = seed}, Purpose::kNoise);
   for (int r = 0; r < rows; ++r) {
-    for (int t = 0; t < length; ++t) block.row(r)[t] = static_cast<Symbol>(rng.Below(static_cast<std::uint32_t>(alphabet)));
+    for (int t = 0; t < length; ++t)
+      block.row(r)[t] = static_cast<Symbol>(rng.Below(static_cast<std::uint32_t>(alphabet)));
   }
   return block;
 }
@@ -107,9 +108,10 @@ TEST(LstmTest, EqualsTheScalarDefinitionOnEveryTarget) {
 
 TEST(LstmTest, AgreesWithEigenInDoublePrecision) {
   constexpr int kLength = 72;
-  for (const LstmParameters& shape : {LstmParameters{.layers = 2, .hidden = 32},
-                                      LstmParameters{.layers = 4, .hidden = 128, .embedding = 128, .weight_factor = 1.2F},
-                                      LstmParameters{.layers = 1, .hidden = 50, .embedding = 20, .alphabet = 90}}) {
+  for (const LstmParameters& shape :
+       {LstmParameters{.layers = 2, .hidden = 32},
+        LstmParameters{.layers = 4, .hidden = 128, .embedding = 128, .weight_factor = 1.2F},
+        LstmParameters{.layers = 1, .hidden = 50, .embedding = 20, .alphabet = 90}}) {
     SCOPED_TRACE(shape.hidden);
     const Made made = MakeLstm(Config(shape), shape.alphabet, kLength, 3);
     Rng sample = SampleRng(1);
@@ -127,7 +129,8 @@ TEST(LstmTest, AgreesWithEigenInDoublePrecision) {
         if (t + 1 < 8) continue;
         const float* actual = logits.data() + ((t + 1 - 8) * 3 + r) * shape.alphabet;
         const double size = expected.cwiseAbs().maxCoeff();
-        for (int n = 0; n < shape.alphabet; ++n) ASSERT_NEAR(actual[n], expected(n), 1e-4 * size) << "t " << t << " n " << n;
+        for (int n = 0; n < shape.alphabet; ++n)
+          ASSERT_NEAR(actual[n], expected(n), 1e-4 * size) << "t " << t << " n " << n;
         Eigen::Index best = 0;
         expected.maxCoeff(&best);
         ASSERT_EQ(out.row(r)[t + 1], best) << "row " << r << " t " << t;
@@ -137,8 +140,9 @@ TEST(LstmTest, AgreesWithEigenInDoublePrecision) {
 }
 
 TEST(LstmTest, RowsDoNotDependOnTheRowsBesideThem) {
-  for (const LstmParameters& shape : {LstmParameters{.layers = 2, .hidden = 32, .weight_factor = 6},
-                                      LstmParameters{.layers = 1, .hidden = 40, .weight_factor = 6, .temperature = 0.5F}}) {
+  for (const LstmParameters& shape :
+       {LstmParameters{.layers = 2, .hidden = 32, .weight_factor = 6},
+        LstmParameters{.layers = 1, .hidden = 40, .weight_factor = 6, .temperature = 0.5F}}) {
     const Block input = Noise(64, 60, 256, 5);
     const Block prompt = Noise(64, 8, 256, 6);
     const auto run = [&](int rows, int max_rows) {
@@ -240,7 +244,8 @@ TEST(LstmTest, TemperatureDrawsFromTheSoftmax) {
 
 TEST(LstmTest, ExtremeFactorsStayFinite) {
   for (const float factor : {0.0F, 1e6F}) {
-    LstmParameters shape{.layers = 2, .hidden = 16, .embedding_scale = 1e6F, .weight_factor = factor, .once_per_layer = true};
+    LstmParameters shape{
+        .layers = 2, .hidden = 16, .embedding_scale = 1e6F, .weight_factor = factor, .once_per_layer = true};
     const Made made = MakeLstm(Config(shape), 256, 64, 4);
     Rng sample = SampleRng(6);
     made.program->Sample(sample);

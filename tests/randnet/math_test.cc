@@ -7,8 +7,8 @@
 #include <functional>
 #include <vector>
 
-#include "tests/randnet/vector_math.h"
 #include "tests/randnet/targets.h"
+#include "tests/randnet/vector_math.h"
 
 namespace iterand {
 namespace {
@@ -19,7 +19,8 @@ void ForManyFloats(const Visit& visit) {
   for (std::uint64_t bits = 0; bits < (std::uint64_t{1} << 32); bits += 509) {
     visit(std::bit_cast<float>(static_cast<std::uint32_t>(bits)));
   }
-  for (const float x : {0.0F, -0.0F, 1.0F, -1.0F, INFINITY, -INFINITY, NAN, 1e-45F, -1e-45F, 0x1p-126F, 3.4028235e38F}) visit(x);
+  for (const float x : {0.0F, -0.0F, 1.0F, -1.0F, INFINITY, -INFINITY, NAN, 1e-45F, -1e-45F, 0x1p-126F, 3.4028235e38F})
+    visit(x);
 }
 
 // Distance in units in the last place of the true value, as a normal or subnormal float32.

@@ -161,7 +161,8 @@ TEST(PcfgTest, GrammarsAreAsDescribed) {
     for (std::uint64_t seed = 0; seed < 50; ++seed) {
       runner.SampleAndRun(seed);
       const Grammar grammar = ReadGrammar(runner.program().Describe());
-      EXPECT_EQ(static_cast<int>(grammar.rules.size()), Value(absl::StrCat(" ", runner.program().Describe()), "nonterminals"));
+      EXPECT_EQ(static_cast<int>(grammar.rules.size()),
+                Value(absl::StrCat(" ", runner.program().Describe()), "nonterminals"));
       for (const auto& rules : grammar.rules) {
         EXPECT_EQ(static_cast<int>(rules.size()), Value(runner.program().Describe(), "rules"));
         std::set<int> firsts;

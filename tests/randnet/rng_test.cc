@@ -37,7 +37,8 @@ TEST(RngTest, FillsEqualSuccessiveCallsOnEveryTarget) {
         const float range = 1.7F - -0.3F;
         ASSERT_EQ(uniforms[i], -0.3F + range * scalar_rng.Uniform()) << i << " of " << count;
       }
-      for (std::size_t i = 0; i < count; ++i) ASSERT_EQ(normals[i], 0.01F * scalar_rng.Normal()) << i << " of " << count;
+      for (std::size_t i = 0; i < count; ++i)
+        ASSERT_EQ(normals[i], 0.01F * scalar_rng.Normal()) << i << " of " << count;
       ASSERT_EQ(vector_rng.Next(), scalar_rng.Next()) << "state after " << count;
     }
   });
@@ -132,9 +133,9 @@ TEST(RngTest, LogGammaHasTheRightMoments) {
     double mean;
     double variance;
   };
-  for (const Case& c : {Case{0.05F, -20.4978447, 401.5323574}, Case{0.5F, -1.9635100, 4.9348022},
-                        Case{1.0F, -0.5772157, 1.6449341}, Case{2.5F, 0.7031566, 0.4903578},
-                        Case{30.0F, 3.3844381, 0.0338950}}) {
+  for (const Case& c :
+       {Case{0.05F, -20.4978447, 401.5323574}, Case{0.5F, -1.9635100, 4.9348022}, Case{1.0F, -0.5772157, 1.6449341},
+        Case{2.5F, 0.7031566, 0.4903578}, Case{30.0F, 3.3844381, 0.0338950}}) {
     Rng rng(kState, kStream);
     constexpr int kCount = 100000;
     double sum = 0;

@@ -6,9 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "randnet/simd.h"
-
 #include "hwy/highway.h"
+#include "randnet/simd.h"
 
 namespace iterand {
 

@@ -1,5 +1,12 @@
 // Health, reflection, metrics, TLS and tokens.
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -9,14 +16,6 @@
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
 
 #include "absl/strings/str_cat.h"
 #include "tests/server/fixture.h"
@@ -29,7 +28,8 @@ using testing::HasSubstr;
 
 using Access = ServiceTest;
 
-// ---- Health, reflection, metrics. --------------------------------------------------------------------------------------
+// ---- Health, reflection, metrics.
+// --------------------------------------------------------------------------------------
 
 // A call by name with bytes, as a tool without our schema makes it.
 std::string RawCall(const std::string& address, const std::string& method, const std::string& request) {
@@ -71,9 +71,8 @@ TEST_F(Access, Reflection) {
   EXPECT_THAT(services, AllOf(HasSubstr("iterand.v1.NoiseService"), HasSubstr("grpc.health.v1.Health")));
   // ServerReflectionRequest {file_containing_symbol: "iterand.v1.NoiseService"}
   const std::string symbol = "iterand.v1.NoiseService";
-  const std::string file =
-      RawCall(server_->address(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-              absl::StrCat("\x22", std::string(1, static_cast<char>(symbol.size())), symbol));
+  const std::string file = RawCall(server_->address(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                                   absl::StrCat("\x22", std::string(1, static_cast<char>(symbol.size())), symbol));
   EXPECT_THAT(file, HasSubstr("iterand/v1/noise_service.proto"));
 }
 
@@ -119,7 +118,8 @@ TEST_F(Access, Metrics) {
   }
 }
 
-// ---- TLS and tokens. ---------------------------------------------------------------------------------------------------
+// ---- TLS and tokens.
+// ---------------------------------------------------------------------------------------------------
 
 struct CertificateFiles {
   std::string cert;
@@ -137,10 +137,10 @@ CertificateFiles MakeCertificate(const std::string& name) {
   X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
   X509_set_pubkey(cert, key);
   X509_NAME* subject = X509_get_subject_name(cert);
-  X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
+  X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("localhost"), -1, -1,
+                             0);
   X509_set_issuer_name(cert, subject);
-  X509_EXTENSION* names =
-      X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "DNS:localhost");
+  X509_EXTENSION* names = X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "DNS:localhost");
   X509_add_ext(cert, names, -1);
   X509_EXTENSION_free(names);
   X509_sign(cert, key, EVP_sha256());

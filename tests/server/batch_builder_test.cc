@@ -1,12 +1,12 @@
 // A batch on the wire is exactly a serialised v1.Batch.
 #include "server/batch_builder.h"
 
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
 #include <cstring>
 #include <string>
 #include <vector>
-
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
 
 #include "tests/server/fixture.h"
 

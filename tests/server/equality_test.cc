@@ -1,12 +1,12 @@
-// The promise over the network: what is served equals what is generated in-process, whatever the shards, batches, starts
-// and threads.
+// The promise over the network: what is served equals what is generated in-process, whatever the shards, batches,
+// starts and threads.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <string>
 #include <tuple>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "tests/server/fixture.h"
 
@@ -99,7 +99,8 @@ TEST_P(Equality, FourShardsInterleaveToTheStream) {
 }
 
 TEST_P(Equality, RandomAccess) {
-  for (const auto& [first, stride, rows] : {std::tuple<std::uint64_t, std::uint64_t, int>{0, 1, 5}, {17, 3, 40}, {5, 100, 9}, {300, 8, 64}}) {
+  for (const auto& [first, stride, rows] :
+       {std::tuple<std::uint64_t, std::uint64_t, int>{0, 1, 5}, {17, 3, 40}, {5, 100, 9}, {300, 8, 64}}) {
     v1::ReadRequest request;
     *request.mutable_stream() = spec_;
     request.set_first_index(first);

@@ -1,15 +1,15 @@
 // What the server's tests share: recipes, a server on a free port, and bytes of a stream served and in-process.
 #pragma once
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "clients/cpp/client.h"
 #include "iterate/presets.h"
@@ -24,7 +24,8 @@ inline constexpr char kCheapRecipe[] = R"({"families": [{"uniform": {}}], "lengt
                                            "segment_sequences": 6})";
 
 // Costs some hundred times more a token, has chains and a filter.
-inline constexpr char kNetworkRecipe[] = R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
+inline constexpr char kNetworkRecipe[] =
+    R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
                                              "segment_sequences": 20, "relabel": "RELABEL_SEQUENCE", "distinct": true})";
 
 // One segment takes seconds, in rounds of a few milliseconds.
@@ -32,7 +33,8 @@ inline constexpr char kSlowRecipe[] = R"({"families": [{"lstm": {"hidden": {"fix
                                           "segment_sequences": 65536})";
 
 // An endless pool: each segment needs the one before.
-inline constexpr char kEndlessRecipe[] = R"({"families": [{"lstm": {"hidden": {"fixed": 16}}}], "length": 32, "lanes": 1,
+inline constexpr char kEndlessRecipe[] =
+    R"({"families": [{"lstm": {"hidden": {"fixed": 16}}}], "length": 32, "lanes": 1,
                                              "segment_sequences": 16, "pool": {"pool_rows": 64, "program_rows": 16,
                                              "constant_rows": 2, "noise_rows": 2, "endless": true}})";
 
@@ -138,9 +140,9 @@ class ServiceTest : public testing::Test {
 
 }  // namespace iterand
 
-#define EXPECT_ERROR(expression, error, matcher)                             \
-  do {                                                                       \
-    const absl::Status expect_error_status = (expression);                   \
-    EXPECT_EQ(expect_error_status.code(), error) << expect_error_status;     \
-    EXPECT_THAT(std::string(expect_error_status.message()), matcher);        \
+#define EXPECT_ERROR(expression, error, matcher)                         \
+  do {                                                                   \
+    const absl::Status expect_error_status = (expression);               \
+    EXPECT_EQ(expect_error_status.code(), error) << expect_error_status; \
+    EXPECT_THAT(std::string(expect_error_status.message()), matcher);    \
   } while (false)

@@ -1,4 +1,7 @@
 // Clients that vanish or are slow, limits, and a server that stops.
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -12,10 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
-
 #include "absl/strings/str_cat.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
 #include "tests/server/fixture.h"
@@ -28,7 +27,8 @@ using testing::HasSubstr;
 
 using Lifecycle = ServiceTest;
 
-// ---- Clients that vanish or are slow. ----------------------------------------------------------------------------------
+// ---- Clients that vanish or are slow.
+// ----------------------------------------------------------------------------------
 
 TEST_F(Lifecycle, CancelledStreamFreesTheEngine) {
   v1::StreamRequest request;
@@ -146,7 +146,8 @@ TEST_F(Lifecycle, RecipeOverTheQueueLimit) {
   EXPECT_ERROR(StreamError(Cheap()), absl::StatusCode::kResourceExhausted, HasSubstr("1000 bytes a stream"));
 }
 
-// ---- Stopping. ---------------------------------------------------------------------------------------------------------
+// ---- Stopping.
+// ---------------------------------------------------------------------------------------------------------
 
 TEST_F(Lifecycle, StoppedMidStreamNamesTheIndexToResumeFrom) {
   v1::StreamRequest request = Cheap();

@@ -1,11 +1,11 @@
 // What the service answers to requests, good and bad.
-#include <memory>
-#include <string>
-#include <utility>
-
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
@@ -19,7 +19,8 @@ using testing::HasSubstr;
 
 using Request = ServiceTest;
 
-// ---- Bad requests. -----------------------------------------------------------------------------------------------------
+// ---- Bad requests.
+// -----------------------------------------------------------------------------------------------------
 
 TEST_F(Request, NoRecipe) {
   EXPECT_ERROR(StreamError({}), absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("no recipe"), HasSubstr("preset")));
@@ -147,7 +148,8 @@ TEST_F(Request, StarvingFilterEndsTheStream) {
   EXPECT_EQ(StreamError(request).code(), absl::StatusCode::kFailedPrecondition);
 }
 
-// ---- Describe. ---------------------------------------------------------------------------------------------------------
+// ---- Describe.
+// ---------------------------------------------------------------------------------------------------------
 
 TEST_F(Request, Describe) {
   const absl::StatusOr<v1::DescribeResponse> all = client_->Describe({});
@@ -171,8 +173,7 @@ TEST_F(Request, Describe) {
   ASSERT_TRUE(up.ok()) << up.status();
   const std::shared_ptr<Stream> stream = *Stream::Open(*LoadPreset("up"), 7);
   EXPECT_EQ(up->stream().seed(), 7U);
-  EXPECT_EQ(up->stream().fingerprint(),
-            std::string(stream->fingerprint().begin(), stream->fingerprint().end()));
+  EXPECT_EQ(up->stream().fingerprint(), std::string(stream->fingerprint().begin(), stream->fingerprint().end()));
   EXPECT_EQ(up->stream().recipe().SerializeAsString(), stream->recipe().SerializeAsString());
   EXPECT_EQ(ParseRecipeJson(up->stream().recipe_json())->SerializeAsString(), stream->recipe().SerializeAsString());
   EXPECT_EQ(up->stream().dtype(), v1::DTYPE_UINT8);
