@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+// clang-format off
+#include "randnet/simd.h"  // says which targets there are, so it must come before highway.h
 #include "hwy/highway.h"
-#include "randnet/simd.h"
+// clang-format on
 
 namespace iterand {
 
