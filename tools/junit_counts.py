@@ -10,7 +10,9 @@ import xml.etree.ElementTree as ElementTree
 def main(path: str) -> None:
     passed, skipped, failing = 0, 0, []
     for case in ElementTree.parse(path).getroot().iter("testcase"):
-        name = ".".join(filter(None, (case.get("classname"), case.get("name"))))
+        name = case.get("name", "")
+        if case.get("classname") not in (None, "", name):  # ctest writes the same twice
+            name = f"{case.get('classname')}.{name}"
         status = case.get("status", "")  # ctest: run, fail, notrun, disabled
         if case.find("failure") is not None or case.find("error") is not None or status == "fail":
             failing.append(name)
