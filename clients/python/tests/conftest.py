@@ -38,7 +38,7 @@ class Server:
     def start(self) -> None:
         self._file.unlink(missing_ok=True)
         command = [binary(), "serve", "--listen", self.address, "--address-file", str(self._file)]
-        command += ["--drain", "0.2", *self._options]
+        command += ["--drain", "1", *self._options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         end = time.monotonic() + 30
         while not (self._file.exists() and self._file.read_text().strip()):
