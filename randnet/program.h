@@ -1,6 +1,9 @@
 // One random computation, sampled once, applied to many rows.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <span>
 #include <string>
 
 #include "randnet/block.h"
@@ -29,6 +32,12 @@ class Program {
   //   rng     keyed per row: row r depends on the program, input row r, prompt row r and rng.ForRow(r) alone
   // input, prompt and out do not overlap.
   virtual void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) = 0;
+
+  // Marks which symbols of `row`, which Run of the present program wrote, a trainer should learn to predict: 1 in `mask`
+  // (as long as the row), else 0. All of them, but for programs that pose tasks: those mark the answers.
+  virtual void MarkTargets(std::span<const Symbol> /*row*/, std::span<std::uint8_t> mask) const {
+    std::fill(mask.begin(), mask.end(), std::uint8_t{1});
+  }
 
   // The sampled parameters, for people, as one line of "name=value" pairs.
   virtual std::string Describe() const = 0;

@@ -49,6 +49,15 @@ class TasksProgram final : public Program {
     }
   }
 
+  void MarkTargets(std::span<const Symbol> row, std::span<std::uint8_t> mask) const override {
+    bool answer = false;
+    for (std::size_t t = 0; t < row.size(); ++t) {
+      mask[t] = answer ? 1 : 0;
+      if (row[t] == k_) answer = true;
+      if (row[t] == k_ + 1) answer = false;
+    }
+  }
+
   std::string Describe() const override {
     return absl::StrCat("kind=", v1::Tasks::Kind_Name(kind_), " symbols=", k_, " items=", items_);
   }

@@ -15,8 +15,9 @@
 // The last instance is cut at the row's end.
 //
 // Symbols of inputs are uniform below k (RANDOM), or those of the input row modulo k, in order and again from its
-// beginning (ROW). Lengths and what is deleted are drawn per row in either case. The output's place follows from the
-// separators: a trainer that counts the loss on outputs only takes the tokens behind a k, up to and with the k + 1.
+// beginning (ROW). Lengths and what is deleted are drawn per row in either case. The mask
+// (Program::MarkTargets) marks the outputs, as the paper counts its loss: the symbols behind a k, up to and with the
+// k + 1.
 //
 // k is lowered to the alphabet's size less 3; an alphabet of fewer than 5 symbols is refused.
 #pragma once
