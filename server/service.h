@@ -1,50 +1,25 @@
-// The methods of v1.NoiseService on an engine.
-//
-// Threads: a call is driven by whoever has news for it (gRPC's threads when a write is done or the client cancels, the
-// engine's when rows are ready), each under the call's own mutex. No thread waits for a client or for a segment.
+// The methods of v1.NoiseService on an engine. What a call does is in server/stream_call.h and server/read_call.h.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
 
-#include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
-#include <mutex>
-#include <set>
 #include <string>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
+#include "server/auth.h"
+#include "server/calls.h"
 #include "server/engine.h"
+#include "server/engine_stats.h"
 
 namespace iterand {
-
-grpc::Status ToGrpc(const absl::Status& status);
 
 struct ServiceOptions {
   std::string token;  // empty: no authentication
   int max_streams = 0;
   std::size_t max_batch_bytes = 0;
-};
-
-// Counts of all calls.
-struct ServiceCounters {
-  std::atomic<std::uint64_t> sequences{0};
-  std::atomic<std::uint64_t> tokens{0};
-  std::atomic<std::uint64_t> batches{0};
-  std::atomic<std::uint64_t> batch_bytes{0};
-  std::atomic<std::uint64_t> wait_nanoseconds{0};
-  std::atomic<std::uint64_t> streams_started{0};
-};
-
-// A call of Stream or Read that is under way.
-class ActiveCall {
- public:
-  virtual ~ActiveCall() = default;
-  // The server is stopping: a stream ends after the batch in flight; a read goes on.
-  virtual void Drain() = 0;
 };
 
 class NoiseService final
@@ -62,37 +37,22 @@ class NoiseService final
                                      v1::DescribeResponse* response) override;
 
   // Drains the calls under way and those that still come.
-  void Drain();
+  void Drain() { calls_.Drain(); }
 
   // The engine's statistics with those of the calls.
   EngineStats stats() const;
 
-  // ---- For the calls. ----
-  ServiceCounters& counters() { return counters_; }
-  void Add(std::shared_ptr<ActiveCall> call);
-  void Remove(const std::shared_ptr<ActiveCall>& call);  // gives its place back
-
  private:
-  absl::Status Authenticate(const grpc::CallbackServerContext& context) const;
   absl::StatusOr<std::shared_ptr<OpenStream>> Open(const v1::StreamSpec& spec);
-  // Takes a place among max_streams, or says that there is none.
-  absl::Status TakePlace();
-  void GivePlaceBack();
   absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> StartStream(const grpc::CallbackServerContext& context,
                                                                           const grpc::ByteBuffer& request);
   absl::StatusOr<grpc::ServerUnaryReactor*> StartRead(const grpc::CallbackServerContext& context,
                                                       const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
-  absl::Status DescribeStream(const v1::StreamSpec& spec, v1::StreamInfo& info);
 
   Engine* const engine_;
   const ServiceOptions options_;
-  const std::string token_digest_;
-  ServiceCounters counters_;
-
-  mutable std::mutex mutex_;
-  std::set<std::shared_ptr<ActiveCall>> calls_;
-  int places_taken_ = 0;
-  bool draining_ = false;
+  const Authenticator authenticator_;
+  CallRegistry calls_;
 };
 
 }  // namespace iterand

@@ -1,0 +1,15 @@
+// What Describe answers.
+#pragma once
+
+#include "iterand/v1/noise_service.pb.h"
+#include "iterate/stream.h"
+
+namespace iterand {
+
+// Engine version, presets and families.
+void DescribeServer(v1::DescribeResponse& response);
+
+// What a stream's recipe resolves to, and what it costs.
+void DescribeStream(const Stream& stream, v1::StreamInfo& info);
+
+}  // namespace iterand

@@ -1,0 +1,140 @@
+#include "server/stream_call.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "server/grpc_status.h"
+#include "server/log.h"
+
+namespace iterand {
+
+StreamCall::StreamCall(CallRegistry* calls, std::shared_ptr<OpenStream> open, const ShardPlan& plan, int batch_rows,
+                       bool provenance)
+    : calls_(calls),
+      open_(std::move(open)),
+      batch_rows_(batch_rows),
+      stride_(plan.stride),
+      builder_(open_->stream(), provenance),
+      resume_index_(plan.first) {}
+
+void StreamCall::Start(std::unique_ptr<Feed> feed) {
+  {
+    std::lock_guard lock(mutex_);
+    feed_ = std::move(feed);
+  }
+  calls_->Add(shared_from_this());
+  Advance();
+}
+
+void StreamCall::Advance() {
+  const std::shared_ptr<StreamCall> self = shared_from_this();  // once a write is started, OnDone may come any time
+  std::optional<grpc::Status> end;
+  {
+    std::lock_guard lock(mutex_);
+    if (!feed_ || finished_ || writing_) return;
+    if (cancelled_) {
+      end = grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the stream");
+    } else if (draining_) {
+      end = grpc::Status(grpc::StatusCode::UNAVAILABLE,
+                         absl::StrCat("the server is stopping: resume from index ", resume_index_));
+    } else {
+      Build();
+      if (next_) {
+        current_ = *std::move(next_);
+        next_.reset();
+        resume_index_ = after_next_;
+        writing_ = true;
+        CountBatch();
+      } else if (!error_.ok()) {
+        end = ToGrpc(error_);
+      } else if (feed_->remaining() == 0 && !builder_.begun()) {
+        end = grpc::Status::OK;
+      } else {
+        if (!waiting_) waiting_since_ = Clock::now();
+        waiting_ = true;
+        return;
+      }
+    }
+    if (end) {
+      finished_ = true;
+      feed_->Close();
+    }
+  }
+  if (end) {
+    Finish(*end);
+    return;
+  }
+  StartWrite(&current_);
+  std::lock_guard lock(mutex_);
+  if (!finished_ && !cancelled_ && !draining_) Build();
+}
+
+void StreamCall::OnWriteDone(bool ok) {
+  {
+    std::lock_guard lock(mutex_);
+    writing_ = false;
+    current_.Clear();
+    if (!ok) cancelled_ = true;
+  }
+  Advance();
+}
+
+void StreamCall::OnCancel() {
+  {
+    std::lock_guard lock(mutex_);
+    if (finished_) return;
+    cancelled_ = true;
+    next_.reset();
+    if (feed_) feed_->Close();
+  }
+  Advance();
+}
+
+void StreamCall::OnDone() { calls_->Remove(shared_from_this()); }
+
+void StreamCall::Drain() {
+  {
+    std::lock_guard lock(mutex_);
+    draining_ = true;
+  }
+  Advance();
+}
+
+void StreamCall::Build() {
+  if (next_ || !error_.ok()) return;
+  if (!builder_.begun()) {
+    if (feed_->remaining() == 0) return;
+    const std::uint64_t rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(batch_rows_), feed_->remaining());
+    builder_.Begin(feed_->next_index(), stride_, static_cast<int>(rows));
+    next_rows_ = rows;
+  }
+  const absl::StatusOr<int> taken = feed_->Take(
+      builder_.missing(),
+      [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) { builder_.Add(segment, offset); });
+  if (!taken.ok()) {
+    error_ = taken.status();
+    Log().error("stream {} ends at index {}: {}", ToHex(open_->stream().fingerprint()), feed_->next_index(),
+                std::string(error_.message()));
+  } else if (builder_.missing() == 0) {
+    next_ = builder_.Finish();
+    after_next_ = feed_->next_index();
+  }
+}
+
+void StreamCall::CountBatch() {
+  CallCounters& counters = calls_->counters();
+  counters.sequences += next_rows_;
+  counters.tokens += next_rows_ * static_cast<std::uint64_t>(open_->stream().length());
+  counters.batches += 1;
+  counters.batch_bytes += current_.Length();
+  if (waiting_) {
+    counters.wait_nanoseconds += static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - waiting_since_).count());
+    waiting_ = false;
+  }
+}
+
+}  // namespace iterand

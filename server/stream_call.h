@@ -1,0 +1,72 @@
+// One call of Stream. Two batches are in memory: one that gRPC is sending and the one after it.
+//
+// It is driven by whoever has news for it (gRPC's threads when a write is done or the client cancels, the engine's when
+// rows are ready), under its own mutex. No thread waits for a client or for a segment.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "server/batch_builder.h"
+#include "server/calls.h"
+#include "server/engine.h"
+#include "server/request.h"
+
+namespace iterand {
+
+class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                         public ActiveCall,
+                         public std::enable_shared_from_this<StreamCall> {
+ public:
+  // The call has a place in the registry, which outlives it.
+  StreamCall(CallRegistry* calls, std::shared_ptr<OpenStream> open, const ShardPlan& plan, int batch_rows,
+             bool provenance);
+
+  // Starts to serve from the feed. The registry keeps the call until gRPC is done with it.
+  void Start(std::unique_ptr<Feed> feed);
+
+  // Starts what can be started: the next write, or the end.
+  void Advance();
+
+  void Drain() override;
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  // These run under mutex_.
+  void Build();  // the next batch, as far as rows are ready
+  void CountBatch();
+
+  CallRegistry* const calls_;
+  const std::shared_ptr<OpenStream> open_;
+  const int batch_rows_;
+  const std::uint64_t stride_;
+
+  std::mutex mutex_;
+  std::unique_ptr<Feed> feed_;
+  BatchBuilder builder_;
+  grpc::ByteBuffer current_;              // being sent, if writing_
+  std::optional<grpc::ByteBuffer> next_;  // ready to be sent
+  std::uint64_t next_rows_ = 0;           // of next_, or of the batch being built
+  std::uint64_t after_next_ = 0;          // index after next_
+  std::uint64_t resume_index_;            // index after all that was sent
+  absl::Status error_;                    // that generation ended in
+  bool writing_ = false;
+  bool cancelled_ = false;
+  bool draining_ = false;
+  bool finished_ = false;
+  bool waiting_ = false;  // the client is ready and the batch is not
+  Clock::time_point waiting_since_;
+};
+
+}  // namespace iterand
