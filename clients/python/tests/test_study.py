@@ -288,6 +288,12 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
     assert result["starts"]["scratch"]["final_bits"] < 6
     other = json.loads((out / "noise" / "seed-1" / "finetune-python.json").read_text())
     assert other["starts"]["scratch"] == result["starts"]["scratch"]
+    numbers = json.loads((out / "results.json").read_text())
+    assert {(run["variant"], run["seed"]) for run in numbers["runs"]} == {
+        (variant, seed) for variant in ("up", "noise", "wide") for seed in (0, 1)
+    }
+    assert sum(entry["variant"] == "scratch" for entry in numbers["finetuning"]) == 4  # two widths, two seeds
+    assert str(tmp_path) not in json.dumps(numbers)
     model = str(out / "up" / "seed-0" / "model.pt")
     assert cli.main(["zero-shot", file, "--model", model, "--out", str(tmp_path / "zero.json")]) == 0
     evaluated = json.loads((tmp_path / "zero.json").read_text())

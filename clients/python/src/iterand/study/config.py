@@ -82,6 +82,7 @@ class Finetune:
     """Training on a real text, from pretrained weights and from scratch, on the same data in the same order."""
 
     text: str = ""  # name in Evaluation.texts
+    name: str = ""  # of the stage, where a text has several; default: the text's
     split: list[float] = field(default_factory=lambda: [0.8, 0.1])  # shares for training and validation; rest: test
     tokens: int = 1_000_000
     batch_size: int = 64
@@ -185,9 +186,14 @@ def load(path: str | Path) -> Study:
         study = dataclasses.replace(
             study, pretrain=dataclasses.replace(study.pretrain, dump=str(folder / study.pretrain.dump))
         )
+    names: set[str] = set()
     for number, stage in enumerate(study.finetune):
         if stage.text not in texts:
             raise ConfigError(f"finetune[{number}].text is {stage.text!r}; evaluation.texts has {sorted(texts)}")
+        name = stage.name or stage.text
+        if name in names:
+            raise ConfigError(f"finetune[{number}].name is {name!r}, as an earlier stage's; give each its own")
+        names.add(name)
     return study
 
 

@@ -123,12 +123,13 @@ def run(
     flops: float,
     scratch: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One stage; writes finetune-TEXT.json into `folder`.
+    """One stage; writes finetune-NAME.json into `folder`; its name is the text's, unless it has one of its own.
 
     flops: what pretraining paid, for the exchange rate. scratch: that start's result, if it is known from elsewhere.
     """
     described = config.plain(study)
-    path = folder / f"finetune-{stage.text}.json"
+    name = stage.name or stage.text
+    path = folder / f"finetune-{name}.json"
     source = (pretrained.parent / "pretrain.json") if pretrained is not None else None
     origin = source.read_text() if source is not None and source.exists() else ""
     digest = config.digest(described["model"], described["evaluation"], config.plain(stage), study.seed, origin, flops)
@@ -166,9 +167,10 @@ def run(
             "elsewhere": zeroshot.evaluate(best_model, study.evaluation),
             "tried": [{"learning_rate": each["learning_rate"], "final_bits": each["final_bits"]} for each in runs],
         }
-        print(f"{study.name}: {stage.text} from {kind}: {best['final_bits']:.3f} bits/token", flush=True)
+        print(f"{study.name}: {name} from {kind}: {best['final_bits']:.3f} bits/token", flush=True)
     result = {
         "digest": digest,
+        "name": name,
         "text": stage.text,
         "config": described,
         "stage": config.plain(stage),

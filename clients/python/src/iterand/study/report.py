@@ -1,4 +1,4 @@
-"""One page about a sweep: report.md, report.html and the plots as PNG files.
+"""One page about a sweep: report.md, report.html and the plots as PNG files; results.json has its numbers (record.py).
 
 Everything stands on the JSON files of the sweep's folder. Means are over seeds, with 95 % intervals (Student's t).
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from iterand.study import record
 
 Result = dict[str, Any]
 
@@ -100,7 +102,7 @@ def page(parts: list[Part], folder: Path, title: str) -> str:
 
 
 def collect(out: Path) -> tuple[dict[str, list[Result]], dict[tuple[str, str], list[Result]]]:
-    """Results by variant, and finetuning results by (variant, text); each list has one entry a seed."""
+    """Results by variant, and finetuning results by (variant, stage); each list has one entry a seed."""
     pretrained: dict[str, list[Result]] = {}
     finetuned: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for file in sorted(out.glob("**/pretrain.json")):
@@ -108,7 +110,7 @@ def collect(out: Path) -> tuple[dict[str, list[Result]], dict[tuple[str, str], l
         pretrained.setdefault(variant, []).append(json.loads(file.read_text()))
         for stage in sorted(file.parent.glob("finetune-*.json")):
             found = json.loads(stage.read_text())
-            finetuned[variant, found["text"]].append(found)
+            finetuned[variant, found["name"]].append(found)
     return pretrained, dict(finetuned)
 
 
@@ -383,8 +385,9 @@ def build(out: Path, title: str) -> list[Part]:
 
 
 def write(out: Path, title: str) -> Path:
-    """Writes report.md and report.html into `out`; returns the first."""
+    """Writes report.md, report.html and results.json into `out`; returns the first."""
     parts = build(out, title)
+    record.write(out / "results.json", record.build(*collect(out)))
     (out / "report.md").write_text(markdown(parts))
     (out / "report.html").write_text(page(parts, out, title))
     return out / "report.md"

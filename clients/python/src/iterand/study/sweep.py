@@ -1,6 +1,6 @@
 """Runs the variants of a study: each pretrains, is evaluated zero-shot, and is finetuned, for each seed.
 
-Results lie in OUT/VARIANT/seed-N/: pretrain.json, model.pt, finetune-TEXT.json. What is there for the same
+Results lie in OUT/VARIANT/seed-N/: pretrain.json, model.pt, finetune-NAME.json. What is there for the same
 configuration is not run again, so that a sweep that was interrupted is resumed by the same command.
 """
 

@@ -62,7 +62,7 @@ class Trainer:
         self.device = device
         self.done = 0
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2)
+            parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
         )
         self._forward: Any = torch.compile(self.model) if compile_model else self.model
 
