@@ -51,8 +51,8 @@ void Tanh(float* values, std::size_t count);
 // values[i] = max(values[i], 0), where NaN cannot occur; likewise.
 void Relu(float* values, std::size_t count);
 
-// The next symbol of `symbols` by their logits, as randnet/lstm.h defines it under "Next token": at a temperature below
-// 1e-6 the largest, else drawn by one Uniform() of rng. `logits` has Padded(symbols) floats, aligned; they are
+// The next symbol of `symbols` by their logits, as randnet/recurrent.h defines it under "Next token": at a temperature
+// below 1e-6 the largest, else drawn by one Uniform() of rng. `logits` has Padded(symbols) floats, aligned; they are
 // overwritten.
 Symbol Choose(float* logits, int symbols, float temperature, Rng& rng);
 

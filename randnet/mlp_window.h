@@ -13,7 +13,7 @@
 //   Step t. The first layer's pre-activations are its biases plus one weight for each token of the window, added in
 //   this order: codes of x_t, x_{t-1}, ..., x_{t-n+1} with the weights 0 .. n - 1, then of z_t, ..., z_{t-m+1} with the
 //   weights n .. n + m - 1; what lies before the row's beginning adds nothing. Hidden layers: tanh (math::Tanh). The
-//   symbol that randnet/lstm.h's "Next token" chooses by the k logits is x_{t+1}.
+//   symbol that randnet/recurrent.h's "Next token" chooses by the k logits is x_{t+1}.
 //
 //   The prompt, n tokens, is the beginning of x.
 //

@@ -1,11 +1,10 @@
 // The computation of recurrent networks: packed weights, and the vector code that runs them
 // (randnet/recurrent_kernels.cc).
 //
-// Layout. Everything is cut into panels of kPanel = 16 outputs. A panel is [k][16]: for each input k the weights of the
-// 16 outputs, so that a multiplication reads it front to back. A layer is [group of 16 units][gate][k][16]: the gates
-// of the same 16 units are neighbours, and the cell update of a group needs only that group's products. Units and
-// symbols are padded to a multiple of 16 with zero weights. The layout is the same for every vector width: a panel is
-// two vectors in AVX2, one in AVX-512, four in NEON.
+// Layout. Weights are cut into panels of 16 outputs (randnet/matrix.h). A layer is [group of 16 units][gate][k][16]:
+// the gates of the same 16 units are neighbours, and the cell update of a group needs only that group's products. Units
+// and symbols are padded to a multiple of 16 with zero weights. The layout is the same for every vector width: a panel
+// is two vectors in AVX2, one in AVX-512, four in NEON.
 //
 // Accumulators start at the bias (or, in the first layer, at the sum of two table rows, one for each input symbol) and
 // take one fma for each k in ascending order; vectors run across the outputs of a panel. So results depend neither on
@@ -17,22 +16,26 @@
 #include <span>
 
 #include "randnet/block.h"
+#include "randnet/matrix.h"
 #include "randnet/rng.h"
 
 namespace iterand {
 
-inline constexpr int kPanel = 16;  // outputs of a panel
 inline constexpr int kMaxRecurrentLayers = 16;
 
-constexpr int PaddedToPanel(int count) { return (count + kPanel - 1) / kPanel * kPanel; }
+// What a unit does with its inputs: randnet/lstm.h, gru.h, rnn.h.
+enum class Cell { kLstm, kGru, kRnn };
 
-// Products of the first layer with the embeddings of the symbols that have occurred, one row of 4 * padded hidden
-// floats a symbol: chain(init; W, embedding). Rows are made when a symbol first occurs: a run of few rows over a large
-// alphabet, or a program that falls silent, pays for what it uses.
+// Gates of a unit, that is products with weights of their own: i, f, g, o; r, z, n; one.
+constexpr int Gates(Cell cell) { return cell == Cell::kLstm ? 4 : cell == Cell::kGru ? 3 : 1; }
+
+// Products of the first layer with the embeddings of the symbols that have occurred, one row of gates *
+// padded hidden floats a symbol: chain(init; W, embedding). Rows are made when a symbol first occurs: a run of few rows
+// over a large alphabet, or a program that falls silent, pays for what it uses.
 struct EmbeddingTable {
   static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
   const float* weights = nullptr;  // first panel of the first layer that reads this input
-  const float* init = nullptr;     // 4 * padded hidden
+  const float* init = nullptr;     // gates * padded hidden
   float* rows = nullptr;           // room for `alphabet` rows
   std::uint32_t* slot = nullptr;   // of each symbol its row, or kNone
   std::uint32_t used = 0;          // rows made
@@ -41,11 +44,12 @@ struct EmbeddingTable {
 // A network. Everything but the tables is read-only while it runs. All pointers are aligned to 64 bytes.
 struct RecurrentNet {
   struct Layer {
-    const float* weights =
-        nullptr;  // [group][4 gates][inputs][16]; in the first layer, where its own h's weights begin
+    const float* weights = nullptr;   // [group][gate][inputs][16]; in the first layer, where its own h's weights begin
     std::ptrdiff_t panel_stride = 0;  // floats from a panel to the next: inputs * 16
-    const float* bias = nullptr;      // [group][4 gates][16]
+    const float* bias = nullptr;      // [group][gate][16]
+    const float* own_bias = nullptr;  // GRU: [group][16], of the products of n with its own h
   };
+  Cell cell = Cell::kLstm;
   int layers = 0;
   int hidden = 0;
   int alphabet = 0;
@@ -58,17 +62,17 @@ struct RecurrentNet {
   const float* output_weights = nullptr;  // [panel of symbols][hidden][16]
   const float* output_bias = nullptr;     // padded alphabet; the lowest float where there is no symbol
 
-  int padded_hidden() const { return PaddedToPanel(hidden); }
-  int padded_alphabet() const { return PaddedToPanel(alphabet); }
+  int padded_hidden() const { return matrix::Padded(hidden); }
+  int padded_alphabet() const { return matrix::Padded(alphabet); }
 };
 
-// Floats that RunLstm needs as scratch.
+// Floats that RunRecurrent needs as scratch.
 std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows);
 
-// Runs an LSTM (randnet/lstm.h) over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has
-// one generator a row, used only at a temperature. `logits`, if not null, receives the logits of each step from t =
-// start - 1 on, in the order [step][row][alphabet] (for tests).
-void RunLstm(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out, float* scratch,
-             float* logits = nullptr);
+// Runs a network over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has one generator a
+// row, used only at a temperature. `logits`, if not null, receives the logits of each step from t = start - 1 on, in
+// the order [step][row][alphabet] (for tests).
+void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
+                  float* scratch, float* logits = nullptr);
 
 }  // namespace iterand

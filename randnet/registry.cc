@@ -7,6 +7,7 @@
 #include "randnet/dyck_shuffle.h"
 #include "randnet/eca.h"
 #include "randnet/family.h"
+#include "randnet/gru.h"
 #include "randnet/lstm.h"
 #include "randnet/markov.h"
 #include "randnet/mlp_window.h"
@@ -14,6 +15,7 @@
 #include "randnet/pcfg.h"
 #include "randnet/pointwise.h"
 #include "randnet/reservoir.h"
+#include "randnet/rnn.h"
 #include "randnet/state_space.h"
 #include "randnet/tape_machine.h"
 #include "randnet/tasks.h"
@@ -26,10 +28,10 @@ namespace iterand {
 std::span<const FamilyEntry> AllFamilies() {
   static const std::array kFamilies = {
       // One line a family, in the order of recipe.proto.
-      kLstmEntry,        kUniformEntry,    kConstantEntry, kPointwiseEntry,   kMarkovEntry,
-      kAutomatonEntry,   kReservoirEntry,  kNcaEntry,      kMlpWindowEntry,   kStateSpaceEntry,
-      kTransformerEntry, kEcaEntry,        kDyckEntry,     kDyckShuffleEntry, kBrainphoqueEntry,
-      kTapeMachineEntry, kTransducerEntry, kPcfgEntry,     kTasksEntry,
+      kLstmEntry,        kUniformEntry, kConstantEntry,  kPointwiseEntry,   kMarkovEntry,      kAutomatonEntry,
+      kGruEntry,         kRnnEntry,     kReservoirEntry, kNcaEntry,         kMlpWindowEntry,   kStateSpaceEntry,
+      kTransformerEntry, kEcaEntry,     kDyckEntry,      kDyckShuffleEntry, kBrainphoqueEntry, kTapeMachineEntry,
+      kTransducerEntry,  kPcfgEntry,    kTasksEntry,
   };
   return kFamilies;
 }

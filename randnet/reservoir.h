@@ -14,8 +14,8 @@
 //     6. the output weights, M x N row-major: (output_scale / sqrt(N)) * Normal().
 //
 //   Step t. h_u(t) = tanh(chain(E(z_t)_u; weights of u, h(t-1) of its sources)), sources in the order drawn; h = 0
-//   before t = 0. logit_m = chain(0; output weights of m, h(t)). out_t is the symbol that randnet/lstm.h's "Next token"
-//   chooses among the M.
+//   before t = 0. logit_m = chain(0; output weights of m, h(t)). out_t is the symbol that randnet/recurrent.h's "Next
+//   token" chooses among the M.
 //
 // The paper writes the recurrent weights as N(0, 0.21). Read as a standard deviation, the default here, 16 of them a
 // unit give a spectral radius of 0.21 * sqrt(16) = 0.84, below 1 as echo states need; read as a variance (weight_scale

@@ -2,7 +2,8 @@
 //
 // Highway compiles such a file once per target and chooses at run time. Fused multiply-add is part of the stream's
 // definition, so only targets that have it are generated: AVX2, AVX-512 (Skylake) and NEON; SSE and the emulated
-// targets would round twice. The same tokens come from each of them (tests/randnet/kernels_test.cc).
+// targets would round twice. The same tokens come from each of them: tests/randnet/targets.h runs a test on all that
+// the processor has.
 #pragma once
 
 // Highway asks for AES and PCLMUL in its SSE4 and AVX2 targets; x86-64-v3 does not have them and nothing here uses

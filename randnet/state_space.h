@@ -22,8 +22,8 @@
 //     re' = fma(p, re, fma(-q, im, g v)), im' = fma(p, im, q re)
 //     y = chain(bias; Y, (re' of all channels, im' of all channels)), c = chain(bias; G, v)
 //     v = (1 - e(-2y)) / ((1 + e(-2y)) (1 + e(-c)))                  = tanh(y) sigmoid(c), with e(.) = math::GateExp
-//   Logits: chain from the output biases over v of the last layer; x_{t+1} is the symbol that randnet/lstm.h's "Next
-//   token" chooses.
+//   Logits: chain from the output biases over v of the last layer; x_{t+1} is the symbol that randnet/recurrent.h's
+//   "Next token" chooses.
 //
 //   The prompt is the beginning of x; with no prompt, x_0 = z_0.
 #pragma once

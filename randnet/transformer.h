@@ -25,8 +25,8 @@
 //   all heads side by side, through the output layer, are the attention.
 //
 //   PARALLEL. x_t = E(z_t) + P_t; position t attends to the keys 0 .. t, the slot of a key being its position. The
-//   head's logits of position t give a symbol by randnet/lstm.h's "Next token" (one draw a position, t ascending); it
-//   becomes out_t, unless the mask's logit is not positive: then out_t = z_t. One pass over the row; nothing is
+//   head's logits of position t give a symbol by randnet/recurrent.h's "Next token" (one draw a position, t ascending);
+//   it becomes out_t, unless the mask's logit is not positive: then out_t = z_t. One pass over the row; nothing is
 //   autoregressive.
 //
 //   SEQUENTIAL. The prompt is the beginning of out; with no prompt, out_0 = z_0. For each t, x = E(out_t) + P_t; the

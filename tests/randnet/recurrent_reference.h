@@ -1,5 +1,5 @@
-// The LSTM of randnet/lstm.h again, twice, straight from its definition: bit for bit in scalar float32, from its own
-// draws; and in double precision on Eigen, from a program's weights.
+// The networks of randnet/lstm.h, gru.h and rnn.h again, twice, straight from their definitions: bit for bit in scalar
+// float32, from their own draws; and in double precision on Eigen, from a program's weights.
 #pragma once
 
 #include <Eigen/Dense>
@@ -7,12 +7,13 @@
 #include <cmath>
 #include <vector>
 
-#include "randnet/lstm.h"
 #include "randnet/math.h"
+#include "randnet/recurrent.h"
 
 namespace iterand {
 
-struct LstmParameters {
+struct RecurrentParameters {
+  Cell cell = Cell::kLstm;
   int layers = 1;
   int hidden = 4;
   int embedding = 0;
@@ -24,23 +25,26 @@ struct LstmParameters {
 };
 
 // The definition, one number at a time.
-class ScalarLstm {
+class ScalarRecurrent {
  public:
-  ScalarLstm(const LstmParameters& parameters, Rng& rng) : p_(parameters) {
+  ScalarRecurrent(const RecurrentParameters& parameters, Rng& rng) : p_(parameters) {
     if (p_.embedding == 0) p_.embedding = p_.hidden;
     float factor = p_.weight_factor;
     for (int l = 1; p_.once_per_layer && l < p_.layers; ++l) factor *= p_.weight_factor;
     const float a = 1.0F / std::sqrt(static_cast<float>(p_.hidden));
     const float b = a * factor;
     embedding_ = Draw(p_.alphabet * p_.embedding, [&] { return p_.embedding_scale * rng.Normal(); });
-    const int rows = 4 * p_.hidden;
+    const int gates = Gates(p_.cell);
+    const int rows = gates * p_.hidden;
     for (int l = 0; l < p_.layers; ++l) {
       bias_.push_back(Draw(rows, [&] { return Uniform(rng, b); }));
-      const std::vector<float> second = Draw(rows, [&] { return Uniform(rng, b); });
-      for (std::size_t j = 0; j < second.size(); ++j) bias_.back()[j] += second[j];
+      own_bias_.push_back(Draw(rows, [&] { return Uniform(rng, b); }));
+      for (int j = 0; j < rows; ++j) {
+        if (p_.cell != Cell::kGru || j < 2 * p_.hidden) bias_.back()[Size(j)] += own_bias_.back()[Size(j)];
+      }
       weights_.emplace_back(Size(rows * Inputs(l)));
       for (int group = 0; group < p_.hidden; group += 16) {
-        for (int gate = 0; gate < 4; ++gate) {
+        for (int gate = 0; gate < gates; ++gate) {
           for (int k = 0; k < Inputs(l); ++k) {
             for (int u = group; u < std::min(group + 16, p_.hidden); ++u) {
               weights_[Size(l)][Size((gate * p_.hidden + u) * Inputs(l) + k)] = Uniform(rng, b);
@@ -97,8 +101,9 @@ class ScalarLstm {
 
   void Step(Symbol x, Symbol z) {
     for (int l = 0; l < p_.layers; ++l) {
-      std::vector<float> gates(Size(4 * p_.hidden));
-      for (int j = 0; j < 4 * p_.hidden; ++j) {
+      std::vector<float> gates(Size(Gates(p_.cell) * p_.hidden));
+      std::vector<float> own_n(Size(p_.hidden));  // GRU
+      for (int j = 0; j < Gates(p_.cell) * p_.hidden; ++j) {
         float sum = bias_[Size(l)][Size(j)];
         if (l == 0) {
           sum = Chain(sum, 0, j, 0, &embedding_[Size(x * p_.embedding)], p_.embedding) +
@@ -106,18 +111,45 @@ class ScalarLstm {
         } else {
           sum = Chain(sum, l, j, 0, h_[Size(l - 1)].data(), p_.hidden);
         }
-        gates[Size(j)] = Chain(sum, l, j, Inputs(l) - p_.hidden, h_[Size(l)].data(), p_.hidden);
+        const int own = Inputs(l) - p_.hidden;
+        const float* const h = h_[Size(l)].data();
+        if (p_.cell == Cell::kGru && j >= 2 * p_.hidden) {
+          gates[Size(j)] = sum;
+          own_n[Size(j - 2 * p_.hidden)] = Chain(own_bias_[Size(l)][Size(j)], l, j, own, h, p_.hidden);
+        } else {
+          gates[Size(j)] = Chain(sum, l, j, own, h, p_.hidden);
+        }
       }
       for (int u = 0; u < p_.hidden; ++u) {
-        const float p = 1.0F + math::GateExp<-1>(gates[Size(u)]);
-        const float s = 1.0F + math::GateExp<-1>(gates[Size(p_.hidden + u)]);
-        const float eg = math::GateExp<-2>(gates[Size(2 * p_.hidden + u)]);
-        const float eo = math::GateExp<-1>(gates[Size(3 * p_.hidden + u)]);
-        const float pq = p * (1.0F + eg);
-        float& c = c_[Size(l)][Size(u)];
-        c = std::fma(c, pq, (1.0F - eg) * s) / (pq * s);
-        const float ec = math::GateExp<-2>(c);
-        h_[Size(l)][Size(u)] = (1.0F - ec) / ((1.0F + eo) * (1.0F + ec));
+        const auto gate = [&](int index) { return gates[Size(index * p_.hidden + u)]; };
+        float& h = h_[Size(l)][Size(u)];
+        switch (p_.cell) {
+          case Cell::kLstm: {
+            const float p = 1.0F + math::GateExp<-1>(gate(0));
+            const float s = 1.0F + math::GateExp<-1>(gate(1));
+            const float eg = math::GateExp<-2>(gate(2));
+            const float eo = math::GateExp<-1>(gate(3));
+            const float pq = p * (1.0F + eg);
+            float& c = c_[Size(l)][Size(u)];
+            c = std::fma(c, pq, (1.0F - eg) * s) / (pq * s);
+            const float ec = math::GateExp<-2>(c);
+            h = (1.0F - ec) / ((1.0F + eo) * (1.0F + ec));
+            break;
+          }
+          case Cell::kGru: {
+            const float a = gate(2) + own_n[Size(u)] / (1.0F + math::GateExp<-1>(gate(0)));
+            const float ea = math::GateExp<-2>(a);
+            const float ez = math::GateExp<-1>(gate(1));
+            const float q = 1.0F + ea;
+            h = std::fma(h, q, ez * (1.0F - ea)) / ((1.0F + ez) * q);
+            break;
+          }
+          case Cell::kRnn: {
+            const float e = math::GateExp<-2>(gate(0));
+            h = (1.0F - e) / (1.0F + e);
+            break;
+          }
+        }
       }
     }
   }
@@ -152,9 +184,10 @@ class ScalarLstm {
     }
   }
 
-  LstmParameters p_;
+  RecurrentParameters p_;
   std::vector<float> embedding_;
   std::vector<std::vector<float>> bias_;
+  std::vector<std::vector<float>> own_bias_;
   std::vector<std::vector<float>> weights_;  // [layer][gate * hidden + unit][k]
   std::vector<float> output_bias_;
   std::vector<float> output_weights_;  // [symbol][k]
@@ -162,28 +195,36 @@ class ScalarLstm {
   std::vector<std::vector<float>> c_;
 };
 
-// The textbook LSTM in double precision, from a program's weights.
-class EigenLstm {
+// The textbook networks in double precision, from a program's weights.
+class EigenRecurrent {
  public:
-  explicit EigenLstm(const LstmProgram& program) {
+  explicit EigenRecurrent(const RecurrentProgram& program) {
     const RecurrentNet& net = program.net();
+    cell_ = net.cell;
     hidden_ = net.hidden;
-    embedding_.resize(program.embedding_width(), net.alphabet);
+    embedding_.resize(net.embedding_width, net.alphabet);
     for (int n = 0; n < net.alphabet; ++n) {
-      for (int k = 0; k < program.embedding_width(); ++k) embedding_(k, n) = program.Embedding(n, k);
+      for (int k = 0; k < net.embedding_width; ++k) embedding_(k, n) = program.Embedding(n, k);
     }
     for (int l = 0; l < net.layers; ++l) {
-      const int below = l == 0 ? 2 * program.embedding_width() : hidden_;
-      Eigen::MatrixXd w(4 * hidden_, below + hidden_);
-      Eigen::VectorXd b(4 * hidden_);
-      for (int gate = 0; gate < 4; ++gate) {
+      const int below = l == 0 ? 2 * net.embedding_width : hidden_;
+      Eigen::MatrixXd w_in(Gates(cell_) * hidden_, below);
+      Eigen::MatrixXd w_own(Gates(cell_) * hidden_, hidden_);
+      Eigen::VectorXd b_in(Gates(cell_) * hidden_);
+      Eigen::VectorXd b_own = Eigen::VectorXd::Zero(Gates(cell_) * hidden_);
+      for (int gate = 0; gate < Gates(cell_); ++gate) {
         for (int u = 0; u < hidden_; ++u) {
-          b(gate * hidden_ + u) = program.LayerBias(l, gate, u);
-          for (int k = 0; k < below + hidden_; ++k) w(gate * hidden_ + u, k) = program.LayerWeight(l, gate, u, k);
+          const int row = gate * hidden_ + u;
+          b_in(row) = program.LayerBias(l, gate, u);
+          if (cell_ == Cell::kGru && gate == 2) b_own(row) = program.OwnBias(l, u);
+          for (int k = 0; k < below; ++k) w_in(row, k) = program.LayerWeight(l, gate, u, k);
+          for (int k = 0; k < hidden_; ++k) w_own(row, k) = program.LayerWeight(l, gate, u, below + k);
         }
       }
-      w_.push_back(w);
-      b_.push_back(b);
+      w_in_.push_back(w_in);
+      w_own_.push_back(w_own);
+      b_in_.push_back(b_in);
+      b_own_.push_back(b_own);
       h_.push_back(Eigen::VectorXd::Zero(hidden_));
       c_.push_back(Eigen::VectorXd::Zero(hidden_));
     }
@@ -199,27 +240,43 @@ class EigenLstm {
   Eigen::VectorXd Step(int x, int z) {
     Eigen::VectorXd below(2 * embedding_.rows());
     below << embedding_.col(x), embedding_.col(z);
-    for (std::size_t l = 0; l < w_.size(); ++l) {
-      Eigen::VectorXd in(below.size() + hidden_);
-      in << below, h_[l];
-      const Eigen::ArrayXd gates = (w_[l] * in + b_[l]).array();
+    for (std::size_t l = 0; l < h_.size(); ++l) {
+      const Eigen::ArrayXd in = (w_in_[l] * below + b_in_[l]).array();
+      const Eigen::ArrayXd own = (w_own_[l] * h_[l] + b_own_[l]).array();
+      const auto sum = [&](int gate) -> Eigen::ArrayXd {
+        return in.segment(gate * hidden_, hidden_) + own.segment(gate * hidden_, hidden_);
+      };
       const auto sigmoid = [](const Eigen::ArrayXd& v) -> Eigen::ArrayXd { return 1.0 / (1.0 + (-v).exp()); };
-      const Eigen::ArrayXd i = sigmoid(gates.segment(0, hidden_));
-      const Eigen::ArrayXd f = sigmoid(gates.segment(hidden_, hidden_));
-      const Eigen::ArrayXd g = gates.segment(2 * hidden_, hidden_).tanh();
-      const Eigen::ArrayXd o = sigmoid(gates.segment(3 * hidden_, hidden_));
-      c_[l] = (f * c_[l].array() + i * g).matrix();
-      h_[l] = (o * c_[l].array().tanh()).matrix();
+      switch (cell_) {
+        case Cell::kLstm:
+          c_[l] = (sigmoid(sum(1)) * c_[l].array() + sigmoid(sum(0)) * sum(2).tanh()).matrix();
+          h_[l] = (sigmoid(sum(3)) * c_[l].array().tanh()).matrix();
+          break;
+        case Cell::kGru: {
+          const Eigen::ArrayXd reset = sigmoid(sum(0));
+          const Eigen::ArrayXd keep = sigmoid(sum(1));
+          const Eigen::ArrayXd n =
+              (in.segment(2 * hidden_, hidden_) + reset * own.segment(2 * hidden_, hidden_)).tanh();
+          h_[l] = ((1.0 - keep) * n + keep * h_[l].array()).matrix();
+          break;
+        }
+        case Cell::kRnn:
+          h_[l] = sum(0).tanh().matrix();
+          break;
+      }
       below = h_[l];
     }
     return w_out_ * below + b_out_;
   }
 
  private:
+  Cell cell_ = Cell::kLstm;
   int hidden_ = 0;
   Eigen::MatrixXd embedding_;  // a column a symbol
-  std::vector<Eigen::MatrixXd> w_;
-  std::vector<Eigen::VectorXd> b_;
+  std::vector<Eigen::MatrixXd> w_in_;
+  std::vector<Eigen::MatrixXd> w_own_;
+  std::vector<Eigen::VectorXd> b_in_;
+  std::vector<Eigen::VectorXd> b_own_;
   Eigen::MatrixXd w_out_;
   Eigen::VectorXd b_out_;
   std::vector<Eigen::VectorXd> h_;

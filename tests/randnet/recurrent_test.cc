@@ -1,4 +1,4 @@
-#include "randnet/lstm.h"
+#include "randnet/recurrent.h"
 
 #include <gtest/gtest.h>
 
@@ -7,35 +7,76 @@
 #include <string>
 #include <vector>
 
-#include "tests/randnet/lstm_reference.h"
+#include "tests/randnet/family_checks.h"
+#include "tests/randnet/recurrent_reference.h"
 #include "tests/randnet/targets.h"
 
 namespace iterand {
 namespace {
 
-v1::Family Config(const LstmParameters& p) {
+template <class Message>
+void SetCommon(const RecurrentParameters& p, Message& message) {
+  message.mutable_layers()->set_fixed(p.layers);
+  message.mutable_hidden()->set_fixed(p.hidden);
+  message.mutable_embedding()->set_fixed(p.embedding);
+  message.mutable_embedding_scale()->set_fixed(p.embedding_scale);
+  message.mutable_weight_factor()->set_fixed(p.weight_factor);
+  message.mutable_temperature()->set_fixed(p.temperature);
+}
+
+v1::Family Config(const RecurrentParameters& p) {
   v1::Family config;
-  v1::Lstm& lstm = *config.mutable_lstm();
-  lstm.mutable_layers()->set_fixed(p.layers);
-  lstm.mutable_hidden()->set_fixed(p.hidden);
-  lstm.mutable_embedding()->set_fixed(p.embedding);
-  lstm.mutable_embedding_scale()->set_fixed(p.embedding_scale);
-  lstm.mutable_weight_factor()->set_fixed(p.weight_factor);
-  lstm.set_factor_mode(p.once_per_layer ? v1::Lstm::ONCE_PER_LAYER : v1::Lstm::ONCE);
-  lstm.mutable_temperature()->set_fixed(p.temperature);
+  switch (p.cell) {
+    case Cell::kLstm:
+      SetCommon(p, *config.mutable_lstm());
+      config.mutable_lstm()->set_factor_mode(p.once_per_layer ? v1::Lstm::ONCE_PER_LAYER : v1::Lstm::ONCE);
+      break;
+    case Cell::kGru:
+      SetCommon(p, *config.mutable_gru());
+      break;
+    case Cell::kRnn:
+      SetCommon(p, *config.mutable_rnn());
+      break;
+  }
   return config;
+}
+
+template <class Message>
+void SetVaried(Message& message) {
+  message.mutable_layers()->mutable_uniform()->set_low(1);
+  message.mutable_layers()->mutable_uniform()->set_high(3);
+  message.mutable_hidden()->mutable_uniform()->set_low(4);
+  message.mutable_hidden()->mutable_uniform()->set_high(40);
+  message.mutable_embedding()->mutable_uniform()->set_low(0);
+  message.mutable_embedding()->mutable_uniform()->set_high(20);
+  message.mutable_weight_factor()->mutable_log_uniform()->set_low(1);
+  message.mutable_weight_factor()->mutable_log_uniform()->set_high(30);
+}
+
+// Programs of many shapes.
+v1::Family VariedConfig(Cell cell) {
+  v1::Family config;
+  if (cell == Cell::kLstm) SetVaried(*config.mutable_lstm());
+  if (cell == Cell::kGru) SetVaried(*config.mutable_gru());
+  if (cell == Cell::kRnn) SetVaried(*config.mutable_rnn());
+  return config;
+}
+
+absl::StatusOr<std::unique_ptr<Family>> TryMake(v1::Family config, int alphabet, int length) {
+  const FamilyEntry& entry = *FindFamily(config.kind_case());
+  entry.resolve(config);
+  return entry.make(config, {.alphabet = alphabet, .length = length}, "families[0]." + std::string(entry.name));
 }
 
 struct Made {
   std::unique_ptr<Family> family;
   std::unique_ptr<Program> program;
-  LstmProgram& lstm() const { return dynamic_cast<LstmProgram&>(*program); }
+  RecurrentProgram& network() const { return dynamic_cast<RecurrentProgram&>(*program); }
 };
 
-Made MakeLstm(v1::Family config, int alphabet, int length, int max_rows) {
-  kLstmEntry.resolve(config);
+Made MakeNetwork(const v1::Family& config, int alphabet, int length, int max_rows) {
   Made made;
-  auto family = kLstmEntry.make(config, {.alphabet = alphabet, .length = length}, "families[0].lstm");
+  auto family = TryMake(config, alphabet, length);
   EXPECT_TRUE(family.ok()) << family.status();
   made.family = *std::move(family);
   made.program = made.family->NewProgram(max_rows);
@@ -67,7 +108,7 @@ Block RunRows(Program& program, const Block& input, const Block& prompt) {
 }
 
 // Shapes with every kind of padding, tile and factor.
-const LstmParameters kShapes[] = {
+const RecurrentParameters kShapes[] = {
     {.layers = 2, .hidden = 32, .embedding_scale = 0.1F, .weight_factor = 6},
     {.layers = 1, .hidden = 4, .embedding = 3, .weight_factor = 5, .alphabet = 2},
     {.layers = 3, .hidden = 20, .embedding = 7, .weight_factor = 4, .alphabet = 37},
@@ -78,15 +119,26 @@ const LstmParameters kShapes[] = {
     {.layers = 2, .hidden = 32, .weight_factor = 8, .temperature = 1e-3F},
 };
 
-TEST(LstmTest, EqualsTheScalarDefinitionOnEveryTarget) {
+class RecurrentTest : public testing::TestWithParam<Cell> {
+ protected:
+  // The parameters for the cell under test; only the LSTM has a factor mode.
+  static RecurrentParameters WithCell(RecurrentParameters parameters) {
+    parameters.cell = GetParam();
+    parameters.once_per_layer = parameters.once_per_layer && parameters.cell == Cell::kLstm;
+    return parameters;
+  }
+};
+
+TEST_P(RecurrentTest, EqualsTheScalarDefinitionOnEveryTarget) {
   constexpr int kRows = 9;
   constexpr int kLength = 40;
-  for (const LstmParameters& shape : kShapes) {
+  for (const RecurrentParameters& each : kShapes) {
+    const RecurrentParameters shape = WithCell(each);
     SCOPED_TRACE(testing::Message() << shape.layers << " x " << shape.hidden << ", alphabet " << shape.alphabet);
     const Block input = Noise(kRows, kLength, shape.alphabet, 1);
     const Block prompt = Noise(kRows, 8, shape.alphabet, 2);
     Rng rng = SampleRng(0);
-    ScalarLstm reference(shape, rng);
+    ScalarRecurrent reference(shape, rng);
     std::vector<Symbol> expected;
     for (int r = 0; r < kRows; ++r) {
       std::vector<Symbol> row(kLength);
@@ -96,7 +148,7 @@ TEST(LstmTest, EqualsTheScalarDefinitionOnEveryTarget) {
     }
     ForEachTarget([&](const char* target) {
       SCOPED_TRACE(target);
-      const Made made = MakeLstm(Config(shape), shape.alphabet, kLength, kRows);
+      const Made made = MakeNetwork(Config(shape), shape.alphabet, kLength, kRows);
       Rng sample = SampleRng(0);
       made.program->Sample(sample);
       EXPECT_EQ(sample.Next(), Rng(rng).Next()) << "draws differ in number";
@@ -106,14 +158,15 @@ TEST(LstmTest, EqualsTheScalarDefinitionOnEveryTarget) {
   }
 }
 
-TEST(LstmTest, AgreesWithEigenInDoublePrecision) {
+TEST_P(RecurrentTest, AgreesWithEigenInDoublePrecision) {
   constexpr int kLength = 72;
-  for (const LstmParameters& shape :
-       {LstmParameters{.layers = 2, .hidden = 32},
-        LstmParameters{.layers = 4, .hidden = 128, .embedding = 128, .weight_factor = 1.2F},
-        LstmParameters{.layers = 1, .hidden = 50, .embedding = 20, .alphabet = 90}}) {
+  for (const RecurrentParameters& each :
+       {RecurrentParameters{.layers = 2, .hidden = 32},
+        RecurrentParameters{.layers = 4, .hidden = 128, .embedding = 128, .weight_factor = 1.2F},
+        RecurrentParameters{.layers = 1, .hidden = 50, .embedding = 20, .alphabet = 90}}) {
+    const RecurrentParameters shape = WithCell(each);
     SCOPED_TRACE(shape.hidden);
-    const Made made = MakeLstm(Config(shape), shape.alphabet, kLength, 3);
+    const Made made = MakeNetwork(Config(shape), shape.alphabet, kLength, 3);
     Rng sample = SampleRng(1);
     made.program->Sample(sample);
     const Block input = Noise(3, kLength, shape.alphabet, 3);
@@ -121,9 +174,9 @@ TEST(LstmTest, AgreesWithEigenInDoublePrecision) {
     Block out;
     out.Reshape(3, kLength);
     std::vector<float> logits(static_cast<std::size_t>((kLength - 8) * 3 * shape.alphabet));
-    made.lstm().RunWithLogits(input.view(), prompt.view(), RowRng({}), out.mutable_view(), logits.data());
+    made.network().RunWithLogits(input.view(), prompt.view(), RowRng({}), out.mutable_view(), logits.data());
     for (int r = 0; r < 3; ++r) {
-      EigenLstm oracle(made.lstm());
+      EigenRecurrent oracle(made.network());
       for (int t = 0; t + 1 < kLength; ++t) {
         const Eigen::VectorXd expected = oracle.Step(out.row(r)[t], input.row(r)[t]);
         if (t + 1 < 8) continue;
@@ -139,14 +192,16 @@ TEST(LstmTest, AgreesWithEigenInDoublePrecision) {
   }
 }
 
-TEST(LstmTest, RowsDoNotDependOnTheRowsBesideThem) {
-  for (const LstmParameters& shape :
-       {LstmParameters{.layers = 2, .hidden = 32, .weight_factor = 6},
-        LstmParameters{.layers = 1, .hidden = 40, .weight_factor = 6, .temperature = 0.5F}}) {
+TEST_P(RecurrentTest, RowsDoNotDependOnTheRowsBesideThem) {
+  for (const RecurrentParameters& each :
+       {RecurrentParameters{.layers = 2, .hidden = 32, .weight_factor = 6},
+        RecurrentParameters{.layers = 2, .hidden = 128, .weight_factor = 6},
+        RecurrentParameters{.layers = 1, .hidden = 40, .weight_factor = 6, .temperature = 0.5F}}) {
+    const RecurrentParameters shape = WithCell(each);
     const Block input = Noise(64, 60, 256, 5);
     const Block prompt = Noise(64, 8, 256, 6);
     const auto run = [&](int rows, int max_rows) {
-      const Made made = MakeLstm(Config(shape), 256, 60, max_rows);
+      const Made made = MakeNetwork(Config(shape), 256, 60, max_rows);
       Rng sample = SampleRng(2);
       made.program->Sample(sample);
       Block out;
@@ -162,22 +217,13 @@ TEST(LstmTest, RowsDoNotDependOnTheRowsBesideThem) {
   }
 }
 
-TEST(LstmTest, SampleLeavesNothingOfTheProgramBefore) {
-  v1::Family config;
-  v1::Lstm& lstm = *config.mutable_lstm();
-  lstm.mutable_layers()->mutable_uniform()->set_low(1);
-  lstm.mutable_layers()->mutable_uniform()->set_high(3);
-  lstm.mutable_hidden()->mutable_uniform()->set_low(4);
-  lstm.mutable_hidden()->mutable_uniform()->set_high(40);
-  lstm.mutable_embedding()->mutable_uniform()->set_low(0);
-  lstm.mutable_embedding()->mutable_uniform()->set_high(20);
-  lstm.mutable_weight_factor()->mutable_log_uniform()->set_low(1);
-  lstm.mutable_weight_factor()->mutable_log_uniform()->set_high(30);
+TEST_P(RecurrentTest, SampleLeavesNothingOfTheProgramBefore) {
+  const v1::Family config = VariedConfig(GetParam());
   const Block input = Noise(5, 30, 50, 7);
   const Block prompt = Noise(5, 8, 50, 8);
-  const Made reused = MakeLstm(config, 50, 30, 5);
+  const Made reused = MakeNetwork(config, 50, 30, 5);
   for (std::uint64_t round = 0; round < 20; ++round) {
-    const Made fresh = MakeLstm(config, 50, 30, 5);
+    const Made fresh = MakeNetwork(config, 50, 30, 5);
     Rng a = SampleRng(round);
     Rng b = SampleRng(round);
     reused.program->Sample(a);
@@ -187,11 +233,10 @@ TEST(LstmTest, SampleLeavesNothingOfTheProgramBefore) {
   }
 }
 
-TEST(LstmTest, EmptyPromptStartsFromTheInput) {
-  LstmParameters shape{.layers = 1, .hidden = 16, .weight_factor = 4, .alphabet = 30};
-  v1::Family config = Config(shape);
+TEST(RecurrentProgramTest, EmptyPromptStartsFromTheInput) {
+  v1::Family config = Config({.layers = 1, .hidden = 16, .weight_factor = 4, .alphabet = 30});
   config.mutable_lstm()->mutable_prompt_length()->set_fixed(0);
-  const Made made = MakeLstm(config, 30, 20, 2);
+  const Made made = MakeNetwork(config, 30, 20, 2);
   Rng sample = SampleRng(3);
   made.program->Sample(sample);
   EXPECT_EQ(made.program->prompt_length(), 0);
@@ -204,19 +249,19 @@ TEST(LstmTest, EmptyPromptStartsFromTheInput) {
   EXPECT_EQ(Symbols(RunRows(*made.program, input, none)), Symbols(RunRows(*made.program, input, prompt)));
 }
 
-TEST(LstmTest, PromptAsLongAsTheRowIsTheRow) {
-  const Made made = MakeLstm(Config({.layers = 1, .hidden = 16}), 256, 16, 2);
+TEST(RecurrentProgramTest, PromptAsLongAsTheRowIsTheRow) {
+  const Made made = MakeNetwork(Config({.layers = 1, .hidden = 16}), 256, 16, 2);
   Rng sample = SampleRng(4);
   made.program->Sample(sample);
   const Block prompt = Noise(2, 16, 256, 10);
   EXPECT_EQ(Symbols(RunRows(*made.program, Noise(2, 16, 256, 11), prompt)), Symbols(prompt));
 }
 
-TEST(LstmTest, TemperatureDrawsFromTheSoftmax) {
+TEST(RecurrentProgramTest, TemperatureDrawsFromTheSoftmax) {
   // One step from a fixed state: the share of each symbol over many rows is its probability.
   constexpr int kRows = 20000;
-  const LstmParameters shape{.layers = 1, .hidden = 8, .weight_factor = 1, .temperature = 0.25F, .alphabet = 21};
-  const Made made = MakeLstm(Config(shape), 21, 16, kRows);
+  const RecurrentParameters shape{.layers = 1, .hidden = 8, .weight_factor = 1, .temperature = 0.25F, .alphabet = 21};
+  const Made made = MakeNetwork(Config(shape), 21, 16, kRows);
   Rng sample = SampleRng(5);
   made.program->Sample(sample);
   Block input;
@@ -230,7 +275,7 @@ TEST(LstmTest, TemperatureDrawsFromTheSoftmax) {
   Block out;
   out.Reshape(kRows, 9);
   std::vector<float> logits(static_cast<std::size_t>(kRows) * 21);
-  made.lstm().RunWithLogits(input.view(), prompt.view(), RowRng({.seed = 5}), out.mutable_view(), logits.data());
+  made.network().RunWithLogits(input.view(), prompt.view(), RowRng({.seed = 5}), out.mutable_view(), logits.data());
   std::vector<double> probability(21);
   for (std::size_t n = 0; n < 21; ++n) probability[n] = std::exp(logits[n] / 0.25);
   const double total = std::accumulate(probability.begin(), probability.end(), 0.0);
@@ -242,11 +287,11 @@ TEST(LstmTest, TemperatureDrawsFromTheSoftmax) {
   }
 }
 
-TEST(LstmTest, ExtremeFactorsStayFinite) {
+TEST_P(RecurrentTest, ExtremeFactorsStayFinite) {
   for (const float factor : {0.0F, 1e6F}) {
-    LstmParameters shape{
-        .layers = 2, .hidden = 16, .embedding_scale = 1e6F, .weight_factor = factor, .once_per_layer = true};
-    const Made made = MakeLstm(Config(shape), 256, 64, 4);
+    const RecurrentParameters shape =
+        WithCell({.layers = 2, .hidden = 16, .embedding_scale = 1e6F, .weight_factor = factor, .once_per_layer = true});
+    const Made made = MakeNetwork(Config(shape), 256, 64, 4);
     Rng sample = SampleRng(6);
     made.program->Sample(sample);
     const Block input = Noise(4, 64, 256, 12);
@@ -254,16 +299,14 @@ TEST(LstmTest, ExtremeFactorsStayFinite) {
     Block out;
     out.Reshape(4, 64);
     std::vector<float> logits(56 * 4 * 256);
-    made.lstm().RunWithLogits(input.view(), prompt.view(), RowRng({}), out.mutable_view(), logits.data());
+    made.network().RunWithLogits(input.view(), prompt.view(), RowRng({}), out.mutable_view(), logits.data());
     for (const float logit : logits) ASSERT_TRUE(std::isfinite(logit));
   }
 }
 
-TEST(LstmTest, RefusesWhatIsOutOfRange) {
-  const auto error = [](const v1::Family& given, int length = 512) {
-    v1::Family config = given;
-    kLstmEntry.resolve(config);
-    const auto family = kLstmEntry.make(config, {.alphabet = 256, .length = length}, "families[0].lstm");
+TEST(RecurrentProgramTest, RefusesWhatIsOutOfRange) {
+  const auto error = [](const v1::Family& config, int length = 512) {
+    const auto family = TryMake(config, 256, length);
     EXPECT_EQ(family.status().code(), absl::StatusCode::kInvalidArgument) << family.status();
     return std::string(family.status().message());
   };
@@ -288,17 +331,35 @@ TEST(LstmTest, RefusesWhatIsOutOfRange) {
   config = Config({});
   config.mutable_lstm()->set_factor_mode(static_cast<v1::Lstm::FactorMode>(9));
   EXPECT_NE(error(config).find("families[0].lstm.factor_mode"), std::string::npos);
+  EXPECT_NE(error(Config({.cell = Cell::kGru, .hidden = 3})).find("families[0].gru.hidden"), std::string::npos);
+  EXPECT_NE(error(Config({.cell = Cell::kRnn, .layers = 17})).find("families[0].rnn.layers"), std::string::npos);
 }
 
-TEST(LstmTest, StatesItsCost) {
-  const Made paper = MakeLstm(Config({.layers = 4, .hidden = 128}), 256, 512, 8);
+TEST(RecurrentProgramTest, StatesItsCost) {
+  const Made paper = MakeNetwork(Config({.layers = 4, .hidden = 128}), 256, 512, 8);
   EXPECT_TRUE(paper.family->reads_input());
   // Three full layers, the first without its inputs, the output layer.
   EXPECT_EQ(paper.family->flops_per_token(), 2.0 * (3 * 256 * 512 + 128 * 512 + 128 * 256));
   // At least the weights and the tables.
   EXPECT_GT(paper.family->program_bytes(8), 4.0 * (4 * 256 * 512 + 2 * 256 * 512));
   EXPECT_LT(paper.family->program_bytes(8), 16e6);
+  // Three gates, or one, instead of four.
+  for (const auto& [cell, gates] : {std::pair{Cell::kGru, 3}, std::pair{Cell::kRnn, 1}}) {
+    const Made other = MakeNetwork(Config({.cell = cell, .layers = 4, .hidden = 128}), 256, 512, 8);
+    EXPECT_EQ(other.family->flops_per_token(), 2.0 * (7 * 128 * 128 * gates + 128 * 256));
+  }
 }
+
+TEST_P(RecurrentTest, TheSteadyStateAllocatesNothing) {
+  const std::string name(FindFamily(Config({.cell = GetParam()}).kind_case())->name);
+  CheckMemory("{\"" + name + "\": {\"hidden\": {\"uniform\": {\"low\": 4, \"high\": 40}}}}",
+              {.alphabet = 100, .length = 40});
+}
+
+INSTANTIATE_TEST_SUITE_P(Cells, RecurrentTest, testing::Values(Cell::kLstm, Cell::kGru, Cell::kRnn),
+                         [](const auto& test) {
+                           return std::string(FindFamily(Config({.cell = test.param}).kind_case())->name);
+                         });
 
 }  // namespace
 }  // namespace iterand
