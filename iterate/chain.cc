@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "iterate/layout.h"
 #include "iterate/share.h"
 #include "randnet/constant.h"
 #include "randnet/uniform.h"
@@ -50,21 +51,32 @@ Chain::Chain(const v1::Recipe& recipe, const FamilyMix& mix, IntegerKnob rows, I
       programs_(mix, rows.high()),
       rows_knob_(std::move(rows)),
       depth_knob_(std::move(depth)),
-      length_(static_cast<int>(recipe.length())),
+      length_(SequenceLayout(recipe).symbols()),
       alphabet_(static_cast<int>(recipe.alphabet_size())),
       initial_constant_(ShareThreshold(recipe.chain().initial_constant_share())),
       noise_(ShareThreshold(recipe.chain().noise_share())),
-      noise_or_constant_(noise_ + ShareThreshold(recipe.chain().constant_share())) {
+      noise_or_constant_(noise_ + ShareThreshold(recipe.chain().constant_share())),
+      masked_(recipe.loss_mask()) {
   const int most = rows_knob_.high();
   input_.Reshape(most, length_);
   output_.Reshape(most, length_);
+  if (masked_) masks_.resize(static_cast<std::size_t>(most) * static_cast<std::size_t>(length_));
+  if (recipe.band().has_trial()) {
+    const v1::Band::Trial& trial = recipe.band().trial();
+    trial_rows_ = static_cast<int>(trial.rows());
+    trial_symbols_ = static_cast<int>(std::min<std::int64_t>(trial.symbols(), length_));
+    trial_meter_ = std::make_unique<ComplexityMeter>(alphabet_, trial_symbols_);
+    trial_band_.emplace(recipe.band().low() - trial.margin(), recipe.band().high() + trial.margin(),
+                        trial_meter_->plain());
+    trial_output_.Reshape(std::min(trial_rows_, most), trial_symbols_);
+  }
   origins_.reserve(static_cast<std::size_t>(most));
   order_.reserve(static_cast<std::size_t>(most));
 }
 
 void Chain::Start(const RandomKey& key) {
   family_ = mix_.Fixed(key);
-  depth_ = 0;
+  rounds_ = 0;
   max_depth_ = 0;
 }
 
@@ -86,7 +98,8 @@ void Chain::Begin(const RandomKey& key) {
   Rng shape = MakeRng(key, Purpose::kShape);
   const int rows = rows_knob_.Draw(shape);
   max_depth_ = depth_knob_.Draw(shape);
-  depth_ = 0;
+  rounds_ = 0;
+  filled_ = applied_ = given_up_ = false;
   input_.Reshape(rows, length_);
   output_.Reshape(rows, length_);
   origins_.assign(static_cast<std::size_t>(rows), RowOrigin{});
@@ -115,14 +128,28 @@ void Chain::Refresh(const RandomKey& key) {
   }
 }
 
+bool Chain::Promising(const RandomKey& key, Program& program) {
+  const int rows = std::min(trial_rows_, input_.rows());
+  if (prompt_.length() >= trial_symbols_) return true;
+  trial_output_.Reshape(rows, trial_symbols_);
+  program.Run(BlockView(input_.row(0), rows, trial_symbols_, length_),
+              BlockView(prompt_.row(0), rows, prompt_.length()), RowRng(key), trial_output_.mutable_view());
+  generated_ += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(trial_symbols_);
+  for (int r = 0; r < rows; ++r) {
+    if (trial_band_->Contains(trial_meter_->Measure(trial_output_.row(r)))) return true;
+  }
+  return false;
+}
+
 FinishedRows Chain::Advance(const RandomKey& key) {
+  const bool restarted = rounds_ >= max_depth_;
   if (trace_ != nullptr) {
     trace_->fresh.clear();
-    trace_->restarted = depth_ >= max_depth_;
+    trace_->restarted = restarted;
   }
-  if (depth_ >= max_depth_) {
+  if (restarted) {
     Begin(key);
-  } else {
+  } else if (applied_ && !given_up_) {
     // The last round's output is this round's input. (Kept until now: it was lent out as finished rows.)
     std::swap(input_, output_);
     Refresh(key);
@@ -130,7 +157,7 @@ FinishedRows Chain::Advance(const RandomKey& key) {
   int family = family_;
   if (family < 0) {
     Rng rng = MakeRng(key, Purpose::kMix);
-    family = mix_.Draw(rng, /*readers_only=*/depth_ > 0);
+    family = mix_.Draw(rng, /*readers_only=*/applied_);
   }
   const bool reads = mix_.family(family).reads_input();
   Program& program = programs_.Get(family);
@@ -140,7 +167,10 @@ FinishedRows Chain::Advance(const RandomKey& key) {
   const int rows = input_.rows();
   const int prompt_length = program.prompt_length();
   // What nobody looks at need not be made: for the cheapest families the first rows would cost as much as the program.
-  if (depth_ == 0 && (reads || prompt_length > 0)) FillInitial(key);
+  if (!filled_ && (reads || prompt_length > 0)) {
+    FillInitial(key);
+    filled_ = true;
+  }
   prompt_.Reshape(rows, prompt_length);
   order_.clear();
   int offset = 0;
@@ -155,11 +185,19 @@ FinishedRows Chain::Advance(const RandomKey& key) {
       std::copy_n(from, prompt_length, prompt_.row(r));
     }
   }
-  program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
+  ++rounds_;
+  // What does not read its input cannot go on a chain; another family can, where rounds draw theirs.
+  if (!reads && (family_ >= 0 || !mix_.any_reads_input())) max_depth_ = rounds_;
+  given_up_ = trial_meter_ != nullptr && !Promising(key, program);
+  if (!given_up_) {
+    program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
+    generated_ += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(length_);
+    filled_ = applied_ = true;
+  }
   if (trace_ != nullptr) {
     trace_->family = family;
     trace_->program = program.Describe();
-    trace_->slots.resize(static_cast<std::size_t>(rows));
+    trace_->slots.resize(given_up_ ? 0 : static_cast<std::size_t>(rows));
     std::iota(trace_->slots.begin(), trace_->slots.end(), 0);
     trace_->emitted = trace_->slots;
     trace_->prompt_slots = order_;
@@ -169,15 +207,19 @@ FinishedRows Chain::Advance(const RandomKey& key) {
     trace_->prompt = prompt_;
     trace_->output = output_;
   }
+  if (given_up_) return {};
 
   for (RowOrigin& origin : origins_) {
     origin.family = static_cast<std::uint16_t>(family);
     origin.depth = static_cast<std::uint16_t>(reads ? origin.depth + 1 : 1);
   }
-  ++depth_;
-  // What does not read its input cannot go on a chain; another family can, where rounds draw theirs.
-  if (!reads && (family_ >= 0 || !mix_.any_reads_input())) max_depth_ = depth_;
-  return {output_.view(), origins_};
+  BasicBlockView<const std::uint8_t> masks;
+  if (masked_) {
+    const BasicBlockView<std::uint8_t> writable(masks_.data(), rows, length_);
+    for (int r = 0; r < rows; ++r) program.MarkTargets(output_.view().row_span(r), writable.row_span(r));
+    masks = writable;
+  }
+  return {output_.view(), origins_, masks};
 }
 
 }  // namespace iterand

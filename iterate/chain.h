@@ -4,18 +4,28 @@
 //   at the start of a chain   kShape draws rows and max_depth; row r of x_0 is constant with probability
 //                             initial_constant_share (kSelect), else noise; values from kConstant / kNoise, row r
 //   later                     each row is replaced by noise with probability noise_share, by a constant with
-//   probability
-//                             constant_share (kSelect, one uniform a row)
+//                             probability constant_share (kSelect, one uniform a row)
 //   family                    the segment's or the lane's, or kMix draws one: at depth 0 any, later one that reads its
 //                             input. A family that does not read its input ends its chain after one program, unless
-//                             rounds draw their families and a reader can follow.
+//                             rounds draw their families and a reader can follow. So with mix ROUND the families that
+//                             do not read are what chains are seeded by, beside noise and constants: a chain begins
+//                             with them as often as their share of all weights says.
 //   program                   kSampleProgram
 //   prompts                   one common offset s uniform in [0, length - prompt_length], from other rows of x_d in a
 //                             random order (kSelect, row 1)
+//   trial (Band.trial)        the program runs on the first `rows` rows, for the first `symbols` symbols of each. If
+//                             the complexity of none of these lies within the band widened by `margin`, the program is
+//                             given up: the round yields no rows and x_d stays as it is, for the next round's program.
+//                             A program whose prompt takes up all those symbols is not tried
 //   run                       kRunRow, row r
-// No row is wasted and there is no burn-in: a new chain begins when max_depth is reached.
+// No row is wasted and there is no burn-in: a new chain begins after max_depth rounds, those given up included, so that
+// a chain that nothing more can come of ends.
 #pragma once
 
+#include <memory>
+#include <optional>
+
+#include "iterate/complexity.h"
 #include "iterate/iteration.h"
 #include "randnet/knob.h"
 
@@ -45,6 +55,7 @@ class Chain final : public Iteration {
   void Begin(const RandomKey& key);
   void FillInitial(const RandomKey& key);
   void Refresh(const RandomKey& key);
+  bool Promising(const RandomKey& key, Program& program);
   void SetNoise(const RandomKey& key, int row);
   void SetConstant(const RandomKey& key, int row);
 
@@ -59,12 +70,24 @@ class Chain final : public Iteration {
   std::uint32_t noise_;
   std::uint32_t noise_or_constant_;
 
-  int family_ = -1;    // of the segment, or -1
-  int depth_ = 0;      // of the chain: programs applied
-  int max_depth_ = 0;  // 0: no chain yet
-  Block input_;        // x_d
-  Block output_;       // x_{d+1}
+  // Of Band.trial; no trial without a meter.
+  std::unique_ptr<ComplexityMeter> trial_meter_;
+  std::optional<ComplexityBand> trial_band_;
+  int trial_rows_ = 0;
+  int trial_symbols_ = 0;
+  Block trial_output_;
+
+  int family_ = -1;        // of the segment, or -1
+  int rounds_ = 0;         // of the chain
+  int max_depth_ = 0;      // 0: no chain yet
+  bool filled_ = false;    // x_0 has been made
+  bool applied_ = false;   // a program has been applied to x_0
+  bool given_up_ = false;  // the last round's program was
+  Block input_;            // x_d
+  Block output_;           // x_{d+1}
   Block prompt_;
+  bool masked_;
+  std::vector<std::uint8_t> masks_;  // of output_, if masked_
   std::vector<RowOrigin> origins_;
   std::vector<int> order_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 namespace iterand {
 namespace {
@@ -43,6 +44,10 @@ ComplexityMeter::ComplexityMeter(int alphabet, int length)
       literals_(static_cast<std::size_t>(alphabet)) {
   for (std::size_t i = 1; i < log2_.size(); ++i) log2_[i] = FixedLog2(i);
 }
+
+ComplexityBand::ComplexityBand(double low, double high, std::uint64_t plain)
+    : low_(static_cast<std::uint64_t>(std::ceil(std::max(low, 0.0) * static_cast<double>(plain)))),
+      high_(static_cast<std::uint64_t>(high * static_cast<double>(plain))) {}
 
 std::uint64_t ComplexityMeter::Measure(const Symbol* row) {
   std::fill(head_.begin(), head_.end(), -1);

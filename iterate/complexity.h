@@ -45,4 +45,17 @@ class ComplexityMeter {
   std::vector<std::uint32_t> literals_;  // histogram, by symbol
 };
 
+// A band of complexities, in code lengths.
+class ComplexityBand {
+ public:
+  // Rows whose code length lies within [low, high] x plain.
+  ComplexityBand(double low, double high, std::uint64_t plain);
+
+  bool Contains(std::uint64_t bits) const { return bits >= low_ && bits <= high_; }
+
+ private:
+  std::uint64_t low_;
+  std::uint64_t high_;
+};
+
 }  // namespace iterand

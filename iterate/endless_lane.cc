@@ -25,7 +25,7 @@ void EndlessLane::KeepSnapshot() {
 }
 
 absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled, Segment& out) {
-  const std::size_t length = static_cast<std::size_t>(writer.length());
+  const auto length = static_cast<std::size_t>(writer.symbols());
   const std::size_t wanted = static_cast<std::size_t>(writer.sequences());
   pool.set_state(live_.pool, key_);
   Pending& pending = live_.pending;
@@ -58,8 +58,9 @@ absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, const std::ato
   for (std::size_t i = 0; i < wanted; ++i) {
     RowProvenance provenance = pending.provenance[i];
     provenance.segment = live_.segment;
-    writer.Write(pending.symbols.data() + i * length, provenance);
+    writer.Write(pending.symbols.data() + i * length, nullptr, provenance);
   }
+  out.generated_symbols = pool.TakeGenerated();
   const auto count = static_cast<std::ptrdiff_t>(wanted);
   pending.symbols.erase(pending.symbols.begin(), pending.symbols.begin() + count * static_cast<std::ptrdiff_t>(length));
   pending.origins.erase(pending.origins.begin(), pending.origins.begin() + count);

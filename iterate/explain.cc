@@ -66,9 +66,9 @@ class Recorder {
 };
 
 // Whether `tokens` is `row` relabelled by some injection.
-bool IsRelabelling(const std::vector<std::uint32_t>& tokens, const Symbol* row) {
-  std::map<Symbol, std::uint32_t> there;
-  std::map<std::uint32_t, Symbol> back;
+bool IsRelabelling(const std::vector<std::uint32_t>& tokens, const std::vector<std::uint32_t>& row) {
+  std::map<std::uint32_t, std::uint32_t> there;
+  std::map<std::uint32_t, std::uint32_t> back;
   for (std::size_t t = 0; t < tokens.size(); ++t) {
     if (there.emplace(row[t], tokens[t]).first->second != tokens[t]) return false;
     if (back.emplace(tokens[t], row[t]).first->second != row[t]) return false;
@@ -112,9 +112,10 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
     finished = (*iteration)->Advance(key);
     recorder.Record(key.round, trace);
   }
-  std::vector<Symbol> alone(static_cast<std::size_t>(impl.length));
+  const int symbols = impl.layout.symbols();
+  std::vector<Symbol> alone(static_cast<std::size_t>(symbols));
   // A fresh row, which no program made, is made again by the replay itself.
-  std::copy_n(finished.rows.row(static_cast<int>(provenance.row)), impl.length, alone.data());
+  std::copy_n(finished.rows.row(static_cast<int>(provenance.row)), symbols, alone.data());
   const int last = recorder.Emitted(provenance.row);
   for (int at = last; at >= 0;) {
     const Step& step = recorder.step(at);
@@ -145,19 +146,29 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
     auto program = impl.mix.family(step.family).NewProgram(1);
     Rng sample = MakeRng(key, Purpose::kSampleProgram);
     program->Sample(sample);
-    program->Run(BlockView(trace.input.row(step.row), 1, impl.length),
+    program->Run(BlockView(trace.input.row(step.row), 1, symbols),
                  BlockView(trace.prompt.row(step.row), 1, trace.prompt.length()), RowRng(key, step.row),
-                 MutableBlockView(alone.data(), 1, impl.length));
+                 MutableBlockView(alone.data(), 1, symbols));
   }
   const std::size_t width = DtypeBytes(impl.dtype);
   const std::byte* served = segment.tokens.data() + place.offset * sequence_bytes();
-  std::vector<std::uint32_t> tokens(alone.size());
-  for (std::size_t t = 0; t < tokens.size(); ++t) std::memcpy(&tokens[t], served + t * width, width);
-  if (impl.recipe.relabel() == v1::Recipe::RELABEL_NONE) {
-    explanation.reproduced = std::equal(alone.begin(), alone.end(), tokens.begin());
-  } else {
-    explanation.reproduced = IsRelabelling(tokens, alone.data());
-  }
+  std::vector<std::uint32_t> tokens;  // of content, as served
+  std::vector<std::uint32_t> packed;  // the same, made again
+  bool marks_right = true;
+  const auto token_at = [&](int at) {
+    std::uint32_t token = 0;
+    std::memcpy(&token, served + static_cast<std::size_t>(at) * width, width);
+    return token;
+  };
+  impl.layout.Walk(
+      [&](int at, int i) {
+        tokens.push_back(token_at(at));
+        packed.push_back(impl.layout.Packed(alone.data(), i));
+      },
+      [&](int at, std::uint32_t mark) { marks_right = marks_right && token_at(at) == mark; });
+  explanation.reproduced =
+      marks_right &&
+      (impl.recipe.relabel() == v1::Recipe::RELABEL_NONE ? packed == tokens : IsRelabelling(tokens, packed));
   return explanation;
 }
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "iterate/chain.h"
+#include "iterate/layout.h"
 #include "iterate/pool.h"
 
 namespace iterand {
@@ -12,7 +13,7 @@ absl::StatusOr<FamilyMix> FamilyMix::Make(const v1::Recipe& recipe) {
   FamilyMix mix;
   mix.mix_ = recipe.mix();
   const FamilyContext context{.alphabet = static_cast<int>(recipe.alphabet_size()),
-                              .length = static_cast<int>(recipe.length())};
+                              .length = SequenceLayout(recipe).symbols()};
   double largest = 0;
   for (const v1::Family& config : recipe.families()) largest = std::max(largest, config.weight());
   for (int i = 0; i < recipe.families_size(); ++i) {

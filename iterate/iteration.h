@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -71,6 +72,10 @@ struct RowOrigin {
 struct FinishedRows {
   BlockView rows;
   std::span<const RowOrigin> origins;  // one a row
+  // rows x symbols, 1 where a symbol is to be predicted (Program::MarkTargets); empty unless the recipe has loss_mask.
+  BasicBlockView<const std::uint8_t> masks;
+
+  const std::uint8_t* mask(int r) const { return masks.rows() > 0 ? masks.row(r) : nullptr; }
 };
 
 // What a round did, for explanations. A slot is a place that holds a row from round to round: a row of the chain, or a
@@ -85,7 +90,8 @@ struct RoundTrace {
   bool restarted = false;         // all slots were forgotten first: a new chain began
   bool fresh_inputs = false;      // prompts and inputs were fresh rows, not slots
   std::vector<Fresh> fresh;       // slots that were overwritten before the program ran
-  std::vector<int> slots;         // by row of the program: the slot that was its input and took its output
+  std::vector<int> slots;         // by row of the program: the slot that was its input and took its output; empty if
+                                  // the program was given up after a trial
   std::vector<int> prompt_slots;  // by row of the program
   int prompt_length = 0;
   int prompt_offset = 0;
@@ -109,6 +115,9 @@ class Iteration {
   // depends on the key and the state that the rounds before left.
   virtual FinishedRows Advance(const RandomKey& key) = 0;
 
+  // Symbols that programs wrote since the last call, those of trials and of rows that are dropped later too.
+  std::uint64_t TakeGenerated() { return std::exchange(generated_, 0); }
+
   // From now on Advance also writes what it does to `trace`, which must stay; nullptr ends it.
   void set_trace(RoundTrace* trace) { trace_ = trace; }
 
@@ -116,6 +125,7 @@ class Iteration {
   Iteration() = default;
 
   RoundTrace* trace_ = nullptr;
+  std::uint64_t generated_ = 0;
 };
 
 // Largest number of rows that one round of a resolved recipe computes, and that it finishes.

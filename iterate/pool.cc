@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "iterate/layout.h"
 #include "randnet/constant.h"
 #include "randnet/uniform.h"
 
@@ -67,7 +68,7 @@ Pool::Pool(const v1::Recipe& recipe, const FamilyMix& mix)
     : mix_(mix),
       programs_(mix, static_cast<int>(recipe.pool().program_rows())),
       config_(recipe.pool()),
-      length_(static_cast<int>(recipe.length())),
+      length_(SequenceLayout(recipe).symbols()),
       alphabet_(static_cast<int>(recipe.alphabet_size())) {
   const auto pool_rows = static_cast<int>(config_.pool_rows());
   const auto program_rows = static_cast<int>(config_.program_rows());
@@ -197,6 +198,7 @@ FinishedRows Pool::Advance(const RandomKey& key) {
     }
   }
   program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
+  generated_ += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(length_);
   if (trace_ != nullptr) {
     trace_->family = family;
     trace_->program = program.Describe();
@@ -222,7 +224,7 @@ FinishedRows Pool::Advance(const RandomKey& key) {
     for (const int row : DrawRows(emit, static_cast<int>(config_.emit_rows()))) Emit(row);
   }
   const auto count = static_cast<std::size_t>(finished_count_);
-  return {BlockView(finished_.row(0), finished_count_, length_), {finished_origins_.data(), count}};
+  return {BlockView(finished_.row(0), finished_count_, length_), {finished_origins_.data(), count}, {}};
 }
 
 }  // namespace iterand

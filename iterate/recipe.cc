@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "iterate/chain.h"
 #include "iterate/iteration.h"
+#include "iterate/layout.h"
 #include "iterate/limits.h"
 #include "iterate/pool.h"
 #include "randnet/family.h"
@@ -161,25 +162,24 @@ void ResolveDefaults(v1::Recipe& recipe) {
   if (recipe.has_band()) {
     if (!recipe.band().has_low()) recipe.mutable_band()->set_low(0);
     if (!recipe.band().has_high()) recipe.mutable_band()->set_high(10);
+    if (recipe.band().has_trial()) {
+      v1::Band::Trial& trial = *recipe.mutable_band()->mutable_trial();
+      if (!trial.has_rows()) trial.set_rows(1);
+      if (!trial.has_symbols()) trial.set_symbols(128);
+      if (!trial.has_margin()) trial.set_margin(0.1);
+    }
   }
   if (!recipe.has_distinct()) recipe.set_distinct(false);
   if (!recipe.has_length()) recipe.set_length(512);
   if (!recipe.has_vocab_size()) recipe.set_vocab_size(256);
-  if (!recipe.has_alphabet_size()) recipe.set_alphabet_size(std::min<std::int64_t>(recipe.vocab_size(), 256));
+  SequenceLayout::Resolve(recipe);
   if (!recipe.has_lanes()) recipe.set_lanes(recipe.has_pool() && recipe.pool().endless() ? 1 : 32);
   if (!recipe.has_segment_sequences()) recipe.set_segment_sequences(48);
   if (!recipe.has_starvation_rounds()) recipe.set_starvation_rounds(1000);
 }
 
 absl::Status CheckScalars(const v1::Recipe& recipe) {
-  if (absl::Status s = CheckRange("length", recipe.length(), kMinLength, kMaxLength); !s.ok()) return s;
-  if (absl::Status s = CheckRange("vocab_size", recipe.vocab_size(), 2, std::int64_t{1} << 32); !s.ok()) return s;
-  if (absl::Status s =
-          CheckRange("alphabet_size", recipe.alphabet_size(), 2,
-                     std::min<std::int64_t>(recipe.vocab_size(), kMaxAlphabet), ", no more than vocab_size");
-      !s.ok()) {
-    return s;
-  }
+  if (absl::Status s = SequenceLayout::Check(recipe); !s.ok()) return s;
   if (absl::Status s = CheckRange("lanes", recipe.lanes(), 1, kMaxLanes); !s.ok()) return s;
   if (absl::Status s = CheckRange("segment_sequences", recipe.segment_sequences(), 1, kMaxSegmentSequences); !s.ok()) {
     return s;
@@ -192,6 +192,15 @@ absl::Status CheckScalars(const v1::Recipe& recipe) {
     if (!(band.low() >= 0 && band.low() <= band.high() && band.high() <= 10)) {
       return absl::InvalidArgumentError(
           absl::StrCat("band: is low ", band.low(), ", high ", band.high(), ", must have 0 <= low <= high <= 10"));
+    }
+    if (band.has_trial()) {
+      const v1::Band::Trial& trial = band.trial();
+      if (absl::Status s = CheckRange("band.trial.rows", trial.rows(), 1, Chain::kMaxRows); !s.ok()) return s;
+      if (absl::Status s = CheckRange("band.trial.symbols", trial.symbols(), kMinLength, kMaxLength); !s.ok()) return s;
+      if (!(trial.margin() >= 0 && trial.margin() <= 10)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("band.trial.margin: is ", trial.margin(), ", must lie within [0, 10]"));
+      }
     }
   }
   return absl::OkStatus();
@@ -225,7 +234,8 @@ absl::Status CheckFamilies(const v1::Recipe& recipe) {
 
 // Memory and time that the whole recipe may ask for.
 absl::Status CheckLimits(const v1::Recipe& recipe) {
-  const double token_bytes = static_cast<double>(DtypeBytes(RecipeDtype(recipe)));
+  const double token_bytes = static_cast<double>(DtypeBytes(RecipeDtype(recipe))) + (recipe.loss_mask() ? 1 : 0);
+  const auto symbols = static_cast<double>(SequenceLayout(recipe).symbols());  // of a row
   const double segment =
       static_cast<double>(recipe.segment_sequences()) * static_cast<double>(recipe.length()) * token_bytes;
   if (segment > kMaxSegmentBytes) {
@@ -241,7 +251,7 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
         recipe.lanes(), segment * static_cast<double>(recipe.lanes()), segment, kMaxStreamBytes));
   }
   if (recipe.has_pool()) {
-    const double pool = 2.0 * static_cast<double>(recipe.pool().pool_rows()) * static_cast<double>(recipe.length());
+    const double pool = 2.0 * static_cast<double>(recipe.pool().pool_rows()) * symbols;
     if (pool > kMaxPoolBytes) {
       return absl::InvalidArgumentError(
           absl::StrFormat("pool.pool_rows: is %d, which makes a pool of %.0f bytes; a pool may have at most %.0f bytes",
@@ -259,15 +269,14 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
                           "at most %.0f bytes",
                           i, mix->name(i), rows, bytes, kMaxProgramBytes));
     }
-    const double flops =
-        mix->family(i).flops_per_token() * static_cast<double>(rows) * static_cast<double>(recipe.length());
+    const double flops = mix->family(i).flops_per_token() * static_cast<double>(rows) * symbols;
     if (flops > kMaxRoundFlops) {
       return absl::InvalidArgumentError(absl::StrFormat(
-          "families[%d].%s: a round of %d rows x %d tokens takes %.3g operations; a round may take at most %.3g", i,
-          mix->name(i), rows, recipe.length(), flops, kMaxRoundFlops));
+          "families[%d].%s: a round of %d rows x %.0f symbols takes %.3g operations; a round may take at most %.3g", i,
+          mix->name(i), rows, symbols, flops, kMaxRoundFlops));
     }
-    const double segment_flops = mix->family(i).flops_per_token() * static_cast<double>(recipe.length()) *
-                                 static_cast<double>(recipe.segment_sequences());
+    const double segment_flops =
+        mix->family(i).flops_per_token() * symbols * static_cast<double>(recipe.segment_sequences());
     if (segment_flops > kMaxSegmentFlops) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "segment_sequences: is %d, which takes %.3g operations a segment with families[%d].%s; a segment may take at "
@@ -322,6 +331,11 @@ absl::StatusOr<v1::Recipe> ResolveRecipe(const v1::Recipe& recipe) {
       return absl::InvalidArgumentError(
           absl::StrCat(resolved.has_band() ? "band" : "distinct",
                        ": an endless pool takes no filter; set pool.endless to false, or leave the filter out"));
+    }
+    // A pool emits rows of earlier rounds, whose programs are gone, and a program that is given up leaves it no rows.
+    if (resolved.loss_mask() || resolved.band().has_trial()) {
+      return absl::InvalidArgumentError(absl::StrCat(resolved.loss_mask() ? "loss_mask" : "band.trial",
+                                                     ": is set, but a pool has none; use a chain, or leave it out"));
     }
   } else if (absl::Status s = Chain::Check(resolved.chain()); !s.ok()) {
     return s;

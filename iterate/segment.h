@@ -30,9 +30,15 @@ struct RowProvenance {
 struct Segment {
   std::vector<std::byte> tokens;
   std::vector<RowProvenance> provenance;  // one a sequence
+  // 1 where a token is to be predicted, else 0, in the order of the tokens; empty unless the recipe has loss_mask.
+  std::vector<std::uint8_t> mask;
+  // Symbols that programs wrote for this segment, those of dropped rows and of trials too.
+  std::uint64_t generated_symbols = 0;
 
   // Memory held, in bytes.
-  std::size_t bytes() const { return tokens.capacity() + provenance.capacity() * sizeof(RowProvenance); }
+  std::size_t bytes() const {
+    return tokens.capacity() + mask.capacity() + provenance.capacity() * sizeof(RowProvenance);
+  }
 };
 
 }  // namespace iterand

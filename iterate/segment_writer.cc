@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <numeric>
 
 #include "iterate/recipe.h"
@@ -19,27 +18,24 @@ std::uint64_t HashRow(const Symbol* row, int length) {
 }  // namespace
 
 SegmentWriter::SegmentWriter(const v1::Recipe& resolved)
-    : relabel_(resolved.relabel()),
+    : layout_(resolved),
+      relabel_(resolved.relabel()),
       distinct_(resolved.distinct()),
-      banded_(resolved.has_band()),
+      masked_(resolved.loss_mask()),
       dtype_(RecipeDtype(resolved)),
-      length_(static_cast<int>(resolved.length())),
       sequences_(static_cast<int>(resolved.segment_sequences())),
       program_rng_(0, 0) {
-  const auto alphabet = static_cast<int>(resolved.alphabet_size());
-  if (banded_) {
-    meter_ = std::make_unique<ComplexityMeter>(alphabet, length_);
-    const auto plain = static_cast<double>(meter_->plain());
-    band_low_ = static_cast<std::uint64_t>(std::ceil(resolved.band().low() * plain));
-    band_high_ = static_cast<std::uint64_t>(resolved.band().high() * plain);
+  if (resolved.has_band()) {
+    meter_ = std::make_unique<ComplexityMeter>(static_cast<int>(resolved.alphabet_size()), layout_.symbols());
+    band_.emplace(resolved.band().low(), resolved.band().high(), meter_->plain());
   }
   if (relabel_ != v1::Recipe::RELABEL_NONE) {
-    injection_ = std::make_unique<Injection>(alphabet, static_cast<std::uint64_t>(resolved.vocab_size()));
+    injection_ = std::make_unique<Injection>(static_cast<int>(layout_.content_values()), layout_.content_vocabulary());
   }
   order_.resize(static_cast<std::size_t>(sequences_));
   if (distinct_) {
     table_.resize(std::bit_ceil(2 * static_cast<std::size_t>(sequences_)));
-    seen_.reserve(static_cast<std::size_t>(sequences_) * static_cast<std::size_t>(length_));
+    seen_.reserve(static_cast<std::size_t>(sequences_) * static_cast<std::size_t>(layout_.symbols()));
   }
 }
 
@@ -47,7 +43,9 @@ void SegmentWriter::Begin(const RandomKey& key, bool shuffle, Segment& out) {
   seed_ = key.seed;
   const auto sequences = static_cast<std::size_t>(sequences_);
   out_ = &out;
-  out.tokens.resize(sequences * static_cast<std::size_t>(length_) * DtypeBytes(dtype_));
+  const std::size_t tokens = sequences * static_cast<std::size_t>(layout_.length());
+  out.tokens.resize(tokens * DtypeBytes(dtype_));
+  out.mask.resize(masked_ ? tokens : 0);
   out.provenance.resize(sequences);
   count_ = 0;
   program_drawn_ = false;
@@ -63,8 +61,8 @@ void SegmentWriter::Begin(const RandomKey& key, bool shuffle, Segment& out) {
 
 bool SegmentWriter::IsNew(const Symbol* row) {
   const std::size_t mask = table_.size() - 1;
-  const auto length = static_cast<std::size_t>(length_);
-  std::size_t slot = HashRow(row, length_) & mask;
+  const auto length = static_cast<std::size_t>(layout_.symbols());
+  std::size_t slot = HashRow(row, layout_.symbols()) & mask;
   for (; table_[slot] != 0; slot = (slot + 1) & mask) {
     if (std::equal(row, row + length, seen_.data() + (table_[slot] - 1) * length)) return false;
   }
@@ -74,24 +72,33 @@ bool SegmentWriter::IsNew(const Symbol* row) {
 }
 
 bool SegmentWriter::Accept(const Symbol* row) {
-  if (banded_) {
-    const std::uint64_t bits = meter_->Measure(row);
-    if (bits < band_low_ || bits > band_high_) return false;
-  }
+  if (band_ && !band_->Contains(meter_->Measure(row))) return false;
   return !distinct_ || IsNew(row);
 }
 
 template <typename Token>
 void SegmentWriter::WriteRow(const Symbol* row, Rng& rng, Token* out) {
-  const int length = length_;  // a copy: bytes written to `out` could be the member's
-  if (injection_) {
+  const int length = layout_.length();  // a copy: bytes written to `out` could be the member's
+  if (!layout_.plain()) {
+    layout_.Walk(
+        [&](int at, int i) {
+          const std::uint32_t packed = layout_.Packed(row, i);
+          out[at] = static_cast<Token>(injection_ ? injection_->Map(static_cast<Symbol>(packed), rng) : packed);
+        },
+        [&](int at, std::uint32_t token) { out[at] = static_cast<Token>(token); });
+  } else if (injection_) {
     for (int t = 0; t < length; ++t) out[t] = static_cast<Token>(injection_->Map(row[t], rng));
   } else {
     for (int t = 0; t < length; ++t) out[t] = static_cast<Token>(row[t]);
   }
 }
 
-void SegmentWriter::Write(const Symbol* row, const RowProvenance& provenance) {
+void SegmentWriter::WriteMask(const std::uint8_t* mask, std::uint8_t* out) const {
+  layout_.Walk([&](int at, int i) { out[at] = layout_.PackedMask(mask, i) ? 1 : 0; },
+               [&](int at, std::uint32_t /*token*/) { out[at] = at > 0 ? out[at - 1] : std::uint8_t{0}; });
+}
+
+void SegmentWriter::Write(const Symbol* row, const std::uint8_t* mask, const RowProvenance& provenance) {
   const RandomKey key{.seed = seed_, .lane = provenance.lane, .segment = provenance.segment, .round = provenance.round};
   Rng sequence_rng(0, 0);
   Rng* rng = &sequence_rng;
@@ -108,7 +115,8 @@ void SegmentWriter::Write(const Symbol* row, const RowProvenance& provenance) {
     rng = &program_rng_;
   }
   const std::size_t place = order_[static_cast<std::size_t>(count_)];
-  std::byte* out = out_->tokens.data() + place * static_cast<std::size_t>(length_) * DtypeBytes(dtype_);
+  const std::size_t first = place * static_cast<std::size_t>(layout_.length());
+  std::byte* out = out_->tokens.data() + first * DtypeBytes(dtype_);
   switch (dtype_) {
     case Dtype::kUint8:
       WriteRow(row, *rng, reinterpret_cast<std::uint8_t*>(out));
@@ -120,6 +128,7 @@ void SegmentWriter::Write(const Symbol* row, const RowProvenance& provenance) {
       WriteRow(row, *rng, reinterpret_cast<std::uint32_t*>(out));
       break;
   }
+  if (masked_) WriteMask(mask, out_->mask.data() + first);
   out_->provenance[place] = provenance;
   ++count_;
 }

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "iterand/v1/recipe.pb.h"
 #include "iterate/complexity.h"
+#include "iterate/layout.h"
 #include "iterate/relabel.h"
 #include "iterate/segment.h"
 #include "randnet/block.h"
@@ -15,13 +17,13 @@
 namespace iterand {
 
 // One thread's writer, with the filters. The stages after a round, in order: band and distinct judge the rows as the
-// program made them (equal rows look different once each has its own relabelling); what survives is relabelled and
-// written. Not thread-safe.
+// program made them, symbols before packing (equal rows look different once each has its own relabelling); what
+// survives is packed, relabelled and written between the marks (iterate/layout.h). Not thread-safe.
 class SegmentWriter {
  public:
   explicit SegmentWriter(const v1::Recipe& resolved);
 
-  int length() const { return length_; }
+  int symbols() const { return layout_.symbols(); }  // of a row
   int sequences() const { return sequences_; }
 
   // Starts a segment: sizes `out`, which must stay until the segment is full. With `shuffle`, row p is written to the
@@ -33,23 +35,24 @@ class SegmentWriter {
   // Applies the filters to a row; false if it is dropped.
   bool Accept(const Symbol* row);
 
-  // Relabels and writes a row. The segment must not be full.
-  void Write(const Symbol* row, const RowProvenance& provenance);
+  // Packs, relabels and writes a row, and its mask (one byte a symbol) if the recipe has loss_mask. The segment must
+  // not be full.
+  void Write(const Symbol* row, const std::uint8_t* mask, const RowProvenance& provenance);
 
  private:
   template <typename Token>
   void WriteRow(const Symbol* row, Rng& rng, Token* out);
+  void WriteMask(const std::uint8_t* mask, std::uint8_t* out) const;
   bool IsNew(const Symbol* row);
 
+  SequenceLayout layout_;
   v1::Recipe::Relabel relabel_;
   bool distinct_;
-  bool banded_;
+  bool masked_;
   Dtype dtype_;
-  int length_;
   int sequences_;
-  std::uint64_t band_low_ = 0;  // code lengths, in the units of ComplexityMeter
-  std::uint64_t band_high_ = 0;
-  std::unique_ptr<ComplexityMeter> meter_;
+  std::unique_ptr<ComplexityMeter> meter_;  // if the recipe has a band
+  std::optional<ComplexityBand> band_;
   std::unique_ptr<Injection> injection_;
 
   std::uint64_t seed_ = 0;

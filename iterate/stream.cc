@@ -60,6 +60,7 @@ int Stream::segment_sequences() const { return impl_->sequences; }
 std::size_t Stream::sequence_bytes() const {
   return static_cast<std::size_t>(impl_->length) * DtypeBytes(impl_->dtype);
 }
+bool Stream::has_mask() const { return impl_->recipe.loss_mask(); }
 const std::string& Stream::family_name(int family) const { return impl_->mix.name(family); }
 
 StreamCost Stream::Cost() const {
@@ -67,6 +68,7 @@ StreamCost Stream::Cost() const {
   for (int i = 0; i < impl_->mix.size(); ++i) {
     cost.flops_per_token += impl_->mix.share(i) * impl_->mix.family(i).flops_per_token();
   }
+  cost.flops_per_token *= static_cast<double>(impl_->layout.symbols()) / impl_->length;
   const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
   cost.segment_bytes = sequences * sequence_bytes();
   cost.first_batch_sequences =
@@ -105,12 +107,13 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
       const Symbol* row = finished.rows.row(r);
       if (!writer.Accept(row)) continue;
       const RowOrigin& origin = finished.origins[static_cast<std::size_t>(r)];
-      writer.Write(row, RowProvenance{.lane = lane,
-                                      .segment = segment,
-                                      .round = key.round,
-                                      .row = static_cast<std::uint32_t>(r),
-                                      .family = origin.family,
-                                      .depth = origin.depth});
+      writer.Write(row, finished.mask(r),
+                   RowProvenance{.lane = lane,
+                                 .segment = segment,
+                                 .round = key.round,
+                                 .row = static_cast<std::uint32_t>(r),
+                                 .family = origin.family,
+                                 .depth = origin.depth});
       barren = 0;
     }
     if (barren >= impl_->recipe.starvation_rounds()) {
@@ -119,6 +122,7 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
           ", segment ", segment, " of seed ", impl_->seed, "; widen band, or choose families that make such rows"));
     }
   }
+  out.generated_symbols = iteration->TakeGenerated();
   return absl::OkStatus();
 }
 
@@ -128,7 +132,7 @@ void Stream::set_threads(int threads) {
 }
 
 absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int rows, void* out,
-                          RowProvenance* provenance) {
+                          RowProvenance* provenance, std::uint8_t* mask) {
   Impl& impl = *impl_;
   if (rows <= 0) return absl::OkStatus();
   const auto steps = static_cast<std::uint64_t>(rows) - 1;
@@ -177,6 +181,11 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
       std::memcpy(static_cast<std::byte*>(out) + static_cast<std::size_t>(i) * bytes,
                   held.segment.tokens.data() + place.offset * bytes, bytes);
       if (provenance != nullptr) provenance[i] = held.segment.provenance[place.offset];
+      if (mask != nullptr) {
+        const auto length = static_cast<std::size_t>(impl.length);
+        std::copy_n(held.segment.mask.data() + place.offset * length, length,
+                    mask + static_cast<std::size_t>(i) * length);
+      }
     }
     for (const absl::Status& status : impl.errors) {
       if (!status.ok()) return status;

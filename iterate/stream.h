@@ -93,6 +93,7 @@ class Stream {
   int lanes() const;
   int segment_sequences() const;
   std::size_t sequence_bytes() const;                // length() * DtypeBytes(dtype())
+  bool has_mask() const;                             // sequences come with masks (Recipe.loss_mask)
   const std::string& family_name(int family) const;  // of RowProvenance::family
   StreamCost Cost() const;
 
@@ -112,11 +113,12 @@ class Stream {
   // ---- Sequences: for in-process use. ----
 
   // Writes the sequences first_index + i * stride, i = 0 .. rows - 1, to `out` (rows * sequence_bytes()) and, if given,
-  // where they came from to `provenance` (rows entries). Missing segments are generated in parallel by `threads`
+  // where they came from to `provenance` (rows entries), and their masks to `mask` (rows x length() bytes; only if
+  // has_mask()). Missing segments are generated in parallel by `threads`
   // threads (set_threads) and kept in a bounded cache, so that sequential reads generate each segment once.
   // Thread-safe. Errors as GenerateSegment; OutOfRange if an index exceeds 2^64 - 1.
   absl::Status Read(std::uint64_t first_index, std::uint64_t stride, int rows, void* out,
-                    RowProvenance* provenance = nullptr);
+                    RowProvenance* provenance = nullptr, std::uint8_t* mask = nullptr);
 
   // Where a sequence came from, by computing its segment again with a record of every round; and whether the sequence's
   // row, made again alone from its program, its input and its prompt, is equal. For people and tests: slow.

@@ -9,6 +9,7 @@
 
 #include "iterate/endless_lane.h"
 #include "iterate/iteration.h"
+#include "iterate/layout.h"
 #include "iterate/recipe.h"
 #include "iterate/stream.h"
 
@@ -22,7 +23,8 @@ class Stream::Impl {
         fingerprint(ComputeFingerprint(recipe, seed)),
         mix(std::move(family_mix)),
         dtype(RecipeDtype(recipe)),
-        length(static_cast<int>(recipe.length())),
+        layout(recipe),
+        length(layout.length()),
         lanes(static_cast<int>(recipe.lanes())),
         sequences(static_cast<int>(recipe.segment_sequences())),
         held(static_cast<std::size_t>(lanes)) {
@@ -46,7 +48,8 @@ class Stream::Impl {
   const Fingerprint fingerprint;
   const FamilyMix mix;
   const Dtype dtype;
-  const int length;
+  const SequenceLayout layout;
+  const int length;  // tokens a sequence
   const int lanes;
   const int sequences;
   std::vector<std::unique_ptr<EndlessLane>> endless;  // one a lane, if the pool is endless

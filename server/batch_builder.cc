@@ -25,7 +25,7 @@ constexpr std::size_t kReferenceBytes = 16 << 10;
 constexpr std::size_t kFreeBuffers = 3;
 
 // Upper bound of the fields before provenance: four varints of at most 10 + 10 + 5 + 5 bytes, the dtype, 32 bytes of
-// fingerprint, their tags, and the tag and length of the tokens.
+// fingerprint, their tags, and the tags and lengths of mask and tokens.
 constexpr std::size_t kHeaderBytes = 96;
 
 // Likewise of one provenance entry without the family's name: 5 + 10 + 10 + 5 + 5 bytes, six tags, two lengths.
@@ -91,6 +91,7 @@ BatchBuilder::BatchBuilder(const Stream& stream, bool provenance)
     : stream_(stream),
       with_provenance_(provenance),
       row_bytes_(stream.sequence_bytes()),
+      mask_bytes_(stream.has_mask() ? static_cast<std::size_t>(stream.length()) : 0),
       buffers_(std::make_shared<BufferPool>()),
       copied_(grpc_empty_slice()) {
   if (with_provenance_) {
@@ -103,11 +104,12 @@ BatchBuilder::BatchBuilder(const Stream& stream, bool provenance)
 BatchBuilder::~BatchBuilder() { grpc_slice_unref(copied_); }
 
 std::size_t BatchBuilder::MessageBytes(std::uint64_t rows) const {
-  return kHeaderBytes + rows * (row_bytes_ + provenance_bytes_);
+  return kHeaderBytes + rows * (row_bytes_ + mask_bytes_ + provenance_bytes_);
 }
 
 std::uint64_t BatchBuilder::MaxRows(std::size_t message_bytes) const {
-  return message_bytes < kHeaderBytes ? 0 : (message_bytes - kHeaderBytes) / (row_bytes_ + provenance_bytes_);
+  return message_bytes < kHeaderBytes ? 0
+                                      : (message_bytes - kHeaderBytes) / (row_bytes_ + mask_bytes_ + provenance_bytes_);
 }
 
 void BatchBuilder::Begin(std::uint64_t first_index, std::uint64_t stride, int rows) {
@@ -134,6 +136,10 @@ void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint3
     to.set_row(from.row);
     to.set_family(stream_.family_name(from.family));
     to.set_depth(from.depth);
+  }
+  if (mask_bytes_ > 0) {
+    header_.mutable_mask()->append(reinterpret_cast<const char*>(segment->mask.data() + offset * mask_bytes_),
+                                   mask_bytes_);
   }
   if (run_rows_ > 0 && run_segment_ == segment && offset == run_offset_ + run_rows_) {
     ++run_rows_;

@@ -57,6 +57,7 @@ class BatchBuilder {
   const Stream& stream_;
   const bool with_provenance_;
   const std::size_t row_bytes_;
+  const std::size_t mask_bytes_;      // a row
   std::size_t provenance_bytes_ = 0;  // upper bound, a row
   v1::Batch header_;
   int rows_ = 0;

@@ -29,6 +29,7 @@ absl::StatusOr<v1::Recipe> NamedRecipe(const v1::StreamSpec& spec) {
   }
   if (!recipe.ok()) return recipe.status();
   if (spec.has_length()) recipe->set_length(spec.length());
+  if (spec.has_loss_mask()) recipe->set_loss_mask(spec.loss_mask());
   return recipe;
 }
 

@@ -12,8 +12,8 @@
 
 namespace iterand {
 
-// The recipe that a stream's description names, with the length it asks for. Errors: InvalidArgument if there is no
-// recipe or its JSON is broken, NotFound for an unknown preset.
+// The recipe that a stream's description names, with the length and the mask it asks for. Errors: InvalidArgument if
+// there is no recipe or its JSON is broken, NotFound for an unknown preset.
 absl::StatusOr<v1::Recipe> NamedRecipe(const v1::StreamSpec& spec);
 
 // FailedPrecondition if the client expects another fingerprint, InvalidArgument if what it expects is not one.

@@ -1,5 +1,6 @@
 // iterand dump: sequences as a token file for trainers that read from disk.
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstring>
@@ -66,6 +67,19 @@ std::span<const std::byte> Widen(std::span<const std::byte> tokens, std::vector<
   return std::as_bytes(std::span(wide));
 }
 
+// One file of a dump and how much of it was there at the start.
+struct DumpPart {
+  std::unique_ptr<DumpFile> file;
+  std::size_t sequence_bytes = 0;
+  std::uint64_t there = 0;
+
+  // Adds those of some rows that the file lacks; the first of them is sequence `first` of the dump.
+  absl::Status Append(std::span<const std::byte> rows, std::uint64_t first) const {
+    const std::uint64_t known = there > first ? (there - first) * sequence_bytes : 0;
+    return known < rows.size() ? file->Append(rows.subspan(known)) : absl::OkStatus();
+  }
+};
+
 absl::Status Dump(const DumpOptions& options) {
   absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
   if (!facts.ok()) return facts.status();
@@ -81,12 +95,23 @@ absl::Status Dump(const DumpOptions& options) {
     if (!trial.ok()) return trial.status();
   }
 
+  // The tokens' file and, if asked for, the mask's.
+  std::vector<DumpPart> parts(options.stream.mask ? 2 : 1);
   Progress progress(0, identity->sequences, identity->length);
-  absl::StatusOr<std::unique_ptr<DumpFile>> dump =
-      DumpFile::Open(options.out, options.name, *identity, [&](std::uint64_t verified) { progress.Update(verified); });
-  if (!dump.ok()) return dump.status();
-  if (!(*dump)->complete()) {
-    const std::uint64_t there = (*dump)->sequences();
+  std::uint64_t there = identity->sequences;  // in all parts
+  for (DumpPart& part : parts) {
+    DumpIdentity content = *identity;
+    content.mask = &part != parts.data();
+    if (content.mask) content.dtype = Dtype::kUint8;
+    absl::StatusOr<std::unique_ptr<DumpFile>> file =
+        DumpFile::Open(options.out, content.mask ? options.name + ".mask" : options.name, content,
+                       [&](std::uint64_t verified) { progress.Update(verified); });
+    if (!file.ok()) return file.status();
+    part = {*std::move(file), DtypeBytes(content.dtype) * static_cast<std::size_t>(content.length)};
+    part.there = part.file->sequences();
+    there = std::min(there, part.there);
+  }
+  if (there < identity->sequences || !std::ranges::all_of(parts, [](const auto& p) { return p.file->complete(); })) {
     if (there > 0) {
       progress.Clear();
       std::fprintf(stderr, "iterand: going on after %llu sequences that are there and match their checksums\n",
@@ -112,23 +137,38 @@ absl::Status Dump(const DumpOptions& options) {
       if (!more.ok()) return more.status();
       if (!*more) break;
       const bool widen = dtype == Dtype::kUint8 && identity->dtype == Dtype::kUint16;
-      absl::Status status = (*dump)->Append(widen ? Widen(batch.tokens, wide) : batch.tokens);
-      if (!status.ok()) return status;
+      if (absl::Status status = parts[0].Append(widen ? Widen(batch.tokens, wide) : batch.tokens, done); !status.ok()) {
+        return status;
+      }
+      if (parts.size() > 1) {
+        if (absl::Status status = parts[1].Append(batch.mask, done); !status.ok()) return status;
+      }
       done += batch.rows;
       progress.Update(done);
       if (interrupted) {
-        return absl::CancelledError(absl::StrCat("interrupted; ", (*dump)->sequences(), " of ", identity->sequences,
+        std::uint64_t safe = identity->sequences;
+        for (const DumpPart& part : parts) safe = std::min(safe, part.file->sequences());
+        return absl::CancelledError(absl::StrCat("interrupted; ", safe, " of ", identity->sequences,
                                                  " sequences are safe, and the same command goes on after them"));
       }
     }
-    if (absl::Status status = (*dump)->Finish(); !status.ok()) return status;
+    for (const DumpPart& part : parts) {
+      if (part.file->complete()) continue;
+      if (absl::Status status = part.file->Finish(); !status.ok()) return status;
+    }
   } else {
     progress.Clear();
     std::fprintf(stderr, "iterand: nothing to do: the dump is complete and matches its checksum\n");
   }
   progress.Clear();
-  return WriteOutput(absl::StrCat((*dump)->path(), ": ", identity->sequences, " sequences x ", identity->length,
-                                  " tokens, ", DtypeName(identity->dtype), ", sha256 ", (*dump)->sha256(), "\n"));
+  for (const DumpPart& part : parts) {
+    const bool is_mask = &part != parts.data();
+    absl::Status status = WriteOutput(absl::StrCat(
+        part.file->path(), ": ", identity->sequences, " sequences x ", identity->length, is_mask ? " marks" : " tokens",
+        ", ", DtypeName(is_mask ? Dtype::kUint8 : identity->dtype), ", sha256 ", part.file->sha256(), "\n"));
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -162,6 +202,8 @@ void AddDump(CLI::App& app, Action& action) {
       ->check(OneOf({"bin", "npy"}))
       ->type_name("FORMAT")
       ->capture_default_str();
+  command->add_flag("--mask", options->stream.mask,
+                    "Also write NAME.mask.FORMAT: a uint8 for every token, 1 where it is to be predicted");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))

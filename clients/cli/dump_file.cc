@@ -141,6 +141,7 @@ Json DumpIdentity::ToJson() const {
   Json json;
   json["version"] = kDumpVersion;
   json["format"] = FormatName(format);
+  if (mask) json["content"] = "mask: 1 where a token is to be predicted, else 0";
   json["engine_version"] = engine_version;
   json["seed"] = seed;
   json["dtype"] = DtypeName(dtype);

@@ -9,6 +9,9 @@
 //   is
 //                      safely on disk, in order
 //
+// A dump with masks is two such files, whose names are NAME and NAME.mask: the second holds one uint8 a token, 1 where
+// it is to be predicted.
+//
 // A chunk is a fixed number of sequences, some 8 MiB. Its line is written to the journal only after its tokens are on
 // disk, so after a kill or a loss of power the journal tells what can be trusted. A dump that is opened again checks
 // those chunks against their hashes, cuts the file after the last good one and goes on from there. Nothing is taken
@@ -30,7 +33,8 @@
 namespace iterand::cli {
 
 enum class DumpFormat {
-  kBin,  // nothing but tokens, row-major, little-endian, uint16: the file that nanoGPT-style trainers memory-map
+  kBin,  // nothing but tokens, row-major, little-endian, uint16: the file that nanoGPT-style trainers memory-map (a
+         // mask: uint8)
   kNpy,  // NumPy array sequences x length of the stream's own dtype
 };
 
@@ -38,6 +42,7 @@ enum class DumpFormat {
 struct DumpIdentity {
   DumpFormat format = DumpFormat::kBin;
   Dtype dtype = Dtype::kUint16;  // of the file
+  bool mask = false;             // not the tokens but their mask
   std::uint64_t sequences = 0;
   int length = 0;
   std::uint64_t start = 0;  // first index asked for

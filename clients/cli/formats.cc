@@ -70,13 +70,20 @@ void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::s
 }
 
 void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
-                    std::string& out) {
+                    std::span<const std::byte> mask, std::string& out) {
   absl::StrAppend(&out, "{\"index\": ", index, ", \"tokens\": [");
   char number[16];
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (i > 0) out += ", ";
     const auto end = std::to_chars(number, number + sizeof(number), tokens[i]).ptr;
     out.append(number, end);
+  }
+  if (!mask.empty()) {
+    out += "], \"mask\": [";
+    for (std::size_t i = 0; i < mask.size(); ++i) {
+      if (i > 0) out += ", ";
+      out += mask[i] == std::byte{0} ? '0' : '1';
+    }
   }
   // A family's name is an identifier of the schema, so it needs no escapes.
   absl::StrAppend(&out, "], \"provenance\": {\"lane\": ", provenance.lane(), ", \"segment\": ", provenance.segment(),

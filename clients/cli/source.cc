@@ -66,6 +66,7 @@ absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
   }
   spec.set_seed(stream.seed);
   if (stream.length) spec.set_length(*stream.length);
+  if (stream.mask) spec.set_loss_mask(true);
   return spec;
 }
 
@@ -133,17 +134,20 @@ class LocalSource : public SequenceSource {
         provenance_(provenance),
         batch_rows_(BatchRows(stream_->sequence_bytes())),
         tokens_(batch_rows_ * stream_->sequence_bytes()),
+        mask_(stream_->has_mask() ? static_cast<std::size_t>(batch_rows_) * stream_->length() : 0),
         rows_(batch_rows_) {}
 
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
     const int rows = static_cast<int>(std::min<std::uint64_t>(left_, batch_rows_));
-    absl::Status status = stream_->Read(next_, world_, rows, tokens_.data(), provenance_ ? rows_.data() : nullptr);
+    absl::Status status = stream_->Read(next_, world_, rows, tokens_.data(), provenance_ ? rows_.data() : nullptr,
+                                        mask_.empty() ? nullptr : mask_.data());
     if (!status.ok()) return status;
     batch.first_index = next_;
     batch.stride = world_;
     batch.rows = rows;
     batch.tokens = std::span(tokens_).first(rows * stream_->sequence_bytes());
+    batch.mask = std::as_bytes(std::span(mask_)).first(mask_.empty() ? 0 : rows * stream_->length());
     batch.provenance.resize(provenance_ ? rows : 0);
     for (std::size_t i = 0; i < batch.provenance.size(); ++i) {
       v1::Provenance& to = batch.provenance[i];
@@ -167,6 +171,7 @@ class LocalSource : public SequenceSource {
   bool provenance_;
   int batch_rows_;
   std::vector<std::byte> tokens_;
+  std::vector<std::uint8_t> mask_;
   std::vector<RowProvenance> rows_;
 };
 
@@ -182,13 +187,15 @@ class RemoteSource : public SequenceSource {
     if (!more.ok()) return more.status();
     if (!*more) return absl::InternalError(absl::StrCat("the server ended the stream ", left_, " sequences early"));
     if (received_.token_bytes() != received_.rows() * sequence_bytes() || received_.rows() == 0 ||
-        static_cast<std::uint64_t>(received_.rows()) > left_) {
+        static_cast<std::uint64_t>(received_.rows()) > left_ ||
+        received_.mask().size() != (has_mask() ? static_cast<std::size_t>(received_.rows()) * length() : 0)) {
       return absl::InternalError("the server sent a batch of another shape than it promised");
     }
     batch.first_index = received_.first_index();
     batch.stride = received_.stride();
     batch.rows = received_.rows();
     batch.tokens = received_.tokens();
+    batch.mask = received_.mask();
     batch.provenance = received_.provenance();
     left_ -= batch.rows;
     return true;
@@ -221,6 +228,7 @@ absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream) {
     recipe = *std::move(preset);
   }
   if (stream.length) recipe.set_length(*stream.length);
+  if (stream.mask) recipe.set_loss_mask(true);
   absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(recipe, stream.seed);
   if (!opened.ok() && is_file) return AtFile(stream.recipe, opened.status());
   return opened;

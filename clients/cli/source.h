@@ -37,6 +37,7 @@ struct StreamChoice {
   std::string recipe;  // a preset's name or a JSON file
   std::uint64_t seed = 0;
   std::optional<std::uint32_t> length;
+  bool mask = false;  // ask for loss masks, whether or not the recipe does
 
   // The recipe is the positional argument RECIPE, or the option --recipe.
   void AddTo(CLI::App& command, bool positional);
@@ -76,6 +77,7 @@ struct RowBatch {
   std::uint64_t stride = 1;
   int rows = 0;
   std::span<const std::byte> tokens;       // rows x length, row-major, little-endian; valid until the next Next
+  std::span<const std::byte> mask;         // rows x length bytes if the stream has masks, else empty; likewise
   std::vector<v1::Provenance> provenance;  // one a row, if asked for
 };
 
@@ -96,6 +98,7 @@ class SequenceSource {
   const StreamFacts& facts() const { return facts_; }
   Dtype dtype() const;
   int length() const { return static_cast<int>(facts_.info.recipe().length()); }
+  bool has_mask() const { return facts_.info.recipe().loss_mask(); }
   std::size_t sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
 
   // The next rows, or false after the last.

@@ -81,6 +81,7 @@ absl::Status Batch::Parse(std::unique_ptr<Slices> message, Batch& batch) {
   batch.token_bytes_ = 0;
   batch.fingerprint_.clear();
   batch.provenance_.clear();
+  batch.mask_.clear();
   batch.pieces_.clear();
   batch.joined_.clear();
   batch.slices_ = std::move(message);
@@ -123,6 +124,9 @@ absl::Status Batch::Parse(std::unique_ptr<Slices> message, Batch& batch) {
         in.PopLimit(limit);
         break;
       }
+      case v1::Batch::kMaskFieldNumber:
+        ok = in.ReadVarint32(&size) && in.ReadString(&batch.mask_, static_cast<int>(size));
+        break;
       case v1::Batch::kTokensFieldNumber:
         ok = in.ReadVarint32(&size);
         tokens_begin = static_cast<std::size_t>(in.CurrentPosition());
@@ -134,11 +138,16 @@ absl::Status Batch::Parse(std::unique_ptr<Slices> message, Batch& batch) {
     }
     if (!ok) return Malformed(absl::StrCat("field ", WireFormatLite::GetTagFieldNumber(tag), " is broken"));
   }
-  const std::size_t expected = static_cast<std::size_t>(batch.rows_) * static_cast<std::size_t>(batch.length_) *
-                               iterand::DtypeBytes(batch.dtype_);
+  const std::size_t tokens = static_cast<std::size_t>(batch.rows_) * static_cast<std::size_t>(batch.length_);
+  const std::size_t expected = tokens * iterand::DtypeBytes(batch.dtype_);
   if (batch.token_bytes_ != expected) {
     return Malformed(
         absl::StrCat(batch.token_bytes_, " bytes of tokens for ", batch.rows_, " rows of ", batch.length_, " tokens"));
+  }
+
+  if (!batch.mask_.empty() && batch.mask_.size() != tokens) {
+    return Malformed(
+        absl::StrCat(batch.mask_.size(), " bytes of mask for ", batch.rows_, " rows of ", batch.length_, " tokens"));
   }
 
   std::size_t position = 0;  // in the message, of the slice's begin

@@ -8,7 +8,7 @@
 A stream is a pure function of (recipe, seed, index). `iterand.torch` has datasets for PyTorch.
 """
 
-from iterand._wire import Batch, Provenance, Tokens
+from iterand._wire import Batch, Mask, Provenance, Tokens
 from iterand.client import (
     Client,
     Cost,
@@ -53,6 +53,7 @@ __all__ = [
     "FingerprintMismatch",
     "InvalidArgument",
     "InvalidRecipe",
+    "Mask",
     "OutOfRange",
     "ProtocolError",
     "Provenance",

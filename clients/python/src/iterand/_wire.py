@@ -17,6 +17,7 @@ from iterand.errors import ProtocolError
 from iterand.v1 import noise_service_pb2
 
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
+Mask = npt.NDArray[np.bool_]
 
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4")}
 
@@ -42,6 +43,7 @@ class Batch:
     stride: int
     fingerprint: bytes
     provenance: tuple[Provenance, ...] = ()
+    mask: Mask | None = None  # rows x length, true where a token is to be predicted; if the stream has masks
 
     @property
     def rows(self) -> int:
@@ -68,7 +70,7 @@ def decode_batch(data: bytes) -> Batch:
     """The batch in a serialised message. Errors: ProtocolError if it is not one."""
     fields = [0] * 16  # by field number; proto3 leaves out zeros
     fingerprint = b""
-    tokens_at = tokens_size = 0
+    tokens_at = tokens_size = mask_at = mask_size = 0
     provenance: list[Provenance] = []
     at, end = 0, len(data)
     try:
@@ -85,6 +87,8 @@ def decode_batch(data: bytes) -> Batch:
                     raise ProtocolError(f"batch is cut off: field {number} ends {at + size - end} bytes beyond it")
                 if number == 15:
                     tokens_at, tokens_size = at, size
+                elif number == 14:
+                    mask_at, mask_size = at, size
                 elif number == 6:
                     fingerprint = data[at : at + size]
                 elif number == 7:
@@ -107,4 +111,9 @@ def decode_batch(data: bytes) -> Batch:
     if not flat.flags.aligned:  # the payload's one copy: wide tokens may start at an odd byte of the message
         flat = flat.copy()
         flat.flags.writeable = False
-    return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance))
+    mask: Mask | None = None
+    if mask_size:
+        if mask_size != rows * length:
+            raise ProtocolError(f"batch says {rows} x {length} tokens, but its mask has {mask_size} bytes")
+        mask = np.frombuffer(data, np.bool_, mask_size, mask_at).reshape(rows, length)
+    return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance), mask)

@@ -145,15 +145,18 @@ def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
 
 
 def _stream_spec(
-    recipe: RecipeLike, seed: int, length: int | None, expected_fingerprint: bytes | None
+    recipe: RecipeLike, seed: int, length: int | None, expected_fingerprint: bytes | None, mask: bool = False
 ) -> service.StreamSpec:
     _check_range("seed", seed, 0, 2**64 - 1)
     if length is not None:
         _check_range("length", length, 1, 2**32 - 1)
     preset, text = recipe_text(recipe)
-    return service.StreamSpec(
+    spec = service.StreamSpec(
         preset=preset, recipe_json=text, seed=seed, length=length, expected_fingerprint=expected_fingerprint
     )
+    if mask:  # if not, the recipe decides
+        spec.loss_mask = True
+    return spec
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
@@ -269,6 +272,14 @@ class Stream(Iterator[Tokens]):
         if item is None:
             raise StopIteration
         raise item
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches themselves, with masks, indices and provenance."""
+        while True:
+            try:
+                yield self.next_batch()
+            except StopIteration:
+                return
 
     def __next__(self) -> Tokens:
         return self.next_batch().tokens
@@ -424,10 +435,11 @@ class Client:
         provenance: bool = False,
         prefetch: int = 8,
         expected_fingerprint: bytes | None = None,
+        mask: bool = False,
     ) -> Stream:
         """See `iterand.stream`."""
         request = stream_request(
-            recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint
+            recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint, mask
         )
         return self._stream(request, prefetch, owns_client=False)
 
@@ -446,14 +458,15 @@ class Client:
         length: int | None = None,
         provenance: bool = False,
         expected_fingerprint: bytes | None = None,
+        mask: bool = False,
         timeout: float | None = None,
     ) -> Batch:
-        """As `read`, with indices, fingerprint and provenance."""
+        """As `read`, with indices, fingerprint and, if asked for, provenance and the loss mask."""
         _check_range("first_index", first_index, 0, 2**64 - 1)
         _check_range("rows", rows, 0, 2**32 - 1)
         _check_range("stride", stride, 1, 2**64 - 1)
         request = service.ReadRequest(
-            stream=_stream_spec(recipe, seed, length, expected_fingerprint),
+            stream=_stream_spec(recipe, seed, length, expected_fingerprint, mask),
             first_index=first_index,
             stride=stride,
             rows=rows,
@@ -582,6 +595,7 @@ def stream_request(
     count: int | None,
     provenance: bool,
     expected_fingerprint: bytes | None,
+    mask: bool = False,
 ) -> service.StreamRequest:
     """The message for a shard of a stream. Errors: InvalidArgument, InvalidRecipe."""
     rank, world = shard
@@ -592,7 +606,7 @@ def stream_request(
     if count is not None:
         _check_range("count", count, 0, 2**64 - 1)
     return service.StreamRequest(
-        stream=_stream_spec(recipe, seed, length, expected_fingerprint),
+        stream=_stream_spec(recipe, seed, length, expected_fingerprint, mask),
         shard=service.Shard(rank=rank, world=world),
         start=start,
         count=count,
@@ -614,6 +628,7 @@ def stream(
     provenance: bool = False,
     prefetch: int = 8,
     expected_fingerprint: bytes | None = None,
+    mask: bool = False,
     tls: Tls | bool = False,
     token: str | None = None,
     retry: Retry | None = None,
@@ -628,9 +643,13 @@ def stream(
     count: how many sequences this shard gives; None: endless.
     prefetch: batches read ahead.
     expected_fingerprint: refuse any other stream (FingerprintMismatch).
+    mask: ask for loss masks, as a recipe with loss_mask does: `stream.batches()` then gives batches whose `mask` is
+        true where a token is to be predicted. The fingerprint is that recipe's; the tokens are the same.
     Errors are `iterand.Error`s; they come from the iteration, since the connection is made in the background.
     """
-    request = stream_request(recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint)
+    request = stream_request(
+        recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint, mask
+    )
     client = Client(target, tls=tls, token=token, retry=retry)
     return client._stream(request, prefetch, owns_client=True)
 

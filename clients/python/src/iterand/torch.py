@@ -46,8 +46,11 @@ class _Position:
         return _Position(self.origin + rounds * self.workers * batch_size, self.batches % self.workers, self.workers)
 
 
-class StreamDataset(IterableDataset[torch.Tensor]):
+class StreamDataset(IterableDataset[Any]):
     """A shard of a stream. Each item is a batch: a tensor of batch_size x length tokens.
+
+    With `mask` each item is a pair (tokens, mask) of such tensors, the mask of torch.bool: true where a token is to be
+    predicted, so that `targets.masked_fill(~mask, -100)` is what cross_entropy should see.
 
     Give it to a `StreamLoader`, which can be saved and resumed, or to a DataLoader with `batch_size=None` (the batches
     are made by the server). The connection is made where the iteration begins, so inside the workers. With `count`,
@@ -71,13 +74,14 @@ class StreamDataset(IterableDataset[torch.Tensor]):
         dtype: torch.dtype = torch.int64,
         prefetch: int = 8,
         expected_fingerprint: bytes | None = None,
+        mask: bool = False,
         tls: Tls | bool = False,
         token: str | None = None,
         retry: Retry | None = None,
     ) -> None:
         super().__init__()
         # Wrong arguments should fail here and not in a worker.
-        client.stream_request(recipe, seed, length, batch_size, shard, start, count, False, expected_fingerprint)
+        client.stream_request(recipe, seed, length, batch_size, shard, start, count, False, expected_fingerprint, mask)
         preset, text = client.recipe_text(recipe)
         self.target = target
         self.recipe: str = text if preset is None and text is not None else str(preset)
@@ -90,6 +94,7 @@ class StreamDataset(IterableDataset[torch.Tensor]):
         self.dtype = dtype
         self.prefetch = prefetch
         self.fingerprint = expected_fingerprint  # of the stream; known after the first batch
+        self.mask = mask
         self.tls = tls
         self.token = token
         self.retry = retry
@@ -98,7 +103,7 @@ class StreamDataset(IterableDataset[torch.Tensor]):
         self._worker: int | None = None
         self._given = 0  # batches that this worker has given since
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         info = get_worker_info()
         workers, worker = (1, 0) if info is None else (info.num_workers, info.id)
         begin, self._resume = self._resume or _Position(workers=workers), None
@@ -137,18 +142,20 @@ class StreamDataset(IterableDataset[torch.Tensor]):
             count=count,
             prefetch=self.prefetch,
             expected_fingerprint=self.fingerprint,
+            mask=self.mask,
             tls=self.tls,
             token=self.token,
             retry=self.retry,
         ) as stream:
-            for tokens in stream:
+            for batch in stream.batches():
                 self.fingerprint = stream.fingerprint
                 if info is None:
                     now = self._position
                     self._position = _Position(now.origin, now.batches + 1, 1)
                 else:
                     self._given += 1
-                yield _to_tensor(tokens, self.dtype)
+                tokens = _to_tensor(batch.tokens, self.dtype)
+                yield (tokens, torch.from_numpy(batch.mask.copy())) if batch.mask is not None else tokens
 
     def state_dict(self) -> dict[str, Any]:
         """Where the iteration stands: in a worker, that worker's; else the dataset's own, iterated without workers."""
@@ -191,14 +198,14 @@ class StreamDataset(IterableDataset[torch.Tensor]):
         }
 
 
-class _Tagged(IterableDataset[tuple[torch.Tensor, bytes]]):
+class _Tagged(IterableDataset[tuple[Any, bytes]]):
     """Batches with the stream's fingerprint, which the loader's process would not learn otherwise."""
 
     def __init__(self, dataset: StreamDataset) -> None:
         super().__init__()
         self._dataset = dataset
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, bytes]]:
+    def __iter__(self) -> Iterator[tuple[Any, bytes]]:
         for tokens in self._dataset:
             yield tokens, self._dataset.fingerprint or b""
 
@@ -220,7 +227,7 @@ class StreamLoader:
         self._options = options
         self._position = _Position(workers=max(1, num_workers))
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         workers = max(1, self.num_workers)
         begin = self.dataset._resume or _Position(workers=workers)
         begin = begin.after_whole_rounds(self.dataset.batch_size)
@@ -234,7 +241,7 @@ class StreamLoader:
             self.dataset._resume = None  # the workers have it
         return self._count(batches)
 
-    def _count(self, batches: Iterator[tuple[torch.Tensor, bytes]]) -> Iterator[torch.Tensor]:
+    def _count(self, batches: Iterator[tuple[Any, bytes]]) -> Iterator[Any]:
         while True:
             begin = time.perf_counter()
             try:

@@ -1,0 +1,130 @@
+#include "iterate/layout.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "iterate/limits.h"
+
+namespace iterand {
+namespace {
+
+constexpr std::int64_t kMaxVocabulary = std::int64_t{1} << 32;
+
+std::int64_t PackOf(const v1::Recipe& recipe) { return recipe.has_pack() ? recipe.pack() : 1; }
+
+int MarksOf(const v1::Recipe& recipe) {
+  const v1::Marks& marks = recipe.marks();
+  return (marks.begin() ? 1 : 0) + (marks.end() ? 1 : 0) + (marks.separator_every() > 0 ? 1 : 0);
+}
+
+// base ^ exponent, or more than kMaxVocabulary if it is.
+std::int64_t Power(std::int64_t base, std::int64_t exponent) {
+  std::int64_t power = 1;
+  for (std::int64_t i = 0; i < exponent && power <= kMaxVocabulary; ++i) power *= base;
+  return power;
+}
+
+// The largest base up to `most` whose power fits `limit`; below 2 if none does.
+std::int64_t LargestBase(std::int64_t exponent, std::int64_t limit, std::int64_t most) {
+  if (exponent == 1) return std::min(limit, most);
+  std::int64_t base = 1;
+  while (base < most && Power(base + 1, exponent) <= limit) ++base;
+  return base;
+}
+
+// Tokens of content in a sequence.
+std::int64_t ContentOf(const v1::Recipe& recipe) {
+  const v1::Marks& marks = recipe.marks();
+  const std::int64_t body = recipe.length() - (marks.begin() ? 1 : 0) - (marks.end() ? 1 : 0);
+  const std::int64_t every = marks.separator_every();
+  return every > 0 ? body - body / (every + 1) : body;
+}
+
+absl::Status Refuse(const char* path, std::int64_t value, std::int64_t low, std::int64_t high, const std::string& why) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": is ", value, ", must lie within [", low, ", ", high, "]", why));
+}
+
+}  // namespace
+
+void SequenceLayout::Resolve(v1::Recipe& recipe) {
+  if (recipe.pack() == 1) recipe.clear_pack();
+  if (recipe.has_marks()) {
+    v1::Marks& marks = *recipe.mutable_marks();
+    if (!marks.begin()) marks.clear_begin();
+    if (!marks.end()) marks.clear_end();
+    if (marks.separator_every() == 0) marks.clear_separator_every();
+    if (marks.ByteSizeLong() == 0) recipe.clear_marks();
+  }
+  if (!recipe.loss_mask()) recipe.clear_loss_mask();
+  if (!recipe.has_alphabet_size()) {
+    const std::int64_t pack = std::clamp<std::int64_t>(PackOf(recipe), 1, kMaxPack);
+    recipe.set_alphabet_size(LargestBase(pack, recipe.vocab_size() - MarksOf(recipe), 256));
+  }
+}
+
+absl::Status SequenceLayout::Check(const v1::Recipe& recipe) {
+  if (recipe.length() < kMinLength || recipe.length() > kMaxLength) {
+    return Refuse("length", recipe.length(), kMinLength, kMaxLength, "");
+  }
+  if (recipe.vocab_size() < 2 || recipe.vocab_size() > kMaxVocabulary) {
+    return Refuse("vocab_size", recipe.vocab_size(), 2, kMaxVocabulary, "");
+  }
+  const std::int64_t pack = PackOf(recipe);
+  if (pack < 1 || pack > kMaxPack) return Refuse("pack", pack, 1, kMaxPack, "");
+  const v1::Marks& marks = recipe.marks();
+  if (marks.separator_every() < 0 || marks.separator_every() > kMaxLength) {
+    return Refuse("marks.separator_every", marks.separator_every(), 0, kMaxLength, "");
+  }
+
+  const int mark_count = MarksOf(recipe);
+  const std::int64_t free = recipe.vocab_size() - mark_count;
+  if (Power(2, pack) > free) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("vocab_size: is ", recipe.vocab_size(), ", must be at least ", Power(2, pack) + mark_count,
+                     " for ", mark_count, " marks and tokens of ", pack, " symbols, of which there are at least two"));
+  }
+  const std::int64_t most = LargestBase(pack, free, kMaxAlphabet);
+  if (recipe.alphabet_size() < 2 || recipe.alphabet_size() > most) {
+    return Refuse("alphabet_size", recipe.alphabet_size(), 2, most,
+                  mark_count == 0 && pack == 1
+                      ? ", no more than vocab_size"
+                      : absl::StrCat(", so that alphabet_size ^ ", pack, " tokens and ", mark_count,
+                                     " marks fit vocab_size ", recipe.vocab_size()));
+  }
+  const std::int64_t symbols = ContentOf(recipe) * pack;
+  if (symbols < kMinLength || symbols > kMaxLength) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(symbols < kMinLength ? "length" : "pack", ": is ", symbols < kMinLength ? recipe.length() : pack,
+                     ", which makes rows of ", symbols, " symbols (", ContentOf(recipe), " tokens beside marks x ",
+                     pack, " symbols); a row must have ", kMinLength, " to ", kMaxLength));
+  }
+  const auto values = static_cast<std::uint64_t>(Power(recipe.alphabet_size(), pack));
+  if (recipe.relabel() != v1::Recipe::RELABEL_NONE && values > kMaxRelabelled) {
+    return absl::InvalidArgumentError(absl::StrCat("relabel: is ", v1::Recipe::Relabel_Name(recipe.relabel()), ", but ",
+                                                   pack, " symbols of ", recipe.alphabet_size(), " make ", values,
+                                                   " tokens, and at most ", kMaxRelabelled, " can be relabelled"));
+  }
+  return absl::OkStatus();
+}
+
+SequenceLayout::SequenceLayout(const v1::Recipe& resolved)
+    : length_(static_cast<int>(resolved.length())),
+      pack_(static_cast<int>(PackOf(resolved))),
+      alphabet_(static_cast<std::uint32_t>(resolved.alphabet_size())),
+      begin_(resolved.marks().begin()),
+      end_(resolved.marks().end()),
+      separator_every_(static_cast<int>(resolved.marks().separator_every())),
+      content_(static_cast<int>(ContentOf(resolved))),
+      symbols_(content_ * pack_),
+      plain_(pack_ == 1 && content_ == length_),
+      values_(static_cast<std::uint64_t>(Power(resolved.alphabet_size(), pack_))),
+      content_vocabulary_(static_cast<std::uint64_t>(resolved.vocab_size() - MarksOf(resolved))) {
+  auto token = static_cast<std::uint32_t>(content_vocabulary_);
+  if (begin_) begin_token_ = token++;
+  if (end_) end_token_ = token++;
+  if (separator_every_ > 0) separator_token_ = token;
+}
+
+}  // namespace iterand
