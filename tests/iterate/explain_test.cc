@@ -2,6 +2,7 @@
 
 #include "iterate/presets.h"
 #include "iterate/stream.h"
+#include "randnet/rng.h"
 
 namespace iterand {
 namespace {
@@ -31,6 +32,17 @@ TEST(ExplainTest, ChainsOfEveryFastPreset) {
       SCOPED_TRACE(std::string(preset.name));
       ExpectExplained(*stream, index);
     }
+  }
+}
+
+// Ten random indices of `mix`: chains of different families, begun by noise, constants or formal languages.
+TEST(ExplainTest, Mix) {
+  auto stream = *Stream::Open(*LoadPreset("mix"), 0);
+  Rng rng(1, 2);
+  for (int i = 0; i < 10; ++i) {
+    const std::uint64_t index = std::uint64_t{rng.Next()} << 16 | (rng.Next() & 0xFFFF);
+    SCOPED_TRACE(index);
+    ExpectExplained(*stream, index);
   }
 }
 

@@ -18,7 +18,11 @@ constexpr int kRows = 64;
 
 struct Goldens {
   std::uint32_t engine_version = 0;
-  std::map<std::pair<std::string, std::uint64_t>, std::string> hashes;  // (preset, seed) -> SHA-256
+  struct Golden {
+    std::string hash;         // SHA-256
+    std::int64_t length = 0;  // of the sequences; 0: the preset's own
+  };
+  std::map<std::pair<std::string, std::uint64_t>, Golden> hashes;  // by preset and seed
 };
 
 Goldens LoadGoldens() {
@@ -34,17 +38,18 @@ Goldens LoadGoldens() {
       words >> goldens.engine_version;
     } else {
       std::uint64_t seed = 0;
-      std::string hash;
-      words >> seed >> hash;
-      goldens.hashes[{name, seed}] = hash;
+      Goldens::Golden golden;
+      words >> seed >> golden.hash >> golden.length;
+      goldens.hashes[{name, seed}] = golden;
     }
   }
   return goldens;
 }
 
-std::string HashFirstSequences(const std::string& preset, std::uint64_t seed) {
+std::string HashFirstSequences(const std::string& preset, std::uint64_t seed, std::int64_t length) {
   auto recipe = LoadPreset(preset);
   EXPECT_TRUE(recipe.ok()) << recipe.status();
+  if (length > 0) recipe->set_length(length);
   auto stream = Stream::Open(*recipe, seed);
   EXPECT_TRUE(stream.ok()) << stream.status();
   std::vector<unsigned char> tokens(kRows * (*stream)->sequence_bytes());
@@ -73,7 +78,7 @@ TEST_P(PresetGoldenTest, FirstSequences) {
     const auto golden = goldens.hashes.find({GetParam(), seed});
     ASSERT_NE(golden, goldens.hashes.end())
         << GetParam() << " has no golden for seed " << seed << "; see tools/goldens";
-    EXPECT_EQ(HashFirstSequences(GetParam(), seed), golden->second) << "seed " << seed;
+    EXPECT_EQ(HashFirstSequences(GetParam(), seed, golden->second.length), golden->second.hash) << "seed " << seed;
   }
 }
 

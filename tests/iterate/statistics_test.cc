@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "iterate/presets.h"
@@ -74,6 +76,28 @@ TEST(StatisticsTest, NetworksAreStructured) {
 TEST(StatisticsTest, UpHasFewDuplicates) {
   const StreamStatistics s = StatisticsOfPreset("up", 0, 0, 8192);
   EXPECT_LT(s.duplicate_share, 0.01);
+}
+
+// Every family has its part in `mix`, none more than a quarter, and what it makes is neither repeated nor dull.
+TEST(StatisticsTest, MixIsBalanced) {
+  auto stream = *Stream::Open(*LoadPreset("mix"), 0);
+  const int rows = 8192;
+  std::vector<std::byte> batch(static_cast<std::size_t>(rows) * stream->sequence_bytes());
+  std::vector<RowProvenance> provenance(static_cast<std::size_t>(rows));
+  ASSERT_TRUE(stream->Read(0, 1, rows, batch.data(), provenance.data()).ok());
+  StatisticsCollector collector(stream->dtype(), stream->length(), 256);
+  collector.Add(batch.data(), rows);
+  const StreamStatistics s = collector.Summary();
+  EXPECT_LT(s.duplicate_share, 0.01);
+  EXPECT_GT(s.structured_share, 0.75);
+  EXPECT_EQ(s.constant_share, 0);
+  std::map<std::string, int> sequences;
+  for (const RowProvenance& row : provenance) ++sequences[stream->family_name(row.family)];
+  EXPECT_EQ(sequences.size(), static_cast<std::size_t>(stream->recipe().families_size()));
+  for (const auto& [family, count] : sequences) {
+    EXPECT_GT(count, rows / 100) << family;
+    EXPECT_LT(count, rows / 4) << family;
+  }
 }
 
 // The published stream as it was measured after 60 rounds (two seeds, 18 720 sequences each): 24 % constant, 51 % above
