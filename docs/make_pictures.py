@@ -1,0 +1,71 @@
+"""Draws docs/pictures/NAME.png for every family: some sequences of the preset of that name.
+
+    python docs/make_pictures.py [--iterand build/release/clients/cli/iterand] [PRESET ...]
+
+Needs numpy, Pillow and matplotlib, which the Python environment of ./check has. A line is a sequence, a column a token;
+successive sequences come from different programs. The colour is the token's rank by frequency within its own sequence
+(labels mean nothing), on a logarithmic scale: the commonest is lightest.
+"""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SEQUENCES, TOKENS = 20, 512
+LINE_HEIGHT, GAP, SCALE = 8, 2, 2
+
+
+def ranks(row: np.ndarray) -> np.ndarray:
+    """Each token's rank among the row's tokens by falling frequency, from 0; equals by first occurrence."""
+    _, first, inverse, counts = np.unique(row, return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort((first, -counts))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[inverse]
+
+
+def draw(rows: np.ndarray) -> Image.Image:
+    """The picture of some sequences."""
+    shades = np.minimum(254, np.log1p([ranks(row) for row in rows]) / np.log(257) * 254).astype(np.uint8)
+    lines = np.full((len(rows), LINE_HEIGHT + GAP, rows.shape[1]), 255, np.uint8)
+    lines[:, :LINE_HEIGHT] = shades[:, None]
+    picture = Image.fromarray(lines.reshape(-1, rows.shape[1])[:-GAP].repeat(SCALE, axis=1), mode="P")
+    colours = (matplotlib.colormaps["magma_r"](np.linspace(0, 1, 255))[:, :3] * 255).astype(np.uint8)
+    picture.putpalette([*colours.flatten().tolist(), 255, 255, 255])
+    return picture
+
+
+def main() -> None:
+    """Draws the presets that are named, or those of all families."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--iterand", default=str(ROOT / "build/release/clients/cli/iterand"))
+    parser.add_argument("preset", nargs="*")
+    arguments = parser.parse_args()
+    presets = {path.stem for path in (ROOT / "iterate/presets").glob("*.json")}
+    apart = {"up", "up-noit", "up-paper", "up-reservoir", "up-transformer", "networks"}
+    out = ROOT / "docs/pictures"
+    out.mkdir(exist_ok=True)
+    for preset in arguments.preset or sorted(presets - apart):
+        command = [
+            arguments.iterand,
+            "sample",
+            "--recipe",
+            preset,
+            "--count",
+            str(SEQUENCES),
+            "--length",
+            str(TOKENS),
+        ]
+        lines = subprocess.run([*command, "--format", "jsonl"], capture_output=True, check=True).stdout.splitlines()
+        draw(np.array([json.loads(line)["tokens"] for line in lines])).save(out / f"{preset}.png", optimize=True)
+        print(f"docs/pictures/{preset}.png: {(out / f'{preset}.png').stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
