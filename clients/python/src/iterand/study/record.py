@@ -48,7 +48,7 @@ def build(pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], 
         for run in results:
             for found in run["evaluations"]:
                 for name, values in found["sets"].items():
-                    baselines[name] = {key: known for key, known in values.items() if key.startswith(("markov", "comp"))}
+                    baselines[name] = {key: values[key] for key in values if key.startswith(("markov", "compressors"))}
             kept = ("tokens", "seconds", "waited_seconds", "parameters", "training_flops", "generation_flops")
             runs.append(
                 {
