@@ -2,30 +2,32 @@
 //
 //   ./build/release/bench/programs_bench --benchmark_filter=eca
 //
-// Every family that does not use floating point is measured with the recipe of its preset: rows a program, length,
-// alphabet. `tokens/s` counts the tokens of full rows, `instructions/s` what stepped programs execute, `steps/row` how
-// many that is.
+// Every family that does not use floating point is measured with the recipe of its preset (rows a program, length,
+// alphabet), and `context_tree` beside them. NAME is the family alone, sampling and running; stream/NAME is what
+// reaches a segment of the stream, relabelled and filtered as the preset says. `tokens/s` counts the tokens of full
+// rows, `written/s` what programs wrote before it was repeated to fill the rows, `instructions/s` what they executed,
+// `steps/row` how many that is.
 #include <benchmark/benchmark.h>
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "iterate/iteration.h"
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
+#include "iterate/stream.h"
 #include "randnet/stepped_program.h"
 
 namespace iterand {
 namespace {
 
-void ProgramTokens(benchmark::State& state, const std::string& preset) {
-  const auto recipe = ResolveRecipe(*LoadPreset(preset));
-  if (!recipe.ok()) {
-    state.SkipWithError(recipe.status().ToString().c_str());
-    return;
-  }
-  const auto mix = FamilyMix::Make(*recipe);
-  const int rows = MaxProgramRows(*recipe);
-  const auto length = static_cast<int>(recipe->length());
+benchmark::Counter Rate(double value) { return {value, benchmark::Counter::kIsRate}; }
+
+void ProgramTokens(benchmark::State& state, const v1::Recipe& recipe) {
+  const auto mix = FamilyMix::Make(recipe);
+  const int rows = MaxProgramRows(recipe);
+  const auto length = static_cast<int>(recipe.length());
   const auto program = mix->family(0).NewProgram(rows);
   Block input;
   Block prompt;
@@ -35,12 +37,13 @@ void ProgramTokens(benchmark::State& state, const std::string& preset) {
   prompt.Reshape(rows, 0);
   Rng noise(1, 1);
   for (int r = 0; r < rows; ++r) {
-    for (int t = 0; t < length; ++t) {
-      input.row(r)[t] = static_cast<Symbol>(noise.Below(static_cast<std::uint32_t>(recipe->alphabet_size())));
+    for (Symbol& symbol : input.mutable_view().row_span(r)) {
+      symbol = static_cast<Symbol>(noise.Below(static_cast<std::uint32_t>(recipe.alphabet_size())));
     }
   }
   const auto* stepped = dynamic_cast<const SteppedProgram*>(program.get());
   std::uint64_t steps = 0;
+  std::uint64_t written = 0;
   RandomKey key;
   for (auto _ : state) {
     ++key.round;
@@ -49,28 +52,53 @@ void ProgramTokens(benchmark::State& state, const std::string& preset) {
     program->Run(input.view(), prompt.view(), RowRng(key), output.mutable_view());
     benchmark::DoNotOptimize(output.row(0));
     benchmark::ClobberMemory();
-    if (stepped != nullptr) steps += stepped->steps();
+    if (stepped != nullptr) {
+      steps += stepped->steps();
+      written += stepped->written();
+    }
   }
   const auto all_rows = static_cast<double>(state.iterations()) * rows;
-  state.counters["tokens/s"] = benchmark::Counter(all_rows * length, benchmark::Counter::kIsRate);
+  state.counters["tokens/s"] = Rate(all_rows * length);
   state.counters["rows"] = rows;
   if (stepped != nullptr) {
-    state.counters["instructions/s"] = benchmark::Counter(static_cast<double>(steps), benchmark::Counter::kIsRate);
+    state.counters["instructions/s"] = Rate(static_cast<double>(steps));
+    state.counters["written/s"] = Rate(static_cast<double>(written));
     state.counters["steps/row"] = static_cast<double>(steps) / all_rows;
   }
 }
 
+void StreamTokens(benchmark::State& state, const v1::Recipe& recipe) {
+  const std::shared_ptr<Stream> stream = *Stream::Open(recipe, 0);
+  const std::unique_ptr<Workspace> workspace = stream->NewWorkspace();
+  Segment segment;
+  std::uint64_t place = 0;
+  for (auto _ : state) {
+    const absl::Status status = stream->GenerateSegment(0, place++, *workspace, nullptr, segment);
+    if (!status.ok()) {
+      state.SkipWithError(status.ToString().c_str());
+      return;
+    }
+    benchmark::DoNotOptimize(segment.tokens.data());
+  }
+  state.counters["tokens/s"] =
+      Rate(static_cast<double>(state.iterations()) * stream->segment_sequences() * stream->length());
+}
+
 void Register() {
-  for (const FamilyEntry& entry : AllFamilies()) {
-    const std::string name(entry.name);
-    const auto recipe = LoadPreset(name);
-    if (!recipe.ok()) continue;  // a family that only begins chains, such as `constant`
-    const auto resolved = ResolveRecipe(*recipe);
-    if (!resolved.ok() || resolved->has_pool()) continue;
-    if (FamilyMix::Make(*resolved)->family(0).flops_per_token() > 0) continue;
-    benchmark::RegisterBenchmark(name.c_str(), [name](benchmark::State& state) {
-      ProgramTokens(state, name);
-    })->Unit(benchmark::kMicrosecond);
+  std::vector<std::string> names;
+  for (const FamilyEntry& entry : AllFamilies()) names.emplace_back(entry.name);
+  names.emplace_back("context_tree");
+  for (const std::string& name : names) {
+    const auto preset = LoadPreset(name);
+    if (!preset.ok()) continue;  // a family that only begins chains, such as `constant`
+    const auto recipe = ResolveRecipe(*preset);
+    if (!recipe.ok() || recipe->has_pool()) continue;
+    if (FamilyMix::Make(*recipe)->family(0).flops_per_token() > 0) continue;
+    for (const bool whole : {false, true}) {
+      benchmark::RegisterBenchmark(((whole ? "stream/" : "") + name).c_str(), [=](benchmark::State& state) {
+        (whole ? StreamTokens : ProgramTokens)(state, *recipe);
+      })->Unit(benchmark::kMicrosecond);
+    }
   }
 }
 

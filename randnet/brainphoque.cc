@@ -221,6 +221,7 @@ class BrainphoqueProgram final : public SteppedProgram {
   template <bool kPowerOfTwo>
   void RunRows(BlockView input, const RowRng& rng, MutableBlockView out) {
     steps_ = 0;
+    written_ = 0;
     reciprocal_ = ~std::uint32_t{0} / symbols_ + 1;  // 2^32 / symbols, rounded up
     const auto length = static_cast<std::uint32_t>(out.length());
     Lane lanes[kLanes];
@@ -242,6 +243,7 @@ class BrainphoqueProgram final : public SteppedProgram {
         return true;
       }
       if (lane.row == 0) KeepText(lane);
+      written_ += lane.written;
       RepeatToFill({lane.out, length}, lane.written);
       if (next_row == out.rows()) return false;
       start_row(lane);
