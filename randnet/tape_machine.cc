@@ -82,6 +82,13 @@ void Compile(std::string_view text, int cells, int symbols, bool repeat, std::ve
   }
 }
 
+std::vector<Group> Compiled(std::string_view text, int cells, int symbols, bool repeat) {
+  std::vector<Group> code;
+  std::vector<std::uint32_t> open;
+  Compile(text, cells, symbols, repeat, code, open);
+  return code;
+}
+
 // What is the same for all rows of a program.
 struct Machine {
   const Group* code;
@@ -190,6 +197,7 @@ class TapeMachineProgram final : public SteppedProgram {
 
   void Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
     steps_ = 0;
+    written_ = 0;
     const Machine machine(code_, cells_, symbols_);
     const auto length = static_cast<std::size_t>(out.length());
     Lane lanes[kLanes];
@@ -215,6 +223,7 @@ class TapeMachineProgram final : public SteppedProgram {
     const auto finish = [&](int i) {
       Lane& lane = lanes[i];
       steps_ += static_cast<std::uint64_t>(max_steps_ - std::max<std::int64_t>(lane.left, 0));
+      written_ += lane.written;
       RepeatToFill({lane.output, length}, lane.written);
       if (next_row == out.rows()) return false;
       start_row(i);
@@ -368,30 +377,67 @@ absl::StatusOr<TapeProgram> TapeProgram::Parse(std::string_view text) {
 
 absl::StatusOr<TapeResult> TapeProgram::Run(std::span<const Symbol> input, const TapeLimits& limits,
                                             std::span<Symbol> output) const {
+  absl::StatusOr<TapeRun> run = TapeRun::Start(*this, input, limits, output);
+  if (!run.ok()) return run.status();
+  run->Advance(limits.max_steps);
+  return run->result();
+}
+
+struct TapeRun::State {
+  State(const TapeProgram& program, std::span<const Symbol> input, const TapeLimits& limits, std::span<Symbol> output)
+      : max_steps(limits.max_steps),
+        code(Compiled(program.text(), limits.cells, limits.symbols, limits.repeat)),
+        machine(code, limits.cells, limits.symbols),
+        tape(static_cast<std::size_t>(limits.cells)),
+        over(code.empty() || output.empty()) {
+    lane.tape = tape.data();
+    lane.input = input.empty() ? &zero : input.data();
+    lane.input_length = std::max<std::size_t>(input.size(), 1);
+    lane.output = output.data();
+    lane.capacity = output.size();
+    lane.Start(machine, static_cast<std::int64_t>(max_steps));
+  }
+
+  std::uint64_t max_steps;
+  std::vector<Group> code;
+  Machine machine;
+  std::vector<Symbol> tape;
+  Symbol zero = 0;  // what an empty input tape reads as
+  Lane lane{};
+  bool over;
+};
+
+TapeRun::TapeRun(std::unique_ptr<State> state) : state_(std::move(state)) {}
+TapeRun::~TapeRun() = default;
+TapeRun::TapeRun(TapeRun&&) noexcept = default;
+TapeRun& TapeRun::operator=(TapeRun&&) noexcept = default;
+
+absl::StatusOr<TapeRun> TapeRun::Start(const TapeProgram& program, std::span<const Symbol> input,
+                                       const TapeLimits& limits, std::span<Symbol> output) {
   if (absl::Status s = CheckLimit("max_steps", limits.max_steps, 0, std::uint64_t{1} << 62); !s.ok()) return s;
   if (absl::Status s = CheckLimit("cells", static_cast<std::uint64_t>(limits.cells), 1, kMaxCells); !s.ok()) return s;
   if (absl::Status s = CheckLimit("symbols", static_cast<std::uint64_t>(limits.symbols), 2, kMaxSymbols); !s.ok()) {
     return s;
   }
-  if (text_.empty()) return TapeResult{};
-  if (output.empty()) return TapeResult{.steps = 0, .written = 0, .halt = TapeHalt::kOutputLimit};
-  std::vector<Group> code;
-  std::vector<std::uint32_t> open;
-  Compile(text_, limits.cells, limits.symbols, limits.repeat, code, open);
-  const Machine machine(code, limits.cells, limits.symbols);
-  std::vector<Symbol> tape(static_cast<std::size_t>(limits.cells));
-  const Symbol zero = 0;
-  Lane lane{};
-  lane.tape = tape.data();
-  lane.input = input.empty() ? &zero : input.data();
-  lane.input_length = std::max<std::size_t>(input.size(), 1);
-  lane.output = output.data();
-  lane.capacity = output.size();
-  lane.Start(machine, static_cast<std::int64_t>(limits.max_steps));
-  while (Step(machine, lane)) {
-  }
+  return TapeRun(std::make_unique<State>(program, input, limits, output));
+}
+
+std::uint64_t TapeRun::Advance(std::uint64_t steps) {
+  State& state = *state_;
+  const std::uint64_t before = result().steps;
+  const auto stop = state.lane.left - static_cast<std::int64_t>(std::min(steps, state.max_steps));
+  while (!state.over && state.lane.left > stop) state.over = !Step(state.machine, state.lane);
+  // A run whose last step was the last allowed one is over; nobody should have to ask again to learn that.
+  if (!state.over && state.lane.left == 0) state.over = !Step(state.machine, state.lane);
+  return result().steps - before;
+}
+
+bool TapeRun::over() const { return state_->over; }
+
+TapeResult TapeRun::result() const {
+  const Lane& lane = state_->lane;
   TapeResult result;
-  result.steps = limits.max_steps - static_cast<std::uint64_t>(std::max<std::int64_t>(lane.left, 0));
+  result.steps = state_->max_steps - static_cast<std::uint64_t>(std::max<std::int64_t>(lane.left, 0));
   result.written = lane.written;
   result.halt = lane.written == lane.capacity ? TapeHalt::kOutputLimit
                 : lane.left < 0               ? TapeHalt::kStepLimit

@@ -25,6 +25,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -79,6 +80,29 @@ class TapeProgram {
   explicit TapeProgram(std::string text) : text_(std::move(text)) {}
 
   std::string text_;
+};
+
+// A run that is done piece by piece, so that whoever does it can turn to something else in between.
+class TapeRun {
+ public:
+  // Errors: InvalidArgument if a limit is out of range, naming it. `input` and `output` must outlive the run.
+  static absl::StatusOr<TapeRun> Start(const TapeProgram& program, std::span<const Symbol> input,
+                                       const TapeLimits& limits, std::span<Symbol> output);
+  ~TapeRun();
+  TapeRun(TapeRun&&) noexcept;
+  TapeRun& operator=(TapeRun&&) noexcept;
+
+  // Executes about `steps` more instructions and returns how many it was; a run that is over executes none.
+  std::uint64_t Advance(std::uint64_t steps);
+
+  bool over() const;
+  TapeResult result() const;  // so far; `halt` has a meaning once the run is over
+
+ private:
+  struct State;
+  explicit TapeRun(std::unique_ptr<State> state);
+
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace iterand

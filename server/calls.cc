@@ -13,7 +13,7 @@ absl::Status CallRegistry::TakePlace() {
   if (places_taken_ >= max_calls_) {
     return absl::ResourceExhaustedError(
         absl::StrCat("this server has ", places_taken_,
-                     " calls of Stream and Read open, as many as it allows: end one, or try again later"));
+                     " calls of Stream, Read and Execute open, as many as it allows: end one, or try again later"));
   }
   ++places_taken_;
   return absl::OkStatus();

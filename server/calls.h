@@ -19,13 +19,15 @@ struct CallCounters {
   std::atomic<std::uint64_t> batch_bytes{0};
   std::atomic<std::uint64_t> wait_nanoseconds{0};
   std::atomic<std::uint64_t> streams_started{0};
+  std::atomic<std::uint64_t> programs_executed{0};
+  std::atomic<std::uint64_t> steps_executed{0};
 };
 
-// A call of Stream or Read that is under way.
+// A call of Stream, Read or Execute that is under way.
 class ActiveCall {
  public:
   virtual ~ActiveCall() = default;
-  // The server is stopping: a stream ends after the batch in flight; a read goes on.
+  // The server is stopping: a stream or an execution ends after the message in flight; a read goes on.
   virtual void Drain() = 0;
 };
 

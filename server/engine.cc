@@ -376,32 +376,47 @@ bool Engine::Pick(Task& task) {
     best = feed;
     best_place = place;
   }
+  Errand* const errand = NextErrand();
+  if (errand != nullptr && (best == nullptr || errand->account_->virtual_time < best->account_->virtual_time)) {
+    std::erase(errands_, errand);
+    task.account = errand->account_;
+    task.piece = std::exchange(errand->piece_, nullptr);
+    Charge(task);
+    return true;
+  }
   if (best == nullptr) return false;
   task.account = best->account_;
   task.open = best->open_;
   task.entry = std::move(best->todo_[best_place]);
   best->todo_.erase(best->todo_.begin() + static_cast<std::ptrdiff_t>(best_place));
   if (task.open->serial_lanes_) task.open->busy_lanes_.insert(task.entry->key.lane);
-
-  Feed::Account& account = *task.account;
-  virtual_time_ = std::max(virtual_time_, account.virtual_time);
-  task.expected_seconds = account.segment_seconds;
-  account.virtual_time += task.expected_seconds;
-  ++account.running;
+  Charge(task);
   task.entry->state.store(Feed::State::kRunning, std::memory_order_relaxed);
   --stats_.segments_queued;
   ++stats_.segments_running;
   return true;
 }
 
-void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Segment> segment, double seconds,
-                      Leftovers& leftovers) {
-  Feed::Account& account = *task.account;
+void Engine::Charge(Task& task) {
+  CoreAccount& account = *task.account;
+  virtual_time_ = std::max(virtual_time_, account.virtual_time);
+  task.expected_seconds = account.task_seconds;
+  account.virtual_time += task.expected_seconds;
+  ++account.running;
+}
+
+void Engine::Settle(Task& task, double seconds) {
+  CoreAccount& account = *task.account;
   account.virtual_time += seconds - task.expected_seconds;
   account.core_seconds += seconds;
-  account.segment_seconds = account.measured ? 0.75 * account.segment_seconds + 0.25 * seconds : seconds;
+  account.task_seconds = account.measured ? 0.75 * account.task_seconds + 0.25 * seconds : seconds;
   account.measured = true;
   --account.running;
+}
+
+void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Segment> segment, double seconds,
+                      Leftovers& leftovers) {
+  Settle(task, seconds);
   if (task.open->serial_lanes_) {
     task.open->busy_lanes_.erase(task.entry->key.lane);
     WakeThreads(1);
@@ -439,6 +454,18 @@ void Engine::Work() {
       ++idle_threads_;
       work_.wait(lock);
       --idle_threads_;
+      continue;
+    }
+    if (task.piece) {
+      lock.unlock();
+      const double start = ThreadSeconds();
+      task.piece();
+      const double seconds = ThreadSeconds() - start;
+      task.piece = nullptr;  // with what it holds, before the lock is taken
+      lock.lock();
+      Settle(task, seconds);
+      stats_.errand_seconds += seconds;
+      task = {};
       continue;
     }
     std::unique_ptr<Workspace> workspace;

@@ -12,6 +12,8 @@
 // least recently used first out. Segments that are made faster than memory could hold them for others are not kept: the
 // cache is for what costs core time, and cheap streams stay within the processor's own caches.
 //
+// Other work shares the threads as errands: pieces of some milliseconds, served by the same account of core time.
+//
 // Segments of an endless pool depend on the one before, so at most one of a lane is under way, the lowest first.
 #pragma once
 
@@ -50,6 +52,16 @@ struct EngineOptions {
 };
 
 class Engine;
+
+// What fairness counts for one consumer of core time. Outlives the consumer while a thread works for it. Guarded by
+// Engine::mutex_.
+struct CoreAccount {
+  double virtual_time = 0;     // seconds
+  double task_seconds = 1e-3;  // expected of a segment or piece; a moving average of what was measured
+  bool measured = false;
+  double core_seconds = 0;
+  int running = 0;
+};
 
 // A stream that is open in an engine, shared by all feeds of its fingerprint. Opaque but for the stream itself.
 class OpenStream {
@@ -129,14 +141,6 @@ class Feed {
     bool in_cache = false;
     std::list<std::shared_ptr<Entry>>::iterator cache_place;
   };
-  // What fairness counts. Outlives the feed while a thread works for it. Guarded by Engine::mutex_.
-  struct Account {
-    double virtual_time = 0;        // seconds
-    double segment_seconds = 1e-3;  // expected; a moving average of what was measured
-    bool measured = false;
-    double core_seconds = 0;
-    int running = 0;
-  };
   // One lane of the progression: the rows slot, slot + slots, slot + 2 slots, ... of the feed.
   struct Slot {
     std::uint32_t lane = 0;
@@ -156,7 +160,7 @@ class Feed {
   Engine* const engine_;
   const std::shared_ptr<OpenStream> open_;
   const std::shared_ptr<const std::function<void()>> on_ready_;
-  const std::shared_ptr<Account> account_ = std::make_shared<Account>();
+  const std::shared_ptr<CoreAccount> account_ = std::make_shared<CoreAccount>();
 
   std::uint64_t stride_ = 1;
   std::uint64_t step_ = 1;  // places from row to row of a slot
@@ -178,10 +182,31 @@ class Feed {
   bool closed_ = true;
 };
 
+// Work that is not a segment: pieces, one after another, that threads of the engine do in turn with the feeds'
+// segments. A piece should take no more than some milliseconds, since whoever else waits for a thread waits for its
+// end.
+class Errand {
+ public:
+  explicit Errand(Engine* engine) : engine_(engine) {}
+  ~Errand();  // a piece that has not begun is dropped
+  Errand(const Errand&) = delete;
+  Errand& operator=(const Errand&) = delete;
+
+  // Has `piece` called once, from a thread of the engine. The piece before it must have begun.
+  void Post(std::function<void()> piece);
+
+ private:
+  friend class Engine;
+
+  Engine* const engine_;
+  const std::shared_ptr<CoreAccount> account_ = std::make_shared<CoreAccount>();
+  std::function<void()> piece_;  // that waits, if any; guarded by Engine::mutex_
+};
+
 class Engine {
  public:
   explicit Engine(const EngineOptions& options);
-  ~Engine();  // all feeds must be gone
+  ~Engine();  // all feeds and errands must be gone
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -201,12 +226,15 @@ class Engine {
 
  private:
   friend class Feed;
+  friend class Errand;
   using Entry = Feed::Entry;
+  // A segment of a stream, or a piece of an errand.
   struct Task {
-    std::shared_ptr<Feed::Account> account;
+    std::shared_ptr<CoreAccount> account;
+    double expected_seconds = 0;  // charged in advance
+    std::function<void()> piece;  // of an errand; else null
     std::shared_ptr<OpenStream> open;
     std::shared_ptr<Entry> entry;
-    double expected_seconds = 0;  // charged in advance
   };
   // What is to be done after mutex_ is released.
   struct Leftovers {
@@ -220,6 +248,9 @@ class Engine {
   std::shared_ptr<Entry> Acquire(Feed& feed, std::uint32_t lane, std::uint64_t segment);
   void Drop(const std::shared_ptr<Entry>& entry);
   bool Pick(Task& task);
+  Errand* NextErrand() const;
+  void Charge(Task& task);                  // begins
+  void Settle(Task& task, double seconds);  // ends
   void Complete(Task& task, absl::Status status, std::shared_ptr<const Segment> segment, double seconds,
                 Leftovers& leftovers);
   void Keep(const std::shared_ptr<Entry>& entry, std::vector<std::shared_ptr<Entry>>& garbage);
@@ -232,7 +263,8 @@ class Engine {
   bool stopping_ = false;
   int idle_threads_ = 0;
   std::vector<Feed*> feeds_;
-  double virtual_time_ = 0;  // of the feed that was served last
+  std::vector<Errand*> errands_;  // with a piece that waits
+  double virtual_time_ = 0;       // of the consumer that was served last
   std::unordered_map<Feed::Key, std::shared_ptr<Entry>, Feed::KeyHash> table_;
   std::list<std::shared_ptr<Entry>> cache_;  // most recently used first
   std::size_t cached_bytes_ = 0;

@@ -15,10 +15,13 @@ struct EngineStats {
   std::uint64_t sequences = 0;           // handed to streams and reads
   std::uint64_t tokens = 0;
   std::uint64_t batches = 0;
-  std::uint64_t batch_bytes = 0;      // batch messages handed to the transport
-  double generation_seconds = 0;      // core time of all threads
+  std::uint64_t batch_bytes = 0;        // batch messages handed to the transport
+  double generation_seconds = 0;        // core time of all threads
+  std::uint64_t programs_executed = 0;  // by Execute
+  std::uint64_t steps_executed = 0;
+  double errand_seconds = 0;          // core time of all threads for Execute
   double wait_seconds = 0;            // of streams whose client was ready for a batch that was not
-  std::uint64_t streams_started = 0;  // calls of Stream and Read
+  std::uint64_t streams_started = 0;  // calls of Stream, Read and Execute
   // Now.
   int streams_open = 0;
   int segments_queued = 0;  // wanted and not begun

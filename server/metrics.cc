@@ -47,8 +47,8 @@ class StatsCollector final : public prometheus::Collectable {
     counter("tokens_total", "Tokens sent.", stats.tokens);
     counter("batches_total", "Batches sent.", stats.batches);
     counter("sent_bytes_total", "Bytes of the batch messages sent.", stats.batch_bytes);
-    counter("streams_started_total", "Calls of Stream and Read accepted.", stats.streams_started);
-    gauge("streams_open", "Calls of Stream and Read under way.", stats.streams_open);
+    counter("streams_started_total", "Calls of Stream, Read and Execute accepted.", stats.streams_started);
+    gauge("streams_open", "Calls of Stream, Read and Execute under way.", stats.streams_open);
     counter("stream_wait_seconds_total", "Time that streams had a client ready for a batch that was not generated yet.",
             stats.wait_seconds);
     counter("segments_generated_total", "Segments generated.", stats.segments_generated);
@@ -56,6 +56,9 @@ class StatsCollector final : public prometheus::Collectable {
             stats.segments_cancelled);
     counter("segments_failed_total", "Segments whose generation ended in an error.", stats.segments_failed);
     counter("generation_seconds_total", "Core time spent generating, all threads.", stats.generation_seconds);
+    counter("executed_programs_total", "Programs run for calls of Execute.", stats.programs_executed);
+    counter("executed_steps_total", "Instructions that those programs executed.", stats.steps_executed);
+    counter("execution_seconds_total", "Core time spent on them, all threads.", stats.errand_seconds);
     gauge("segments_queued", "Segments wanted and not begun.", stats.segments_queued);
     gauge("segments_running", "Segments being generated.", stats.segments_running);
     counter("cache_hits_total", "Segments wanted that were ready or under way.", stats.cache_hits);

@@ -6,6 +6,8 @@
 
 #include "server/batch_builder.h"
 #include "server/describe.h"
+#include "server/execute.h"
+#include "server/execute_call.h"
 #include "server/grpc_status.h"
 #include "server/log.h"
 #include "server/read_call.h"
@@ -46,6 +48,8 @@ EngineStats NoiseService::stats() const {
   stats.batch_bytes = counters.batch_bytes;
   stats.wait_seconds = static_cast<double>(counters.wait_nanoseconds) * 1e-9;
   stats.streams_started = counters.streams_started;
+  stats.programs_executed = counters.programs_executed;
+  stats.steps_executed = counters.steps_executed;
   stats.streams_open = calls_.open();
   return stats;
 }
@@ -153,6 +157,27 @@ grpc::ServerUnaryReactor* NoiseService::Describe(grpc::CallbackServerContext* co
   }
   reactor->Finish(ToGrpc(status));
   return reactor;
+}
+
+absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> NoiseService::StartExecute(
+    const grpc::CallbackServerContext& context, const grpc::ByteBuffer& bytes) {
+  if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
+  const absl::StatusOr<v1::ExecuteRequest> request = ParseRequest<v1::ExecuteRequest>(bytes);
+  if (!request.ok()) return request.status();
+  absl::StatusOr<Execution> execution = Execution::Make(*request);
+  if (!execution.ok()) return execution.status();
+  if (absl::Status status = calls_.TakePlace(); !status.ok()) return status;
+  const auto call = std::make_shared<ExecuteCall>(&calls_, engine_, *std::move(execution));
+  call->Start();
+  return call.get();  // kept by calls_ until OnDone
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* NoiseService::Execute(grpc::CallbackServerContext* context,
+                                                                  const grpc::ByteBuffer* request) {
+  absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> call = StartExecute(*context, *request);
+  if (call.ok()) return *call;
+  Log().debug("execute refused: {}", std::string(call.status().message()));
+  return new RefusedStream(ToGrpc(call.status()));
 }
 
 }  // namespace iterand

@@ -1,4 +1,5 @@
-// The methods of v1.NoiseService on an engine. What a call does is in server/stream_call.h and server/read_call.h.
+// The methods of v1.NoiseService on an engine. What a call does is in server/stream_call.h,
+// server/read_call.h and server/execute_call.h.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -23,8 +24,9 @@ struct ServiceOptions {
 };
 
 class NoiseService final
-    : public v1::NoiseService::WithRawCallbackMethod_Stream<v1::NoiseService::WithRawCallbackMethod_Read<
-          v1::NoiseService::WithCallbackMethod_Describe<v1::NoiseService::Service>>> {
+    : public v1::NoiseService::WithRawCallbackMethod_Stream<
+          v1::NoiseService::WithRawCallbackMethod_Read<v1::NoiseService::WithCallbackMethod_Describe<
+              v1::NoiseService::WithRawCallbackMethod_Execute<v1::NoiseService::Service>>>> {
  public:
   NoiseService(Engine* engine, const ServiceOptions& options);
   ~NoiseService() override;  // all calls must be done
@@ -35,6 +37,8 @@ class NoiseService final
                                  grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context, const v1::DescribeRequest* request,
                                      v1::DescribeResponse* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Execute(grpc::CallbackServerContext* context,
+                                                      const grpc::ByteBuffer* request) override;
 
   // Drains the calls under way and those that still come.
   void Drain() { calls_.Drain(); }
@@ -48,6 +52,8 @@ class NoiseService final
                                                                           const grpc::ByteBuffer& request);
   absl::StatusOr<grpc::ServerUnaryReactor*> StartRead(const grpc::CallbackServerContext& context,
                                                       const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
+  absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> StartExecute(const grpc::CallbackServerContext& context,
+                                                                           const grpc::ByteBuffer& request);
 
   Engine* const engine_;
   const ServiceOptions options_;

@@ -368,4 +368,23 @@ absl::StatusOr<v1::DescribeResponse> Client::Describe(const v1::DescribeRequest&
   return response;
 }
 
+absl::Status Client::Execute(const v1::ExecuteRequest& request,
+                             absl::FunctionRef<bool(const v1::ExecuteResult&)> sink) {
+  grpc::ClientContext context;
+  impl_->Authorize(context);
+  const std::unique_ptr<grpc::ClientReader<v1::ExecuteResponse>> reader = impl_->stub->Execute(&context, request);
+  v1::ExecuteResponse response;
+  bool wanted = true;
+  while (reader->Read(&response)) {
+    for (const v1::ExecuteResult& result : response.results()) {
+      if (wanted && !sink(result)) {
+        wanted = false;
+        context.TryCancel();
+      }
+    }
+  }
+  const absl::Status status = ToAbsl(reader->Finish());
+  return wanted ? status : absl::CancelledError("the call was given up");
+}
+
 }  // namespace iterand

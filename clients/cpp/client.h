@@ -23,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "iterand/v1/noise_service.pb.h"
@@ -132,6 +133,10 @@ class Client {
 
   absl::StatusOr<Batch> Read(const v1::ReadRequest& request);
   absl::StatusOr<v1::DescribeResponse> Describe(const v1::DescribeRequest& request);
+
+  // Has programs run and hands each result to `sink`, in the order of the request, as they come. When the sink returns
+  // false the call is given up, which is Cancelled.
+  absl::Status Execute(const v1::ExecuteRequest& request, absl::FunctionRef<bool(const v1::ExecuteResult&)> sink);
 
  private:
   Client();

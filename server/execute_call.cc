@@ -1,0 +1,52 @@
+#include "server/execute_call.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace iterand {
+
+ExecuteCall::ExecuteCall(CallRegistry* calls, Engine* engine, Execution execution)
+    : calls_(calls), execution_(std::move(execution)), errand_(engine) {}
+
+void ExecuteCall::Start() {
+  calls_->Add(shared_from_this());
+  Next();
+}
+
+void ExecuteCall::OnWriteDone(bool ok) {
+  if (!ok) cancelled_ = true;
+  Next();
+}
+
+void ExecuteCall::Next() {
+  if (cancelled_) {
+    Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the call"));
+  } else if (execution_.done()) {
+    Finish(grpc::Status::OK);
+  } else if (draining_) {
+    Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, absl::StrCat("the server is stopping: programs from number ",
+                                                                    execution_.next_program(), " on were not run")));
+  } else {
+    // The piece keeps the call: it may be over before the thread that runs the piece has returned from it.
+    errand_.Post([self = shared_from_this()] { self->RunPiece(); });
+  }
+}
+
+void ExecuteCall::RunPiece() {
+  response_.Clear();
+  const std::uint64_t steps = execution_.steps();
+  if (!cancelled_) execution_.Advance(response_);
+  CallCounters& counters = calls_->counters();
+  counters.programs_executed += static_cast<std::uint64_t>(response_.results_size());
+  counters.steps_executed += execution_.steps() - steps;
+  if (cancelled_ || response_.results().empty()) {
+    Next();
+    return;
+  }
+  const grpc::Slice bytes(response_.SerializeAsString());
+  message_ = grpc::ByteBuffer(&bytes, 1);
+  StartWrite(&message_);
+}
+
+}  // namespace iterand

@@ -1,0 +1,48 @@
+// One call of Execute. Its programs are run piece by piece on the engine's threads, in turn with what those do for
+// streams; gRPC's threads run none. The next piece is begun when the client has room for the results of the last, so a
+// call holds one message, whoever is slow.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <memory>
+
+#include "iterand/v1/noise_service.pb.h"
+#include "server/calls.h"
+#include "server/engine.h"
+#include "server/execute.h"
+
+namespace iterand {
+
+class ExecuteCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                          public ActiveCall,
+                          public std::enable_shared_from_this<ExecuteCall> {
+ public:
+  // The call has a place in the registry, which outlives it, as does the engine.
+  ExecuteCall(CallRegistry* calls, Engine* engine, Execution execution);
+
+  // Begins to run programs. The registry keeps the call until gRPC is done with it.
+  void Start();
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override { cancelled_ = true; }
+  void OnDone() override { calls_->Remove(shared_from_this()); }
+  void Drain() override { draining_ = true; }
+
+ private:
+  // At any time either a piece waits or runs, or a write is under way. Next follows the one or the other: it ends the
+  // call, or has another piece done.
+  void Next();
+  void RunPiece();
+
+  CallRegistry* const calls_;
+  Execution execution_;
+  v1::ExecuteResponse response_;
+  grpc::ByteBuffer message_;  // being sent
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> draining_{false};
+  Errand errand_;
+};
+
+}  // namespace iterand
