@@ -21,5 +21,6 @@ void AddDescribe(CLI::App& app, Action& action);
 void AddSample(CLI::App& app, Action& action);
 void AddDump(CLI::App& app, Action& action);
 void AddExplain(CLI::App& app, Action& action);
+void AddExecute(CLI::App& app, Action& action);
 
 }  // namespace iterand::cli

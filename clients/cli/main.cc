@@ -68,6 +68,7 @@ int Run(int argc, char** argv) {
   AddSample(app, action);
   AddDump(app, action);
   AddExplain(app, action);
+  AddExecute(app, action);
 
   try {
     app.parse(argc, argv);
@@ -79,8 +80,9 @@ int Run(int argc, char** argv) {
     return PrintError(absl::StrCat(error.what(), " (", command, " --help shows the usage)"), kExitUsage);
   }
   if (action == nullptr) {
-    return PrintError("a command is wanted: serve, presets, describe, sample or dump (iterand --help tells more)",
-                      kExitUsage);
+    return PrintError(
+        "a command is wanted: serve, presets, describe, sample, dump, explain or execute (iterand --help tells more)",
+        kExitUsage);
   }
   absl::Status status = action();
   if (status.ok()) status = FlushOutput();

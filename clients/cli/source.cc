@@ -34,18 +34,6 @@ int BatchRows(std::size_t sequence_bytes) {
   return static_cast<int>(std::clamp(kBatchBytes / sequence_bytes, std::size_t{1}, kMaxBatchRows));
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
-  if (!file || !text) {
-    return absl::NotFoundError(
-        absl::StrCat(path, ": cannot be read (", errno != 0 ? std::strerror(errno) : "it is empty", ")"));
-  }
-  return std::move(text).str();
-}
-
 bool IsRecipeFile(const std::string& recipe) {
   return absl::StrContains(recipe, '/') || absl::EndsWith(recipe, ".json");
 }
@@ -209,6 +197,18 @@ class RemoteSource : public SequenceSource {
 };
 
 }  // namespace
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
+  if (!file || !text) {
+    return absl::NotFoundError(
+        absl::StrCat(path, ": cannot be read (", errno != 0 ? std::strerror(errno) : "it is empty", ")"));
+  }
+  return std::move(text).str();
+}
 
 absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream) {
   v1::Recipe recipe;

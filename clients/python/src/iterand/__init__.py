@@ -8,6 +8,7 @@
 A stream is a pure function of (recipe, seed, index). `iterand.torch` has datasets for PyTorch.
 """
 
+from iterand._programs import Execution, InputTape
 from iterand._wire import Batch, Mask, Provenance, Tokens
 from iterand.client import (
     Client,
@@ -20,6 +21,7 @@ from iterand.client import (
     StreamInfo,
     Tls,
     describe,
+    execute,
     read,
     stream,
 )
@@ -49,8 +51,10 @@ __all__ = [
     "DeadlineExceeded",
     "Description",
     "Error",
+    "Execution",
     "FamilyInfo",
     "FingerprintMismatch",
+    "InputTape",
     "InvalidArgument",
     "InvalidRecipe",
     "Mask",
@@ -69,6 +73,7 @@ __all__ = [
     "Unavailable",
     "UnknownPreset",
     "describe",
+    "execute",
     "read",
     "stream",
 ]

@@ -23,6 +23,7 @@ import grpc
 from google.protobuf import json_format
 
 from iterand import errors
+from iterand._programs import Execution, InputTape, execute_request, run_programs
 from iterand._wire import Batch, Tokens, decode_batch
 from iterand.v1 import noise_service_pb2 as service
 from iterand.v1 import recipe_pb2
@@ -521,10 +522,34 @@ class Client:
             stream=info,
         )
 
+    def execute(
+        self,
+        programs: str | bytes | Sequence[str | bytes],
+        inputs: InputTape | Sequence[InputTape] = None,
+        *,
+        max_steps: int | None = None,
+        max_output: int | None = None,
+        cells: int | None = None,
+        symbols: int | None = None,
+        repeat: bool = False,
+    ) -> Iterator[Execution]:
+        """See `iterand.execute`."""
+        request = execute_request(programs, inputs, max_steps, max_output, cells, symbols, repeat)
+        return run_programs(self, request)
+
     def open_stream(self, request: service.StreamRequest) -> Any:
         """The bare call: an iterator over serialised batches. `Stream` is what a trainer wants."""
         method = self._connect().unary_stream(
             _SERVICE + "Stream", request_serializer=service.StreamRequest.SerializeToString, response_deserializer=_raw
+        )
+        return method(request, metadata=self._metadata)
+
+    def open_execution(self, request: service.ExecuteRequest) -> Any:
+        """The bare call: an iterator over responses. `execute` is what most want."""
+        method = self._connect().unary_stream(
+            _SERVICE + "Execute",
+            request_serializer=service.ExecuteRequest.SerializeToString,
+            response_deserializer=service.ExecuteResponse.FromString,
         )
         return method(request, metadata=self._metadata)
 
@@ -685,3 +710,38 @@ def describe(
     """Presets, families and engine version of a server and, if a recipe is given, what it resolves to."""
     with Client(target, tls=tls, token=token, retry=retry) as client:
         return client.describe(recipe, seed=seed, length=length)
+
+
+def execute(
+    target: str | Sequence[str],
+    programs: str | bytes | Sequence[str | bytes],
+    inputs: InputTape | Sequence[InputTape] = None,
+    *,
+    max_steps: int | None = None,
+    max_output: int | None = None,
+    cells: int | None = None,
+    symbols: int | None = None,
+    repeat: bool = False,
+    tls: Tls | bool = False,
+    token: str | None = None,
+    retry: Retry | None = None,
+) -> Iterator[Execution]:
+    """Runs programs on the server's byte machine and yields what each did, in order, as the results come.
+
+    programs: one text or many, of the instructions + - > < [ ] . , and white space.
+    inputs: the input tape of all programs, or one for each: bytes, the seed of random ones, or None for an empty tape.
+    max_steps, max_output, cells, symbols: limits and the machine's size; the defaults stand in noise_service.proto.
+    repeat: a program that ends begins again on the same tape.
+    Errors are `iterand.Error`s and come with the first result; a program that is none is an InvalidArgument that names
+    it, the position and the character.
+    """
+    with Client(target, tls=tls, token=token, retry=retry) as client:
+        yield from client.execute(
+            programs,
+            inputs,
+            max_steps=max_steps,
+            max_output=max_output,
+            cells=cells,
+            symbols=symbols,
+            repeat=repeat,
+        )

@@ -83,8 +83,8 @@ def from_rpc(error: grpc.RpcError, target: str) -> Error:
     code = error.code() if isinstance(error, grpc.Call) else None
     details = (error.details() if isinstance(error, grpc.Call) else None) or str(error)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
-        # The server begins with the path of the field; everything but the shard and the rows is the recipe's.
-        request_field = details.split(":")[0].split(" ")[0].split(".")[0].lower()
+        # The server begins with the path of the field; what is none of the request's own is the recipe's.
+        request_field = details.split(":")[0].split(" ")[0].split(".")[0].split("[")[0].lower()
         cls = InvalidArgument if request_field in _REQUEST_FIELDS else InvalidRecipe
         return cls(details, code)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
@@ -96,4 +96,5 @@ def from_rpc(error: grpc.RpcError, target: str) -> Error:
 
 _REQUEST_FIELDS = frozenset(
     {"shard", "world", "rank", "batch_rows", "rows", "stride", "start", "count", "first_index", "stream"}
+    | {"programs", "max_steps", "max_output", "cells", "symbols"}
 )

@@ -1,0 +1,82 @@
+"""Programs run on a real server's byte machine."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import Server
+
+import iterand
+from iterand import Retry
+
+
+def test_results_come_in_order(address: str) -> None:
+    results = list(iterand.execute(address, ["+++.", b"+[]", "+[.+]"], max_steps=1000, max_output=10))
+    assert [result.program for result in results] == [0, 1, 2]
+    assert [result.output for result in results] == [b"\3", b"", bytes(range(1, 11))]
+    assert [result.halt for result in results] == ["ended", "step_limit", "output_limit"]
+    assert (results[0].steps, results[1].steps) == (4, 1000)
+
+
+def test_input_tapes(address: str) -> None:
+    tapes = [b"ab", 7, 7, 8, None]
+    results = list(iterand.execute(address, [",.,."] * 5, tapes, max_output=64, repeat=True))
+    echoes = [result.output for result in results]
+    assert echoes[0] == b"ab" * 32
+    assert echoes[1] == echoes[2] != echoes[3]
+    assert echoes[4] == bytes(64)
+    (same,) = iterand.execute(address, ",.", b"x")
+    assert same.output == b"x"
+
+
+def test_a_small_machine(address: str) -> None:
+    (result,) = iterand.execute(address, ".-.>.>.", cells=2, symbols=5)
+    assert list(result.output) == [0, 4, 0, 4]
+
+
+def test_outputs_equal_the_family(address: str) -> None:
+    text = "+>++<[.>.+<+]>"
+    machine = {"programs": [text], "cells": {"fixed": 9}, "steps_per_token": {"fixed": 4}}
+    recipe = {"families": [{"tape_machine": machine}], "chain": {"max_depth": {"fixed": 1}}, "length": 64}
+    (result,) = iterand.execute(address, text, cells=9, repeat=True, max_steps=4 * 64, max_output=64)
+    for row in iterand.read(address, 0, 8, recipe=recipe):
+        np.testing.assert_array_equal(row, np.resize(np.frombuffer(result.output, np.uint8), 64))
+
+
+@pytest.mark.parametrize(
+    ("programs", "options", "message"),
+    [
+        ([], {}, "programs: there are none"),
+        (["+", "+ ]"], {}, "programs[1]: program: position 2: ']' closes no loop"),
+        (["+x"], {}, "programs[0]: program: position 1: 'x' is no instruction"),
+        (["+"], {"max_steps": 2**27}, "max_steps: is 134217728"),
+        (["+"], {"cells": 0}, "cells: is 0"),
+        (["+"], {"max_output": -1}, "-1"),
+        (["+", "-"], {"inputs": [b""]}, "inputs has 1 tapes for 2 programs"),
+    ],
+)
+def test_errors_say_what_is_wrong(address: str, programs: list[str], options: dict[str, object], message: str) -> None:
+    with pytest.raises(iterand.InvalidArgument) as caught:
+        list(iterand.execute(address, programs, **options))  # type: ignore[arg-type]
+    assert message in str(caught.value)
+    assert not isinstance(caught.value, iterand.InvalidRecipe)
+
+
+def test_goes_on_when_the_server_comes_back(own_server: Server) -> None:
+    count = 60
+    retry = Retry(attempts=20, first_wait=0.05)
+    programs = ["+[]"] * (count - 1) + ["."]
+    with iterand.Client(own_server.address, retry=retry) as client:
+        results = client.execute(programs, max_steps=2**22)
+        first = list(itertools.islice(results, 3))
+        stopping = threading.Thread(target=lambda: (own_server.stop(), own_server.start()))
+        stopping.start()
+        time.sleep(0.2)
+        rest = list(results)
+        stopping.join()
+    assert [result.program for result in first + rest] == list(range(count))
+    assert rest[-1].output == b"\0"
