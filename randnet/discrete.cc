@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -41,25 +42,22 @@ void DrawLogGammas(Rng& rng, float shape, std::span<float> out) {
   const float c = 1.0F / std::sqrt(9.0F * d);
   const float log_d = math::Log(d);
   // The vector code works on whole vectors, so what lies behind a short chunk must be there too.
-  std::array<std::uint32_t, 3 * internal::kGammaChunk> words{};
-  std::array<std::uint32_t, internal::kGammaChunk> normal_words{};
-  std::array<std::uint32_t, internal::kGammaChunk> uniform_words{};
-  std::array<std::uint32_t, internal::kGammaChunk> boost_words{};
-  std::array<std::uint32_t, internal::kGammaChunk> accepted;
-  std::array<float, internal::kGammaChunk> values;
+  constexpr std::size_t kBehind = internal::kGammaLanes;
+  std::array<std::uint32_t, 3 * internal::kGammaChunk + kBehind> words;
+  std::array<std::uint32_t, internal::kGammaChunk + kBehind> accepted;
+  std::array<float, internal::kGammaChunk + kBehind> values;
   for (std::size_t first = 0; first < out.size(); first += internal::kGammaChunk) {
     const std::size_t n = std::min(internal::kGammaChunk, out.size() - first);
-    rng.Fill({words.data(), (boosts ? 3 : 2) * n});
-    std::copy_n(words.data(), n, normal_words.data());
-    std::copy_n(words.data() + n, n, uniform_words.data());
-    std::copy_n(words.data() + 2 * n, n, boost_words.data());
-    internal::ProposeGammas(d, c, normal_words.data(), uniform_words.data(), values.data(), accepted.data(), n);
+    const std::size_t count = (boosts ? 3 : 2) * n;
+    rng.Fill({words.data(), count});
+    std::fill_n(words.data() + count, kBehind, 0U);
+    internal::ProposeGammas(d, c, words.data(), words.data() + n, values.data(), accepted.data(), n);
+    for (std::size_t i = 0; i < n; ++i) values[i] = log_d + values[i];
     for (std::size_t i = 0; i < n; ++i) {
       if (accepted[i] == 0) [[unlikely]]
-        values[i] = ProposeUntilAccepted(rng, d, c);
-      values[i] = log_d + values[i];
+        values[i] = log_d + ProposeUntilAccepted(rng, d, c);
     }
-    if (boosts) internal::AddBoost(shape, boost_words.data(), values.data(), n);
+    if (boosts) internal::AddBoost(shape, words.data() + 2 * n, values.data(), n);
     std::copy_n(values.data(), n, out.data() + first);
   }
 }
@@ -86,49 +84,58 @@ void AliasBuilder::Build(std::span<const float> weights, std::span<const Symbol>
   constexpr std::uint32_t kOne = 1U << 24;
   const std::size_t n = weights.size();
   float sum = 0;
-  for (const float weight : weights) sum += weight;
+  std::int32_t largest_bits = 0;  // floats that are not negative are ordered as their bits are
+  for (const float weight : weights) {
+    sum += weight;
+    largest_bits = std::max(largest_bits, std::bit_cast<std::int32_t>(weight));
+  }
+  const float largest_weight = std::bit_cast<float>(largest_bits);
   Reserve(n);
+  std::int32_t total = 0;
   for (std::size_t i = 0; i < n; ++i) {
     units_[i] = static_cast<std::int32_t>(weights[i] / sum * static_cast<float>(kOne));
+    total += units_[i];
   }
-  std::uint64_t total = 0;
   std::size_t largest = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    total += static_cast<std::uint64_t>(units_[i]);
-    if (weights[i] > weights[largest]) largest = i;
-  }
+  while (weights[largest] < largest_weight) ++largest;
+  // Rounding down leaves less than n units; float rounding can also give a few too many.
+  units_[largest] += static_cast<std::int32_t>(kOne) - total;
   // Scaled by n, a column holds kOne units and all columns together hold n * kOne.
   std::size_t small_count = 0;
   std::size_t large_count = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    std::uint64_t units = static_cast<std::uint64_t>(units_[i]);
-    // Rounding down leaves less than n units; float rounding can also give a few too many.
-    if (i == largest) units += kOne - total;
-    mass_[i] = units * n;
-    const bool small = mass_[i] < kOne;
+    const std::uint64_t mass = static_cast<std::uint64_t>(units_[i]) * n;
+    mass_[i] = mass;
     small_[small_count] = static_cast<std::uint32_t>(i);
     large_[large_count] = static_cast<std::uint32_t>(i);
-    small_count += small ? 1 : 0;
-    large_count += small ? 0 : 1;
+    const std::size_t small = mass < kOne ? 1 : 0;
+    small_count += small;
+    large_count += 1 - small;
   }
-  while (small_count > 0 && large_count > 0) {
-    const std::size_t small = small_[small_count - 1];
-    const std::size_t large = large_[large_count - 1];
-    columns[small] = {static_cast<std::uint32_t>(mass_[small]), symbols[small], symbols[large]};
-    mass_[large] -= kOne - mass_[small];
-    if (mass_[large] < kOne) {
-      // The large one takes the place of the small one.
-      --large_count;
-      small_[small_count - 1] = static_cast<std::uint32_t>(large);
-    } else {
-      --small_count;
+  if (small_count > 0 && large_count > 0) {
+    std::size_t large = large_[large_count - 1];
+    std::uint64_t left = mass_[large];
+    for (;;) {
+      const std::size_t small = small_[small_count - 1];
+      columns[small] = {static_cast<std::uint32_t>(mass_[small]), {symbols[small], symbols[large]}};
+      left -= kOne - mass_[small];
+      if (left < kOne) {
+        // The large one takes the place of the small one.
+        mass_[large] = left;
+        small_[small_count - 1] = static_cast<std::uint32_t>(large);
+        if (--large_count == 0) break;
+        large = large_[large_count - 1];
+        left = mass_[large];
+      } else if (--small_count == 0) {
+        break;
+      }
     }
   }
   // Masses are integers and sum to n * kOne, so whatever is left holds exactly one column each.
   for (const auto& [rest, count] : {std::pair(&small_, small_count), std::pair(&large_, large_count)}) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t column = (*rest)[i];
-      columns[column] = {kOne, symbols[column], symbols[column]};
+      columns[column] = {kOne, {symbols[column], symbols[column]}};
     }
   }
 }

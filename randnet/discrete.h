@@ -34,8 +34,7 @@ void DrawDirichlet(Rng& rng, float concentration, std::span<float> weights);
 // One column of an alias table: 24-bit threshold, and what is drawn on either side of it.
 struct AliasColumn {
   std::uint32_t threshold;  // in units of 2^-24
-  Symbol below;             // drawn if the fraction is below the threshold
-  Symbol above;
+  Symbol drawn[2];          // if the fraction is below the threshold, if it is not
 };
 
 // Builds alias columns (Walker 1977; Vose 1991, "A linear algorithm for generating random numbers with a given
@@ -54,11 +53,12 @@ class AliasBuilder {
   std::vector<std::uint32_t> large_;
 };
 
-// Draws by one 32-bit word: the product word * columns gives the column (high half) and the fraction (low half).
+// Draws by one 32-bit word: the product word * columns gives the column (high half) and the fraction (low half). The
+// side is an index and not a branch, which no processor could foresee.
 inline Symbol DrawAlias(std::uint32_t word, const AliasColumn* columns, std::uint32_t count) {
   const std::uint64_t product = static_cast<std::uint64_t>(word) * count;
   const AliasColumn& column = columns[product >> 32];
-  return (static_cast<std::uint32_t>(product) >> 8) < column.threshold ? column.below : column.above;
+  return column.drawn[(static_cast<std::uint32_t>(product) >> 8) < column.threshold ? 0 : 1];
 }
 
 }  // namespace iterand

@@ -63,7 +63,10 @@ void ExpBelow(float largest, float* HWY_RESTRICT values, std::size_t count) {
   for (; i + lanes <= count; i += lanes) {
     hn::StoreU(vmath::Exp(d, hn::Sub(hn::LoadU(d, values + i), shift)), d, values + i);
   }
-  for (; i < count; ++i) values[i] = math::Exp(values[i] - largest);
+  if (i == count) return;
+  const auto rest = hn::FirstN(d, count - i);
+  const auto last = hn::MaskedLoad(rest, d, values + i);
+  hn::BlendedStore(vmath::Exp(d, hn::Sub(last, shift)), rest, d, values + i);
 }
 
 }  // namespace iterand::HWY_NAMESPACE

@@ -6,8 +6,11 @@
 
 namespace iterand::internal {
 
-// Values that one call handles; the arrays have this size, whatever `count` is.
+// Most values that one call handles.
 inline constexpr std::size_t kGammaChunk = 64;
+
+// Elements that every array must have behind its `count`, since whole vectors are read and written.
+inline constexpr std::size_t kGammaLanes = 16;
 
 // One proposal of Marsaglia and Tsang each for the logarithm of a Gamma(1 + ..) variate, as in Rng::LogGamma: ln v of
 // proposal i to log_v[i], whether it is accepted (1 or 0) to accepted[i]. The words are those that the normal and the

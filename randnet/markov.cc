@@ -1,6 +1,7 @@
 #include "randnet/markov.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "randnet/discrete.h"
@@ -12,12 +13,80 @@ namespace {
 constexpr int kMaxOrder = 6;
 constexpr int kMaxContexts = 65536;
 constexpr int kMaxSymbols = 1024;
+constexpr int kMaxDepth = 32;
+
+struct TreeKnobs {
+  IntegerKnob depth;
+  RealKnob split;
+};
 
 struct MarkovKnobs {
   IntegerKnob order;
   IntegerKnob symbols;
   RealKnob concentration;
   IntegerKnob contexts;
+  std::optional<TreeKnobs> tree;
+};
+
+// A random suffix tree, as a walk from the last symbol back needs it.
+class SuffixTree {
+ public:
+  void Reserve(std::size_t contexts, std::size_t symbols) {
+    // Every split makes k places and at most k - 1 contexts, so of two places at least one is a context; a single
+    // symbol makes a chain.
+    children_.reserve(2 * contexts + symbols + kMaxDepth);
+    open_.reserve(2 * contexts + symbols + kMaxDepth);
+  }
+
+  // `split` in units of 2^-24. At most max(1, contexts) contexts.
+  void Sample(Rng& rng, std::uint32_t symbols, std::uint32_t contexts, std::uint32_t depth, std::uint32_t split) {
+    symbols_ = symbols;
+    depth_ = 0;
+    contexts_ = 0;
+    children_.assign(1, 0);  // the root's place; those of the first split follow it
+    open_.assign(1, {0, 0});
+    std::uint32_t places = 1;  // that are a context, or may become one
+    while (!open_.empty()) {
+      std::swap(open_[rng.Below(static_cast<std::uint32_t>(open_.size()))], open_.back());
+      const Open place = open_.back();
+      open_.pop_back();
+      const bool splits = (rng.Next() >> 8) < split && place.depth < depth && places + symbols - 1 <= contexts;
+      if (!splits) {
+        children_[place.slot] = kContext | contexts_++;
+        continue;
+      }
+      places += symbols - 1;
+      depth_ = std::max(depth_, place.depth + 1);
+      const auto first = static_cast<std::uint32_t>(children_.size());
+      children_[place.slot] = first;
+      children_.resize(first + symbols);
+      for (std::uint32_t i = 0; i < symbols; ++i) open_.push_back({first + i, place.depth + 1});
+    }
+  }
+
+  std::uint32_t contexts() const { return contexts_; }
+  std::uint32_t depth() const { return depth_; }  // symbols of the longest context
+
+  // The context whose last symbol is *last, the one before it *(last - 1), ...
+  std::uint32_t Find(const Symbol* last) const {
+    std::uint32_t node = children_[0];
+    while ((node & kContext) == 0) node = children_[node + *last--];
+    return node & ~kContext;
+  }
+
+ private:
+  static constexpr std::uint32_t kContext = std::uint32_t{1} << 31;
+
+  struct Open {
+    std::uint32_t slot;
+    std::uint32_t depth;
+  };
+
+  std::uint32_t symbols_ = 1;
+  std::uint32_t depth_ = 0;
+  std::uint32_t contexts_ = 1;
+  std::vector<std::uint32_t> children_;  // a context's number with kContext, or where the k children of a split begin
+  std::vector<Open> open_;               // not yet decided upon
 };
 
 class MarkovProgram final : public Program {
@@ -33,6 +102,10 @@ class MarkovProgram final : public Program {
     scratch_.reserve(static_cast<std::size_t>(context.alphabet));
     builder_.Reserve(symbols);
     words_.resize(kLanes * static_cast<std::size_t>(context.length));
+    if (knobs.tree) {
+      walks_.resize(words_.size());
+      tree_.Reserve(contexts, symbols);
+    }
   }
 
   void Sample(Rng& rng) override {
@@ -41,6 +114,13 @@ class MarkovProgram final : public Program {
     concentration_ = knobs_.concentration.Draw(rng);
     const int hashed = knobs_.contexts.Draw(rng);
     contexts_ = order_ == 1 ? k_ : hashed;
+    if (knobs_.tree) {
+      const int depth = knobs_.tree->depth.Draw(rng);
+      split_ = knobs_.tree->split.Draw(rng);
+      tree_.Sample(rng, static_cast<std::uint32_t>(k_), static_cast<std::uint32_t>(hashed),
+                   static_cast<std::uint32_t>(depth), static_cast<std::uint32_t>(split_ * 0x1.0p24F));
+      contexts_ = static_cast<int>(tree_.contexts());
+    }
     key_high_ = rng.Next();
     key_low_ = rng.Next();
     const auto k = static_cast<std::size_t>(k_);
@@ -53,32 +133,40 @@ class MarkovProgram final : public Program {
   }
 
   void Run(BlockView /*input*/, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    int r = 0;
-    if (order_ == 1) {
-      for (; r + kLanes <= out.rows(); r += kLanes) RunRows<kLanes, true>(rng, out, r);
-      for (; r < out.rows(); ++r) RunRows<1, true>(rng, out, r);
-    } else {
-      for (; r + kLanes <= out.rows(); r += kLanes) RunRows<kLanes, false>(rng, out, r);
-      for (; r < out.rows(); ++r) RunRows<1, false>(rng, out, r);
+    for (int first = 0; first < out.rows(); first += kLanes) {
+      const int rows = std::min(kLanes, out.rows() - first);
+      if (knobs_.tree) {
+        RunRows<Contexts::kTree>(rng, out, first, rows);
+      } else if (order_ == 1) {
+        RunRows<Contexts::kSymbol>(rng, out, first, rows);
+      } else {
+        RunRows<Contexts::kHashed>(rng, out, first, rows);
+      }
     }
   }
 
   std::string Describe() const override {
-    return absl::StrCat("order=", order_, " symbols=", k_, " concentration=", concentration_, " contexts=", contexts_);
+    const std::string rows = absl::StrCat(" symbols=", k_, " concentration=", concentration_, " contexts=", contexts_);
+    if (knobs_.tree) return absl::StrCat("tree depth=", tree_.depth(), " split=", split_, rows);
+    return absl::StrCat("order=", order_, rows);
   }
 
  private:
   // Rows side by side: each symbol waits for the one before it.
-  static constexpr int kLanes = 4;
+  static constexpr int kLanes = 8;
 
-  template <int kRows, bool kFirstOrder>
-  void RunRows(const RowRng& rng, MutableBlockView out, int first) {
+  // What the next symbol depends on.
+  enum class Contexts { kSymbol, kHashed, kTree };
+
+  template <Contexts kContexts>
+  void RunRows(const RowRng& rng, MutableBlockView out, int first, int row_count) {
     const auto k = static_cast<std::uint32_t>(k_);
     const auto length = static_cast<std::size_t>(out.length());
-    const std::size_t order = std::min(static_cast<std::size_t>(order_), length);
-    std::uint64_t history[kRows] = {};  // the last `order` places, ten bits each
-    Symbol* rows[kRows];
-    for (int i = 0; i < kRows; ++i) {
+    const std::size_t order =
+        std::min(kContexts == Contexts::kTree ? std::size_t{tree_.depth()} : static_cast<std::size_t>(order_), length);
+    std::uint64_t history[kLanes] = {};  // the last `order` places, ten bits each; of a tree, they lie in walks_
+    Symbol* rows[kLanes];
+    for (int i = 0; i < row_count; ++i) {
       std::uint32_t* const words = words_.data() + static_cast<std::size_t>(i) * length;
       Rng row_rng = rng.ForRow(first + i);
       row_rng.Fill({words, length});
@@ -87,20 +175,33 @@ class MarkovProgram final : public Program {
         const std::uint64_t place = (static_cast<std::uint64_t>(words[t]) * k) >> 32;
         rows[i][t] = symbols_[place];
         history[i] = (history[i] << 10) | place;
+        if constexpr (kContexts == Contexts::kTree) {
+          walks_[static_cast<std::size_t>(i) * length + t] = static_cast<Symbol>(place);
+        }
       }
     }
     const Symbol* const symbols = symbols_.data();
     const std::uint8_t* const ready = ready_.data();
     const AliasColumn* const columns = columns_.data();
+    const std::uint32_t* const words = words_.data();
     for (std::size_t t = order; t < length; ++t) {
-      for (int i = 0; i < kRows; ++i) {
-        const std::uint32_t context = kFirstOrder ? static_cast<std::uint32_t>(history[i]) : Context(history[i]);
+      for (int i = 0; i < row_count; ++i) {
+        const std::size_t now = static_cast<std::size_t>(i) * length + t;
+        std::uint32_t context;
+        if constexpr (kContexts == Contexts::kTree) {
+          context = tree_.Find(walks_.data() + now - 1);
+        } else {
+          context = kContexts == Contexts::kSymbol ? static_cast<std::uint32_t>(history[i]) : Context(history[i]);
+        }
         if (ready[context] == 0) [[unlikely]]
           MakeContext(context);
-        const Symbol place = DrawAlias(words_[static_cast<std::size_t>(i) * length + t],
-                                       columns + static_cast<std::size_t>(context) * k, k);
+        const Symbol place = DrawAlias(words[now], columns + static_cast<std::size_t>(context) * k, k);
         rows[i][t] = symbols[place];
-        history[i] = kFirstOrder ? place : (history[i] << 10) | place;
+        if constexpr (kContexts == Contexts::kTree) {
+          walks_[now] = place;
+        } else {
+          history[i] = kContexts == Contexts::kSymbol ? place : (history[i] << 10) | place;
+        }
       }
     }
   }
@@ -129,6 +230,9 @@ class MarkovProgram final : public Program {
   float concentration_ = 1;
   std::uint32_t key_high_ = 0;
   std::uint32_t key_low_ = 0;
+  float split_ = 0;
+  SuffixTree tree_;
+  std::vector<Symbol> walks_;  // of a tree: the rows' places
   std::vector<Symbol> scratch_;
   std::vector<Symbol> symbols_;       // place -> symbol
   std::vector<Symbol> places_;        // 0 .. k - 1
@@ -145,7 +249,8 @@ class MarkovFamily final : public Family {
   bool reads_input() const override { return false; }
   double program_bytes(int /*rows*/) const override {
     const double contexts = std::max(knobs_.contexts.high(), knobs_.symbols.high());
-    return contexts * knobs_.symbols.high() * sizeof(AliasColumn) + 2.0 * context_.alphabet + 16.0 * context_.length;
+    return contexts * (knobs_.symbols.high() * sizeof(AliasColumn) + (knobs_.tree ? 24.0 : 0.0)) +
+           2.0 * context_.alphabet + 48.0 * context_.length;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<MarkovProgram>(knobs_, context_);
@@ -159,13 +264,18 @@ class MarkovFamily final : public Family {
 }  // namespace
 
 const FamilyEntry kMarkovEntry = {
-    v1::Family::kMarkov, "markov", "random Markov chain of order n with sparse Dirichlet transitions",
+    v1::Family::kMarkov, "markov",
+    "random Markov chain of order n or of a context tree, with sparse Dirichlet transitions",
     [](v1::Family& family) {
       v1::Markov& config = *family.mutable_markov();
       DefaultChoice(config.mutable_order(), {1, 1, 2});
       DefaultLogUniform(config.mutable_symbols(), 2, 40);
       DefaultLogUniform(config.mutable_concentration(), 0.03, 0.5);
       DefaultFixed(config.mutable_contexts(), 512);
+      if (config.has_tree()) {
+        DefaultUniform(config.mutable_tree()->mutable_depth(), 4, 16);
+        DefaultFixed(config.mutable_tree()->mutable_split(), 0.5);
+      }
     },
     [](const v1::Family& family, const FamilyContext& context,
        const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
@@ -178,8 +288,17 @@ const FamilyEntry kMarkovEntry = {
       if (!concentration.ok()) return concentration.status();
       auto contexts = IntegerKnob::Make(config.contexts(), path + ".contexts", 1, kMaxContexts);
       if (!contexts.ok()) return contexts.status();
+      std::optional<TreeKnobs> tree;
+      if (config.has_tree()) {
+        auto depth = IntegerKnob::Make(config.tree().depth(), path + ".tree.depth", 1, kMaxDepth);
+        if (!depth.ok()) return depth.status();
+        auto split = RealKnob::Make(config.tree().split(), path + ".tree.split", 0, 1);
+        if (!split.ok()) return split.status();
+        tree = TreeKnobs{*std::move(depth), *std::move(split)};
+      }
       return std::make_unique<MarkovFamily>(
-          MarkovKnobs{*std::move(order), *std::move(symbols), *std::move(concentration), *std::move(contexts)},
+          MarkovKnobs{*std::move(order), *std::move(symbols), *std::move(concentration), *std::move(contexts),
+                      std::move(tree)},
           context);
     }};
 

@@ -188,7 +188,7 @@ class PcfgProgram final : public Program {
  private:
   // The column of a single rule.
   static AliasColumn Only(std::uint32_t rule) {
-    return {1U << 24, static_cast<Symbol>(rule), static_cast<Symbol>(rule)};
+    return {1U << 24, {static_cast<Symbol>(rule), static_cast<Symbol>(rule)}};
   }
 
   void AddOnly(std::size_t number, std::size_t numbers, std::uint32_t rule) {

@@ -89,8 +89,8 @@ TEST(DiscreteTest, AliasTablesDrawTheirWeights) {
     // Exact: each column holds 2^24 units.
     std::vector<double> mass(n);
     for (const AliasColumn& column : columns) {
-      mass[column.below - 1000U] += column.threshold;
-      mass[column.above - 1000U] += 0x1p24 - column.threshold;
+      mass[column.drawn[0] - 1000U] += column.threshold;
+      mass[column.drawn[1] - 1000U] += 0x1p24 - column.threshold;
     }
     const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
     for (std::size_t i = 0; i < n; ++i) {
