@@ -1,0 +1,207 @@
+// Programs: given texts against an interpreter of a few lines, and random ones of tape_machine and brainphoque with
+// parameters of all sizes, whose rows must be made of the machine's symbols, and the same again.
+#include <fuzzer/FuzzedDataProvider.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "randnet/brainphoque.h"
+#include "randnet/family.h"
+#include "randnet/tape_machine.h"
+#include "tests/fuzz/expect.h"
+
+namespace iterand {
+namespace {
+
+constexpr char kInstructions[] = "+-><[].,";
+
+// The definition of randnet/tape_machine.h, instruction by instruction.
+TapeResult Interpret(const std::string& text, const std::vector<Symbol>& input, const TapeLimits& limits,
+                     std::vector<Symbol>& output, std::size_t capacity) {
+  std::vector<std::size_t> partner(text.size());
+  std::vector<std::size_t> open;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '[') open.push_back(i);
+    if (text[i] != ']') continue;
+    partner[i] = open.back();
+    partner[open.back()] = i;
+    open.pop_back();
+  }
+  std::vector<int> tape(static_cast<std::size_t>(limits.cells));
+  std::size_t cell = 0;
+  std::size_t read = 0;
+  TapeResult result;
+  for (std::size_t place = 0; place < text.size();) {
+    if (result.steps == limits.max_steps) {
+      result.halt = TapeHalt::kStepLimit;
+      break;
+    }
+    ++result.steps;
+    switch (text[place]) {
+      case '+':
+        tape[cell] = (tape[cell] + 1) % limits.symbols;
+        break;
+      case '-':
+        tape[cell] = (tape[cell] + limits.symbols - 1) % limits.symbols;
+        break;
+      case '>':
+        cell = (cell + 1) % tape.size();
+        break;
+      case '<':
+        cell = (cell + tape.size() - 1) % tape.size();
+        break;
+      case '[':
+        if (tape[cell] == 0) place = partner[place];
+        break;
+      case ']':
+        if (tape[cell] != 0) place = partner[place];
+        break;
+      case '.':
+        output.push_back(static_cast<Symbol>(tape[cell]));
+        break;
+      default:
+        tape[cell] = input.empty() ? 0 : input[read++ % input.size()] % limits.symbols;
+    }
+    if (output.size() == capacity) {
+      result.halt = TapeHalt::kOutputLimit;
+      break;
+    }
+    ++place;
+    if (limits.repeat && place == text.size()) place = 0;
+  }
+  result.written = output.size();
+  return result;
+}
+
+void RunGiven(FuzzedDataProvider& data) {
+  TapeLimits limits;
+  limits.max_steps = data.ConsumeIntegralInRange(0, 5000);
+  limits.cells = data.ConsumeIntegralInRange(1, 300);
+  limits.symbols = data.ConsumeIntegralInRange(2, 256);
+  limits.repeat = data.ConsumeBool();
+  const auto capacity = data.ConsumeIntegralInRange<std::size_t>(1, 600);
+  const auto piece = data.ConsumeIntegralInRange<std::uint64_t>(1, 400);
+  std::vector<Symbol> input(data.ConsumeIntegralInRange<std::size_t>(0, 20));
+  for (Symbol& symbol : input) symbol = data.ConsumeIntegral<Symbol>();
+  const bool instructions_only = data.ConsumeBool();
+  std::string text = data.ConsumeRemainingBytesAsString();
+  if (instructions_only) {
+    for (char& c : text) c = kInstructions[static_cast<unsigned char>(c) % 8];
+  }
+  const absl::StatusOr<TapeProgram> program = TapeProgram::Parse(text);
+  if (!program.ok()) {
+    Expect(absl::IsInvalidArgument(program.status()), "a bad program is an InvalidArgument");
+    return;
+  }
+  std::vector<Symbol> expected;
+  const TapeResult oracle = Interpret(program->text(), input, limits, expected, capacity);
+  std::vector<Symbol> output(capacity);
+  absl::StatusOr<TapeRun> run = TapeRun::Start(*program, input, limits, output);
+  Expect(run.ok(), "limits within range are taken");
+  while (!run->over()) run->Advance(piece);
+  const TapeResult result = run->result();
+  Expect(result.steps == oracle.steps, "as many steps");
+  Expect(result.halt == oracle.halt, "the same end");
+  Expect(result.written == oracle.written && std::equal(expected.begin(), expected.end(), output.begin()),
+         "the same output");
+}
+
+// An integer knob that is now and then out of range.
+void Set(v1::Integer* knob, FuzzedDataProvider& data, std::int64_t most) {
+  if (data.ConsumeBool()) return;  // the default
+  if (data.ConsumeBool()) {
+    knob->set_fixed(data.ConsumeIntegralInRange<std::int64_t>(-1, most + 1));
+  } else {
+    knob->mutable_log_uniform()->set_low(data.ConsumeIntegralInRange<std::int64_t>(0, most));
+    knob->mutable_log_uniform()->set_high(data.ConsumeIntegralInRange<std::int64_t>(0, most));
+  }
+}
+
+v1::Family DrawFamily(FuzzedDataProvider& data) {
+  v1::Family family;
+  if (data.ConsumeBool()) {
+    v1::Brainphoque& config = *family.mutable_brainphoque();
+    Set(config.mutable_cells(), data, 4096);
+    Set(config.mutable_symbols(), data, 65536);
+    Set(config.mutable_max_steps(), data, 3000);
+    Set(config.mutable_max_instructions(), data, 4096);
+    Set(config.mutable_attempts(), data, 8);
+    config.set_prior(data.ConsumeBool() ? v1::Brainphoque::UNIFORM : v1::Brainphoque::ORDER_2);
+    config.set_reads(data.ConsumeBool());
+    config.set_shared(data.ConsumeBool());
+    return family;
+  }
+  v1::TapeMachine& config = *family.mutable_tape_machine();
+  Set(config.mutable_program_length(), data, 4096);
+  Set(config.mutable_cells(), data, 65536);
+  Set(config.mutable_symbols(), data, 256);
+  Set(config.mutable_steps_per_token(), data, 64);
+  Set(config.mutable_mutations(), data, 200);
+  config.set_repeat(data.ConsumeBool());
+  config.set_input(data.ConsumeBool() ? v1::TapeMachine::ROW : v1::TapeMachine::RANDOM);
+  config.set_cross_probability(data.ConsumeProbability<double>());
+  for (int n = data.ConsumeIntegralInRange(0, 4); n > 0; --n) config.add_programs(data.ConsumeRandomLengthString(200));
+  if (!config.programs().empty()) config.set_archive_share(data.ConsumeProbability<double>());
+  return family;
+}
+
+void RunRandom(FuzzedDataProvider& data) {
+  FamilyContext context;
+  context.alphabet = data.ConsumeIntegralInRange(2, 65536);
+  context.length = data.ConsumeIntegralInRange(16, 200);
+  const int rows = data.ConsumeIntegralInRange(1, 9);
+  const RandomKey key{.seed = data.ConsumeIntegral<std::uint64_t>()};
+  v1::Family config = DrawFamily(data);
+  // JSON takes no other texts, and protobuf warns of each.
+  for (const std::string& text : config.tape_machine().programs()) {
+    if (std::any_of(text.begin(), text.end(), [](char c) { return c < 0; })) return;
+  }
+  const FamilyEntry& entry = config.has_brainphoque() ? kBrainphoqueEntry : kTapeMachineEntry;
+  entry.resolve(config);
+  const auto family = entry.make(config, context, "families[0]");
+  if (!family.ok()) {
+    Expect(absl::IsInvalidArgument(family.status()), "bad parameters are an InvalidArgument");
+    return;
+  }
+  Block input;
+  Block prompt;
+  Block outputs[2];
+  input.Reshape(rows, context.length);
+  Rng noise = MakeRng(key, Purpose::kNoise);
+  for (int r = 0; r < rows; ++r) {
+    for (Symbol& symbol : input.mutable_view().row_span(r)) {
+      symbol = static_cast<Symbol>(noise.Below(static_cast<std::uint32_t>(context.alphabet)));
+    }
+  }
+  for (Block& output : outputs) {
+    const std::unique_ptr<Program> program = (*family)->NewProgram(rows);
+    Rng rng = MakeRng(key, Purpose::kSampleProgram);
+    program->Sample(rng);
+    prompt.Reshape(rows, program->prompt_length());
+    output.Reshape(rows, context.length);
+    program->Run(input.view(), prompt.view(), RowRng(key), output.mutable_view());
+    Expect(!program->Describe().empty(), "a program can be told");
+  }
+  for (int r = 0; r < rows; ++r) {
+    for (int t = 0; t < context.length; ++t) {
+      Expect(outputs[0].row(r)[t] < context.alphabet, "symbols of the alphabet");
+      Expect(outputs[0].row(r)[t] == outputs[1].row(r)[t], "a program does the same again");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace iterand
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
+  FuzzedDataProvider data(bytes, size);
+  if (data.ConsumeBool()) {
+    iterand::RunGiven(data);
+  } else {
+    iterand::RunRandom(data);
+  }
+  return 0;
+}
