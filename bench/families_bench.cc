@@ -315,7 +315,7 @@ int main(int argc, char** argv) {
   bool calibrate = false;
   std::string shares;
   std::string json_file;
-  app.add_option("--preset", presets, "Only these; default: those named after families, and nca-bytes");
+  app.add_option("--preset", presets, "Only these; default: one a family, and nca-bytes");
   app.add_option("--seconds", seconds, "Of processor time for each measurement");
   app.add_option("--rows", rows, "Rows that shares are taken of (calibration: of each preset and length)");
   app.add_option("--json", json_file, "Also write everything to this file");
@@ -331,6 +331,7 @@ int main(int argc, char** argv) {
   } else {
     if (presets.empty()) {
       for (const iterand::FamilyEntry& entry : iterand::AllFamilies()) {
+        if (entry.name == "lstm") presets.emplace_back("networks");
         if (iterand::LoadPreset(entry.name).ok()) presets.emplace_back(entry.name);
         if (entry.name == "nca") presets.emplace_back("nca-bytes");
       }

@@ -70,7 +70,7 @@ StreamCost Stream::Cost() const {
   }
   cost.flops_per_token *= static_cast<double>(impl_->layout.symbols()) / impl_->length;
   const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
-  cost.segment_bytes = sequences * sequence_bytes();
+  cost.segment_bytes = sequences * (sequence_bytes() + (has_mask() ? static_cast<std::uint64_t>(impl_->length) : 0));
   cost.first_batch_sequences =
       sequences * std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
   return cost;

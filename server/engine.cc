@@ -35,8 +35,8 @@ double ThreadSeconds() {
 
 OpenStream::OpenStream(std::shared_ptr<Stream> stream)
     : stream_(std::move(stream)),
-      segment_bytes_(static_cast<std::size_t>(stream_->segment_sequences()) *
-                     (stream_->sequence_bytes() + sizeof(RowProvenance))),
+      segment_bytes_(static_cast<std::size_t>(stream_->Cost().segment_bytes) +
+                     static_cast<std::size_t>(stream_->segment_sequences()) * sizeof(RowProvenance)),
       serial_lanes_(stream_->recipe().has_pool() && stream_->recipe().pool().endless()) {}
 
 std::shared_ptr<Segment> OpenStream::NewSegment() {

@@ -204,6 +204,24 @@ TEST(TrialTest, GivesHopelessProgramsUp) {
   EXPECT_LT(generated[1], generated[0] * 3 / 4);
 }
 
+// Trials run programs on less than whole rows: every family can, and what is kept can still be made again alone.
+TEST(TrialTest, EveryPresetCanBeTried) {
+  for (const PresetEntry& preset : AllPresets()) {
+    SCOPED_TRACE(std::string(preset.name));
+    v1::Recipe recipe = *LoadPreset(preset.name);
+    if (recipe.has_pool()) continue;
+    recipe.set_segment_sequences(8);
+    recipe.set_length(256);
+    recipe.mutable_band()->set_high(2);
+    recipe.mutable_band()->mutable_trial()->set_rows(3);
+    recipe.mutable_band()->mutable_trial()->set_symbols(48);
+    auto stream = *Stream::Open(recipe, 1);
+    const auto explanation = stream->Explain(5);
+    ASSERT_TRUE(explanation.ok()) << explanation.status();
+    EXPECT_TRUE(explanation->reproduced);
+  }
+}
+
 TEST(TrialTest, AChainThatNothingComesOfStarves) {
   v1::Recipe recipe = RecipeOf(R"({"families": [{"uniform": {}}], "band": {"high": 0.2, "trial": {}},
                                    "starvation_rounds": 50})");
