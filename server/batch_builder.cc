@@ -21,7 +21,9 @@ constexpr std::uint8_t kTokensTag = (v1::Batch::kTokensFieldNumber << 3) | 2;
 // From so many bytes side by side on, referring costs less than copying.
 constexpr std::size_t kReferenceBytes = 16 << 10;
 
-// Of a builder: one being filled, one ready, one being sent.
+// Memory that a builder keeps for further messages: one being filled, one ready, one being sent, or more of small ones,
+// which gRPC sends many at a time. In bytes, and in buffers however large.
+constexpr std::size_t kFreeBytes = 1 << 20;
 constexpr std::size_t kFreeBuffers = 3;
 
 // Upper bound of the fields before provenance: four varints of at most 10 + 10 + 5 + 5 bytes, the dtype, 32 bytes of
@@ -30,6 +32,11 @@ constexpr std::size_t kHeaderBytes = 96;
 
 // Likewise of one provenance entry without the family's name: 5 + 10 + 10 + 5 + 5 bytes, six tags, two lengths.
 constexpr std::size_t kProvenanceBytes = 48;
+
+void Prefetch(const std::byte* data, std::size_t bytes) {
+  constexpr std::size_t kCacheLine = 64;
+  for (std::size_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(data + i);
+}
 
 }  // namespace
 
@@ -68,7 +75,10 @@ class BatchBuilder::BufferPool : public std::enable_shared_from_this<BatchBuilde
   static void Return(void* user_data) {
     const std::unique_ptr<Lease> lease(static_cast<Lease*>(user_data));
     std::lock_guard lock(lease->pool->mutex_);
-    if (lease->pool->free_.size() < kFreeBuffers) lease->pool->free_.push_back(std::move(lease->buffer));
+    std::vector<Buffer>& free = lease->pool->free_;
+    if (free.size() < kFreeBuffers || (free.size() + 1) * lease->buffer.capacity <= kFreeBytes) {
+      free.push_back(std::move(lease->buffer));
+    }
   }
 
   std::mutex mutex_;
@@ -144,6 +154,8 @@ void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint3
   if (run_rows_ > 0 && run_segment_ == segment && offset == run_offset_ + run_rows_) {
     ++run_rows_;
   } else {
+    // While the rows before it are copied, this one comes from memory.
+    Prefetch(segment->tokens.data() + offset * row_bytes_, std::min(row_bytes_, kReferenceBytes));
     FlushRun();
     run_segment_ = segment;
     run_offset_ = offset;

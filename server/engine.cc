@@ -1,6 +1,8 @@
 #include "server/engine.h"
 
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -27,6 +29,27 @@ double ThreadSeconds() {
   timespec now{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+// Generation never sleeps while there is work, so threads that send a batch, or a trainer on the same machine that has
+// come for one, would wait for the end of its time slice, some milliseconds. Linux from 6.12 on lets a thread ask for
+// shorter ones; its share of the core stays the same. Elsewhere nothing changes.
+void AskForShortSlices() {
+#ifdef SYS_sched_setattr
+  struct Attributes {  // struct sched_attr of sched_setattr(2), whose header does not go with the C library's
+    std::uint32_t size = sizeof(Attributes);
+    std::uint32_t policy = 0;
+    std::uint64_t flags = 0;
+    std::int32_t nice = 0;
+    std::uint32_t priority = 0;
+    std::uint64_t runtime = 0;  // nanoseconds
+    std::uint64_t deadline = 0;
+    std::uint64_t period = 0;
+  } attributes;
+  if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) != 0) return;
+  attributes.runtime = 200'000;
+  static_cast<void>(syscall(SYS_sched_setattr, 0, &attributes, 0));
+#endif
 }
 
 }  // namespace
@@ -445,6 +468,7 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
 }
 
 void Engine::Work() {
+  AskForShortSlices();
   Task task;
   Leftovers leftovers;
   std::unique_lock lock(mutex_);

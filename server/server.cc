@@ -28,6 +28,7 @@
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/service.h"
+#include "server/stream_call.h"
 
 namespace iterand {
 namespace {
@@ -197,6 +198,7 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
   builder.AddListeningPort(options.listen, *credentials, &port);
   builder.RegisterService(service.get());
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, kWriteBufferBytes);
   // Otherwise two servers could take the same port and share its clients by chance.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // A client whose machine is gone must not keep its lanes.

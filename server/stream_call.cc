@@ -32,6 +32,7 @@ void StreamCall::Start(std::unique_ptr<Feed> feed) {
 void StreamCall::Advance() {
   const std::shared_ptr<StreamCall> self = shared_from_this();  // once a write is started, OnDone may come any time
   std::optional<grpc::Status> end;
+  grpc::WriteOptions how;
   {
     std::lock_guard lock(mutex_);
     if (!feed_ || finished_ || writing_) return;
@@ -48,6 +49,11 @@ void StreamCall::Advance() {
         resume_index_ = after_next_;
         writing_ = true;
         CountBatch();
+        // If the batch after it is ready too, both may go in one write. Not the first: gRPC would hold back the initial
+        // metadata with it.
+        if (begun_ && current_.Length() < kWriteBufferBytes) Build();
+        if (begun_ && next_) how.set_buffer_hint();
+        begun_ = true;
       } else if (!error_.ok()) {
         end = ToGrpc(error_);
       } else if (feed_->remaining() == 0 && !builder_.begun()) {
@@ -67,7 +73,7 @@ void StreamCall::Advance() {
     Finish(*end);
     return;
   }
-  StartWrite(&current_);
+  StartWrite(&current_, how);
   std::lock_guard lock(mutex_);
   if (!finished_ && !cancelled_ && !draining_) Build();
 }

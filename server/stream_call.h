@@ -1,4 +1,6 @@
-// One call of Stream. Two batches are in memory: one that gRPC is sending and the one after it.
+// One call of Stream. Two batches are in memory, one that gRPC is sending and the one after it, and what gRPC has been
+// given but told to send together with what follows: small batches that are ready one after the other cost one write of
+// kWriteBufferBytes instead of one each.
 //
 // It is driven by whoever has news for it (gRPC's threads when a write is done or the client cancels, the engine's when
 // rows are ready), under its own mutex. No thread waits for a client or for a segment.
@@ -19,6 +21,9 @@
 #include "server/request.h"
 
 namespace iterand {
+
+// What gRPC may gather before it writes, in bytes: the server's GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE.
+inline constexpr int kWriteBufferBytes = 512 << 10;
 
 class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                          public ActiveCall,
@@ -61,6 +66,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::uint64_t after_next_ = 0;          // index after next_
   std::uint64_t resume_index_;            // index after all that was sent
   absl::Status error_;                    // that generation ended in
+  bool begun_ = false;                    // something was sent
   bool writing_ = false;
   bool cancelled_ = false;
   bool draining_ = false;

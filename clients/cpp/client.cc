@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <fstream>
 #include <mutex>
 #include <sstream>
@@ -28,8 +27,12 @@ using google::protobuf::io::CodedInputStream;
 constexpr char kStreamMethod[] = "/iterand.v1.NoiseService/Stream";
 constexpr char kReadMethod[] = "/iterand.v1.NoiseService/Read";
 
-// Batches that are received ahead of the caller.
-constexpr std::size_t kReadAhead = 2;
+// What the server may send before anybody reads it, in bytes.
+constexpr int kLookahead = 8 << 20;
+
+// Room for one read from the connection, in bytes. gRPC's 8 KiB would make many pieces of a batch; over 128 KiB the
+// allocator would ask the system for each.
+constexpr int kReadChunk = 64 << 10;
 
 absl::Status ToAbsl(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
@@ -182,90 +185,86 @@ void Batch::CopyTo(void* out) const {
 
 // ---- BatchReader ---------------------------------------------------------------------------------------------------
 
-// Driven by gRPC's threads, which read ahead up to kReadAhead batches; a hold keeps the call open while none is read.
-struct BatchReader::Call final : grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+// Driven by the thread that calls Next: it waits on the connection itself, so that a batch costs no handing over from
+// thread to thread. Between calls nobody reads: what the server sends meanwhile, up to kLookahead bytes, waits in the
+// kernel and in gRPC's buffers.
+struct BatchReader::Call {
+  // What a completion queue gives back.
+  enum Tag : std::intptr_t { kRequest = 1, kRead, kFinish };
+
   grpc::ClientContext context;
-  grpc::ByteBuffer request;
+  grpc::CompletionQueue queue;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream;
   grpc::ByteBuffer incoming;  // being read, if `reading`
-
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::deque<grpc::ByteBuffer> ready;
-  bool reading = true;
-  bool held = true;
-  bool ending = false;  // nobody will ask for batches any more
+  bool reading = false;
   bool done = false;
-  grpc::Status status;
+  grpc::Status status;  // if done
 
-  void Start() {
-    AddHold();
-    StartWriteLast(&request, grpc::WriteOptions());
-    StartRead(&incoming);
-    StartCall();
+  static void* ToTag(Tag tag) { return reinterpret_cast<void*>(tag); }
+
+  void Start(grpc::GenericStub& stub, const grpc::ByteBuffer& request) {
+    context.set_initial_metadata_corked(true);  // sent with the request
+    stream = stub.PrepareCall(&context, kStreamMethod, &queue);
+    stream->StartCall(nullptr);
+    stream->WriteLast(request, grpc::WriteOptions(), ToTag(kRequest));
+    StartRead();
   }
 
-  void OnReadDone(bool ok) override {
-    bool read_on = false;
-    bool let_go = false;
-    {
-      std::lock_guard lock(mutex);
-      if (ok) {
-        ready.emplace_back();
-        ready.back().Swap(&incoming);
-        read_on = !ending && ready.size() < kReadAhead;
-      }
-      reading = read_on;
-      if (!ok || ending) let_go = std::exchange(held, false);
+  void StartRead() {
+    reading = true;
+    stream->Read(&incoming, ToTag(kRead));
+  }
+
+  // Waits until what was started is over, and says whether it went well.
+  bool Wait(Tag tag) {
+    void* found = nullptr;
+    bool ok = false;
+    while (queue.Next(&found, &ok) && found != ToTag(tag)) {
     }
-    changed.notify_one();
-    if (read_on) StartRead(&incoming);
-    if (let_go) RemoveHold();
+    return ok;
   }
 
-  void OnDone(const grpc::Status& end) override {
-    std::lock_guard lock(mutex);
+  // Waits for the batch that is being read. False at the stream's end; `status` is then known.
+  bool Read(grpc::ByteBuffer& message) {
+    if (done) return false;
+    reading = false;
+    if (Wait(kRead)) {
+      message.Swap(&incoming);
+      StartRead();
+      return true;
+    }
+    stream->Finish(&status, ToTag(kFinish));
+    Wait(kFinish);
     done = true;
-    status = end;
-    changed.notify_all();
+    return false;
   }
 
-  // Cancels, if it is not over, and waits until gRPC has done with this object.
-  void End() {
-    bool let_go;
-    {
-      std::lock_guard lock(mutex);
-      ending = true;
-      let_go = !reading && std::exchange(held, false);
-    }
+  ~Call() {
     context.TryCancel();
-    if (let_go) RemoveHold();
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [this] { return done; });
+    grpc::ByteBuffer message;
+    while (Read(message)) {
+    }
+    queue.Shutdown();
+    void* found = nullptr;
+    bool ok = false;
+    while (queue.Next(&found, &ok)) {
+    }
   }
 };
 
 BatchReader::BatchReader(std::unique_ptr<Call> call, std::uint64_t start)
     : call_(std::move(call)), next_index_(start) {}
 
-BatchReader::~BatchReader() { call_->End(); }
+BatchReader::~BatchReader() = default;
 
 void BatchReader::Cancel() { call_->context.TryCancel(); }
 
 absl::StatusOr<bool> BatchReader::Next(Batch& batch) {
   auto message = std::make_unique<Batch::Slices>();
-  bool read_on = false;
-  {
-    std::unique_lock lock(call_->mutex);
-    call_->changed.wait(lock, [this] { return !call_->ready.empty() || call_->done; });
-    if (call_->ready.empty()) {
-      if (!call_->status.ok()) return ToAbsl(call_->status);
-      return false;
-    }
-    message->message.Swap(&call_->ready.front());
-    call_->ready.pop_front();
-    if (!call_->reading && call_->held) read_on = call_->reading = true;
+  if (!call_->Read(message->message)) {
+    if (!call_->status.ok()) return ToAbsl(call_->status);
+    return false;
   }
-  if (read_on) call_->StartRead(&call_->incoming);
   if (absl::Status status = Batch::Parse(std::move(message), batch); !status.ok()) return status;
   next_index_ = batch.first_index() + static_cast<std::uint64_t>(batch.rows()) * batch.stride();
   return true;
@@ -310,8 +309,13 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   arguments.SetMaxReceiveMessageSize(-1);  // the server's limit is enough
   // Each client has a connection of its own, so that clients of one process do not share one.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookahead);
+  arguments.SetInt(GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunk);
   // Batches in few frames: of the default 16 KiB, a batch of 1 MiB would take 64.
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
+  // A server that is being started is found soon.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(address, credentials, arguments);
   if (!channel->WaitForConnected(std::chrono::system_clock::now() + options.connect_timeout)) {
     return absl::UnavailableError(absl::StrCat("no iterand server answers at ", address, " within ",
@@ -327,9 +331,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
 absl::StatusOr<std::unique_ptr<BatchReader>> Client::Stream(const v1::StreamRequest& request) {
   auto call = std::make_unique<BatchReader::Call>();
   impl_->Authorize(call->context);
-  call->request = Serialize(request);
-  impl_->generic.PrepareBidiStreamingCall(&call->context, kStreamMethod, grpc::StubOptions(), call.get());
-  call->Start();
+  call->Start(impl_->generic, Serialize(request));
   return std::unique_ptr<BatchReader>(new BatchReader(std::move(call), request.start()));
 }
 

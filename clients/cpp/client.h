@@ -35,7 +35,7 @@ struct ClientOptions {
   std::string tls_root_file;    // PEM; empty: the system's roots. Implies tls.
   std::string tls_server_name;  // expected in the server's certificate, if not the host of the address
   std::string token;            // sent as "authorization: Bearer TOKEN", if not empty
-  std::chrono::milliseconds connect_timeout = std::chrono::seconds(10);
+  std::chrono::milliseconds connect_timeout = std::chrono::seconds(3);
 };
 
 // `rows` sequences of `length` tokens as they came off the wire.
@@ -90,8 +90,8 @@ class Batch {
   std::unique_ptr<Slices> slices_;
 };
 
-// Reads a stream, batch after batch. One more batch is received while the caller works on the last. Not thread-safe,
-// but Cancel may be called from any thread. Destroying it cancels the stream.
+// Reads a stream, batch after batch. What the server sends between two calls of Next, some megabytes at most, waits in
+// the connection. Not thread-safe, but Cancel may be called from any thread. Destroying it cancels the stream.
 class BatchReader {
  public:
   ~BatchReader();
