@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -256,6 +257,12 @@ void ServerChoice::AddTo(CLI::App& command) {
       ->type_name("FILE")
       ->needs(server)
       ->group(kGroup);
+  command.add_option("--connect-timeout", connect_timeout, "Seconds to try before no server is there")
+      ->type_name("S")
+      ->check(CLI::Range(0.001, 3600.0))
+      ->capture_default_str()
+      ->needs(server)
+      ->group(kGroup);
 }
 
 absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
@@ -263,6 +270,7 @@ absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
   options.tls = tls;
   options.tls_root_file = tls_root_file;
   options.tls_server_name = tls_server_name;
+  options.connect_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(connect_timeout * 1000));
   if (!token_file.empty()) {
     absl::StatusOr<std::string> token = ReadFile(token_file);
     if (!token.ok()) return token.status();

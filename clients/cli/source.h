@@ -30,6 +30,7 @@ struct ServerChoice {
   std::string tls_server_name;
   std::string token_file;
   bool tls = false;
+  double connect_timeout = 3;  // seconds
 
   void AddTo(CLI::App& command);
   absl::StatusOr<std::unique_ptr<Client>> Connect() const;

@@ -38,12 +38,14 @@ _T = TypeVar("_T")
 class Retry:
     """How often a call that finds no server is tried again before `Unavailable` is raised.
 
-    Waits double from `first_wait` to `longest_wait` (seconds). Every batch that arrives starts the count anew.
+    Waits double from `first_wait` to `longest_wait` (seconds). Every batch that arrives starts the count anew. A server
+    that was never reached is more likely a wrong address than a restart: it is tried for `connect_timeout` seconds only.
     """
 
     attempts: int = 8
     first_wait: float = 0.1
     longest_wait: float = 5.0
+    connect_timeout: float = 3.0
 
     def wait(self, attempt: int) -> float:
         """Seconds before attempt 1, 2, ..."""
@@ -325,6 +327,7 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
     position = first_of_shard(request.start, request.shard.rank, world)
     remaining = request.count if request.HasField("count") else None
     attempt = 0
+    begin = time.monotonic()
     while remaining is None or remaining > 0:
         request.start = position
         if remaining is not None:
@@ -346,6 +349,7 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
                 if remaining is not None:
                     remaining -= batch.rows
                 attempt = 0
+                client.reached = True
                 if not buffer.put(batch):
                     return
             if remaining is not None and remaining <= 0:
@@ -358,7 +362,7 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
             if not isinstance(failure, errors.Unavailable | errors.Cancelled):
                 raise failure from error
         attempt += 1
-        if attempt > client.retry.attempts:
+        if client.gives_up(attempt, begin):
             raise failure
         client.use_next_target()
         buffer.pause(client.retry.wait(attempt))
@@ -392,7 +396,8 @@ class Client:
         self._options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # How long one attempt to connect may take, over slow networks too.
+            ("grpc.min_reconnect_backoff_ms", max(1, int(self.retry.connect_timeout * 1000))),
             ("grpc.max_reconnect_backoff_ms", 2000),
             # Trainers and servers that come back on another machine must not share a dead connection for hours.
             ("grpc.keepalive_time_ms", 60_000),
@@ -402,6 +407,14 @@ class Client:
         self._lock = threading.Lock()
         self._current = 0
         self._channel: grpc.Channel | None = None
+        self.reached = False  # a server has answered
+
+    def gives_up(self, attempt: int, begin: float) -> bool:
+        """Whether attempt 1, 2, ... since `begin` (time.monotonic) was the last."""
+        if attempt > self.retry.attempts:
+            return True
+        waited = time.monotonic() - begin
+        return not self.reached and attempt >= len(self._targets) and waited >= self.retry.connect_timeout
 
     @property
     def target(self) -> str:
@@ -574,6 +587,7 @@ class Client:
 
     def _unary(self, name: str, request: Any, deserialize: Callable[[bytes], _T], timeout: float | None) -> _T:
         attempt = 0
+        begin = time.monotonic()
         while True:
             try:
                 method = self._connect().unary_unary(
@@ -582,11 +596,12 @@ class Client:
                     response_deserializer=deserialize,
                 )
                 answer: _T = method(request, timeout=timeout, metadata=self._metadata)
+                self.reached = True
                 return answer
             except grpc.RpcError as error:
                 failure = errors.from_rpc(error, self.target)
                 attempt += 1
-                if not isinstance(failure, errors.Unavailable) or attempt > self.retry.attempts:
+                if not isinstance(failure, errors.Unavailable) or self.gives_up(attempt, begin):
                     raise failure from error
                 self.use_next_target()
                 time.sleep(self.retry.wait(attempt))
