@@ -1,6 +1,6 @@
 // Measures one preset from outside of everything: tokens/s and what they cost. bench/run calls it and makes tables.
 //
-//   preset_bench --preset NAME --threads N --seconds S [--server ADDRESS]
+//   preset_bench --preset NAME | --recipe JSON [--threads N] [--seconds S] [--server ADDRESS]
 //
 // Prints one JSON object: tokens_per_second, first_batch_s (64 sequences of the recipe's length, stream opened to batch
 // in hand), flops_per_second, peak_flops (fused multiply-adds on registers, just before and after, on as many threads),
@@ -19,6 +19,7 @@
 
 #include "clients/cpp/client.h"
 #include "iterate/presets.h"
+#include "iterate/recipe.h"
 #include "iterate/statistics.h"
 #include "iterate/stream.h"
 #include "randnet/fma_peak.h"
@@ -82,16 +83,18 @@ struct View {
 int main(int argc, char** argv) {
   CLI::App app("Measures one preset");
   std::string preset = "up";
+  std::string json;
   std::string server;
   int threads = 1;
   double seconds = 1;
-  app.add_option("--preset", preset);
+  CLI::Option* name = app.add_option("--preset", preset);
+  app.add_option("--recipe", json, "Text of a recipe instead")->excludes(name);
   app.add_option("--server", server);
   app.add_option("--threads", threads);
   app.add_option("--seconds", seconds);
   CLI11_PARSE(app, argc, argv);
 
-  auto recipe = iterand::LoadPreset(preset);
+  auto recipe = json.empty() ? iterand::LoadPreset(preset) : iterand::ParseRecipeJson(json);
   if (!recipe.ok()) Fail(recipe.status());
   auto stream = Stream::Open(*recipe, 0);
   if (!stream.ok()) Fail(stream.status());
@@ -105,7 +108,7 @@ int main(int argc, char** argv) {
     looked += batch.size;
   };
 
-  nlohmann::json result = {{"preset", preset}, {"threads", threads}};
+  nlohmann::json result = {{"preset", json.empty() ? preset : "recipe"}, {"threads", threads}};
   Measured measured;
   if (server.empty()) {
     const double peak_before = MeasurePeak(threads);
@@ -132,7 +135,7 @@ int main(int argc, char** argv) {
     if (!client.ok()) Fail(client.status());
     const auto opened = Clock::now();
     iterand::v1::StreamRequest request;
-    request.mutable_stream()->set_preset(preset);
+    *request.mutable_stream()->mutable_recipe() = *recipe;
     request.set_batch_rows(kBatchRows);
     auto reader = (*client)->Stream(request);
     if (!reader.ok()) Fail(reader.status());

@@ -1,20 +1,23 @@
 // What serving costs: throughput of the wire and of the engine, measured beside what they are compared with in one run.
 //
-//   serve_bench [--seconds S] [--repeats N] [--json FILE]
+//   serve_bench [--seconds S] [--repeats N] [--part wire|serving|trainer]... [--json FILE]
 //
-//   wire      the cheapest preset, served to a C++ client, against a bare gRPC stream of equal messages: a server that
-//             sends one ready-made message again and again, and a client that counts the bytes. Both servers are
-//             processes of their own. Alternating, medians. Beside it preset `markov` from the cache, as another run of
-//             a sweep has it: the first also pays for generation, on cores that it shares with both ends of the wire.
-//   serving   preset `up` served, against Stream::Read in this process with as many threads. Alternating, medians.
-//   trainer   a consumer that takes batches of `up` at half the rate of the row above: the share of its time that it
-//   waits.
+//   wire      equal messages: a bare gRPC server that sends one ready-made message again and again and a client that
+//             counts its bytes, against preset `markov` from the server's cache, as the second run of a sweep has it,
+//             and preset `uniform`, the cheapest, which is generated on cores that it shares with both ends of the
+//             wire. Servers are processes of their own. Alternating, medians.
+//   serving   preset `up` in this process with one thread and with two, and served by two. Alternating, medians of the
+//             same sequences.
+//   trainer   a consumer that takes batches of `up` at half the rate that is served: the share of its time that it
+//             waits.
+//   serve_bench --serve-bare    the bare server alone, for clients in other languages: bench/wire.py
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -23,14 +26,15 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_format.h"
 #include "clients/cpp/client.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
 #include "iterate/presets.h"
@@ -256,9 +260,15 @@ std::uint64_t Period(const Stream& stream) {
   return static_cast<std::uint64_t>(stream.lanes()) * static_cast<std::uint64_t>(stream.segment_sequences());
 }
 
-// Tokens of a stream, for so long or to its end. From the first batch of a segment of every lane to the first of
-// another: at these moments the engine has done the same work ahead.
-Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamRequest& request, double seconds) {
+// When a measurement ends: after so many segments of every lane, after so many seconds, or at the stream's end.
+struct Until {
+  int segments = std::numeric_limits<int>::max();
+  double seconds = std::numeric_limits<double>::infinity();
+};
+
+// Tokens of a stream. From the first batch of a segment of every lane to the first of another: at these moments the
+// engine has done the same work ahead.
+Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamRequest& request, const Until& until) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(request.stream().preset()), 0);
   if (!stream.ok()) Fail(stream.status());
   const std::uint64_t period = Period(**stream);
@@ -270,6 +280,7 @@ Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamR
   Clock::time_point start;
   std::optional<CpuMeter> cpu;
   double tokens = 0;
+  int segments = -1;
   for (std::uint64_t batches = 0;; ++batches) {
     const absl::StatusOr<bool> more = (*reader)->Next(batch);
     if (!more.ok()) Fail(more.status());
@@ -279,7 +290,8 @@ Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamR
       start = Clock::now();
       cpu.emplace(&server);
     }
-    if (cpu && at_boundary && (!*more || SecondsSince(start) >= seconds)) break;
+    if (at_boundary) ++segments;
+    if (at_boundary && (!*more || segments == until.segments || SecondsSince(start) >= until.seconds)) break;
     if (cpu) tokens += static_cast<double>(batch.rows()) * batch.length();
   }
   rate.per_second = tokens / SecondsSince(start);
@@ -287,30 +299,26 @@ Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamR
   return rate;
 }
 
-// Segments 1 to `segments` of every lane: the same sequences for both, as segments differ in cost.
-Rate InProcessSegments(const std::string& preset, std::uint64_t seed, int segments) {
+// Segments 2 to `segments` + 1 of every lane: the same sequences for all, as segments differ in cost. When a reader has
+// the first batch of one segment of every lane, those segments are all made, so what is timed between two such moments
+// is the making of as many others.
+Rate InProcessSegments(const std::string& preset, std::uint64_t seed, int segments, int threads) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), seed);
   if (!stream.ok()) Fail(stream.status());
+  (*stream)->set_threads(threads);
   const std::uint64_t rows = Period(**stream);
   std::vector<std::byte> out(rows * (*stream)->sequence_bytes());
-  const CpuMeter cpu(nullptr);
-  const Clock::time_point start = Clock::now();
-  for (int i = 1; i <= segments; ++i) {
+  const auto read = [&](int i) {
     const absl::Status status =
         (*stream)->Read(static_cast<std::uint64_t>(i) * rows, 1, static_cast<int>(rows), out.data());
     if (!status.ok()) Fail(status);
-  }
+  };
+  read(1);
+  const CpuMeter cpu(nullptr);
+  const Clock::time_point start = Clock::now();
+  for (int i = 2; i < 2 + segments; ++i) read(i);
   const double tokens = static_cast<double>(rows) * segments * (*stream)->length();
   return {tokens / SecondsSince(start), tokens / cpu.Seconds()};
-}
-
-Rate ServedSegments(const ServerProcess& server, Client& client, const std::string& preset, std::uint64_t seed,
-                    int segments) {
-  const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), seed);
-  if (!stream.ok()) Fail(stream.status());
-  v1::StreamRequest request = Request(preset, 64, seed);
-  request.set_count(Period(**stream) * static_cast<std::uint64_t>(segments + 1));
-  return ServedTokens(server, client, request, 1e9);
 }
 
 struct Waiting {
@@ -345,111 +353,126 @@ Waiting WaitingShare(Client& client, const v1::StreamRequest& request, double to
   return waiting;
 }
 
-int Main(double seconds, int repeats, const std::string& json_file) {
-  constexpr double kForever = 1e9;
-  std::string json = absl::StrFormat("{\"cores\": %d, \"wire\": [", std::thread::hardware_concurrency());
-  {
-    const ServerProcess bare("--serve-bare");
-    const ServerProcess iterand("--serve-iterand");
-    const auto client = Client::Connect(iterand.address());
-    if (!client.ok()) Fail(client.status());
-    std::printf("wire, preset %s: MB/s, and MB per second of core time (both processes)\n", kWirePreset);
-    std::printf("%10s %9s %9s %9s | %9s %9s %7s %7s | %9s %9s %7s %7s\n", "batch rows", "bytes", "bare", "per core",
-                "generated", "per core", "ratio", "ratio", "cached", "per core", "ratio", "ratio");
-    for (const int rows : {64, 512, 2048}) {
-      v1::StreamRequest whole = Request(kCachedPreset, rows, 1000);
-      whole.set_count(kCachedSequences);
-      ServedTokens(iterand, **client, whole, kForever);
-      std::vector<Rate> bare_rates;
-      std::vector<Rate> generated_rates;
-      std::vector<Rate> cached_rates;
-      for (int i = 0; i < repeats; ++i) {
-        bare_rates.push_back(BareBytes(bare, rows, seconds));
-        cached_rates.push_back(ServedTokens(iterand, **client, whole, kForever));
-        bare_rates.push_back(BareBytes(bare, rows, seconds));
-        // A seed of its own, so that nothing comes from the cache.
-        generated_rates.push_back(
-            ServedTokens(iterand, **client, Request(kWirePreset, rows, static_cast<std::uint64_t>(rows + i)), seconds));
-      }
-      const Rate base = MedianRate(bare_rates);
-      const Rate generated = MedianRate(generated_rates);
-      const Rate cached = MedianRate(cached_rates);
-      const auto mega = [](double value) { return value * 1e-6; };
-      std::printf("%10d %9d %9.0f %9.0f | %9.0f %9.0f %7.2f %7.2f | %9.0f %9.0f %7.2f %7.2f\n", rows, rows * 512,
-                  mega(base.per_second), mega(base.per_core_second), mega(generated.per_second),
-                  mega(generated.per_core_second), generated.per_second / base.per_second,
-                  generated.per_core_second / base.per_core_second, mega(cached.per_second),
-                  mega(cached.per_core_second), cached.per_second / base.per_second,
-                  cached.per_core_second / base.per_core_second);
-      std::fflush(stdout);
-      json += absl::StrFormat(
-          "%s{\"batch_rows\": %d, \"bare_mb_per_s\": %.1f, \"bare_mb_per_core_s\": %.1f, \"generated_mb_per_s\": %.1f, "
-          "\"generated_mb_per_core_s\": %.1f, \"cached_mb_per_s\": %.1f, \"cached_mb_per_core_s\": %.1f}",
-          rows == 64 ? "" : ", ", rows, mega(base.per_second), mega(base.per_core_second), mega(generated.per_second),
-          mega(generated.per_core_second), mega(cached.per_second), mega(cached.per_core_second));
-    }
-  }
-  {
-    const ServerProcess iterand("--serve-iterand");
-    const auto client = Client::Connect(iterand.address());
-    if (!client.ok()) Fail(client.status());
-    const int segments = std::max(1, static_cast<int>(4 * seconds));
-    std::vector<Rate> in_process_rates;
-    std::vector<Rate> served_rates;
+nlohmann::json ToJson(const Rate& rate) {
+  return {{"per_second", rate.per_second}, {"per_core_second", rate.per_core_second}};
+}
+
+nlohmann::json MeasureWire(double seconds, int repeats) {
+  const ServerProcess bare("--serve-bare");
+  const ServerProcess iterand("--serve-iterand");
+  const auto client = Client::Connect(iterand.address());
+  if (!client.ok()) Fail(client.status());
+  std::printf("wire: MB/s, and MB per second of core time (both processes); %s from the cache, %s generated\n",
+              kCachedPreset, kWirePreset);
+  std::printf("%10s %9s | %9s %9s | %9s %9s %7s %7s | %9s %9s %7s %7s\n", "batch rows", "bytes", "bare", "per core",
+              "cached", "per core", "ratio", "ratio", "generated", "per core", "ratio", "ratio");
+  nlohmann::json report = nlohmann::json::array();
+  for (const int rows : {64, 512, 2048}) {
+    v1::StreamRequest whole = Request(kCachedPreset, rows, 1000);
+    whole.set_count(kCachedSequences);
+    ServedTokens(iterand, **client, whole, Until{});
+    std::vector<Rate> bare_rates;
+    std::vector<Rate> generated_rates;
+    std::vector<Rate> cached_rates;
     for (int i = 0; i < repeats; ++i) {
-      const auto seed = static_cast<std::uint64_t>(i);
-      in_process_rates.push_back(InProcessSegments("up", seed, segments));
-      served_rates.push_back(ServedSegments(iterand, **client, "up", seed, segments));
+      bare_rates.push_back(BareBytes(bare, rows, seconds));
+      cached_rates.push_back(ServedTokens(iterand, **client, whole, Until{}));
+      bare_rates.push_back(BareBytes(bare, rows, seconds));
+      // A seed of its own, so that nothing comes from the cache.
+      const v1::StreamRequest fresh = Request(kWirePreset, rows, static_cast<std::uint64_t>(rows + i));
+      generated_rates.push_back(ServedTokens(iterand, **client, fresh, Until{.seconds = seconds}));
     }
-    const Rate in_process = MedianRate(in_process_rates);
-    const Rate served = MedianRate(served_rates);
-    std::printf("\nserving, preset up: tokens/s, and tokens per second of core time (both processes)\n");
-    std::printf("%12s %12s | %12s %12s %7s %7s | %14s\n", "in-process", "per core", "served", "per core", "ratio",
-                "ratio", "first batch s");
-    std::printf("%12.0f %12.0f | %12.0f %12.0f %7.3f %7.3f | %14.3f\n", in_process.per_second,
-                in_process.per_core_second, served.per_second, served.per_core_second,
-                served.per_second / in_process.per_second, served.per_core_second / in_process.per_core_second,
-                served.first_batch_seconds);
+    const Rate base = MedianRate(bare_rates);
+    std::printf("%10d %9d | %9.0f %9.0f", rows, rows * 512, base.per_second * 1e-6, base.per_core_second * 1e-6);
+    const Rate cached = MedianRate(cached_rates);
+    const Rate generated = MedianRate(generated_rates);
+    for (const Rate& rate : {cached, generated}) {
+      std::printf(" | %9.0f %9.0f %7.2f %7.2f", rate.per_second * 1e-6, rate.per_core_second * 1e-6,
+                  rate.per_second / base.per_second, rate.per_core_second / base.per_core_second);
+    }
+    std::printf("\n");
     std::fflush(stdout);
-    const double rate = 0.5 * served.per_second;
-    const Waiting waiting = WaitingShare(**client, Request("up", 64, 99), rate, std::max(10.0, 5 * seconds));
-    std::printf("\ntrainer, preset up, at half of the served rate\n%12s %12s %12s %14s %16s\n", "tokens/s", "batches",
-                "wait share", "longest wait s", "first batch s");
-    std::printf("%12.0f %12d %12.4f %14.4f %16.3f\n", rate, waiting.batches, waiting.share, waiting.longest_seconds,
-                waiting.first_batch_seconds);
-    json += absl::StrFormat(
-        "], \"serving\": {\"preset\": \"up\", \"in_process_tokens_per_s\": %.0f, \"in_process_tokens_per_core_s\": "
-        "%.0f, "
-        "\"served_tokens_per_s\": %.0f, \"served_tokens_per_core_s\": %.0f, \"first_batch_s\": %.4f}, "
-        "\"trainer\": {\"tokens_per_s\": %.0f, \"wait_share\": %.5f, \"longest_wait_s\": %.5f}}\n",
-        in_process.per_second, in_process.per_core_second, served.per_second, served.per_core_second,
-        served.first_batch_seconds, rate, waiting.share, waiting.longest_seconds);
+    report.push_back({{"batch_rows", rows},
+                      {"bare_bytes", ToJson(base)},
+                      {"cached_bytes", ToJson(cached)},
+                      {"generated_bytes", ToJson(generated)}});
   }
-  if (!json_file.empty()) std::ofstream(json_file) << json;
-  return 0;
+  return report;
+}
+
+nlohmann::json MeasureServing(double seconds, int repeats) {
+  const ServerProcess iterand("--serve-iterand");
+  const auto client = Client::Connect(iterand.address());
+  if (!client.ok()) Fail(client.status());
+  const int segments = std::max(2, static_cast<int>(4 * seconds));
+  std::vector<Rate> one_rates;
+  std::vector<Rate> two_rates;
+  std::vector<Rate> served_rates;
+  for (int i = 0; i < repeats; ++i) {
+    const auto seed = static_cast<std::uint64_t>(i);
+    one_rates.push_back(InProcessSegments("up", seed, segments, 1));
+    two_rates.push_back(InProcessSegments("up", seed, segments, 2));
+    served_rates.push_back(ServedTokens(iterand, **client, Request("up", 64, seed), Until{.segments = segments}));
+  }
+  const Rate one = MedianRate(one_rates);
+  const Rate two = MedianRate(two_rates);
+  const Rate served = MedianRate(served_rates);
+  std::printf("\nserving, preset up: tokens/s\n%12s %12s %9s | %12s %12s %16s\n", "1 thread", "2 threads", "scaling",
+              "served", "of 2 threads", "first batch s");
+  std::printf("%12.0f %12.0f %9.3f | %12.0f %12.3f %16.3f\n", one.per_second, two.per_second,
+              two.per_second / one.per_second, served.per_second, served.per_second / two.per_second,
+              served.first_batch_seconds);
+  std::fflush(stdout);
+  return {{"preset", "up"},
+          {"one_thread_tokens", ToJson(one)},
+          {"two_threads_tokens", ToJson(two)},
+          {"served_tokens", ToJson(served)},
+          {"first_batch_s", served.first_batch_seconds}};
+}
+
+nlohmann::json MeasureTrainer(double seconds) {
+  const ServerProcess iterand("--serve-iterand");
+  const auto client = Client::Connect(iterand.address());
+  if (!client.ok()) Fail(client.status());
+  const double rate = 0.5 * ServedTokens(iterand, **client, Request("up", 64), Until{.segments = 4}).per_second;
+  const Waiting waiting = WaitingShare(**client, Request("up", 64, 99), rate, 10 * seconds);
+  std::printf("\ntrainer, preset up, at half of the served rate\n%12s %12s %12s %14s %16s\n", "tokens/s", "batches",
+              "wait share", "longest wait s", "first batch s");
+  std::printf("%12.0f %12d %12.4f %14.4f %16.3f\n", rate, waiting.batches, waiting.share, waiting.longest_seconds,
+              waiting.first_batch_seconds);
+  std::fflush(stdout);
+  return {{"preset", "up"},
+          {"tokens_per_second", rate},
+          {"wait_share", waiting.share},
+          {"longest_wait_s", waiting.longest_seconds}};
 }
 
 }  // namespace
 }  // namespace iterand
 
 int main(int argc, char** argv) {
+  CLI::App app("What serving costs");
   double seconds = 1;
   int repeats = 5;
-  std::string json;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument == "--serve-bare") return iterand::ServeBare();
-    if (argument == "--serve-iterand") return iterand::ServeIterand();
-    if (argument == "--seconds" && i + 1 < argc) {
-      seconds = std::atof(argv[++i]);
-    } else if (argument == "--repeats" && i + 1 < argc) {
-      repeats = std::atoi(argv[++i]);
-    } else if (argument == "--json" && i + 1 < argc) {
-      json = argv[++i];
-    } else {
-      std::cerr << "usage: serve_bench [--seconds S] [--repeats N] [--json FILE]\n";
-      return 2;
-    }
-  }
-  return iterand::Main(seconds, std::max(1, repeats), json);
+  std::vector<std::string> parts = {"wire", "serving", "trainer"};
+  std::string json_file;
+  bool serve_bare = false;
+  bool serve_iterand = false;
+  app.add_option("--seconds", seconds, "Of each measurement")->check(CLI::PositiveNumber);
+  app.add_option("--repeats", repeats)->check(CLI::PositiveNumber);
+  app.add_option("--part", parts)->check(CLI::IsMember(parts));
+  app.add_option("--json", json_file);
+  app.add_flag("--serve-bare", serve_bare);
+  app.add_flag("--serve-iterand", serve_iterand)->group("");
+  CLI11_PARSE(app, argc, argv);
+  if (serve_bare) return iterand::ServeBare();
+  if (serve_iterand) return iterand::ServeIterand();
+
+  const auto wanted = [&](const char* part) { return std::find(parts.begin(), parts.end(), part) != parts.end(); };
+  nlohmann::json report = {{"cores", std::thread::hardware_concurrency()}};
+  if (wanted("wire")) report["wire"] = iterand::MeasureWire(seconds, repeats);
+  if (wanted("serving")) report["serving"] = iterand::MeasureServing(seconds, repeats);
+  if (wanted("trainer")) report["trainer"] = iterand::MeasureTrainer(seconds);
+  if (!json_file.empty()) std::ofstream(json_file) << report.dump(1) << "\n";
+  return 0;
 }

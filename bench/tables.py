@@ -1,4 +1,4 @@
-"""Runs the benchmark programs in turn and prints two tables: presets, and peers beside them. See bench/run."""
+"""Runs the benchmark programs in turn and prints tables: presets, peers beside them, the wire. See bench/run."""
 
 import argparse
 import contextlib
@@ -19,12 +19,16 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "release"
-PEER_PRESET = "up-paper"
+PARTS = ("presets", "peers", "wire")
+Row = dict[str, Any]
 
 
-def run_json(command: list[str]) -> dict[str, Any]:
-    """Runs a program that prints one JSON object last."""
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+def run_json(command: list[str], limit: float | None = None) -> Row | None:
+    """Runs a program that prints one JSON object last. None if it takes longer than `limit` seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return None
     if done.returncode != 0:
         sys.exit(f"bench/run: {' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -51,67 +55,103 @@ def server(threads: int) -> Iterator[str]:
             process.wait()
 
 
-def median(rows: list[dict[str, Any]], key: str) -> float:
-    """Median of a figure over repeated runs."""
-    return statistics.median(row[key] for row in rows)
+def median(rows: list[Row], key: str) -> float | None:
+    """Median of a figure over repeated runs, if there were any."""
+    return statistics.median(row[key] for row in rows) if rows else None
 
 
-def measure_presets(names: list[str], repeats: int, seconds: float) -> list[dict[str, Any]]:
-    """Every preset in-process on 1 and 2 threads and served, repeated in turn so that drift hits all alike."""
+def measure_presets(names: list[str], repeats: int, seconds: float, limit: float) -> list[Row]:
+    """Every preset in-process and served, on 1 and on 2 threads, repeated in turn so that drift hits all alike.
+
+    What takes longer than `limit` is not repeated, and has no figures.
+    """
     program = str(BUILD / "bench/preset_bench")
-    raw: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    raw: dict[tuple[str, int, bool], list[Row]] = {}
+    too_long: set[tuple[str, int, bool]] = set()
     for _ in range(repeats):
         for name in names:
-            base = [program, "--preset", name, "--seconds", str(seconds)]
             for threads in (1, 2):
-                raw.setdefault((name, str(threads)), []).append(run_json([*base, "--threads", str(threads)]))
-            with server(2) as address:
-                raw.setdefault((name, "served"), []).append(run_json([*base, "--server", address]))
+                for served in (False, True):
+                    key = (name, threads, served)
+                    found = raw.setdefault(key, [])
+                    if key in too_long or (name, 1, False) in too_long:
+                        continue
+                    command = [program, "--preset", name, "--seconds", str(seconds), "--threads", str(threads)]
+                    if served:
+                        with server(threads) as address:
+                            row = run_json([*command, "--server", address], limit)
+                    else:
+                        row = run_json(command, limit)
+                    if row is None:
+                        too_long.add(key)
+                    else:
+                        found.append(row)
     presets = []
     for name in names:
-        served = median(raw[name, "served"], "tokens_per_second")
         for threads in (1, 2):
-            rows = raw[name, str(threads)]
+            rows, served_rows = raw[name, threads, False], raw[name, threads, True]
             presets.append({
                 "preset": name, "threads": threads,
-                "tokens_per_second": median(rows, "tokens_per_second"),
-                "flops_per_second": median(rows, "flops_per_second"),
-                "peak_share": median(rows, "peak_share"),
-                "bytes_per_second": median(rows, "bytes_per_second"),
-                "served_tokens_per_second": served if threads == 2 else None,
-                "first_batch_s": median(rows, "first_batch_s"),
-                "served_first_batch_s": median(raw[name, "served"], "first_batch_s") if threads == 2 else None,
-                "structured_share": median(rows, "structured_share"),
-                "peak_memory_bytes": median(rows, "peak_memory_bytes"),
+                **{key: median(rows, key) for key in (
+                    "tokens_per_second", "flops_per_second", "peak_share", "bytes_per_second", "first_batch_s",
+                    "structured_share", "peak_memory_bytes")},
+                "served_tokens_per_second": median(served_rows, "tokens_per_second"),
+                "served_first_batch_s": median(served_rows, "first_batch_s"),
             })
     return presets
 
 
-def measure_peers(repeats: int, quick: bool) -> list[dict[str, Any]]:
-    """PyTorch's loop and ours, in turn, per core."""
-    ours: list[float] = []
-    theirs: dict[str, list[float]] = {}
-    errors: dict[str, str] = {}
+def peer_commands(quick: bool) -> list[tuple[str, str, list[str]]]:
+    """Preset, name of the peer and its program."""
+    python, folder = sys.executable, ROOT / "bench/peers"
+    lstm = [python, str(folder / "lstm_torch.py"), "--repeats", "1", "--steps", "128" if quick else "512"]
+    seconds = "1" if quick else "3"
+    return [
+        ("up-paper", "PyTorch", lstm),
+        ("brainphoque", "plain Python", [python, str(folder / "brainphoque_python.py"), "--seconds", seconds]),
+        ("nca", "JAX", [python, str(folder / "nca_jax.py"), "--seconds", seconds]),
+    ]
+
+
+def peer_rates(row: Row) -> dict[str, float | str | None]:
+    """Settings of a peer with their rates, or with what went wrong."""
+    rates = row["tokens_per_second"]
+    return rates if isinstance(rates, dict) else {"": rates}
+
+
+def measure_peers(repeats: int, quick: bool) -> list[Row]:
+    """Peers and our preset on one thread, in turn."""
+    ours: dict[str, list[float]] = {}
+    theirs: dict[tuple[str, str], list[float]] = {}
+    errors: dict[tuple[str, str], str] = {}
     for repeat in range(repeats):
-        row = run_json([str(BUILD / "bench/preset_bench"), "--preset", PEER_PRESET, "--threads", "1", "--seconds", "2"])
-        ours.append(row["tokens_per_second"])
-        command = [sys.executable, str(ROOT / "bench/peers/lstm_torch.py"), "--repeats", "1",
-                   "--steps", "128" if quick else "512"]
-        if repeat == 0 and not quick:
-            command.append("--compile")
-        for name, value in run_json(command)["tokens_per_second"].items():
-            if isinstance(value, float):
-                theirs.setdefault(name, []).append(value)
-            elif value is not None:
-                errors[name] = value
+        for preset, peer, command in peer_commands(quick):
+            program = [str(BUILD / "bench/preset_bench"), "--preset", preset, "--threads", "1", "--seconds", "1"]
+            ours.setdefault(preset, []).append(run_json(program)["tokens_per_second"])
+            compiles = peer == "PyTorch" and repeat == 0 and not quick
+            for setting, value in peer_rates(run_json([*command, *(["--compile"] if compiles else [])])).items():
+                key = (preset, f"{peer} {setting}".strip())
+                if isinstance(value, str):
+                    errors[key] = value
+                elif value is not None:
+                    theirs.setdefault(key, []).append(value)
     peers = []
-    for name, values in theirs.items():
-        tokens = statistics.median(values)
-        peers.append({"preset": PEER_PRESET, "peer": f"PyTorch {name}", "peer_tokens_per_second": tokens,
-                      "tokens_per_second": statistics.median(ours), "ratio": statistics.median(ours) / tokens})
-    for name, error in errors.items():
-        peers.append({"preset": PEER_PRESET, "peer": f"PyTorch {name}", "error": error})
-    return peers
+    for (preset, peer), values in theirs.items():
+        own, other = statistics.median(ours[preset]), statistics.median(values)
+        peers.append({"preset": preset, "peer": peer, "tokens_per_second": own, "peer_tokens_per_second": other,
+                      "ratio": own / other})
+    return peers + [{"preset": preset, "peer": peer, "error": error} for (preset, peer), error in errors.items()]
+
+
+def measure_wire(repeats: int, seconds: float) -> Row:
+    """C++ and Python clients against bare streams, serving against in-process, a trainer that waits."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report"
+        command = [str(BUILD / "bench/serve_bench"), "--repeats", str(repeats), "--seconds", str(seconds)]
+        subprocess.run([*command, "--json", str(report)], check=True, capture_output=True)
+        result = json.loads(report.read_text())
+    python = [sys.executable, str(ROOT / "bench/wire.py"), "--repeats", str(repeats), "--seconds", str(seconds)]
+    return {**result, "python": run_json(python)["wire"]}
 
 
 def processor() -> str:
@@ -135,32 +175,66 @@ def big(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def show(report: dict[str, Any]) -> None:
-    """Prints the tables."""
-    console = Console(width=max(120, Console().width))
-    table = Table(title=f"Presets ({report['machine']}), medians")
-    for title in ("preset", "threads", "tokens/s", "FLOP/s", "of peak", "bytes/s", "served tokens/s", "first batch s",
-                  "served", "structured", "memory"):
-        table.add_column(title, justify="left" if title == "preset" else "right")
-    for row in report["presets"]:
-        flops = row["flops_per_second"]
-        first = row["served_first_batch_s"]
-        table.add_row(
+def table(title: str, columns: list[str], rows: list[list[str]], words: int) -> Table:
+    """A table whose first `words` columns are words and whose others are figures."""
+    result = Table(title=title)
+    for i, column in enumerate(columns):
+        result.add_column(column, justify="left" if i < words else "right")
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def preset_rows(presets: list[Row]) -> Iterator[list[str]]:
+    """Rows of the first table."""
+    for row in presets:
+        if row["tokens_per_second"] is None:
+            yield [row["preset"], str(row["threads"]), "over the time limit"]
+            continue
+        flops, served_first = row["flops_per_second"], row["served_first_batch_s"]
+        yield [
             row["preset"], str(row["threads"]), big(row["tokens_per_second"]), big(flops) if flops else "-",
             f"{row['peak_share']:.0%}" if flops else "-", big(row["bytes_per_second"]),
             big(row["served_tokens_per_second"]), f"{row['first_batch_s']:.3f}",
-            f"{first:.3f}" if first is not None else "", f"{row['structured_share']:.0%}", big(row["peak_memory_bytes"]))
-    console.print(table)
-    table = Table(title="Peers, same run, one thread of ours")
-    for title in ("preset", "peer", "peer tokens/s", "iterand tokens/s", "ratio"):
-        table.add_column(title, justify="left" if title in ("preset", "peer") else "right")
-    for row in report["peers"]:
-        if "error" in row:
-            table.add_row(row["preset"], row["peer"], row["error"], "", "")
-        else:
-            table.add_row(row["preset"], row["peer"], big(row["peer_tokens_per_second"]), big(row["tokens_per_second"]),
-                          f"{row['ratio']:.2f}")
-    console.print(table)
+            "" if served_first is None else f"{served_first:.3f}", f"{row['structured_share']:.0%}",
+            big(row["peak_memory_bytes"]),
+        ]
+
+
+def show(report: Row) -> None:
+    """Prints the tables of the parts that were measured."""
+    console = Console(width=max(120, Console().width))
+    if "presets" in report:
+        columns = ["preset", "threads", "tokens/s", "FLOP/s", "of peak", "bytes/s", "served tokens/s", "first batch s",
+                   "served", "structured", "memory"]
+        title = f"Presets ({report['machine']}), medians"
+        console.print(table(title, columns, list(preset_rows(report["presets"])), 1))
+    if "peers" in report:
+        rows = [
+            [row["preset"], row["peer"], row["error"]] if "error" in row else
+            [row["preset"], row["peer"], big(row["peer_tokens_per_second"]), big(row["tokens_per_second"]),
+             f"{row['ratio']:.2f}"] for row in report["peers"]
+        ]
+        columns = ["preset", "peer", "peer tokens/s", "iterand tokens/s", "ratio"]
+        console.print(table("Peers, same run, one thread of ours", columns, rows, 2))
+    if "wire" in report:
+        wire = report["wire"]
+        rows = []
+        for row in wire["wire"]:
+            base = row["bare_bytes"]["per_second"]
+            for kind in ("cached", "generated"):
+                rate = row[f"{kind}_bytes"]["per_second"]
+                rows.append(["C++", kind, str(row["batch_rows"]), big(base), big(rate), f"{rate / base:.2f}"])
+        rows += [["Python", "cached", str(row["batch_rows"]), big(row["bare_bytes_per_second"]),
+                  big(row["cached_bytes_per_second"]), f"{row['ratio']:.2f}"] for row in wire["python"]]
+        columns = ["client", "rows come", "batch rows", "bare bytes/s", "iterand bytes/s", "ratio"]
+        console.print(table("Wire: against a bare gRPC stream of equal messages", columns, rows, 2))
+        serving = {key: value["per_second"] for key, value in wire["serving"].items() if key.endswith("_tokens")}
+        one, two, served = (serving[f"{key}_tokens"] for key in ("one_thread", "two_threads", "served"))
+        row = [big(one), big(two), f"{two / one:.2f}", big(served), f"{served / two:.3f}",
+               f"{wire['trainer']['wait_share']:.2%}"]
+        columns = ["1 thread", "2 threads", "scaling", "served", "of 2 threads", "trainer waits"]
+        console.print(table("Serving preset up: tokens/s", columns, [row], 0))
 
 
 def main() -> None:
@@ -169,11 +243,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short repetition: figures are rough")
     parser.add_argument("--json", type=Path, help="also write everything to this file")
     parser.add_argument("--preset", action="append", help="only this preset; may be repeated")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
     arguments = parser.parse_args()
     names = arguments.preset or sorted(path.stem for path in (ROOT / "iterate/presets").glob("*.json"))
-    repeats, seconds = (1, 0.5) if arguments.quick else (3, 1.5)
-    report = {"machine": processor(), "presets": measure_presets(names, repeats, seconds),
-              "peers": measure_peers(repeats, arguments.quick)}
+    parts = arguments.part or PARTS
+    repeats, seconds, limit = (1, 0.3, 8.0) if arguments.quick else (3, 0.7, 30.0)
+    report: Row = {"machine": processor()}
+    if "presets" in parts:
+        report["presets"] = measure_presets(names, repeats, seconds, limit)
+    if "peers" in parts:
+        report["peers"] = measure_peers(repeats, arguments.quick)
+    if "wire" in parts:
+        report["wire"] = measure_wire(repeats, 0.3 if arguments.quick else 0.6)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     show(report)

@@ -6,9 +6,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Where programs and Python packages are put; both are ignored by git.
+# Where programs and Python packages are put; both are ignored by git. A script that wants a Python environment of its own
+# sets VENV_DIR first.
 readonly RELEASE_DIR=build/release
-readonly VENV_DIR=.venv
+readonly VENV_DIR=${VENV_DIR:-.venv}
 
 # Pinned tools. All come from PyPI, so that every machine formats and checks alike.
 readonly CLANG_FORMAT_VERSION=18.1.8

@@ -1,0 +1,95 @@
+"""What the Python client takes off the wire, against a bare gRPC client of equal messages, in the same run.
+
+Both servers are processes of their own. The bare one sends one ready-made message again and again, and its client, grpcio
+as it comes, looks at nothing. Ours serves preset `markov` from its cache, as a second run of a sweep has it; the first pass
+fills the cache and is not counted. Bare and ours take turns. Prints one JSON object with medians.
+
+  bench/wire.py [--seconds S] [--repeats N]
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import iterand
+from iterand.v1 import noise_service_pb2 as service
+
+BUILD = Path(__file__).resolve().parent.parent / "build" / "release"
+PRESET, SEED = "markov", 1000
+CACHED_SEQUENCES = 100_000
+
+
+@contextlib.contextmanager
+def process(*command: object) -> Iterator[str]:
+    """A server that prints `listening on ADDRESS`, stopped at the end."""
+    server = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield server.stdout.readline().split()[-1]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def bare_rate(address: str, rows: int, seconds: float) -> float:
+    """Bytes a second of a client that takes messages as they are."""
+    with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+        method = channel.unary_stream(
+            "/iterand.v1.NoiseService/Stream",
+            request_serializer=service.StreamRequest.SerializeToString,
+            response_deserializer=None,
+        )
+        call = method(service.StreamRequest(batch_rows=rows))
+        next(call)
+        count, begin = 0, time.perf_counter()
+        for message in call:
+            count += len(message)
+            if (passed := time.perf_counter() - begin) >= seconds:
+                break
+        call.cancel()
+    return count / passed
+
+
+def our_rate(address: str, rows: int) -> float:
+    """Bytes of tokens a second."""
+    with iterand.stream(address, PRESET, seed=SEED, batch_size=rows, count=CACHED_SEQUENCES) as stream:
+        next(stream)
+        begin = time.perf_counter()
+        count = sum(tokens.nbytes for tokens in stream)
+        return count / (time.perf_counter() - begin)
+
+
+def main() -> None:
+    """Measures three sizes of batches."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each bare measurement")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    report = []
+    with (
+        process(BUILD / "bench/serve_bench", "--serve-bare") as bare,
+        process(BUILD / "clients/cli/iterand", "serve", "--listen", "127.0.0.1:0") as ours,
+    ):
+        our_rate(ours, 512)
+        for rows in (64, 512, 2048):
+            rates: dict[str, list[float]] = {"bare": [], "cached": []}
+            for _ in range(arguments.repeats):
+                rates["bare"].append(bare_rate(bare, rows, arguments.seconds))
+                rates["cached"].append(our_rate(ours, rows))
+            medians = {name: statistics.median(values) for name, values in rates.items()}
+            report.append({
+                "batch_rows": rows,
+                "bare_bytes_per_second": medians["bare"],
+                "cached_bytes_per_second": medians["cached"],
+                "ratio": medians["cached"] / medians["bare"],
+            })
+    print(json.dumps({"grpcio": grpc.__version__, "wire": report}))
+
+
+if __name__ == "__main__":
+    main()
