@@ -1,115 +1,28 @@
-// Kernels of randnet: recurrent networks and random numbers, beside the core's own peak.
+// Kernels of randnet: matrix products, choice of symbols, recurrent networks and random numbers, beside the core's own
+// peak.
 //
-//   FmaPeak        fp32 fused multiply-adds on registers alone: what "peak" means below.
-//   Lstm/...       tokens/s, FLOP/s and their share of the peak, with everything that a round does: sampling the
-//   program, tables,
-//                  gates, choosing tokens. FLOPs are those of the matrix products that run at each token; gates, tables
-//                  and sampling count as none. All figures are of the fastest tenth of the rounds, beside the fastest
-//                  tenth of the peak's measurements between them, so that what else runs on the machine disturbs both
-//                  alike. `sample` is the share of sampling in a round's time; `median_tokens/s` is of the median
-//                  round.
-//   Rng/...        values/s of the vector random streams.
+//   FmaPeak         fp32 fused multiply-adds on registers alone: what "peak" means below.
+//   Multiply/...    rows x inputs x outputs, weights in the caches as in a network of that size.
+//   Choose/...      one of 256 symbols by its logits.
+//   Lstm/...        layers x hidden / rows; likewise Gru and Rnn. Everything that a round does: sampling the program,
+//                   tables, gates, choosing tokens. FLOPs are those of the matrix products that run at each token;
+//                   gates, tables and sampling count as none. `sample` is the share of sampling in a round's time;
+//                   `median_tokens/s` is of the median round. The paper's rows are cut to 64 tokens.
+//   Rng/...         values/s of the vector random streams.
 //
-// Names of shapes: layers x hidden / rows.
+// Rates and shares are of the fastest tenth of the rounds, and the peak that of the fastest tenth of its measurements
+// between them: what else runs on the machine, or on a sibling thread of the core, disturbs both alike, but not
+// equally.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <ctime>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "randnet/family.h"
-#include "randnet/fma_peak.h"
-#include "randnet/rng.h"
+#include "bench/recurrent_round.h"
+#include "randnet/matrix.h"
 
-namespace iterand {
+namespace iterand::bench {
 namespace {
-
-constexpr int kPromptLength = 8;
-constexpr int kAlphabet = 256;
-
-// Time that this thread ran, so that a preempted round does not count what others did meanwhile.
-double Seconds() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
-// FLOP/s of the core now, over some 0.1 ms.
-double MeasurePeak() {
-  const double begin = Seconds();
-  const double flops = RunFmas(50000);
-  return flops / (Seconds() - begin);
-}
-
-// The value below which `share` of the values lie.
-double Quantile(std::vector<double>& values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1))];
-}
-
-struct Shape {
-  int layers;
-  int hidden;
-  int rows;
-  int length;
-  double factor;
-  double embedding_scale;
-};
-
-class Round {
- public:
-  explicit Round(const Shape& shape) : shape_(shape) {
-    v1::Family config;
-    v1::Lstm& lstm = *config.mutable_lstm();
-    lstm.mutable_layers()->set_fixed(shape.layers);
-    lstm.mutable_hidden()->set_fixed(shape.hidden);
-    lstm.mutable_weight_factor()->set_fixed(shape.factor);
-    lstm.mutable_embedding_scale()->set_fixed(shape.embedding_scale);
-    const FamilyEntry* entry = FindFamily(v1::Family::kLstm);
-    entry->resolve(config);
-    family_ = *entry->make(config, {.alphabet = kAlphabet, .length = shape.length}, "bench");
-    program_ = family_->NewProgram(shape.rows);
-    input_.Reshape(shape.rows, shape.length);
-    Rng rng(1, 2);
-    for (int r = 0; r < shape.rows; ++r) {
-      for (int t = 0; t < shape.length; ++t) input_.row(r)[t] = static_cast<Symbol>(rng.Below(kAlphabet));
-    }
-    prompt_.Reshape(shape.rows, kPromptLength);
-    output_.Reshape(shape.rows, shape.length);
-    Sample();
-  }
-
-  void Sample() {
-    Rng rng = MakeRng({.round = round_++}, Purpose::kSampleProgram);
-    program_->Sample(rng);
-  }
-
-  void Run() {
-    program_->Run(input_.view(), prompt_.view(), RowRng({}), output_.mutable_view());
-    benchmark::DoNotOptimize(output_.row(0)[shape_.length - 1]);
-  }
-
-  double tokens() const { return static_cast<double>(shape_.rows) * shape_.length; }
-
-  // Of the matrix products that run: the last token is not read, and no logits are made while the prompt is.
-  double flops() const {
-    const double hidden = shape_.hidden;
-    const double layers = 2 * 4 * hidden * hidden * (2 * shape_.layers - 1);
-    const double output = 2 * hidden * kAlphabet;
-    return shape_.rows * ((shape_.length - 1) * layers + (shape_.length - kPromptLength) * output);
-  }
-
- private:
-  Shape shape_;
-  std::unique_ptr<Family> family_;
-  std::unique_ptr<Program> program_;
-  Block input_;
-  Block prompt_;
-  Block output_;
-  std::uint64_t round_ = 0;
-};
 
 void BM_FmaPeak(benchmark::State& state) {
   double flops = 0;
@@ -118,98 +31,158 @@ void BM_FmaPeak(benchmark::State& state) {
 }
 BENCHMARK(BM_FmaPeak)->Name("FmaPeak");
 
-void BM_Lstm(benchmark::State& state, const Shape& shape) {
-  Round round(shape);
-  round.Run();
+// Times `work`, which does so many FLOPs, again and again.
+template <class Work>
+void CountFlops(benchmark::State& state, double flops, const Work& work) {
   std::vector<double> seconds;
-  std::vector<double> samples;
   std::vector<double> peaks;
   for (auto _ : state) {
     const double begin = Seconds();
-    round.Sample();
-    const double sampled = Seconds();
-    round.Run();
-    const double end = Seconds();
-    seconds.push_back(end - begin);
-    samples.push_back(sampled - begin);
-    state.SetIterationTime(end - begin);
+    work();
+    seconds.push_back(Seconds() - begin);
+    state.SetIterationTime(seconds.back());
     peaks.push_back(MeasurePeak());
   }
+  const double rate = flops / Quantile(seconds, 0.1);
+  state.counters["FLOP/s"] = rate;
+  state.counters["peak_share"] = rate / Quantile(peaks, 0.9);
+}
+
+struct ProductShape {
+  int rows;
+  int inputs;
+  int outputs;
+};
+
+// Of `up`'s programs: own h of hidden 32, a second layer's of 64, the output layer; and of the paper's.
+constexpr ProductShape kProducts[] = {{6, 32, 128}, {6, 128, 256}, {6, 32, 256}, {104, 256, 512}, {104, 128, 256}};
+
+void BM_Multiply(benchmark::State& state, const ProductShape& shape) {
+  constexpr int kRepeat = 100;
+  Rng rng(1, 2);
+  const auto floats = [&](int count) {
+    matrix::Floats values(static_cast<std::size_t>(count));
+    rng.FillUniform(-1, 1, values);
+    return values;
+  };
+  const matrix::Floats in = floats(shape.rows * shape.inputs);
+  const matrix::Floats weights = floats(shape.inputs * shape.outputs);
+  matrix::Floats out = floats(shape.rows * shape.outputs);
+  CountFlops(state, 2.0 * shape.rows * shape.inputs * shape.outputs * kRepeat, [&] {
+    for (int i = 0; i < kRepeat; ++i) {
+      matrix::Multiply(in.data(), shape.inputs, shape.rows, shape.inputs, weights.data(),
+                       static_cast<std::ptrdiff_t>(shape.inputs) * matrix::kPanel, shape.outputs, nullptr, out.data(),
+                       shape.outputs);
+      benchmark::DoNotOptimize(out.data());
+    }
+  });
+}
+
+void BM_Choose(benchmark::State& state, float temperature) {
+  Rng rng(1, 2);
+  matrix::Floats logits(kAlphabet);
+  matrix::Floats copy(kAlphabet);
+  rng.FillNormal(1, logits);
+  for (auto _ : state) {
+    copy = logits;  // drawing overwrites them
+    benchmark::DoNotOptimize(matrix::Choose(copy.data(), kAlphabet, temperature, rng));
+  }
+  state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+}
+BENCHMARK_CAPTURE(BM_Choose, argmax, 0.0F)->Name("Choose/argmax");
+BENCHMARK_CAPTURE(BM_Choose, drawn, 0.5F)->Name("Choose/drawn");
+
+void BM_Round(benchmark::State& state, const RecurrentShape& shape) {
+  RecurrentRound round(shape);
+  round.Run();
+  std::vector<double> seconds;
+  std::vector<double> samples;
+  CountFlops(state, round.flops(), [&] {
+    const double begin = Seconds();
+    round.Sample();
+    samples.push_back(Seconds() - begin);
+    round.Run();
+    seconds.push_back(Seconds() - begin);
+  });
   const double fast = Quantile(seconds, 0.1);
   state.counters["tokens/s"] = round.tokens() / fast;
   state.counters["median_tokens/s"] = round.tokens() / Quantile(seconds, 0.5);
-  state.counters["FLOP/s"] = round.flops() / fast;
-  state.counters["peak_share"] = round.flops() / fast / Quantile(peaks, 0.9);
   state.counters["sample"] = Quantile(samples, 0.1) / fast;
 }
 
-// The paper's rows are cut to 16 tokens, so that a round is short beside the scheduler's slices.
-constexpr Shape kPaper{4, 128, 104, 16, 2.0, 1.0};
-constexpr Shape kSmall[] = {{1, 32, 6, 512, 6.0, 0.1}, {2, 32, 6, 512, 6.0, 0.1}, {2, 32, 7, 512, 6.0, 0.1},
-                            {2, 32, 8, 512, 6.0, 0.1}, {1, 64, 6, 512, 6.0, 0.1}, {1, 64, 8, 512, 6.0, 0.1},
-                            {2, 64, 6, 512, 6.0, 0.1}, {2, 64, 8, 512, 6.0, 0.1}};
+constexpr RecurrentShape kShapes[] = {
+    {.layers = 4, .hidden = 128, .rows = 104, .length = 64, .weight_factor = 2, .embedding_scale = 1},
+    {.layers = 1, .hidden = 32, .rows = 6},
+    {.layers = 2, .hidden = 32, .rows = 6},
+    {.layers = 2, .hidden = 32, .rows = 7},
+    {.layers = 2, .hidden = 32, .rows = 8},
+    {.layers = 1, .hidden = 64, .rows = 6},
+    {.layers = 1, .hidden = 64, .rows = 8},
+    {.layers = 2, .hidden = 64, .rows = 6},
+    {.layers = 2, .hidden = 64, .rows = 8},
+    {.layers = 2, .hidden = 32, .rows = 6, .temperature = 0.5},
+    {.kind = v1::Family::kGru, .layers = 4, .hidden = 128, .rows = 104, .length = 64},
+    {.kind = v1::Family::kGru, .layers = 2, .hidden = 32, .rows = 6},
+    {.kind = v1::Family::kRnn, .layers = 4, .hidden = 128, .rows = 104, .length = 64},
+    {.kind = v1::Family::kRnn, .layers = 2, .hidden = 32, .rows = 6},
+};
 
-void RegisterAll() {
-  const auto add = [](const Shape& shape) {
+void RegisterShapes() {
+  for (const ProductShape& shape : kProducts) {
     const std::string name =
-        std::to_string(shape.layers) + "x" + std::to_string(shape.hidden) + "/" + std::to_string(shape.rows);
-    benchmark::RegisterBenchmark(("Lstm/" + name).c_str(), BM_Lstm, shape)
+        std::to_string(shape.rows) + "x" + std::to_string(shape.inputs) + "x" + std::to_string(shape.outputs);
+    benchmark::RegisterBenchmark(("Multiply/" + name).c_str(), BM_Multiply, shape)->UseManualTime();
+  }
+  for (const RecurrentShape& shape : kShapes) {
+    const std::string family = shape.kind == v1::Family::kGru   ? "Gru/"
+                               : shape.kind == v1::Family::kRnn ? "Rnn/"
+                                                                : "Lstm/";
+    benchmark::RegisterBenchmark((family + shape.name()).c_str(), BM_Round, shape)
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
-  };
-  add(kPaper);
-  for (const Shape& shape : kSmall) add(shape);
+  }
+}
+
+constexpr std::size_t kValues = 8192;
+
+template <class Value, class Fill>
+void CountValues(benchmark::State& state, const Fill& fill) {
+  Rng rng(1, 2);
+  std::vector<Value> values(kValues);
+  for (auto _ : state) {
+    fill(rng, values);
+    benchmark::DoNotOptimize(values.data());
+  }
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kValues));
 }
 
 void BM_RngWords(benchmark::State& state) {
-  Rng rng(1, 2);
-  std::vector<std::uint32_t> words(8192);
-  for (auto _ : state) {
-    rng.Fill(words);
-    benchmark::DoNotOptimize(words.data());
-  }
-  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * 8192);
+  CountValues<std::uint32_t>(state, [](Rng& rng, auto& values) { rng.Fill(values); });
 }
 BENCHMARK(BM_RngWords)->Name("Rng/Fill");
 
 void BM_RngUniform(benchmark::State& state) {
-  Rng rng(1, 2);
-  std::vector<float> values(8192);
-  for (auto _ : state) {
-    rng.FillUniform(-1, 1, values);
-    benchmark::DoNotOptimize(values.data());
-  }
-  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * 8192);
+  CountValues<float>(state, [](Rng& rng, auto& values) { rng.FillUniform(-1, 1, values); });
 }
 BENCHMARK(BM_RngUniform)->Name("Rng/FillUniform");
 
 void BM_RngNormal(benchmark::State& state) {
-  Rng rng(1, 2);
-  std::vector<float> values(8192);
-  for (auto _ : state) {
-    rng.FillNormal(1, values);
-    benchmark::DoNotOptimize(values.data());
-  }
-  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * 8192);
+  CountValues<float>(state, [](Rng& rng, auto& values) { rng.FillNormal(1, values); });
 }
 BENCHMARK(BM_RngNormal)->Name("Rng/FillNormal");
 
 void BM_RngScalar(benchmark::State& state) {
-  Rng rng(1, 2);
-  std::uint32_t sum = 0;
-  for (auto _ : state) {
-    for (int i = 0; i < 8192; ++i) sum += rng.Next();
-    benchmark::DoNotOptimize(sum);
-  }
-  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * 8192);
+  CountValues<std::uint32_t>(state, [](Rng& rng, auto& values) {
+    for (std::uint32_t& value : values) value = rng.Next();
+  });
 }
 BENCHMARK(BM_RngScalar)->Name("Rng/Next");
 
 }  // namespace
-}  // namespace iterand
+}  // namespace iterand::bench
 
 int main(int argc, char** argv) {
-  iterand::RegisterAll();
+  iterand::bench::RegisterShapes();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

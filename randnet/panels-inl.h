@@ -171,7 +171,7 @@ template <int kRows, int kPanels, class Start>
 HWY_NOINLINE void Tiles(const Product& product, const Part& part, const Start& start) {
   const D d;
   constexpr int kColumns = kPanels * kVectors;
-  constexpr int kUnroll = 4;
+  constexpr int kUnroll = 8;
   const std::ptrdiff_t in_stride = product.in_stride;
   const std::ptrdiff_t out_stride = product.out_stride;
   const std::ptrdiff_t panel_stride = product.panel_stride;

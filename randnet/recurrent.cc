@@ -40,8 +40,9 @@ std::size_t ProgramFloats(const Sizes& sizes) {
   for (int l = 0; l < sizes.layers; ++l) {
     floats += hidden + columns * (1 + Size(LayerInputs(l, sizes.hidden, sizes.embedding)));
   }
-  floats += alphabet * (1 + Size(sizes.hidden));                                             // output layer
-  floats += 2 * Size(sizes.alphabet) * columns + 2 * alphabet;                               // tables and their slots
+  floats += alphabet * (1 + Size(sizes.hidden));  // output layer
+  const auto table_stride = static_cast<std::size_t>(TableStride(sizes.cell, sizes.hidden));
+  floats += 2 * Size(sizes.alphabet) * table_stride + 2 * alphabet;                          // tables and their slots
   floats += columns;                                                                         // zeros
   floats += std::max(2 * columns, Size(kPanel) * (2 * Size(sizes.embedding) + 2 * hidden));  // draws
   return floats + RecurrentScratchFloats(sizes.layers, sizes.hidden, sizes.embedding, sizes.alphabet, sizes.rows);
@@ -122,7 +123,7 @@ void RecurrentProgram::Sample(Rng& rng) {
   net_.output_weights = output_weights;
 
   const auto new_table = [&](const float* panels, const float* init) {
-    EmbeddingTable table{panels, init, take(Size(alphabet) * columns)};
+    EmbeddingTable table{panels, init, take(Size(alphabet) * static_cast<std::size_t>(net_.table_stride()))};
     static_assert(sizeof(*table.slot) == sizeof(float));
     table.slot = reinterpret_cast<std::uint32_t*>(take(Size(net_.padded_alphabet())));
     std::fill_n(table.slot, alphabet, EmbeddingTable::kNone);

@@ -72,7 +72,7 @@ HWY_NOINLINE void MakeTableRows(const RecurrentNet& net, const Symbol* symbols, 
                                 float* gathered) {
   const int width = net.embedding_width;
   const int panels = net.padded_hidden() / kPanel * Gates(net.cell);
-  const std::ptrdiff_t columns = static_cast<std::ptrdiff_t>(panels) * kPanel;
+  const std::ptrdiff_t stride = net.table_stride();
   for (int i = 0; i < count; ++i) {
     std::copy_n(net.embedding + static_cast<std::ptrdiff_t>(symbols[i]) * width, width, gathered + i * width);
     table.slot[symbols[i]] = table.used + static_cast<std::uint32_t>(i);
@@ -84,8 +84,8 @@ HWY_NOINLINE void MakeTableRows(const RecurrentNet& net, const Symbol* symbols, 
                     .weights = table.weights,
                     .panel_stride = net.layer[0].panel_stride,
                     .panels = panels,
-                    .out = table.rows + static_cast<std::ptrdiff_t>(table.used) * columns,
-                    .out_stride = columns},
+                    .out = table.rows + static_cast<std::ptrdiff_t>(table.used) * stride,
+                    .out_stride = stride},
                    FromBias{table.init});
   table.used += static_cast<std::uint32_t>(count);
 }
@@ -161,12 +161,22 @@ HWY_INLINE void MultiplyAll(const GroupStep& step, int panels) {
   }
 }
 
-// Stores the new h of a vector of units for both readers.
-HWY_INLINE void StoreState(const GroupStep& step, int row, int unit, V h) {
-  const D d;
-  hn::Store(h, d, step.above + row * step.state_stride + unit);
-  hn::Store(h, d, step.next + row * step.state_stride + unit);
-}
+// Where the new h of a row goes: to both readers. Copies of a step's pointers, so that no store can change them.
+struct States {
+  explicit States(const GroupStep& step) : above(step.above), next(step.next), stride(step.state_stride) {}
+  HWY_INLINE void Store(int unit, V h) const {
+    hn::Store(h, D(), above + unit);
+    hn::Store(h, D(), next + unit);
+  }
+  HWY_INLINE void NextRow() {
+    above += stride;
+    next += stride;
+  }
+
+  float* HWY_RESTRICT above;
+  float* HWY_RESTRICT next;
+  std::ptrdiff_t stride;
+};
 
 // Update is a function of its own in each cell, so that the compiler allocates registers for it alone.
 struct LstmCell {
@@ -179,23 +189,29 @@ struct LstmCell {
   static HWY_NOINLINE void Update(const GroupStep& step) {
     const D d;
     const V one = hn::Set(d, 1.0F);
-    for (int r = 0; r < step.rows; ++r) {
+    const int rows = step.rows;
+    const float* gate = step.sums;
+    float* cell = step.cells;
+    for (int r = 0; r < rows; ++r, gate += kSumColumns, cell += step.cell_stride) {
+      HWY_UNROLL(4)
       for (int u = 0; u < kPanel; u += kLanes) {
-        const float* gate = step.sums + r * kSumColumns + u;
-        float* cell = step.cells + r * step.cell_stride + u;
-        const V p = hn::Add(one, vmath::GateExp<-1>(d, hn::Load(d, gate)));
-        const V s = hn::Add(one, vmath::GateExp<-1>(d, hn::Load(d, gate + kPanel)));
-        const V eg = vmath::GateExp<-2>(d, hn::Load(d, gate + 2 * kPanel));
+        const V p = hn::Add(one, vmath::GateExp<-1>(d, hn::Load(d, gate + u)));
+        const V s = hn::Add(one, vmath::GateExp<-1>(d, hn::Load(d, gate + kPanel + u)));
+        const V eg = vmath::GateExp<-2>(d, hn::Load(d, gate + 2 * kPanel + u));
         const V pq = hn::Mul(p, hn::Add(one, eg));
-        const V numerator = hn::MulAdd(hn::Load(d, cell), pq, hn::Mul(hn::Sub(one, eg), s));
-        hn::Store(hn::Div(numerator, hn::Mul(pq, s)), d, cell);
+        const V numerator = hn::MulAdd(hn::Load(d, cell + u), pq, hn::Mul(hn::Sub(one, eg), s));
+        hn::Store(hn::Div(numerator, hn::Mul(pq, s)), d, cell + u);
       }
     }
-    for (int r = 0; r < step.rows; ++r) {
+    gate = step.sums + 3 * kPanel;
+    cell = step.cells;
+    States states(step);
+    for (int r = 0; r < rows; ++r, gate += kSumColumns, cell += step.cell_stride, states.NextRow()) {
+      HWY_UNROLL(4)
       for (int u = 0; u < kPanel; u += kLanes) {
-        const V eo = vmath::GateExp<-1>(d, hn::Load(d, step.sums + r * kSumColumns + 3 * kPanel + u));
-        const V ec = vmath::GateExp<-2>(d, hn::Load(d, step.cells + r * step.cell_stride + u));
-        StoreState(step, r, u, hn::Div(hn::Sub(one, ec), hn::Mul(hn::Add(one, eo), hn::Add(one, ec))));
+        const V eo = vmath::GateExp<-1>(d, hn::Load(d, gate + u));
+        const V ec = vmath::GateExp<-2>(d, hn::Load(d, cell + u));
+        states.Store(u, hn::Div(hn::Sub(one, ec), hn::Mul(hn::Add(one, eo), hn::Add(one, ec))));
       }
     }
   }
@@ -220,7 +236,8 @@ struct GruCell {
     const D d;
     const V one = hn::Set(d, 1.0F);
     const FromTables tables{step.x, step.z};
-    for (int r = 0; r < step.rows; ++r) {
+    States states(step);
+    for (int r = 0; r < step.rows; ++r, states.NextRow()) {
       for (int u = 0; u < kPanel; u += kLanes) {
         const float* sum = step.sums + r * kSumColumns + u;
         V inputs[1];
@@ -236,7 +253,7 @@ struct GruCell {
         const V q = hn::Add(one, en);
         const V before = hn::Load(d, step.own_group + r * step.state_stride + u);
         const V numerator = hn::MulAdd(before, q, hn::Mul(ez, hn::Sub(one, en)));
-        StoreState(step, r, u, hn::Div(numerator, hn::Mul(hn::Add(one, ez), q)));
+        states.Store(u, hn::Div(numerator, hn::Mul(hn::Add(one, ez), q)));
       }
     }
   }
@@ -251,10 +268,11 @@ struct RnnCell {
   static HWY_NOINLINE void Update(const GroupStep& step) {
     const D d;
     const V one = hn::Set(d, 1.0F);
-    for (int r = 0; r < step.rows; ++r) {
+    States states(step);
+    for (int r = 0; r < step.rows; ++r, states.NextRow()) {
       for (int u = 0; u < step.groups * kPanel; u += kLanes) {
         const V e = vmath::GateExp<-2>(d, hn::Load(d, step.sums + r * kSumColumns + u));
-        StoreState(step, r, u, hn::Div(hn::Sub(one, e), hn::Add(one, e)));
+        states.Store(u, hn::Div(hn::Sub(one, e), hn::Add(one, e)));
       }
     }
   }
@@ -267,7 +285,6 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
   const int padded = net.padded_hidden();
   const int padded_alphabet = net.padded_alphabet();
   const int groups = padded / kPanel;
-  const std::ptrdiff_t columns = static_cast<std::ptrdiff_t>(groups) * CellType::kGates * kPanel;
   const ScratchLayout layout = MakeScratchLayout(net.layers, net.hidden, net.embedding_width, net.alphabet, rows);
   std::fill_n(scratch, layout.sums, 0.0F);
   float* const logits = scratch + layout.logits;
@@ -277,14 +294,11 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
   float* const gathered = scratch + layout.gathered;
   MakeTableRows(net, input, out.length() - 1, net.z, gathered);
   MakeTableRows(net, out, std::min(start, out.length() - 1), net.x, gathered);
-  const auto table_row = [columns](const EmbeddingTable& table, Symbol symbol) {
-    return table.rows + static_cast<std::ptrdiff_t>(table.slot[symbol]) * columns;
+  const auto table_row = [stride = net.table_stride()](const EmbeddingTable& table, Symbol symbol) {
+    return table.rows + static_cast<std::ptrdiff_t>(table.slot[symbol]) * stride;
   };
-  // The table rows of one group's panels are fetched while others are multiplied: all rows at once would not fit into
-  // the first-level cache.
-  const auto prefetch_group = [](const float* row, int panel) {
-    HWY_UNROLL(4)
-    for (int p = 0; p < CellType::kGates * CellType::kGroups; ++p) hwy::Prefetch(row + (panel + p) * kPanel);
+  const auto prefetch_row = [columns = groups * CellType::kGates * kPanel](const float* row) {
+    for (int j = 0; j < columns; j += kPanel) hwy::Prefetch(row + j);
   };
 
   const float* x_rows[kChunkRows];
@@ -307,16 +321,6 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
             for (int r = 0; r < chunk; ++r) {
               x_rows[r] = table_row(net.x, out.row(first + r)[t]) + panel * kPanel;
               z_rows[r] = table_row(net.z, input.row(first + r)[t]) + panel * kPanel;
-            }
-            const bool same_group = first + kChunkRows < rows;
-            const int next_panel = same_group ? panel : panel + CellType::kGroups * CellType::kGates;
-            if (next_panel < groups * CellType::kGates) {
-              const int next_first = same_group ? first + kChunkRows : 0;
-              const int next_end = std::min(next_first + kChunkRows, rows);
-              for (int r = next_first; r < next_end; ++r) {
-                prefetch_group(table_row(net.x, out.row(r)[t]), next_panel);
-                prefetch_group(table_row(net.z, input.row(r)[t]), next_panel);
-              }
             }
           }
           const float* const below = level(parity, l) + state_row;
@@ -347,9 +351,9 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
         }
       }
     }
-    // The first table rows of the next step: z's are known already, x's once the symbol is chosen.
+    // The table rows of the next step: z's are known already, x's once the symbol is chosen.
     if (t + 2 < out.length()) {
-      for (int r = 0; r < std::min(rows, kChunkRows); ++r) prefetch_group(table_row(net.z, input.row(r)[t + 1]), 0);
+      for (int r = 0; r < rows; ++r) prefetch_row(table_row(net.z, input.row(r)[t + 1]));
     }
     if (t + 1 < start) continue;
     const float* const top = level(parity, net.layers);
@@ -373,7 +377,7 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
         if (HWY_UNLIKELY(net.x.slot[symbol] == EmbeddingTable::kNone)) {
           MakeTableRows(net, &symbol, 1, net.x, gathered);
         } else {
-          prefetch_group(table_row(net.x, symbol), 0);
+          prefetch_row(table_row(net.x, symbol));
         }
         out.row(first + r)[t + 1] = symbol;
       }

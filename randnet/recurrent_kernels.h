@@ -29,14 +29,20 @@ enum class Cell { kLstm, kGru, kRnn };
 // Gates of a unit, that is products with weights of their own: i, f, g, o; r, z, n; one.
 constexpr int Gates(Cell cell) { return cell == Cell::kLstm ? 4 : cell == Cell::kGru ? 3 : 1; }
 
+// Floats from a row of an EmbeddingTable to the next.
+constexpr std::ptrdiff_t TableStride(Cell cell, int hidden) {
+  return Gates(cell) * matrix::Padded(hidden) + matrix::kPanel;
+}
+
 // Products of the first layer with the embeddings of the symbols that have occurred, one row of gates *
-// padded hidden floats a symbol: chain(init; W, embedding). Rows are made when a symbol first occurs: a run of few rows
+// padded hidden floats a symbol: chain(init; W, embedding), at a distance that is no power of two, so that the same
+// gates of many rows do not share cache sets. Rows are made when a symbol first occurs: a run of few rows
 // over a large alphabet, or a program that falls silent, pays for what it uses.
 struct EmbeddingTable {
   static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
   const float* weights = nullptr;  // first panel of the first layer that reads this input
   const float* init = nullptr;     // gates * padded hidden
-  float* rows = nullptr;           // room for `alphabet` rows
+  float* rows = nullptr;           // room for `alphabet` rows, TableStride apart
   std::uint32_t* slot = nullptr;   // of each symbol its row, or kNone
   std::uint32_t used = 0;          // rows made
 };
@@ -62,6 +68,7 @@ struct RecurrentNet {
   const float* output_weights = nullptr;  // [panel of symbols][hidden][16]
   const float* output_bias = nullptr;     // padded alphabet; the lowest float where there is no symbol
 
+  std::ptrdiff_t table_stride() const { return TableStride(cell, hidden); }
   int padded_hidden() const { return matrix::Padded(hidden); }
   int padded_alphabet() const { return matrix::Padded(alphabet); }
 };
