@@ -203,7 +203,7 @@ def preset_rows(presets: list[Row]) -> Iterator[list[str]]:
 
 def show(report: Row) -> None:
     """Prints the tables of the parts that were measured."""
-    console = Console(width=max(120, Console().width))
+    console = Console(width=max(140, Console().width))
     if "presets" in report:
         columns = ["preset", "threads", "tokens/s", "FLOP/s", "of peak", "bytes/s", "served tokens/s", "first batch s",
                    "served", "structured", "memory"]

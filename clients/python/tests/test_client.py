@@ -175,6 +175,20 @@ def test_no_server() -> None:
             call()
 
 
+def test_gives_up_soon_on_a_server_that_was_never_reached() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    for call in (
+        lambda retry: collect(nobody, retry=retry, count=1),
+        lambda retry: iterand.describe(nobody, retry=retry),
+    ):
+        begin = time.monotonic()
+        with pytest.raises(iterand.Unavailable):
+            call(Retry(attempts=100, connect_timeout=0.3))
+        assert 0.3 <= time.monotonic() - begin < 10
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_server_restarted_in_mid_stream(own_server: Server, monkeypatch: pytest.MonkeyPatch, how: int) -> None:
     calls: list[int] = []
