@@ -5,7 +5,7 @@ The same definition: a 12 x 12 grid of 10 colours wrapped around, one-hot; 3x3 c
 marks; rows of 1024 tokens; a rule for every 8 rows. One jitted call computes many rules (vmap), all steps in one scan. The weights are drawn
 once, outside the timing; ours draws a new rule for every 8 rows.
 
-Prints one JSON object with tokens a core-second (CPU time of all threads, so that other load on the machine counts little) of the best
+Prints one JSON object with, as tokens_per_second, tokens a core-second (CPU time of all threads, so that other load on the machine counts little) of the best
 batch, and of iterand's benchmark in the same run, where its binary is given.
 
   bench/peers/nca_jax.py [--iterand build/release/bench/networks_bench]
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="CPU time of each batch size")
     args = parser.parse_args()
     rates = {rules: tokens_per_core_second(rules, args.seconds) for rules in (1, 8, 64)}
-    result = {"jax": jax.__version__, "jax_tokens_per_core_second": {str(k): round(v) for k, v in rates.items()}}
+    result = {"jax": jax.__version__, "tokens_per_second": {f"rules={k}": round(v) for k, v in rates.items()}}
     if args.iterand:
         ours = iterand_rate(args.iterand)
         result["iterand_tokens_per_core_second"] = round(ours)
