@@ -35,6 +35,7 @@ def in_terminal(command: list[str], interrupt: bool = False) -> tuple[int, str]:
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs in the background inherits that Ctrl-C is ignored
         os.execvpe(command[0], command, environment)
     output = b""
     while True:

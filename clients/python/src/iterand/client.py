@@ -39,7 +39,7 @@ class Retry:
     """How often a call that finds no server is tried again before `Unavailable` is raised.
 
     Waits double from `first_wait` to `longest_wait` (seconds). Every batch that arrives starts the count anew. A server
-    that was never reached is more likely a wrong address than a restart: it is tried for `connect_timeout` seconds only.
+    that was never reached is more likely a wrong address than a restart: it is tried for `connect_timeout` seconds.
     """
 
     attempts: int = 8
