@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "randnet/prompt.h"
 
 namespace iterand {
 namespace {
@@ -185,15 +186,7 @@ void RecurrentProgram::Run(BlockView input, BlockView prompt, const RowRng& rng,
 
 void RecurrentProgram::RunWithLogits(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out,
                                      float* logits) {
-  int start = std::min(prompt.length(), out.length());
-  for (int r = 0; r < out.rows(); ++r) {
-    if (start == 0) {
-      out.row(r)[0] = input.row(r)[0];
-    } else {
-      std::copy_n(prompt.row(r), start, out.row(r));
-    }
-  }
-  start = std::max(start, 1);
+  const int start = BeginRows(input, prompt, out);
   for (int first = 0; first < out.rows(); first += max_rows_) {
     const int rows = std::min(max_rows_, out.rows() - first);
     rngs_.clear();

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "randnet/math.h"
+#include "randnet/prompt.h"
 
 namespace iterand {
 namespace {
@@ -115,16 +116,8 @@ void StateSpaceProgram::RunWithLogits(BlockView input, BlockView prompt, const R
   for (matrix::Floats* floats : {&values_, &mixed_, &gates_}) floats->assign(values, 0.0F);
   logits_.resize(Size(rows) * Size(logit_stride));
   rngs_.clear();
-  int start = std::min(prompt.length(), out.length());
-  for (int r = 0; r < rows; ++r) {
-    rngs_.push_back(rng.ForRow(r));
-    if (start == 0) {
-      out.row(r)[0] = input.row(r)[0];
-    } else {
-      std::copy_n(prompt.row(r), start, out.row(r));
-    }
-  }
-  start = std::max(start, 1);
+  for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(r));
+  const int start = BeginRows(input, prompt, out);
   for (int t = 0; t + 1 < out.length(); ++t) {
     for (int r = 0; r < rows; ++r) {
       const float* const x = embedding_x(out.row(r)[t]);

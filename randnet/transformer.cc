@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "randnet/math.h"
+#include "randnet/prompt.h"
 #include "randnet/transformer_kernels.h"
 
 namespace iterand {
@@ -171,15 +172,7 @@ void TransformerProgram::RunWithLogits(BlockView input, BlockView prompt, const 
     for (int r = 0; r < out.rows(); ++r) RunParallel(input.row(r), rng.ForRow(r), out.row(r), out.length(), logits);
     return;
   }
-  int start = std::min(prompt.length(), out.length());
-  for (int r = 0; r < out.rows(); ++r) {
-    if (start == 0) {
-      out.row(r)[0] = input.row(r)[0];
-    } else {
-      std::copy_n(prompt.row(r), start, out.row(r));
-    }
-  }
-  start = std::max(start, 1);
+  const int start = BeginRows(input, prompt, out);
   RunSequential(input, start, rng, out, logits);
 }
 

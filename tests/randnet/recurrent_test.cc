@@ -83,17 +83,6 @@ Made MakeNetwork(const v1::Family& config, int alphabet, int length, int max_row
   return made;
 }
 
-Block Noise(int rows, int length, int alphabet, std::uint64_t seed) {
-  Block block;
-  block.Reshape(rows, length);
-  Rng rng = MakeRng({.seed = seed}, Purpose::kNoise);
-  for (int r = 0; r < rows; ++r) {
-    for (int t = 0; t < length; ++t)
-      block.row(r)[t] = static_cast<Symbol>(rng.Below(static_cast<std::uint32_t>(alphabet)));
-  }
-  return block;
-}
-
 std::vector<Symbol> Symbols(const Block& block) {
   return {block.row(0), block.row(0) + static_cast<std::ptrdiff_t>(block.rows()) * block.length()};
 }
@@ -135,8 +124,8 @@ TEST_P(RecurrentTest, EqualsTheScalarDefinitionOnEveryTarget) {
   for (const RecurrentParameters& each : kShapes) {
     const RecurrentParameters shape = WithCell(each);
     SCOPED_TRACE(testing::Message() << shape.layers << " x " << shape.hidden << ", alphabet " << shape.alphabet);
-    const Block input = Noise(kRows, kLength, shape.alphabet, 1);
-    const Block prompt = Noise(kRows, 8, shape.alphabet, 2);
+    const Block input = NoiseBlock(1, kRows, kLength, shape.alphabet);
+    const Block prompt = NoiseBlock(2, kRows, 8, shape.alphabet);
     Rng rng = SampleRng(0);
     ScalarRecurrent reference(shape, rng);
     std::vector<Symbol> expected;
@@ -169,8 +158,8 @@ TEST_P(RecurrentTest, AgreesWithEigenInDoublePrecision) {
     const Made made = MakeNetwork(Config(shape), shape.alphabet, kLength, 3);
     Rng sample = SampleRng(1);
     made.program->Sample(sample);
-    const Block input = Noise(3, kLength, shape.alphabet, 3);
-    const Block prompt = Noise(3, 8, shape.alphabet, 4);
+    const Block input = NoiseBlock(3, 3, kLength, shape.alphabet);
+    const Block prompt = NoiseBlock(4, 3, 8, shape.alphabet);
     Block out;
     out.Reshape(3, kLength);
     std::vector<float> logits(static_cast<std::size_t>((kLength - 8) * 3 * shape.alphabet));
@@ -198,8 +187,8 @@ TEST_P(RecurrentTest, RowsDoNotDependOnTheRowsBesideThem) {
         RecurrentParameters{.layers = 2, .hidden = 128, .weight_factor = 6},
         RecurrentParameters{.layers = 1, .hidden = 40, .weight_factor = 6, .temperature = 0.5F}}) {
     const RecurrentParameters shape = WithCell(each);
-    const Block input = Noise(64, 60, 256, 5);
-    const Block prompt = Noise(64, 8, 256, 6);
+    const Block input = NoiseBlock(5, 64, 60, 256);
+    const Block prompt = NoiseBlock(6, 64, 8, 256);
     const auto run = [&](int rows, int max_rows) {
       const Made made = MakeNetwork(Config(shape), 256, 60, max_rows);
       Rng sample = SampleRng(2);
@@ -219,8 +208,8 @@ TEST_P(RecurrentTest, RowsDoNotDependOnTheRowsBesideThem) {
 
 TEST_P(RecurrentTest, SampleLeavesNothingOfTheProgramBefore) {
   const v1::Family config = VariedConfig(GetParam());
-  const Block input = Noise(5, 30, 50, 7);
-  const Block prompt = Noise(5, 8, 50, 8);
+  const Block input = NoiseBlock(7, 5, 30, 50);
+  const Block prompt = NoiseBlock(8, 5, 8, 50);
   const Made reused = MakeNetwork(config, 50, 30, 5);
   for (std::uint64_t round = 0; round < 20; ++round) {
     const Made fresh = MakeNetwork(config, 50, 30, 5);
@@ -240,7 +229,7 @@ TEST(RecurrentProgramTest, EmptyPromptStartsFromTheInput) {
   Rng sample = SampleRng(3);
   made.program->Sample(sample);
   EXPECT_EQ(made.program->prompt_length(), 0);
-  const Block input = Noise(2, 20, 30, 9);
+  const Block input = NoiseBlock(9, 2, 20, 30);
   Block prompt;
   prompt.Reshape(2, 1);
   for (int r = 0; r < 2; ++r) prompt.row(r)[0] = input.row(r)[0];
@@ -253,8 +242,8 @@ TEST(RecurrentProgramTest, PromptAsLongAsTheRowIsTheRow) {
   const Made made = MakeNetwork(Config({.layers = 1, .hidden = 16}), 256, 16, 2);
   Rng sample = SampleRng(4);
   made.program->Sample(sample);
-  const Block prompt = Noise(2, 16, 256, 10);
-  EXPECT_EQ(Symbols(RunRows(*made.program, Noise(2, 16, 256, 11), prompt)), Symbols(prompt));
+  const Block prompt = NoiseBlock(10, 2, 16, 256);
+  EXPECT_EQ(Symbols(RunRows(*made.program, NoiseBlock(11, 2, 16, 256), prompt)), Symbols(prompt));
 }
 
 TEST(RecurrentProgramTest, TemperatureDrawsFromTheSoftmax) {
@@ -294,8 +283,8 @@ TEST_P(RecurrentTest, ExtremeFactorsStayFinite) {
     const Made made = MakeNetwork(Config(shape), 256, 64, 4);
     Rng sample = SampleRng(6);
     made.program->Sample(sample);
-    const Block input = Noise(4, 64, 256, 12);
-    const Block prompt = Noise(4, 8, 256, 13);
+    const Block input = NoiseBlock(12, 4, 64, 256);
+    const Block prompt = NoiseBlock(13, 4, 8, 256);
     Block out;
     out.Reshape(4, 64);
     std::vector<float> logits(56 * 4 * 256);

@@ -182,6 +182,7 @@ def test_gives_up_soon_on_a_server_that_was_never_reached() -> None:
     for call in (
         lambda retry: collect(nobody, retry=retry, count=1),
         lambda retry: iterand.describe(nobody, retry=retry),
+        lambda retry: list(iterand.execute(nobody, "+.", retry=retry)),
     ):
         begin = time.monotonic()
         with pytest.raises(iterand.Unavailable):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 from conftest import Server
 
 import iterand
 from iterand import Retry
+from iterand.v1 import noise_service_pb2 as service
 
 
 def test_results_come_in_order(address: str) -> None:
@@ -80,3 +83,29 @@ def test_goes_on_when_the_server_comes_back(own_server: Server) -> None:
         stopping.join()
     assert [result.program for result in first + rest] == list(range(count))
     assert rest[-1].output == b"\0"
+
+
+def test_a_connection_that_breaks_behind_the_last_result_is_no_failure() -> None:
+    calls = []
+
+    def answer(request: service.ExecuteRequest, context: grpc.ServicerContext) -> object:
+        calls.append(len(request.programs))
+        ended = service.ExecuteResult.ENDED
+        yield service.ExecuteResponse(results=[service.ExecuteResult(program=0, output=b"a", steps=1, halt=ended)])
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+
+    handler = grpc.unary_stream_rpc_method_handler(
+        answer, service.ExecuteRequest.FromString, service.ExecuteResponse.SerializeToString
+    )
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("iterand.v1.NoiseService", {"Execute": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        results = list(iterand.execute(f"127.0.0.1:{port}", [".", "."], retry=Retry(first_wait=0.01)))
+    finally:
+        server.stop(None)
+    assert [result.program for result in results] == [0, 1]
+    assert calls == [2, 1]

@@ -60,11 +60,13 @@ def execute_request(
 def run_programs(client: Client, request: service.ExecuteRequest) -> Iterator[Execution]:
     """Results in order. Where a connection breaks, programs whose results have not come are asked for again."""
     attempt = 0
+    begin = time.monotonic()
     first = 0  # of the programs still in the request
     done = 0
     while True:
         try:
             for response in client.open_execution(request):
+                client.reached = True
                 for result in response.results:
                     attempt = 0
                     done = first + result.program + 1
@@ -74,9 +76,13 @@ def run_programs(client: Client, request: service.ExecuteRequest) -> Iterator[Ex
         except grpc.RpcError as error:
             failure = errors.from_rpc(error, client.target)
             attempt += 1
-            if not isinstance(failure, errors.Unavailable) or attempt > client.retry.attempts:
+            if not isinstance(failure, errors.Unavailable):
                 raise failure from error
             del request.programs[: done - first]
             first = done
+            if done and not request.programs:
+                return  # the connection broke behind the last result
+            if client.gives_up(attempt, begin):
+                raise failure from error
             client.use_next_target()
             time.sleep(client.retry.wait(attempt))
