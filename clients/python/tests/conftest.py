@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +16,9 @@ import pytest
 # Read when torch is first imported. Models this small gain nothing from a second thread, and on a busy machine the two
 # wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Workers of loaders are forked from a server that has imported torch, once for all tests.
+multiprocessing.set_forkserver_preload(["iterand.torch"])
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -48,7 +48,9 @@ def test_tensors(address: str, rows: np.ndarray) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("kind", [DataLoader, StreamLoader])
 def test_documented_order(address: str, rows: np.ndarray, workers: int, kind: type) -> None:
-    options = {"batch_size": None} if kind is DataLoader else {}
+    options: dict[str, object] = {"batch_size": None} if kind is DataLoader else {}
+    if kind is DataLoader and workers > 0:
+        options["multiprocessing_context"] = "forkserver"
     loader = kind(dataset(address, shard=(1, 2)), num_workers=workers, **options)
     shard, per_round = rows[1::2], max(workers, 1)
     for number, tokens in enumerate(take(loader, 6)):
@@ -136,11 +138,17 @@ def test_errors_of_workers_reach_the_loop(address: str) -> None:
         StreamLoader(dataset(address), batch_size=3)
 
 
-def test_workers_forked_while_a_stream_is_open(address: str) -> None:
+def test_workers_started_while_a_stream_is_open(address: str) -> None:
     with iterand.stream(address, "up", length=LENGTH) as stream:
         next(stream)
         assert len(take(StreamLoader(dataset(address), num_workers=2), 4)) == 4
         next(stream)
+
+
+def test_workers_forked_from_a_process_that_has_used_grpc_say_so(address: str) -> None:
+    iterand.describe(address)
+    with pytest.raises(iterand.ForkedProcess, match="forkserver"):
+        take(DataLoader(dataset(address), batch_size=None, num_workers=1, multiprocessing_context="fork"), 1)
 
 
 def test_spawned_workers(address: str) -> None:
@@ -173,10 +181,13 @@ def test_worker_by_worker_state(address: str, monkeypatch: pytest.MonkeyPatch) -
 def test_torchdatas_loader(address: str) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
     for workers in (0, 2):
-        whole = take(DataLoader(dataset(address), batch_size=None, num_workers=workers), 8)
-        first = stateful.StatefulDataLoader(dataset(address), batch_size=None, num_workers=workers)
+        options = {"batch_size": None, "num_workers": workers}
+        if workers > 0:
+            options["multiprocessing_context"] = "forkserver"
+        whole = take(DataLoader(dataset(address), **options), 8)
+        first = stateful.StatefulDataLoader(dataset(address), **options)
         iterator = iter(first)
         assert same([next(iterator) for _ in range(3)], whole[:3])
-        second = stateful.StatefulDataLoader(dataset(address), batch_size=None, num_workers=workers)
+        second = stateful.StatefulDataLoader(dataset(address), **options)
         second.load_state_dict(first.state_dict())
         assert same(take(second, 5), whole[3:])

@@ -33,6 +33,23 @@ RecipeLike = str | os.PathLike[str] | Mapping[str, Any] | recipe_pb2.Recipe
 _SERVICE = "/iterand.v1.NoiseService/"
 _T = TypeVar("_T")
 
+_grpc_process: int | None = None  # the process in which gRPC runs, if it does
+
+
+def _enter_grpc() -> None:
+    """Errors: ForkedProcess in a child, made by fork, of a process that has used gRPC.
+
+    gRPC's threads and locks do not come along into such a child: its calls may work, abort or wait for ever.
+    """
+    global _grpc_process
+    if _grpc_process not in (None, os.getpid()):
+        raise errors.ForkedProcess(
+            f"process {os.getpid()} was forked from process {_grpc_process}, which had used iterand: gRPC does not "
+            'survive a fork. Start processes by multiprocessing.get_context("forkserver") or "spawn"; '
+            'a DataLoader takes multiprocessing_context="forkserver", and iterand.torch.StreamLoader does so by itself'
+        )
+    _grpc_process = os.getpid()
+
 
 @dataclass(frozen=True)
 class Retry:
@@ -576,6 +593,7 @@ class Client:
     def _connect(self) -> grpc.Channel:
         with self._lock:
             if self._channel is None:
+                _enter_grpc()
                 options = list(self._options)
                 if self._tls is None:
                     self._channel = grpc.insecure_channel(self.target, options=options)

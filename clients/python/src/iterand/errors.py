@@ -61,6 +61,10 @@ class Cancelled(Error):
     """The call was cancelled."""
 
 
+class ForkedProcess(Error, RuntimeError):
+    """This process was forked from one that had used gRPC, which cannot be used in it."""
+
+
 class ProtocolError(Error):
     """The server sent something that is not a batch of the stream that was asked for."""
 

@@ -12,6 +12,11 @@ to the batches like cards. K * world must divide the recipe's lanes.
 Resuming. `StreamLoader.state_dict()` says which batches were yielded, however many were read ahead, and a loader that
 is given this state goes on with the batch that would have come next. Loaders that save the state of a dataset worker
 by worker, such as torchdata's StatefulDataLoader, can use StreamDataset itself.
+
+Workers. gRPC does not survive a fork, so StreamLoader starts its workers by a fork server, which has never used it. As
+with every start method but "fork", a script must guard its entry by `if __name__ == "__main__":`. A DataLoader is to be
+given multiprocessing_context="forkserver" (or "spawn"); a worker that was forked from a process that had used iterand
+raises `iterand.ForkedProcess`.
 """
 
 from __future__ import annotations
@@ -53,9 +58,10 @@ class StreamDataset(IterableDataset[Any]):
     predicted, so that `targets.masked_fill(~mask, -100)` is what cross_entropy should see.
 
     Give it to a `StreamLoader`, which can be saved and resumed, or to a DataLoader with `batch_size=None` (the batches
-    are made by the server). The connection is made where the iteration begins, so inside the workers. With `count`,
-    the shard ends after so many rows, and each worker's last batch may have fewer. `dtype` is that of the tensors:
-    embeddings take int64; torch.uint8, where the vocabulary allows it, is an eighth of that on the way to the device.
+    are made by the server) and, if it has workers, `multiprocessing_context="forkserver"`. The connection is made where
+    the iteration begins, so inside the workers. With `count`, the shard ends after so many rows, and each worker's last
+    batch may have fewer. `dtype` is that of the tensors: embeddings take int64; torch.uint8, where the vocabulary
+    allows it, is an eighth of that on the way to the device.
 
     The other arguments are those of `iterand.stream`.
     """
@@ -213,8 +219,9 @@ class _Tagged(IterableDataset[tuple[Any, bytes]]):
 class StreamLoader:
     """A DataLoader over a StreamDataset that can be saved and resumed, with any number of workers.
 
-    `options` go to the DataLoader (pin_memory, prefetch_factor, multiprocessing_context, ...). Every iteration begins
-    at the stream's start, except the first after `load_state_dict`.
+    `options` go to the DataLoader (pin_memory, prefetch_factor, ...); workers are started by a fork server unless
+    `multiprocessing_context` says otherwise. Every iteration begins at the stream's start, except the first after
+    `load_state_dict`.
     """
 
     def __init__(self, dataset: StreamDataset, num_workers: int = 0, **options: Any) -> None:
@@ -225,6 +232,8 @@ class StreamLoader:
         self.num_workers = num_workers
         self.waited = 0.0  # seconds that the training loop spent waiting for batches
         self._options = options
+        if num_workers > 0:
+            self._options.setdefault("multiprocessing_context", "forkserver")
         self._position = _Position(workers=max(1, num_workers))
 
     def __iter__(self) -> Iterator[Any]:
