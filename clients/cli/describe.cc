@@ -110,6 +110,9 @@ std::string ToJson(const StreamFacts& facts) {
 }
 
 absl::Status Describe(const DescribeOptions& options) {
+  if (options.stream.recipe.empty()) {
+    return absl::InvalidArgumentError("RECIPE is wanted: a preset or a JSON file (iterand describe --help tells more)");
+  }
   absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
   if (!facts.ok()) return facts.status();
   return WriteOutput(options.json ? ToJson(*facts) : ToText(options.stream.recipe, *facts));

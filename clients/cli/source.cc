@@ -281,7 +281,8 @@ absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
 
 void StreamChoice::AddTo(CLI::App& command, bool positional) {
   if (positional) {
-    command.add_option("RECIPE", recipe, "Preset or JSON file")->type_name("")->required();
+    // Both forms, since the other commands take the option.
+    command.add_option("RECIPE,--recipe", recipe, "Preset or JSON file")->type_name("RECIPE");
   } else {
     recipe = std::string(kDefaultPreset);
     command.add_option("--recipe", recipe, "Preset or JSON file")->type_name("RECIPE")->capture_default_str();

@@ -43,7 +43,7 @@ struct StreamChoice {
   std::optional<std::uint32_t> length;
   bool mask = false;  // ask for loss masks, whether or not the recipe does
 
-  // The recipe is the positional argument RECIPE, or the option --recipe.
+  // The recipe is the option --recipe or, if `positional`, also the positional argument RECIPE, without a default.
   void AddTo(CLI::App& command, bool positional);
 };
 

@@ -92,6 +92,7 @@ TEST(Cli, DescribeResolvesARecipe) {
   const json other_seed = json::parse(RunIterand("describe up --seed 1 --json").out);
   EXPECT_NE(other_seed["fingerprint"], described["fingerprint"]);
   EXPECT_THAT(RunIterand("describe up").out, HasSubstr(std::string(described["fingerprint"])));
+  EXPECT_EQ(json::parse(RunIterand("describe --recipe up --json").out), described);
 }
 
 TEST(Cli, WhatDescribeWritesIsARecipe) {
