@@ -6,11 +6,12 @@ the list, and demands the same fingerprint: the array that follows is the one th
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterator
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -26,57 +27,55 @@ if TYPE_CHECKING:
 
 
 class _Buffer:
-    """A bounded queue from the thread that reads the network to the one that trains."""
+    """A bounded queue from the thread that reads the network to the one that trains.
+
+    It is made of SimpleQueues because they are cheap, and because `close` may come from a finaliser, in the middle of
+    anything that this or another thread does: their `put` is reentrant.
+    """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._items: deque[Batch | BaseException | None] = deque()
-        self._changed = threading.Condition()
+        self._items: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()  # an entry for each item that may be put
+        for _ in range(capacity):
+            self._room.put(None)
+        self._hurry: SimpleQueue[None] = SimpleQueue()  # ends a pause
         self._call: Any = None
         self.closed = False
 
     def put(self, item: Batch | BaseException | None) -> bool:
         """Waits for room. False if the consumer has gone. None ends the stream."""
-        with self._changed:
-            while len(self._items) >= self._capacity and not self.closed:
-                self._changed.wait()
-            if self.closed:
-                return False
-            self._items.append(item)
-            self._changed.notify_all()
-            return True
+        self._room.get()
+        if self.closed:
+            return False
+        self._items.put(item)
+        return True
 
     def get(self) -> Batch | BaseException | None:
-        with self._changed:
-            while not self._items:
-                if self.closed:
-                    return None
-                self._changed.wait()
-            item = self._items.popleft()
-            self._changed.notify_all()
-            return item
+        item = self._items.get()
+        self._room.put(None)
+        return item
 
     def watch(self, call: Any) -> bool:
         """Remembers the call in flight, so that closing cancels it. False if closed already."""
-        with self._changed:
-            self._call = call
-            return not self.closed
+        self._call = call  # before `closed` is read: `close` does it the other way round, so one sees the other
+        return not self.closed
 
     def pause(self, seconds: float) -> None:
         """Waits, but not beyond closing."""
-        end = time.monotonic() + seconds
-        with self._changed:
-            while not self.closed and (left := end - time.monotonic()) > 0:
-                self._changed.wait(left)
+        with contextlib.suppress(Empty):
+            self._hurry.get(timeout=seconds)
 
     def close(self) -> None:
-        with self._changed:
-            self.closed = True
-            self._items.clear()
-            call = self._call
-            self._changed.notify_all()
+        self.closed = True
+        call = self._call
         if call is not None:
             call.cancel()
+        self._room.put(None)
+        self._hurry.put(None)
+        with contextlib.suppress(Empty):
+            while True:
+                self._items.get_nowait()
+        self._items.put(None)
 
 
 class Stream(Iterator[Tokens]):
@@ -187,6 +186,7 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
         if remaining is not None:
             request.count = remaining
         failure: errors.Error
+        target = client.target
         try:
             call = client.open_stream(request)
             if not buffer.watch(call):
@@ -208,17 +208,17 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
                     return
             if remaining is not None and remaining <= 0:
                 break
-            failure = errors.Unavailable(f"{client.target}: the server ended the stream at index {position}")
+            failure = errors.Unavailable(f"{target}: the server ended the stream at index {position}")
         except grpc.RpcError as error:
             if buffer.closed:
                 return
-            failure = errors.from_rpc(error, client.target)
+            failure = errors.from_rpc(error, target)
             if not isinstance(failure, errors.Unavailable | errors.Cancelled):
                 raise failure from error
         attempt += 1
         if client.gives_up(attempt, begin):
             raise failure
-        client.use_next_target()
+        client.use_next_target(target)
         buffer.pause(client.retry.wait(attempt))
         if buffer.closed:
             return

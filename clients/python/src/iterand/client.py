@@ -96,9 +96,10 @@ class Client:
             ("grpc.keepalive_timeout_ms", 20_000),
             *options,
         ]
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a stream's finaliser may come in the middle of anything
         self._current = 0
         self._channel: grpc.Channel | None = None
+        self._closed = False
         self.reached = False  # a server has answered
 
     def gives_up(self, attempt: int, begin: float) -> bool:
@@ -114,8 +115,9 @@ class Client:
         return self._targets[self._current]
 
     def close(self) -> None:
-        """Closes the connection; streams on it end."""
+        """Closes the connection. Streams on it end and later calls fail, with `Cancelled`."""
         with self._lock:
+            self._closed = True
             channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
@@ -229,29 +231,26 @@ class Client:
 
     def open_stream(self, request: service.StreamRequest) -> Any:
         """The bare call: an iterator over serialised batches. `Stream` is what a trainer wants."""
-        method = self._connect().unary_stream(
-            _SERVICE + "Stream", request_serializer=service.StreamRequest.SerializeToString, response_deserializer=_raw
-        )
-        return method(request, metadata=self._metadata)
+        return self._start("Stream", request, _raw)
 
     def open_execution(self, request: service.ExecuteRequest) -> Any:
         """The bare call: an iterator over responses. `execute` is what most want."""
-        method = self._connect().unary_stream(
-            _SERVICE + "Execute",
-            request_serializer=service.ExecuteRequest.SerializeToString,
-            response_deserializer=service.ExecuteResponse.FromString,
-        )
-        return method(request, metadata=self._metadata)
+        return self._start("Execute", request, service.ExecuteResponse.FromString)
 
-    def use_next_target(self) -> None:
-        """Turns to the next server of the list."""
-        if len(self._targets) > 1:
-            self.close()
-            with self._lock:
-                self._current = (self._current + 1) % len(self._targets)
+    def use_next_target(self, failed: str) -> None:
+        """Turns from the server `failed` to the next of the list, unless another call has done so."""
+        with self._lock:
+            if len(self._targets) == 1 or self.target != failed:
+                return
+            self._current = (self._current + 1) % len(self._targets)
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
 
     def _connect(self) -> grpc.Channel:
         with self._lock:
+            if self._closed:
+                raise errors.Cancelled("the client is closed")
             if self._channel is None:
                 options = list(self._options)
                 if self._tls is None:
@@ -262,10 +261,18 @@ class Client:
                     self._channel = grpc.secure_channel(self.target, self._tls.credentials(), options=options)
             return self._channel
 
+    def _start(self, name: str, request: Any, deserialize: Callable[[bytes], Any]) -> Any:
+        with self._lock:  # nobody closes the channel before the call is on it
+            method = self._connect().unary_stream(
+                _SERVICE + name, request_serializer=type(request).SerializeToString, response_deserializer=deserialize
+            )
+            return method(request, metadata=self._metadata)
+
     def _unary(self, name: str, request: Any, deserialize: Callable[[bytes], _T], timeout: float | None) -> _T:
         attempt = 0
         begin = time.monotonic()
         while True:
+            target = self.target
             try:
                 method = self._connect().unary_unary(
                     _SERVICE + name,
@@ -276,11 +283,12 @@ class Client:
                 self.reached = True
                 return answer
             except grpc.RpcError as error:
-                failure = errors.from_rpc(error, self.target)
+                failure = errors.from_rpc(error, target)
                 attempt += 1
-                if not isinstance(failure, errors.Unavailable) or self.gives_up(attempt, begin):
+                # Cancelled: another call has turned to the next server.
+                if not isinstance(failure, errors.Unavailable | errors.Cancelled) or self.gives_up(attempt, begin):
                     raise failure from error
-                self.use_next_target()
+                self.use_next_target(target)
                 time.sleep(self.retry.wait(attempt))
 
 
