@@ -1,8 +1,9 @@
 """What the Python client takes off the wire, against a bare gRPC client of equal messages, in the same run.
 
-Both servers are processes of their own. The bare one sends one ready-made message again and again, and its client, grpcio
-as it comes, looks at nothing. Ours serves preset `markov` from its cache, as a second run of a sweep has it; the first pass
-fills the cache and is not counted. Bare and ours take turns. Prints one JSON object with medians.
+Both servers are processes of their own. The bare one sends one ready-made message again and again, or, to show what memory
+costs, as many in turn as our cache holds; its client, grpcio as it comes, looks at nothing. Ours serves preset `markov` from
+its cache, as a second run of a sweep has it; the first pass fills the cache and is not counted. Bare and ours take turns.
+Prints one JSON object with medians.
 
   bench/wire.py [--seconds S] [--repeats N]
 """
@@ -36,15 +37,15 @@ def process(*command: object) -> Iterator[str]:
         server.wait()
 
 
-def bare_rate(address: str, rows: int, seconds: float) -> float:
-    """Bytes a second of a client that takes messages as they are."""
+def bare_rate(address: str, rows: int, sequences: int, seconds: float) -> float:
+    """Bytes a second of a client that takes messages as they are. The server has `sequences` rows ready, or one message."""
     with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         method = channel.unary_stream(
             "/iterand.v1.NoiseService/Stream",
             request_serializer=service.StreamRequest.SerializeToString,
             response_deserializer=None,
         )
-        call = method(service.StreamRequest(batch_rows=rows))
+        call = method(service.StreamRequest(batch_rows=rows, count=sequences))
         next(call)
         count, begin = 0, time.perf_counter()
         for message in call:
@@ -77,14 +78,16 @@ def main() -> None:
     ):
         our_rate(ours, 512)
         for rows in (64, 512, 2048):
-            rates: dict[str, list[float]] = {"bare": [], "cached": []}
+            rates: dict[str, list[float]] = {"bare": [], "many": [], "cached": []}
             for _ in range(arguments.repeats):
-                rates["bare"].append(bare_rate(bare, rows, arguments.seconds))
+                rates["bare"].append(bare_rate(bare, rows, 0, arguments.seconds))
                 rates["cached"].append(our_rate(ours, rows))
+                rates["many"].append(bare_rate(bare, rows, CACHED_SEQUENCES, arguments.seconds))
             medians = {name: statistics.median(values) for name, values in rates.items()}
             report.append({
                 "batch_rows": rows,
                 "bare_bytes_per_second": medians["bare"],
+                "bare_many_bytes_per_second": medians["many"],
                 "cached_bytes_per_second": medians["cached"],
                 "ratio": medians["cached"] / medians["bare"],
             })

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,44 @@ def test_falls_back_to_the_next_server(own_server: Server, address: str) -> None
         own_server.stop(signal.SIGKILL)
         rows += list(stream)
     np.testing.assert_array_equal(np.concatenate(rows), sample(count, recipe="uniform", length=LENGTH))
+
+
+def test_calls_turn_to_the_next_server_together() -> None:
+    with iterand.Client(["first:1", "second:1"]) as client:
+        client.use_next_target("first:1")
+        client.use_next_target("first:1")  # of another stream, which failed on the same server
+        assert client.target == "second:1"
+        client.use_next_target("second:1")
+        assert client.target == "first:1"
+
+
+def test_streams_of_one_client_fall_back_together(own_server: Server, address: str) -> None:
+    count, world = 10_000, 4
+    with iterand.Client([own_server.address, address]) as client:
+        streams = [
+            client.stream("uniform", length=LENGTH, shard=(rank, world), count=count, prefetch=1)
+            for rank in range(world)
+        ]
+        rows = [[next(stream)] for stream in streams]
+        own_server.stop(signal.SIGKILL)
+        with ThreadPoolExecutor(world) as pool:
+            rest = list(pool.map(list, streams))
+    expected = sample(count * world, recipe="uniform", length=LENGTH)
+    for rank in range(world):
+        np.testing.assert_array_equal(np.concatenate(rows[rank] + rest[rank]), expected[rank::world])
+
+
+def test_a_closed_client_stays_closed(address: str) -> None:
+    client = iterand.Client(address)
+    stream = client.stream("uniform", length=LENGTH, prefetch=1)
+    next(stream)
+    client.close()
+    with pytest.raises(iterand.Cancelled, match="client is closed"):
+        for _ in range(100_000):
+            next(stream)
+    with pytest.raises(iterand.Cancelled, match="client is closed"):
+        client.describe()
+    wait_for_threads(0)
 
 
 def test_server_gone_for_good(own_server: Server) -> None:

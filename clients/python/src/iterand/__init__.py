@@ -8,23 +8,12 @@
 A stream is a pure function of (recipe, seed, index). `iterand.torch` has datasets for PyTorch.
 """
 
+from iterand._description import Cost, Description, FamilyInfo, StreamInfo
 from iterand._programs import Execution, InputTape
+from iterand._requests import RecipeLike
+from iterand._stream import Stream
 from iterand._wire import Batch, Mask, Provenance, Tokens
-from iterand.client import (
-    Client,
-    Cost,
-    Description,
-    FamilyInfo,
-    RecipeLike,
-    Retry,
-    Stream,
-    StreamInfo,
-    Tls,
-    describe,
-    execute,
-    read,
-    stream,
-)
+from iterand.client import Client, Retry, Tls, describe, execute, read, stream
 from iterand.errors import (
     Cancelled,
     DeadlineExceeded,

@@ -64,6 +64,7 @@ def run_programs(client: Client, request: service.ExecuteRequest) -> Iterator[Ex
     first = 0  # of the programs still in the request
     done = 0
     while True:
+        target = client.target
         try:
             for response in client.open_execution(request):
                 client.reached = True
@@ -74,9 +75,9 @@ def run_programs(client: Client, request: service.ExecuteRequest) -> Iterator[Ex
                     yield Execution(first + result.program, result.output, result.steps, halt)
             return
         except grpc.RpcError as error:
-            failure = errors.from_rpc(error, client.target)
+            failure = errors.from_rpc(error, target)
             attempt += 1
-            if not isinstance(failure, errors.Unavailable):
+            if not isinstance(failure, errors.Unavailable | errors.Cancelled):  # Cancelled: see Client._unary
                 raise failure from error
             del request.programs[: done - first]
             first = done
@@ -84,5 +85,5 @@ def run_programs(client: Client, request: service.ExecuteRequest) -> Iterator[Ex
                 return  # the connection broke behind the last result
             if client.gives_up(attempt, begin):
                 raise failure from error
-            client.use_next_target()
+            client.use_next_target(target)
             time.sleep(client.retry.wait(attempt))

@@ -33,8 +33,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from iterand import client, errors
+from iterand._requests import RecipeLike, first_of_shard, recipe_text, stream_request
 from iterand._wire import Tokens
-from iterand.client import RecipeLike, Retry, Tls
+from iterand.client import Retry, Tls
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class StreamDataset(IterableDataset[Any]):
     ) -> None:
         super().__init__()
         # Wrong arguments should fail here and not in a worker.
-        client.stream_request(recipe, seed, length, batch_size, shard, start, count, False, expected_fingerprint, mask)
-        preset, text = client.recipe_text(recipe)
+        stream_request(recipe, seed, length, batch_size, shard, start, count, False, expected_fingerprint, mask)
+        preset, text = recipe_text(recipe)
         self.target = target
         self.recipe: str = text if preset is None and text is not None else str(preset)
         self.seed = seed
@@ -134,7 +135,7 @@ class StreamDataset(IterableDataset[Any]):
         place = (worker + begin.batches) % workers
         row = begin.origin + place + workers * self.batch_size * (given + (place < begin.batches))
         count = None if self.count is None else max(0, -(-(self.count - row) // workers))
-        index = client.first_of_shard(self.start, rank, world) + row * world
+        index = first_of_shard(self.start, rank, world) + row * world
         if index >= 2**64:
             return
         with client.stream(

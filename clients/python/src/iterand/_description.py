@@ -1,0 +1,96 @@
+"""What a server says about itself and about a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+
+from iterand.v1 import noise_service_pb2 as service
+from iterand.v1 import recipe_pb2
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stream costs: see Cost in noise_service.proto."""
+
+    flops_per_token: float
+    segment_bytes: int
+    first_batch_sequences: int
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a recipe resolves to."""
+
+    recipe: dict[str, Any]  # every default written out
+    seed: int
+    fingerprint: bytes
+    dtype: str
+    cost: Cost
+
+    @property
+    def length(self) -> int:
+        return int(self.recipe["length"])
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.recipe["vocab_size"])
+
+    @property
+    def lanes(self) -> int:
+        return int(self.recipe["lanes"])
+
+
+@dataclass(frozen=True)
+class FamilyInfo:
+    """A class of random computations."""
+
+    name: str
+    summary: str
+    reads_input: bool
+
+
+@dataclass(frozen=True)
+class Description:
+    """A server's answer to `describe`."""
+
+    engine_version: int
+    presets: dict[str, str]  # name -> description
+    families: tuple[FamilyInfo, ...]
+    stream: StreamInfo | None
+
+
+def description(answer: service.DescribeResponse) -> Description:
+    """From the message."""
+    info: StreamInfo | None = None
+    if answer.HasField("stream"):
+        found = answer.stream
+        info = StreamInfo(
+            recipe=_plain_recipe(found.recipe),
+            seed=found.seed,
+            fingerprint=found.fingerprint,
+            dtype=service.Dtype.Name(found.dtype).removeprefix("DTYPE_").lower(),
+            cost=Cost(found.cost.flops_per_token, found.cost.segment_bytes, found.cost.first_batch_sequences),
+        )
+    return Description(
+        engine_version=answer.engine_version,
+        presets={preset.name: preset.description for preset in answer.presets},
+        families=tuple(FamilyInfo(family.name, family.summary, family.reads_input) for family in answer.families),
+        stream=info,
+    )
+
+
+def _plain_recipe(recipe: recipe_pb2.Recipe) -> dict[str, Any]:
+    plain: dict[str, Any] = _with_numbers(json_format.MessageToDict(recipe, preserving_proto_field_name=True))
+    return plain
+
+
+def _with_numbers(value: Any) -> Any:
+    """protobuf's JSON writes 64-bit integers as text; here they are numbers."""
+    if isinstance(value, dict):
+        return {key: item if key == "description" else _with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(item) for item in value]
+    return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value

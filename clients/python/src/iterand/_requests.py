@@ -1,0 +1,100 @@
+"""Requests for streams, made from what a caller gives: recipes in all their forms, shards, ranges."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+
+from iterand import errors
+from iterand.v1 import noise_service_pb2 as service
+from iterand.v1 import recipe_pb2
+
+RecipeLike = str | os.PathLike[str] | Mapping[str, Any] | recipe_pb2.Recipe
+
+
+def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
+    """A recipe as (preset name, None) or (None, JSON text).
+
+    `recipe` is a preset's name, a dict, JSON text, or the path of a JSON file: a string is JSON text if it begins with
+    a brace, a path if it ends with .json, else a name. Errors: InvalidRecipe for an unreadable file or broken JSON.
+    """
+    if isinstance(recipe, recipe_pb2.Recipe):
+        return None, json_format.MessageToJson(recipe, preserving_proto_field_name=True)
+    if isinstance(recipe, Mapping):
+        try:
+            return None, json.dumps(recipe)
+        except (TypeError, ValueError) as error:
+            raise errors.InvalidRecipe(f"recipe cannot be written as JSON: {error}") from error
+    if isinstance(recipe, str):
+        if recipe.lstrip().startswith("{"):
+            return None, recipe
+        if not recipe.endswith(".json"):
+            return recipe, None
+    elif not isinstance(recipe, os.PathLike):
+        raise errors.InvalidRecipe(
+            f"recipe is a {type(recipe).__name__}; it must be a name, a dict, JSON text or a path"
+        )
+    try:
+        return None, Path(recipe).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.InvalidRecipe(f"recipe file {os.fspath(recipe)}: {error}") from error
+
+
+def stream_spec(
+    recipe: RecipeLike, seed: int, length: int | None, expected_fingerprint: bytes | None, mask: bool = False
+) -> service.StreamSpec:
+    check_range("seed", seed, 0, 2**64 - 1)
+    if length is not None:
+        check_range("length", length, 1, 2**32 - 1)
+    preset, text = recipe_text(recipe)
+    spec = service.StreamSpec(
+        preset=preset, recipe_json=text, seed=seed, length=length, expected_fingerprint=expected_fingerprint
+    )
+    if mask:  # if not, the recipe decides
+        spec.loss_mask = True
+    return spec
+
+
+def check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise errors.InvalidArgument(f"{name} is {value}; it must be from {low} to {high}")
+
+
+def stream_request(
+    recipe: RecipeLike,
+    seed: int,
+    length: int | None,
+    batch_size: int,
+    shard: tuple[int, int],
+    start: int,
+    count: int | None,
+    provenance: bool,
+    expected_fingerprint: bytes | None,
+    mask: bool = False,
+) -> service.StreamRequest:
+    """The message for a shard of a stream. Errors: InvalidArgument, InvalidRecipe."""
+    rank, world = shard
+    check_range("shard's world", world, 1, 2**32 - 1)
+    check_range("shard's rank", rank, 0, world - 1)
+    check_range("batch_size", batch_size, 1, 2**32 - 1)
+    check_range("start", start, 0, 2**64 - 1)
+    if count is not None:
+        check_range("count", count, 0, 2**64 - 1)
+    return service.StreamRequest(
+        stream=stream_spec(recipe, seed, length, expected_fingerprint, mask),
+        shard=service.Shard(rank=rank, world=world),
+        start=start,
+        count=count,
+        batch_rows=batch_size,
+        provenance=provenance,
+    )
+
+
+def first_of_shard(start: int, rank: int, world: int) -> int:
+    """The first index >= start of shard `rank` of `world`."""
+    return start + (rank - start) % max(world, 1)

@@ -1,0 +1,225 @@
+"""A stream of batches that survives its connections.
+
+When a connection breaks, `Stream` asks again from the index that it has reached, on the same server or on the next of
+the list, and demands the same fingerprint: the array that follows is the one that would have followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from iterand import errors
+from iterand._requests import first_of_shard
+from iterand._wire import Batch, Tokens, decode_batch
+from iterand.v1 import noise_service_pb2 as service
+
+if TYPE_CHECKING:
+    from iterand.client import Client
+
+
+class _Buffer:
+    """A bounded queue from the thread that reads the network to the one that trains.
+
+    It is made of SimpleQueues because they are cheap, and because `close` may come from a finaliser, in the middle of
+    anything that this or another thread does: their `put` is reentrant.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._items: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()  # an entry for each item that may be put
+        for _ in range(capacity):
+            self._room.put(None)
+        self._hurry: SimpleQueue[None] = SimpleQueue()  # ends a pause
+        self._call: Any = None
+        self.closed = False
+
+    def put(self, item: Batch | BaseException | None) -> bool:
+        """Waits for room. False if the consumer has gone. None ends the stream."""
+        self._room.get()
+        if self.closed:
+            return False
+        self._items.put(item)
+        return True
+
+    def get(self) -> Batch | BaseException | None:
+        item = self._items.get()
+        self._room.put(None)
+        return item
+
+    def watch(self, call: Any) -> bool:
+        """Remembers the call in flight, so that closing cancels it. False if closed already."""
+        self._call = call  # before `closed` is read: `close` does it the other way round, so one sees the other
+        return not self.closed
+
+    def pause(self, seconds: float) -> None:
+        """Waits, but not beyond closing."""
+        with contextlib.suppress(Empty):
+            self._hurry.get(timeout=seconds)
+
+    def close(self) -> None:
+        self.closed = True
+        call = self._call
+        if call is not None:
+            call.cancel()
+        self._room.put(None)
+        self._hurry.put(None)
+        with contextlib.suppress(Empty):
+            while True:
+                self._items.get_nowait()
+        self._items.put(None)
+
+
+class Stream(Iterator[Tokens]):
+    """A shard of a stream, in order: iterates over arrays of up to `batch_size` rows x `length` tokens.
+
+    Arrays are read-only views of the messages that came in, of dtype uint8, uint16 or uint32, whichever is the
+    smallest for the vocabulary. A background thread reads up to `prefetch` batches ahead. Use it in a `with`
+    statement, or call `close`, to leave before the end; a stream that is dropped closes itself. One thread at a time
+    may iterate.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        request: service.StreamRequest,
+        prefetch: int,
+        owns_client: bool,
+    ) -> None:
+        self._buffer = _Buffer(prefetch)
+        self._next_index = first_of_shard(request.start, request.shard.rank, request.shard.world)
+        self._fingerprint: bytes | None = None
+        self.waited = 0.0  # seconds that the consumer spent waiting for data
+        self._finished = False
+        thread = threading.Thread(
+            target=_pump, args=(client, request, self._buffer), name="iterand-stream", daemon=True
+        )
+        # Not a method of self: neither the thread nor the finaliser may keep the stream alive.
+        self._finalizer = weakref.finalize(self, _shut, self._buffer, client if owns_client else None)
+        thread.start()
+
+    @property
+    def next_index(self) -> int:
+        """Index of the next row: `start=stream.next_index` of a new stream goes on where this one stands."""
+        return self._next_index
+
+    @property
+    def fingerprint(self) -> bytes | None:
+        """32 bytes that name the stream; None before the first batch."""
+        return self._fingerprint
+
+    def next_batch(self) -> Batch:
+        """The next batch with its indices and provenance. Errors: StopIteration at the end, or any `iterand.Error`."""
+        if self._finished:
+            raise StopIteration
+        begin = time.perf_counter()
+        item = self._buffer.get()
+        self.waited += time.perf_counter() - begin
+        if isinstance(item, Batch):
+            self._next_index = item.next_index
+            self._fingerprint = item.fingerprint
+            return item
+        self._finished = True
+        self.close()
+        if item is None:
+            raise StopIteration
+        raise item
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches themselves, with masks, indices and provenance."""
+        while True:
+            try:
+                yield self.next_batch()
+            except StopIteration:
+                return
+
+    def __next__(self) -> Tokens:
+        return self.next_batch().tokens
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def close(self) -> None:
+        """Cancels the stream. The server frees its work at once."""
+        self._finished = True
+        self._finalizer()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _shut(buffer: _Buffer, client: Client | None) -> None:
+    buffer.close()
+    if client is not None:
+        client.close()
+
+
+def _pump(client: Client, request: service.StreamRequest, buffer: _Buffer) -> None:
+    """Reads batches into the buffer until the end, an error that no retry mends, or the buffer's closing."""
+    try:
+        _pump_batches(client, request, buffer)
+    except Exception as error:
+        buffer.put(error)
+
+
+def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffer) -> None:
+    world = max(request.shard.world, 1)
+    position = first_of_shard(request.start, request.shard.rank, world)
+    remaining = request.count if request.HasField("count") else None
+    attempt = 0
+    begin = time.monotonic()
+    while remaining is None or remaining > 0:
+        request.start = position
+        if remaining is not None:
+            request.count = remaining
+        failure: errors.Error
+        target = client.target
+        try:
+            call = client.open_stream(request)
+            if not buffer.watch(call):
+                call.cancel()
+                return
+            for data in call:
+                batch = decode_batch(data)
+                if batch.first_index != position or batch.stride != world:
+                    raise errors.ProtocolError(
+                        f"batch has rows {batch.first_index} + i * {batch.stride}, expected {position} + i * {world}"
+                    )
+                request.stream.expected_fingerprint = batch.fingerprint
+                position = batch.next_index
+                if remaining is not None:
+                    remaining -= batch.rows
+                attempt = 0
+                client.reached = True
+                if not buffer.put(batch):
+                    return
+            if remaining is not None and remaining <= 0:
+                break
+            failure = errors.Unavailable(f"{target}: the server ended the stream at index {position}")
+        except grpc.RpcError as error:
+            if buffer.closed:
+                return
+            failure = errors.from_rpc(error, target)
+            if not isinstance(failure, errors.Unavailable | errors.Cancelled):
+                raise failure from error
+        attempt += 1
+        if client.gives_up(attempt, begin):
+            raise failure
+        client.use_next_target(target)
+        buffer.pause(client.retry.wait(attempt))
+        if buffer.closed:
+            return
+    buffer.put(None)

@@ -1,0 +1,193 @@
+// Feeds: see server/engine.h.
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <numeric>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/engine.h"
+
+namespace iterand {
+namespace {
+
+__extension__ using Wide = unsigned __int128;
+
+}  // namespace
+
+std::size_t Feed::KeyHash::operator()(const Key& key) const {
+  std::uint64_t hash;
+  static_assert(sizeof(hash) <= std::tuple_size_v<Fingerprint>);
+  std::memcpy(&hash, key.fingerprint.data(), sizeof(hash));  // of a SHA-256, so any 8 bytes are a hash
+  hash ^= (key.segment * 0x9E3779B97F4A7C15U + key.lane) * 0xD6E8FEB86659FD93U;
+  return hash ^ (hash >> 32);
+}
+
+Feed::Feed(Engine* engine, std::shared_ptr<OpenStream> open, std::function<void()> on_ready)
+    : engine_(engine),
+      open_(std::move(open)),
+      on_ready_(std::make_shared<const std::function<void()>>(std::move(on_ready))) {}
+
+Feed::~Feed() { Close(); }
+
+absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_t count) {
+  const Stream& stream = open_->stream();
+  const auto lanes = static_cast<std::uint64_t>(stream.lanes());
+  const auto sequences = static_cast<std::uint64_t>(stream.segment_sequences());
+  if (count > 0 && Wide{first} + Wide{count - 1} * stride > std::numeric_limits<std::uint64_t>::max()) {
+    return absl::OutOfRangeError(absl::StrCat("the ", count, " sequences from index ", first, " in steps of ", stride,
+                                              " go beyond the last index, 2^64 - 1"));
+  }
+  const std::uint64_t common = std::gcd(stride, lanes);
+  const std::uint64_t period = lanes / common;
+  stride_ = stride;
+  step_ = stride / common;
+  count_ = count;
+  remaining_ = count;
+  next_index_ = first;
+
+  // A segment whose next row lies in another is released at once; otherwise one segment of every slot is in use.
+  const std::uint64_t in_use = count <= period || step_ >= sequences ? 1 : period;
+  const std::size_t segment_bytes = open_->segment_bytes();
+  const std::size_t queue_bytes = engine_->options_.queue_bytes;
+  if (Wide{in_use} * segment_bytes > queue_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the stream reads from ", in_use, " lanes at once, whose segments of ", stream.segment_sequences(),
+        " sequences take ", segment_bytes, " bytes each, ", in_use * segment_bytes, " in all; this server allows ",
+        queue_bytes, " bytes a stream: use a larger world, or a recipe with fewer lanes or smaller segment_sequences"));
+  }
+  const std::size_t ahead =
+      std::min(queue_bytes, std::max(engine_->options_.prefetch_bytes, 2 * in_use * segment_bytes));
+  max_held_ = std::max<std::size_t>(in_use, ahead / segment_bytes);
+
+  const std::uint64_t slots = std::min(period, count);
+  slots_.resize(slots);
+  for (std::uint64_t j = 0; j < slots; ++j) {
+    const std::uint64_t index = first + j * stride;
+    slots_[j].lane = static_cast<std::uint32_t>(index % lanes);
+    slots_[j].first_place = slots_[j].place = index / lanes;
+    slots_[j].offset = static_cast<std::uint32_t>(slots_[j].place % sequences);
+    wants_.emplace(0, static_cast<std::uint32_t>(j));
+  }
+
+  std::lock_guard lock(engine_->mutex_);
+  closed_ = false;
+  engine_->feeds_.push_back(this);
+  Refill();
+  return absl::OkStatus();
+}
+
+void Feed::Refill() {
+  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  const bool was_idle = todo_.empty() && account_->running == 0;
+  int added = 0;
+  while (held_ < max_held_ && !wants_.empty()) {
+    const auto [round, j] = wants_.top();
+    wants_.pop();
+    const Slot& slot = slots_[j];
+    const std::uint64_t place = slot.first_place + round * step_;
+    const std::uint64_t segment = place / sequences;
+    ahead_.push_back(engine_->Acquire(*this, slot.lane, segment));
+    ++held_;
+    if (ahead_.back()->state.load(std::memory_order_relaxed) == State::kQueued) {
+      todo_.push_back(ahead_.back());
+      ++added;
+    }
+    const Wide next_round = ((Wide{segment} + 1) * sequences - slot.first_place + step_ - 1) / step_;
+    if (next_round * slots_.size() + j < count_) wants_.emplace(static_cast<std::uint64_t>(next_round), j);
+  }
+  const std::uint64_t bytes = held_ * open_->segment_bytes();
+  engine_->stats_.largest_held_bytes = std::max(engine_->stats_.largest_held_bytes, bytes);
+  if (added > 0) {
+    // Who comes back from idleness has no claim on the time it did not use.
+    if (was_idle) account_->virtual_time = std::max(account_->virtual_time, engine_->virtual_time_);
+    engine_->WakeThreads(added);
+  }
+}
+
+void Feed::LetGo(std::vector<std::shared_ptr<Entry>>& garbage) {
+  for (std::shared_ptr<Entry>& entry : done_) {
+    --held_;
+    engine_->Drop(entry);
+    garbage.push_back(std::move(entry));
+  }
+  done_.clear();
+  Refill();
+}
+
+absl::StatusOr<int> Feed::Take(int rows, Sink sink) {
+  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  std::vector<std::shared_ptr<Entry>> garbage;  // freed after the lock is
+  int taken = 0;
+  while (taken < rows && remaining_ > 0) {
+    Slot& slot = slots_[slot_];
+    if (!slot.entry) {
+      if (ahead_.empty()) {  // all that may be held has been taken
+        std::lock_guard lock(engine_->mutex_);
+        LetGo(garbage);
+      }
+      slot.entry = std::move(ahead_.front());
+      ahead_.pop_front();
+    }
+    if (slot.entry->state.load(std::memory_order_acquire) != State::kReady) {
+      std::lock_guard lock(engine_->mutex_);
+      const State state = slot.entry->state.load(std::memory_order_relaxed);
+      if (state == State::kFailed) return slot.entry->error;
+      if (state != State::kReady) {
+        if (waiting_for_ != slot.entry) {
+          slot.entry->waiters.push_back(this);
+          waiting_for_ = slot.entry;
+        }
+        LetGo(garbage);
+        return taken;
+      }
+    }
+    sink(slot.entry->segment, slot.offset);
+    ++taken;
+    --remaining_;
+    next_index_ += stride_;  // wraps only after the last row
+    slot.place += step_;
+    if (remaining_ < slots_.size() || slot.offset + Wide{step_} >= sequences) {
+      done_.push_back(std::move(slot.entry));
+      slot.entry = nullptr;
+      slot.offset = static_cast<std::uint32_t>(slot.place % sequences);
+    } else {
+      slot.offset += static_cast<std::uint32_t>(step_);
+    }
+    if (++slot_ == slots_.size()) slot_ = 0;
+  }
+  if (!done_.empty()) {
+    std::lock_guard lock(engine_->mutex_);
+    LetGo(garbage);
+  }
+  return taken;
+}
+
+void Feed::Close() {
+  std::vector<std::shared_ptr<Entry>> garbage;
+  std::deque<std::shared_ptr<Entry>> todo;
+  std::lock_guard lock(engine_->mutex_);
+  if (closed_) return;
+  closed_ = true;
+  std::erase(engine_->feeds_, this);
+  if (waiting_for_) std::erase(waiting_for_->waiters, this);
+  waiting_for_ = nullptr;
+  todo.swap(todo_);
+  done_.insert(done_.end(), ahead_.begin(), ahead_.end());
+  ahead_.clear();
+  for (Slot& slot : slots_) {
+    if (slot.entry) done_.push_back(std::move(slot.entry));
+    slot.entry = nullptr;
+  }
+  wants_ = {};
+  LetGo(garbage);
+}
+
+double Feed::core_seconds() const {
+  std::lock_guard lock(engine_->mutex_);
+  return account_->core_seconds;
+}
+
+}  // namespace iterand
