@@ -117,7 +117,8 @@ class BatchReader {
   std::uint64_t next_index_;
 };
 
-// Thread-safe.
+// Thread-safe. The first one of a process has malloc keep up to 32 MB of what the process frees (client.cc,
+// KeepFreedMemory).
 class Client {
  public:
   // Connects to "host:port" or "unix:path". Errors: Unavailable if nobody answers within connect_timeout, NotFound for
