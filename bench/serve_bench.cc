@@ -1,6 +1,6 @@
 // What serving costs: throughput of the wire and of the engine, measured beside what they are compared with in one run.
 //
-//   serve_bench [--seconds S] [--repeats N] [--part wire|serving|trainer]... [--json FILE]
+//   serve_bench [--seconds S] [--repeats N] [--part wire|serving|trainer]... [--batch-rows N]... [--json FILE]
 //
 //   wire      equal messages: a bare gRPC server that sends one ready-made message again and again and a client that
 //             counts its bytes, against preset `markov` from the server's cache, as the second run of a sweep has it,
@@ -32,6 +32,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -145,67 +146,66 @@ int ServeIterand() {
   return status.ok() ? 0 : 1;
 }
 
-// A server in a process of its own.
-class ServerProcess {
+double CpuSecondsOf(pid_t process) {
+  clockid_t clock;
+  timespec now{};
+  if (clock_getcpuclockid(process, &clock) == 0) clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+// This program once more, in another role.
+class Process {
  public:
-  explicit ServerProcess(const char* role) {
+  explicit Process(std::vector<std::string> arguments) {
     int pipe_ends[2];
     if (pipe(pipe_ends) != 0) Fail(absl::InternalError("no pipe"));
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, pipe_ends[1], STDOUT_FILENO);
     posix_spawn_file_actions_addclose(&actions, pipe_ends[0]);
-    std::string self = "/proc/self/exe";
-    std::string argument = role;
-    char* arguments[] = {self.data(), argument.data(), nullptr};
-    if (posix_spawn(&pid_, self.c_str(), &actions, nullptr, arguments, environ) != 0) {
-      Fail(absl::InternalError("cannot start a server"));
+    arguments.insert(arguments.begin(), "/proc/self/exe");
+    std::vector<char*> pointers;
+    for (std::string& argument : arguments) pointers.push_back(argument.data());
+    pointers.push_back(nullptr);
+    if (posix_spawn(&pid_, pointers[0], &actions, nullptr, pointers.data(), environ) != 0) {
+      Fail(absl::InternalError("cannot start a process"));
     }
     posix_spawn_file_actions_destroy(&actions);
     close(pipe_ends[1]);
-    std::string line;
     char c;
-    while (read(pipe_ends[0], &c, 1) == 1 && c != '\n') line += c;
+    while (read(pipe_ends[0], &c, 1) == 1 && c != '\n') line_ += c;
     close(pipe_ends[0]);
-    address_ = line.substr(line.rfind(' ') + 1);
   }
-  ~ServerProcess() {
+  ~Process() {
     kill(pid_, SIGTERM);
     waitpid(pid_, nullptr, 0);
   }
-  ServerProcess(const ServerProcess&) = delete;
-  ServerProcess& operator=(const ServerProcess&) = delete;
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
 
-  const std::string& address() const { return address_; }
-
-  // That it has used so far.
-  double CpuSeconds() const {
-    clockid_t clock;
-    timespec now{};
-    if (clock_getcpuclockid(pid_, &clock) == 0) clock_gettime(clock, &now);
-    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-  }
+  pid_t pid() const { return pid_; }
+  const std::string& line() const { return line_; }  // the first that it printed
 
  private:
   pid_t pid_ = 0;
-  std::string address_;
+  std::string line_;
 };
 
-double OwnCpuSeconds() {
-  timespec now{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
+class ServerProcess : public Process {
+ public:
+  explicit ServerProcess(const char* role) : Process({role}) {}
+  std::string address() const { return line().substr(line().rfind(' ') + 1); }
+};
 
-// Core time of this process and of a server.
+// Core time of this process and of a server, if there is one.
 class CpuMeter {
  public:
-  explicit CpuMeter(const ServerProcess* server) : server_(server), start_(Now()) {}
+  explicit CpuMeter(pid_t server) : server_(server), start_(Now()) {}
   double Seconds() const { return Now() - start_; }
 
  private:
-  double Now() const { return OwnCpuSeconds() + (server_ == nullptr ? 0 : server_->CpuSeconds()); }
-  const ServerProcess* server_;
+  double Now() const { return CpuSecondsOf(getpid()) + (server_ == 0 ? 0 : CpuSecondsOf(server_)); }
+  pid_t server_;  // or 0
   double start_;
 };
 
@@ -230,11 +230,20 @@ Rate MedianRate(const std::vector<Rate>& rates) {
 
 // ---- Measurements: bytes of messages or tokens a second ------------------------------------------------------------
 
-// A client that takes messages as they are and looks at nothing. The server has `sequences` rows ready, or one message.
-Rate BareBytes(const ServerProcess& server, int batch_rows, std::uint64_t sequences, double seconds) {
+// A client that takes messages as they are and looks at nothing. It is a process of its own, since `Client` changes
+// what malloc does in its process.
+struct BareClient {
+  std::string address;
+  pid_t server = 0;
+  int batch_rows = 0;
+  std::uint64_t sequences = 0;  // that the server has ready; 0: one message
+  double seconds = 0;
+};
+
+int TakeBareBytes(const BareClient& how) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  grpc::GenericStub stub(grpc::CreateCustomChannel(server.address(), grpc::InsecureChannelCredentials(), arguments));
+  grpc::GenericStub stub(grpc::CreateCustomChannel(how.address, grpc::InsecureChannelCredentials(), arguments));
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
   const auto call = stub.PrepareCall(&context, "/iterand.v1.NoiseService/Stream", &queue);
@@ -245,27 +254,38 @@ Rate BareBytes(const ServerProcess& server, int batch_rows, std::uint64_t sequen
   };
   call->StartCall(nullptr);
   wait();
-  v1::StreamRequest request = Request(kWirePreset, batch_rows);
-  request.set_count(sequences);
+  v1::StreamRequest request = Request(kWirePreset, how.batch_rows);
+  request.set_count(how.sequences);
   const grpc::Slice slice(request.SerializeAsString());
   call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
   wait();
   grpc::ByteBuffer message;
   call->Read(&message, nullptr);
   wait();
-  const CpuMeter cpu(&server);
+  const CpuMeter cpu(how.server);
   const Clock::time_point start = Clock::now();
   double bytes = 0;
-  while (SecondsSince(start) < seconds) {
+  while (SecondsSince(start) < how.seconds) {
     call->Read(&message, nullptr);
     wait();
     bytes += static_cast<double>(message.Length());
   }
-  const Rate rate{bytes / SecondsSince(start), bytes / cpu.Seconds()};
+  std::cout << bytes / SecondsSince(start) << " " << bytes / cpu.Seconds() << std::endl;
   context.TryCancel();
   grpc::Status status;
   call->Finish(&status, nullptr);
   queue.Next(&tag, &ok);
+  return 0;
+}
+
+Rate BareBytes(const ServerProcess& server, int batch_rows, std::uint64_t sequences, double seconds) {
+  const Process client({"--bare-client", server.address(), "--server-pid", std::to_string(server.pid()), "--batch-rows",
+                        std::to_string(batch_rows), "--sequences", std::to_string(sequences), "--seconds",
+                        std::to_string(seconds)});
+  Rate rate;
+  if (!(std::istringstream(client.line()) >> rate.per_second >> rate.per_core_second)) {
+    Fail(absl::UnavailableError("the bare client measured nothing"));
+  }
   return rate;
 }
 
@@ -301,7 +321,7 @@ Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamR
     const bool at_boundary = !*more || (batches > 0 && batch.first_index() % period < request.batch_rows());
     if (at_boundary && !cpu) {
       start = Clock::now();
-      cpu.emplace(&server);
+      cpu.emplace(server.pid());
     }
     if (at_boundary) ++segments;
     if (at_boundary && (!*more || segments == until.segments || SecondsSince(start) >= until.seconds)) break;
@@ -327,7 +347,7 @@ Rate InProcessSegments(const std::string& preset, std::uint64_t seed, int segmen
     if (!status.ok()) Fail(status);
   };
   read(1);
-  const CpuMeter cpu(nullptr);
+  const CpuMeter cpu(0);
   const Clock::time_point start = Clock::now();
   for (int i = 2; i < 2 + segments; ++i) read(i);
   const double tokens = static_cast<double>(rows) * segments * (*stream)->length();
@@ -380,7 +400,7 @@ Rate CachedTokens(const ServerProcess& server, Client& client, const v1::StreamR
   return MedianRate(rates);
 }
 
-nlohmann::json MeasureWire(double seconds, int repeats) {
+nlohmann::json MeasureWire(const std::vector<int>& batch_rows, double seconds, int repeats) {
   const ServerProcess bare("--serve-bare");
   const ServerProcess iterand("--serve-iterand");
   const auto client = Client::Connect(iterand.address());
@@ -395,7 +415,7 @@ nlohmann::json MeasureWire(double seconds, int repeats) {
   }
   std::printf("\n");
   nlohmann::json report = nlohmann::json::array();
-  for (const int rows : {64, 512, 2048}) {
+  for (const int rows : batch_rows) {
     v1::StreamRequest whole = Request(kCachedPreset, rows, 1000);
     whole.set_count(kCachedSequences);
     ServedTokens(iterand, **client, whole, Until{});
@@ -487,22 +507,31 @@ int main(int argc, char** argv) {
   double seconds = 1;
   int repeats = 5;
   std::vector<std::string> parts = {"wire", "serving", "trainer"};
+  std::vector<int> batch_rows = {64, 512, 2048};
   std::string json_file;
   bool serve_bare = false;
   bool serve_iterand = false;
   app.add_option("--seconds", seconds, "Of each measurement")->check(CLI::PositiveNumber);
   app.add_option("--repeats", repeats)->check(CLI::PositiveNumber);
   app.add_option("--part", parts)->check(CLI::IsMember(parts));
+  app.add_option("--batch-rows", batch_rows, "Of part wire")->check(CLI::PositiveNumber);
   app.add_option("--json", json_file);
   app.add_flag("--serve-bare", serve_bare);
   app.add_flag("--serve-iterand", serve_iterand)->group("");
+  iterand::BareClient bare_client;
+  app.add_option("--bare-client", bare_client.address)->group("");
+  app.add_option("--server-pid", bare_client.server)->group("");
+  app.add_option("--sequences", bare_client.sequences)->group("");
   CLI11_PARSE(app, argc, argv);
   if (serve_bare) return iterand::ServeBare();
   if (serve_iterand) return iterand::ServeIterand();
+  bare_client.batch_rows = batch_rows.front();
+  bare_client.seconds = seconds;
+  if (!bare_client.address.empty()) return iterand::TakeBareBytes(bare_client);
 
   const auto wanted = [&](const char* part) { return std::find(parts.begin(), parts.end(), part) != parts.end(); };
   nlohmann::json report = {{"cores", std::thread::hardware_concurrency()}};
-  if (wanted("wire")) report["wire"] = iterand::MeasureWire(seconds, repeats);
+  if (wanted("wire")) report["wire"] = iterand::MeasureWire(batch_rows, seconds, repeats);
   if (wanted("serving")) report["serving"] = iterand::MeasureServing(seconds, repeats);
   if (wanted("trainer")) report["trainer"] = iterand::MeasureTrainer(seconds);
   if (!json_file.empty()) std::ofstream(json_file) << report.dump(1) << "\n";

@@ -1,9 +1,9 @@
 """What the Python client takes off the wire, against a bare gRPC client of equal messages, in the same run.
 
-Both servers are processes of their own. The bare one sends one ready-made message again and again, or, to show what memory
-costs, as many in turn as our cache holds; its client, grpcio as it comes, looks at nothing. Ours serves preset `markov` from
-its cache, as a second run of a sweep has it; the first pass fills the cache and is not counted. Bare and ours take turns.
-Prints one JSON object with medians.
+Both servers are processes of their own. The bare one sends one ready-made message again and again, or, to show what
+memory costs, as many in turn as our cache holds; its client, grpcio as it comes in a process of its own, looks at
+nothing. Ours serves preset `markov` from its cache, as a second run of a sweep has it; the first pass fills the cache
+and is not counted. Bare and ours take turns. Prints one JSON object with medians.
 
   bench/wire.py [--seconds S] [--repeats N]
 """
@@ -13,6 +13,7 @@ import contextlib
 import json
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,8 @@ CACHED_SEQUENCES = 100_000
 @contextlib.contextmanager
 def process(*command: object) -> Iterator[str]:
     """A server that prints `listening on ADDRESS`, stopped at the end."""
-    server = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    arguments = [str(part) for part in command]
+    server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         yield server.stdout.readline().split()[-1]
     finally:
@@ -37,8 +39,8 @@ def process(*command: object) -> Iterator[str]:
         server.wait()
 
 
-def bare_rate(address: str, rows: int, sequences: int, seconds: float) -> float:
-    """Bytes a second of a client that takes messages as they are. The server has `sequences` rows ready, or one message."""
+def take_bare(address: str, rows: int, sequences: int, seconds: float) -> float:
+    """Bytes a second of a client that takes messages as they are. 0 sequences: the server has one message ready."""
     with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         method = channel.unary_stream(
             "/iterand.v1.NoiseService/Stream",
@@ -56,6 +58,12 @@ def bare_rate(address: str, rows: int, sequences: int, seconds: float) -> float:
     return count / passed
 
 
+def bare_rate(address: str, rows: int, sequences: int, seconds: float) -> float:
+    """The same in another process: ours changes what malloc does in its own."""
+    command = [sys.executable, __file__, "--bare-client", address, str(rows), str(sequences), "--seconds", str(seconds)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
 def our_rate(address: str, rows: int) -> float:
     """Bytes of tokens a second."""
     with iterand.stream(address, PRESET, seed=SEED, batch_size=rows, count=CACHED_SEQUENCES) as stream:
@@ -70,7 +78,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each bare measurement")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--bare-client", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.bare_client:
+        address, rows, sequences = arguments.bare_client
+        print(take_bare(address, int(rows), int(sequences), arguments.seconds))
+        return
     report = []
     with (
         process(BUILD / "bench/serve_bench", "--serve-bare") as bare,

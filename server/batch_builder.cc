@@ -151,26 +151,23 @@ void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint3
     header_.mutable_mask()->append(reinterpret_cast<const char*>(segment->mask.data() + offset * mask_bytes_),
                                    mask_bytes_);
   }
-  if (run_rows_ > 0 && run_segment_ == segment && offset == run_offset_ + run_rows_) {
-    ++run_rows_;
+  Run* const last = end_run_ > first_run_ ? &runs_[(end_run_ - 1) % kRunsAhead] : nullptr;
+  if (last != nullptr && last->segment == segment && offset == last->offset + last->rows) {
+    ++last->rows;
   } else {
-    // While the rows before it are copied, this one comes from memory.
     Prefetch(segment->tokens.data() + offset * row_bytes_, std::min(row_bytes_, kReferenceBytes));
-    FlushRun();
-    run_segment_ = segment;
-    run_offset_ = offset;
-    run_rows_ = 1;
+    if (end_run_ - first_run_ == kRunsAhead) Write(runs_[first_run_++ % kRunsAhead]);
+    runs_[end_run_++ % kRunsAhead] = {segment, offset, 1};
   }
   ++added_;
 }
 
-void BatchBuilder::FlushRun() {
-  if (run_rows_ == 0) return;
-  const std::byte* data = run_segment_->tokens.data() + run_offset_ * row_bytes_;
-  const std::size_t bytes = run_rows_ * row_bytes_;
+void BatchBuilder::Write(Run& run) {
+  const std::byte* data = run.segment->tokens.data() + run.offset * row_bytes_;
+  const std::size_t bytes = run.rows * row_bytes_;
   if (bytes >= kReferenceBytes) {
     FlushCopied();
-    auto* keep = new std::shared_ptr<const Segment>(std::move(run_segment_));
+    auto* keep = new std::shared_ptr<const Segment>(std::move(run.segment));
     slices_.emplace_back(
         const_cast<std::byte*>(data), bytes,
         [](void* segment) { delete static_cast<std::shared_ptr<const Segment>*>(segment); }, keep);
@@ -186,8 +183,7 @@ void BatchBuilder::FlushRun() {
     copied_end_ += bytes;
   }
   token_bytes_left_ -= bytes;
-  run_segment_ = nullptr;
-  run_rows_ = 0;
+  run.segment = nullptr;
 }
 
 void BatchBuilder::FlushCopied() {
@@ -197,7 +193,7 @@ void BatchBuilder::FlushCopied() {
 }
 
 grpc::ByteBuffer BatchBuilder::Finish() {
-  FlushRun();
+  while (first_run_ < end_run_) Write(runs_[first_run_++ % kRunsAhead]);
   FlushCopied();
   grpc_slice_unref(copied_);
   copied_ = grpc_empty_slice();

@@ -10,6 +10,7 @@
 
 #include <grpcpp/support/byte_buffer.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -51,7 +52,15 @@ class BatchBuilder {
  private:
   class BufferPool;
 
-  void FlushRun();
+  // Rows that lie side by side in a segment.
+  struct Run {
+    std::shared_ptr<const Segment> segment;
+    std::uint32_t offset = 0;
+    std::uint32_t rows = 0;
+  };
+  static constexpr std::size_t kRunsAhead = 4;
+
+  void Write(Run& run);
   void FlushCopied();
 
   const Stream& stream_;
@@ -63,10 +72,10 @@ class BatchBuilder {
   int rows_ = 0;
   int added_ = 0;
 
-  // Rows that lie side by side and wait to be copied or referred to.
-  std::shared_ptr<const Segment> run_segment_;
-  std::uint32_t run_offset_ = 0;
-  std::uint32_t run_rows_ = 0;
+  // The latest runs, number i in place i mod kRunsAhead, wait to be copied or referred to, while their memory comes.
+  std::array<Run, kRunsAhead> runs_;
+  std::size_t first_run_ = 0;
+  std::size_t end_run_ = 0;
 
   std::vector<grpc::Slice> slices_;  // of tokens
   const std::shared_ptr<BufferPool> buffers_;

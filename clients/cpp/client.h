@@ -117,7 +117,7 @@ class BatchReader {
   std::uint64_t next_index_;
 };
 
-// Thread-safe.
+// Thread-safe. The first one has malloc keep up to 32 MB of what its process frees: KeepFreedMemory in client.cc.
 class Client {
  public:
   // Connects to "host:port" or "unix:path". Errors: Unavailable if nobody answers within connect_timeout, NotFound for

@@ -7,6 +7,7 @@ the list, and demands the same fingerprint: the array that follows is the one th
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 import weakref
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import numpy as np
 
 from iterand import errors
 from iterand._requests import first_of_shard
@@ -42,13 +44,12 @@ class _Buffer:
         self._call: Any = None
         self.closed = False
 
-    def put(self, item: Batch | BaseException | None) -> bool:
-        """Waits for room. False if the consumer has gone. None ends the stream."""
-        self._room.get()
-        if self.closed:
-            return False
-        self._items.put(item)
-        return True
+    def put(self, item: Batch | BaseException | None) -> None:
+        """Waits for room; drops the item if the consumer has gone. None ends the stream."""
+        if not self.closed:
+            self._room.get()
+        if not self.closed:
+            self._items.put(item)
 
     def get(self) -> Batch | BaseException | None:
         item = self._items.get()
@@ -56,8 +57,8 @@ class _Buffer:
         return item
 
     def watch(self, call: Any) -> bool:
-        """Remembers the call in flight, so that closing cancels it. False if closed already."""
-        self._call = call  # before `closed` is read: `close` does it the other way round, so one sees the other
+        """Remembers the call in flight, so that it can be cancelled. False if closed already."""
+        self._call = call  # before `closed` is read; who closes does it the other way round, so one sees the other
         return not self.closed
 
     def pause(self, seconds: float) -> None:
@@ -65,11 +66,15 @@ class _Buffer:
         with contextlib.suppress(Empty):
             self._hurry.get(timeout=seconds)
 
-    def close(self) -> None:
-        self.closed = True
+    def cancel(self) -> None:
+        """Cancels the call in flight."""
         call = self._call
         if call is not None:
             call.cancel()
+
+    def close(self) -> None:
+        """Sends both sides away. The call in flight has to be cancelled next."""
+        self.closed = True
         self._room.put(None)
         self._hurry.put(None)
         with contextlib.suppress(Empty):
@@ -94,6 +99,7 @@ class Stream(Iterator[Tokens]):
         prefetch: int,
         owns_client: bool,
     ) -> None:
+        _keep_freed_memory()
         self._buffer = _Buffer(prefetch)
         self._next_index = first_of_shard(request.start, request.shard.rank, request.shard.world)
         self._fingerprint: bytes | None = None
@@ -161,10 +167,18 @@ class Stream(Iterator[Tokens]):
         self.close()
 
 
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Has malloc keep up to 32 MB of what is freed: see KeepFreedMemory in clients/cpp/client.cc."""
+    np.empty(16 << 20, np.uint8)
+
+
 def _shut(buffer: _Buffer, client: Client | None) -> None:
     buffer.close()
     if client is not None:
         client.close()
+    else:
+        buffer.cancel()
 
 
 def _pump(client: Client, request: service.StreamRequest, buffer: _Buffer) -> None:
@@ -204,8 +218,7 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
                     remaining -= batch.rows
                 attempt = 0
                 client.reached = True
-                if not buffer.put(batch):
-                    return
+                buffer.put(batch)  # if nobody wants it any more the call is about to end, and frees what it holds then
             if remaining is not None and remaining <= 0:
                 break
             failure = errors.Unavailable(f"{target}: the server ended the stream at index {position}")

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
+import grpc.experimental
 
 from iterand import errors
 from iterand._description import Description, description
@@ -26,6 +27,11 @@ from iterand._wire import Batch, Tokens, decode_batch
 from iterand.v1 import noise_service_pb2 as service
 
 _SERVICE = "/iterand.v1.NoiseService/"
+
+# The thread that reads a stream waits on the connection itself: a batch is not handed over from a thread of gRPC's.
+# gRPC never frees a call of this kind that is cancelled, only one that ends with its channel, so this is for streams
+# that have a channel of their own.
+_SINGLE_THREADED = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),)
 _T = TypeVar("_T")
 
 _grpc_process: int | None = None  # the process in which gRPC runs, if it does
@@ -111,6 +117,10 @@ class Client:
             # Trainers and servers that come back on another machine must not share a dead connection for hours.
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            # What the server may send before anybody reads it, batches in few frames, and in few pieces.
+            ("grpc.http2.lookahead_bytes", 8 << 20),
+            ("grpc.http2.max_frame_size", 1 << 20),
+            ("grpc.experimental.tcp_read_chunk_size", 64 << 10),
             *options,
         ]
         self._lock = threading.RLock()  # a stream's finaliser may come in the middle of anything
@@ -349,7 +359,7 @@ def stream(
     request = stream_request(
         recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint, mask
     )
-    client = Client(target, tls=tls, token=token, retry=retry)
+    client = Client(target, tls=tls, token=token, retry=retry, options=_SINGLE_THREADED)
     return client._stream(request, prefetch, owns_client=True)
 
 
