@@ -166,6 +166,7 @@ void ResolveDefaults(v1::Recipe& recipe) {
       if (!trial.has_rows()) trial.set_rows(1);
       if (!trial.has_symbols()) trial.set_symbols(128);
       if (!trial.has_margin()) trial.set_margin(0.1);
+      if (!trial.extrapolate()) trial.clear_extrapolate();
     }
   }
   if (!recipe.has_distinct()) recipe.set_distinct(false);
