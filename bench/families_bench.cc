@@ -1,6 +1,7 @@
 // The tables of docs/families.md: what each family costs and yields, and what a band costs with and without a trial.
 //
-//   families_bench [--preset NAME ...] [--seconds S] [--rows N] [--json FILE]     the families and their bands
+//   families_bench [--preset NAME ...] [--seconds S] [--rows N] [--trial JSON] [--json FILE]
+//                                                                                 the families and their bands
 //   families_bench --shares NAME [--seconds S]                                    what a preset's families take of it
 //   families_bench --calibrate [--rows N] [--json FILE]                           complexity beside zlib and gzip
 //
@@ -8,7 +9,9 @@
 // the preset as it is, programs' sampling, filters and relabelling included; the share of rows, before filters, with a
 // zlib ratio of 0.06 to 0.9 ("structured") and the share of different ones; tokens kept per token generated. Bands: for
 // three bands of complexity, tokens kept per token generated and processor time per kept token, without and with
-// Band.trial at its defaults. A band that yields less than one row in kHopelessRounds rounds is left out.
+// Band.trial at its defaults, or as --trial has it. A band that yields less than one row in kHopelessRounds rounds is
+// left out.
+#include <google/protobuf/util/json_util.h>
 #include <zlib.h>
 
 #include <CLI/CLI.hpp>
@@ -94,15 +97,13 @@ iterand::v1::Recipe Unfiltered(iterand::v1::Recipe recipe) {
   return recipe;
 }
 
-Json MeasureFamily(const std::string& preset, double seconds, int rows) {
+Json MeasureFamily(const std::string& preset, double seconds, int rows, const iterand::v1::Band::Trial& trial_config) {
   const iterand::v1::Recipe recipe = Preset(preset);
   const auto resolved = iterand::ResolveRecipe(recipe);
   if (!resolved.ok()) Fail(resolved.status());
-  const iterand::v1::Family& config = resolved->families(0);
-  const iterand::FamilyEntry& entry = *iterand::FindFamily(config.kind_case());
-  const iterand::FamilyContext context{.alphabet = static_cast<int>(resolved->alphabet_size()),
-                                       .length = static_cast<int>(resolved->length())};
-  const auto family = entry.make(config, context, std::string(entry.name));
+  const auto mix = iterand::FamilyMix::Make(*resolved);
+  int readers = 0;
+  for (int i = 0; i < mix->size(); ++i) readers += mix->family(i).reads_input() ? 1 : 0;
 
   auto plain = Stream::Open(Unfiltered(recipe), 0);
   std::vector<std::byte> tokens(static_cast<std::size_t>(rows) * (*plain)->sequence_bytes());
@@ -113,8 +114,10 @@ Json MeasureFamily(const std::string& preset, double seconds, int rows) {
 
   const Run run = Generate(recipe, seconds);
   Json row = {{"preset", preset},
-              {"family", std::string(entry.name)},
-              {"reads_input", (*family)->reads_input()},
+              {"family", mix->size() == 1 ? mix->name(0) : "several"},
+              {"reads_input", readers == 0             ? "no"
+                              : readers == mix->size() ? "yes"
+                                                       : "some"},
               {"tokens_per_second", run.kept / run.seconds},
               {"structured_share", statistics.structured_share},
               {"distinct_share", 1 - statistics.duplicate_share},
@@ -127,7 +130,7 @@ Json MeasureFamily(const std::string& preset, double seconds, int rows) {
       narrow.set_starvation_rounds(kHopelessRounds);
       narrow.mutable_band()->set_low(low);
       narrow.mutable_band()->set_high(high);
-      if (trial) narrow.mutable_band()->mutable_trial();
+      if (trial) *narrow.mutable_band()->mutable_trial() = trial_config;
       const Run kept = Generate(narrow, seconds);
       if (kept.starved) continue;
       band[trial ? "trial" : "plain"] = {{"kept_per_generated", kept.kept / kept.generated},
@@ -143,7 +146,7 @@ void PrintFamilies(const Json& rows) {
               "kept/generated");
   for (const Json& row : rows) {
     std::printf("%-14s %-6s %12.3f %10.1f%% %8.1f%% %15.3f\n", row["preset"].get<std::string>().c_str(),
-                row["reads_input"].get<bool>() ? "yes" : "no", row["tokens_per_second"].get<double>() / 1e6,
+                row["reads_input"].get<std::string>().c_str(), row["tokens_per_second"].get<double>() / 1e6,
                 100 * row["structured_share"].get<double>(), 100 * row["distinct_share"].get<double>(),
                 row["kept_per_generated"].get<double>());
   }
@@ -314,10 +317,12 @@ int main(int argc, char** argv) {
   int rows = 1024;
   bool calibrate = false;
   std::string shares;
+  std::string trial = "{}";
   std::string json_file;
-  app.add_option("--preset", presets, "Only these; default: one a family, and nca-bytes");
+  app.add_option("--preset", presets, "Only these; default: all but the paper's pools");
   app.add_option("--seconds", seconds, "Of processor time for each measurement");
   app.add_option("--rows", rows, "Rows that shares are taken of (calibration: of each preset and length)");
+  app.add_option("--trial", trial, "Band.trial of the bands with one, as JSON");
   app.add_option("--json", json_file, "Also write everything to this file");
   app.add_flag("--calibrate", calibrate, "Print complexity beside zlib and gzip instead");
   app.add_option("--shares", shares, "Print what each family of this preset takes of it instead");
@@ -329,15 +334,20 @@ int main(int argc, char** argv) {
   } else if (!shares.empty()) {
     report = Shares(shares, seconds);
   } else {
+    iterand::v1::Band::Trial trial_config;
+    const auto parsed = google::protobuf::util::JsonStringToMessage(trial, &trial_config);
+    if (!parsed.ok()) Fail(absl::InvalidArgumentError("--trial: " + std::string(parsed.message())));
     if (presets.empty()) {
       for (const iterand::FamilyEntry& entry : iterand::AllFamilies()) {
         if (entry.name == "lstm") presets.emplace_back("networks");
         if (iterand::LoadPreset(entry.name).ok()) presets.emplace_back(entry.name);
+        if (entry.name == "markov") presets.emplace_back("context_tree");
         if (entry.name == "nca") presets.emplace_back("nca-bytes");
       }
+      presets.insert(presets.end(), {"up", "statistics", "mix"});
     }
     report = Json::array();
-    for (const std::string& preset : presets) report.push_back(MeasureFamily(preset, seconds, rows));
+    for (const std::string& preset : presets) report.push_back(MeasureFamily(preset, seconds, rows, trial_config));
     PrintFamilies(report);
   }
   if (!json_file.empty()) std::ofstream(json_file) << report.dump(1) << "\n";

@@ -65,9 +65,10 @@ Chain::Chain(const v1::Recipe& recipe, const FamilyMix& mix, IntegerKnob rows, I
     const v1::Band::Trial& trial = recipe.band().trial();
     trial_rows_ = static_cast<int>(trial.rows());
     trial_symbols_ = static_cast<int>(std::min<std::int64_t>(trial.symbols(), length_));
+    extrapolate_ = trial.extrapolate();
     trial_meter_ = std::make_unique<ComplexityMeter>(alphabet_, trial_symbols_);
     trial_band_.emplace(recipe.band().low() - trial.margin(), recipe.band().high() + trial.margin(),
-                        trial_meter_->plain());
+                        extrapolate_ ? ComplexityMeter::Plain(alphabet_, length_) : trial_meter_->plain());
     trial_output_.Reshape(std::min(trial_rows_, most), trial_symbols_);
   }
   origins_.reserve(static_cast<std::size_t>(most));
@@ -136,9 +137,19 @@ bool Chain::Promising(const RandomKey& key, Program& program) {
               BlockView(prompt_.row(0), rows, prompt_.length()), RowRng(key), trial_output_.mutable_view());
   generated_ += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(trial_symbols_);
   for (int r = 0; r < rows; ++r) {
-    if (trial_band_->Contains(trial_meter_->Measure(trial_output_.row(r)))) return true;
+    if (trial_band_->Contains(Expect(trial_output_.row(r)))) return true;
   }
   return false;
+}
+
+// The code length of the row that begins so.
+std::uint64_t Chain::Expect(const Symbol* beginning) {
+  const std::uint64_t bits = trial_meter_->Measure(beginning);
+  if (!extrapolate_) return bits;
+  const int half = trial_symbols_ / 2;
+  const std::uint64_t before = trial_meter_->MeasureFirst(beginning, half);
+  return bits + (bits - std::min(bits, before)) * static_cast<std::uint64_t>(length_ - trial_symbols_) /
+                    static_cast<std::uint64_t>(trial_symbols_ - half);
 }
 
 FinishedRows Chain::Advance(const RandomKey& key) {
@@ -216,7 +227,7 @@ FinishedRows Chain::Advance(const RandomKey& key) {
   BasicBlockView<const std::uint8_t> masks;
   if (masked_) {
     const BasicBlockView<std::uint8_t> writable(masks_.data(), rows, length_);
-    for (int r = 0; r < rows; ++r) program.MarkTargets(output_.view().row_span(r), writable.row_span(r));
+    for (int r = 0; r < rows; ++r) program.MarkTargets(r, output_.view().row_span(r), writable.row_span(r));
     masks = writable;
   }
   return {output_.view(), origins_, masks};

@@ -14,9 +14,13 @@
 //   prompts                   one common offset s uniform in [0, length - prompt_length], from other rows of x_d in a
 //                             random order (kSelect, row 1)
 //   trial (Band.trial)        the program runs on the first `rows` rows, for the first `symbols` symbols of each. If
-//                             the complexity of none of these lies within the band widened by `margin`, the program is
-//                             given up: the round yields no rows and x_d stays as it is, for the next round's program.
-//                             A program whose prompt takes up all those symbols is not tried
+//                             none of these promises a row whose complexity lies within the band widened by `margin`,
+//                             the program is given up: the round yields no rows and x_d stays as it is, for the next
+//                             round's program. A program whose prompt takes up all those symbols is not tried. The
+//                             complexity of the row is taken to be that of its n first symbols. With `extrapolate`, b
+//                             being their code length and a that of the first floor(n / 2), the code length of the
+//                             row's N symbols is taken to be  b + max(b - a, 0) (N - n) div (n - floor(n / 2)): a row
+//                             that has become periodic will cost nothing more, however much its beginning did
 //   run                       kRunRow, row r
 // No row is wasted and there is no burn-in: a new chain begins after max_depth rounds, those given up included, so that
 // a chain that nothing more can come of ends.
@@ -56,6 +60,7 @@ class Chain final : public Iteration {
   void FillInitial(const RandomKey& key);
   void Refresh(const RandomKey& key);
   bool Promising(const RandomKey& key, Program& program);
+  std::uint64_t Expect(const Symbol* beginning);
   void SetNoise(const RandomKey& key, int row);
   void SetConstant(const RandomKey& key, int row);
 
@@ -75,6 +80,7 @@ class Chain final : public Iteration {
   std::optional<ComplexityBand> trial_band_;
   int trial_rows_ = 0;
   int trial_symbols_ = 0;
+  bool extrapolate_ = false;
   Block trial_output_;
 
   int family_ = -1;        // of the segment, or -1

@@ -36,7 +36,7 @@ std::uint32_t FixedLog2(std::uint64_t value) {
 }
 
 ComplexityMeter::ComplexityMeter(int alphabet, int length)
-    : plain_(static_cast<std::uint64_t>(length) * FixedLog2(static_cast<std::uint64_t>(alphabet))),
+    : plain_(Plain(alphabet, length)),
       length_(length),
       log2_(static_cast<std::size_t>(length) + 1),
       head_(std::size_t{1} << kHashBits),
@@ -49,26 +49,26 @@ ComplexityBand::ComplexityBand(double low, double high, std::uint64_t plain)
     : low_(static_cast<std::uint64_t>(std::ceil(std::max(low, 0.0) * static_cast<double>(plain)))),
       high_(static_cast<std::uint64_t>(high * static_cast<double>(plain))) {}
 
-std::uint64_t ComplexityMeter::Measure(const Symbol* row) {
+std::uint64_t ComplexityMeter::MeasureFirst(const Symbol* row, int length) {
   std::fill(head_.begin(), head_.end(), -1);
   std::fill(literals_.begin(), literals_.end(), 0);
   std::uint64_t match_bits = 0;
   std::uint64_t matches = 0;
   std::uint64_t literals = 0;
   const auto insert = [&](int at) {
-    if (at + kMinMatch > length_) return;
+    if (at + kMinMatch > length) return;
     std::int32_t& head = head_[Hash(row + at)];
     previous_[static_cast<std::size_t>(at)] = head;
     head = at;
   };
-  for (int at = 0; at < length_;) {
+  for (int at = 0; at < length;) {
     int best = 0;
     int distance = 0;
-    if (at + kMinMatch <= length_) {
+    if (at + kMinMatch <= length) {
       std::int32_t candidate = head_[Hash(row + at)];
       for (int tries = 0; candidate >= 0 && tries < kMaxChain; ++tries) {
         int n = 0;
-        while (at + n < length_ && row[candidate + n] == row[at + n]) ++n;
+        while (at + n < length && row[candidate + n] == row[at + n]) ++n;
         if (n > best) {
           best = n;
           distance = at - candidate;

@@ -31,10 +31,16 @@ class ComplexityMeter {
   ComplexityMeter(int alphabet, int length);
 
   // Estimated code length of a row, in units of 2^-16 bits.
-  std::uint64_t Measure(const Symbol* row);
+  std::uint64_t Measure(const Symbol* row) { return MeasureFirst(row, length_); }
+
+  // The same of the first `length` symbols of a row, at most as many as it has, as if they were the row.
+  std::uint64_t MeasureFirst(const Symbol* row, int length);
 
   // Code length of a row of complexity 1, in the same units.
   std::uint64_t plain() const { return plain_; }
+  static std::uint64_t Plain(int alphabet, int length) {
+    return static_cast<std::uint64_t>(length) * FixedLog2(static_cast<std::uint64_t>(alphabet));
+  }
 
  private:
   std::uint64_t plain_;

@@ -1,7 +1,6 @@
 #include "iterate/recipe.h"
 
 #include <google/protobuf/descriptor.h>
-#include <google/protobuf/util/json_util.h>
 #include <openssl/sha.h>
 
 #include <algorithm>
@@ -167,6 +166,7 @@ void ResolveDefaults(v1::Recipe& recipe) {
       if (!trial.has_rows()) trial.set_rows(1);
       if (!trial.has_symbols()) trial.set_symbols(128);
       if (!trial.has_margin()) trial.set_margin(0.1);
+      if (!trial.extrapolate()) trial.clear_extrapolate();
     }
   }
   if (!recipe.has_distinct()) recipe.set_distinct(false);
@@ -288,32 +288,6 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
 }
 
 }  // namespace
-
-absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
-  if (json.size() > kMaxRecipeJsonBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("recipe: JSON text has ", json.size(), " bytes, may have at most ", kMaxRecipeJsonBytes));
-  }
-  v1::Recipe recipe;
-  google::protobuf::util::JsonParseOptions options;
-  options.ignore_unknown_fields = false;
-  const auto status = google::protobuf::util::JsonStringToMessage(std::string(json), &recipe, options);
-  if (!status.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("recipe: not valid JSON of a recipe: ", std::string(status.message())));
-  }
-  return recipe;
-}
-
-std::string RecipeToJson(const v1::Recipe& recipe) {
-  std::string json;
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.preserve_proto_field_names = true;
-  // Fails only for messages with Any or malformed timestamps, which a recipe does not have.
-  (void)google::protobuf::util::MessageToJsonString(recipe, &json, options);
-  return json;
-}
 
 absl::StatusOr<v1::Recipe> ResolveRecipe(const v1::Recipe& recipe) {
   if (recipe.ByteSizeLong() > kMaxRecipeJsonBytes) {

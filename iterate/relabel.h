@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "randnet/block.h"
@@ -17,19 +18,32 @@ class Injection {
   // 1 <= alphabet <= vocab_size <= 2^32.
   Injection(int alphabet, std::uint64_t vocab_size);
 
-  // Forgets what was drawn. Costs as much as was drawn.
-  void Reset();
+  // Forgets what was drawn; from now on tokens are drawn from `rng`. Costs as much as was drawn.
+  void Reset(const Rng& rng);
 
-  // The token of a symbol; draws it from `rng` if it has none yet.
-  std::uint32_t Map(Symbol symbol, Rng& rng) { return known_[symbol] != 0 ? token_[symbol] : Assign(symbol, rng); }
+  // Writes the tokens of `symbols` to `out`; symbols that have none yet draw theirs in their order.
+  template <typename Token>
+  void Map(std::span<const Symbol> symbols, Token* out) {
+    Draw(symbols);
+    const std::uint32_t* const tokens = token_.data();
+    for (std::size_t t = 0; t < symbols.size(); ++t) out[t] = static_cast<Token>(tokens[symbols[t]]);
+  }
 
  private:
-  std::uint32_t Assign(Symbol symbol, Rng& rng);
+  // Gives tokens to those of `symbols` that have none yet.
+  void Draw(std::span<const Symbol> symbols);
+  std::uint32_t NextWord() { return next_word_ < words_.size() ? words_[next_word_++] : rng_.Next(); }
+  std::uint32_t Below(std::uint64_t bound);
+  std::uint32_t NextToken();
 
   std::uint64_t vocab_size_;
-  std::vector<std::uint8_t> known_;   // by symbol
+  Rng rng_;
+  std::vector<std::uint8_t> known_;   // by symbol, 1 or 0
   std::vector<std::uint32_t> token_;  // by symbol
-  std::vector<Symbol> drawn_;         // symbols that have a token, in order
+  std::vector<Symbol> drawn_;         // the first drawn_count_: symbols that have a token, in order
+  std::size_t drawn_count_ = 0;
+  std::vector<std::uint32_t> words_;  // the next that rng_ made, of which next_word_ are used
+  std::size_t next_word_ = 0;
   // Vocabularies to 2^20: the first steps of a Fisher-Yates shuffle of all tokens, undone by Reset.
   std::vector<std::uint32_t> tokens_;
   std::vector<std::uint32_t> swapped_;

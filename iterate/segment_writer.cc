@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <numeric>
 
 #include "iterate/recipe.h"
@@ -9,10 +10,24 @@
 namespace iterand {
 namespace {
 
-std::uint64_t HashRow(const Symbol* row, int length) {
+// Folds the product of two words (Vaidya, "wyhash"): all bits of the result depend on all of theirs.
+std::uint64_t Fold(std::uint64_t a, std::uint64_t b) {
+  const auto product = static_cast<unsigned __int128>(a) * b;
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+
+// Not part of any definition: equal rows are found by comparing them.
+std::uint64_t HashRow(const Symbol* row, std::size_t length) {
+  constexpr std::size_t kSymbols = 2 * sizeof(std::uint64_t) / sizeof(Symbol);
   std::uint64_t hash = 0x243F6A8885A308D3U;
-  for (int t = 0; t < length; ++t) hash = (hash ^ row[t]) * 0x9E3779B97F4A7C15U;
-  return hash ^ hash >> 32;
+  std::size_t t = 0;
+  for (; t + kSymbols <= length; t += kSymbols) {
+    std::uint64_t words[2];
+    std::memcpy(words, row + t, sizeof(words));
+    hash = Fold(words[0] ^ 0x9E3779B97F4A7C15U, words[1] ^ hash);
+  }
+  for (; t < length; ++t) hash = Fold(row[t] ^ 0x9E3779B97F4A7C15U, hash);
+  return hash;
 }
 
 }  // namespace
@@ -23,8 +38,7 @@ SegmentWriter::SegmentWriter(const v1::Recipe& resolved)
       distinct_(resolved.distinct()),
       masked_(resolved.loss_mask()),
       dtype_(RecipeDtype(resolved)),
-      sequences_(static_cast<int>(resolved.segment_sequences())),
-      program_rng_(0, 0) {
+      sequences_(static_cast<int>(resolved.segment_sequences())) {
   if (resolved.has_band()) {
     meter_ = std::make_unique<ComplexityMeter>(static_cast<int>(resolved.alphabet_size()), layout_.symbols());
     band_.emplace(resolved.band().low(), resolved.band().high(), meter_->plain());
@@ -62,7 +76,7 @@ void SegmentWriter::Begin(const RandomKey& key, bool shuffle, Segment& out) {
 bool SegmentWriter::IsNew(const Symbol* row) {
   const std::size_t mask = table_.size() - 1;
   const auto length = static_cast<std::size_t>(layout_.symbols());
-  std::size_t slot = HashRow(row, layout_.symbols()) & mask;
+  std::size_t slot = HashRow(row, length) & mask;
   for (; table_[slot] != 0; slot = (slot + 1) & mask) {
     if (std::equal(row, row + length, seen_.data() + (table_[slot] - 1) * length)) return false;
   }
@@ -77,19 +91,23 @@ bool SegmentWriter::Accept(const Symbol* row) {
 }
 
 template <typename Token>
-void SegmentWriter::WriteRow(const Symbol* row, Rng& rng, Token* out) {
-  const int length = layout_.length();  // a copy: bytes written to `out` could be the member's
+void SegmentWriter::WriteRow(const Symbol* row, Token* out) {
   if (!layout_.plain()) {
     layout_.Walk(
         [&](int at, int i) {
           const std::uint32_t packed = layout_.Packed(row, i);
-          out[at] = static_cast<Token>(injection_ ? injection_->Map(static_cast<Symbol>(packed), rng) : packed);
+          if (injection_) {
+            const auto symbol = static_cast<Symbol>(packed);
+            injection_->Map({&symbol, 1}, out + at);
+          } else {
+            out[at] = static_cast<Token>(packed);
+          }
         },
         [&](int at, std::uint32_t token) { out[at] = static_cast<Token>(token); });
   } else if (injection_) {
-    for (int t = 0; t < length; ++t) out[t] = static_cast<Token>(injection_->Map(row[t], rng));
+    injection_->Map({row, static_cast<std::size_t>(layout_.length())}, out);
   } else {
-    for (int t = 0; t < length; ++t) out[t] = static_cast<Token>(row[t]);
+    std::copy_n(row, layout_.length(), out);
   }
 }
 
@@ -100,32 +118,25 @@ void SegmentWriter::WriteMask(const std::uint8_t* mask, std::uint8_t* out) const
 
 void SegmentWriter::Write(const Symbol* row, const std::uint8_t* mask, const RowProvenance& provenance) {
   const RandomKey key{.seed = seed_, .lane = provenance.lane, .segment = provenance.segment, .round = provenance.round};
-  Rng sequence_rng(0, 0);
-  Rng* rng = &sequence_rng;
   if (relabel_ == v1::Recipe::RELABEL_SEQUENCE) {
-    injection_->Reset();
-    sequence_rng = MakeRng(key, Purpose::kRelabel, provenance.row);
-  } else if (relabel_ == v1::Recipe::RELABEL_PROGRAM) {
-    if (!program_drawn_ || program_round_ != provenance.round) {
-      injection_->Reset();
-      program_rng_ = MakeRng(key, Purpose::kRelabel);
-      program_round_ = provenance.round;
-      program_drawn_ = true;
-    }
-    rng = &program_rng_;
+    injection_->Reset(MakeRng(key, Purpose::kRelabel, provenance.row));
+  } else if (relabel_ == v1::Recipe::RELABEL_PROGRAM && (!program_drawn_ || program_round_ != provenance.round)) {
+    injection_->Reset(MakeRng(key, Purpose::kRelabel));
+    program_round_ = provenance.round;
+    program_drawn_ = true;
   }
   const std::size_t place = order_[static_cast<std::size_t>(count_)];
   const std::size_t first = place * static_cast<std::size_t>(layout_.length());
   std::byte* out = out_->tokens.data() + first * DtypeBytes(dtype_);
   switch (dtype_) {
     case Dtype::kUint8:
-      WriteRow(row, *rng, reinterpret_cast<std::uint8_t*>(out));
+      WriteRow(row, reinterpret_cast<std::uint8_t*>(out));
       break;
     case Dtype::kUint16:
-      WriteRow(row, *rng, reinterpret_cast<std::uint16_t*>(out));
+      WriteRow(row, reinterpret_cast<std::uint16_t*>(out));
       break;
     case Dtype::kUint32:
-      WriteRow(row, *rng, reinterpret_cast<std::uint32_t*>(out));
+      WriteRow(row, reinterpret_cast<std::uint32_t*>(out));
       break;
   }
   if (masked_) WriteMask(mask, out_->mask.data() + first);

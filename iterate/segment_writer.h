@@ -41,7 +41,7 @@ class SegmentWriter {
 
  private:
   template <typename Token>
-  void WriteRow(const Symbol* row, Rng& rng, Token* out);
+  void WriteRow(const Symbol* row, Token* out);
   void WriteMask(const std::uint8_t* mask, std::uint8_t* out) const;
   bool IsNew(const Symbol* row);
 
@@ -60,7 +60,6 @@ class SegmentWriter {
   int count_ = 0;
   std::uint64_t program_round_ = 0;  // round of the injection in force, RELABEL_PROGRAM
   bool program_drawn_ = false;
-  Rng program_rng_;
   std::vector<std::uint32_t> order_;
   // Rows accepted by `distinct`, as made, and an open-addressing table of their numbers + 1.
   std::vector<Symbol> seen_;

@@ -17,6 +17,8 @@ struct AutomatonKnobs {
   RealKnob edge_probability;
 };
 
+constexpr std::size_t kMaxDescribed = 128;  // edges that Describe writes out
+
 class AutomatonProgram final : public Program {
  public:
   AutomatonProgram(const AutomatonKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
@@ -66,8 +68,18 @@ class AutomatonProgram final : public Program {
   }
 
   std::string Describe() const override {
-    return absl::StrCat("states=", first_.size() - 1, " symbols=", symbols_.size(), " edges=", edges_.size(),
-                        " edge_probability=", probability_);
+    std::string text = absl::StrCat("states=", first_.size() - 1, " symbols=", symbols_.size(),
+                                    " edges=", edges_.size(), " edge_probability=", probability_);
+    if (edges_.size() > kMaxDescribed) return text;
+    // State by state: where its edges lead, and their labels.
+    absl::StrAppend(&text, " graph=");
+    for (std::size_t from = 0; from + 1 < first_.size(); ++from) {
+      for (std::uint32_t i = first_[from]; i < first_[from + 1]; ++i) {
+        const auto to = std::find(first_.begin(), first_.end(), edges_[i].first) - first_.begin();
+        absl::StrAppend(&text, i > first_[from] ? "," : from > 0 ? ";" : "", to, "/", edges_[i].label);
+      }
+    }
+    return text;
   }
 
  private:

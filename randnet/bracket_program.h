@@ -24,8 +24,9 @@ class BracketProgram final : public Program {
  public:
   BracketProgram(const BracketKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
     words_.resize(kLanes * static_cast<std::size_t>(context.length));
-    // No row is deeper than it is long; one more is written whether the token opens or not.
-    open_.resize(kLanes * (static_cast<std::size_t>(std::min(knobs.max_depth.high(), context.length)) + 1));
+    // No row is deeper than it is long. One more is written whether the token opens or not, and at depth 0 one is read
+    // that is not there.
+    open_.resize(kLanes * (static_cast<std::size_t>(std::min(knobs.max_depth.high(), context.length)) + 2));
   }
 
   void Sample(Rng& rng) override {
@@ -46,7 +47,7 @@ class BracketProgram final : public Program {
 
  private:
   // Rows side by side: each token waits for the depth and the brackets that the one before it left.
-  static constexpr int kLanes = 4;
+  static constexpr int kLanes = 2;
 
   template <int kRows>
   void RunRows(const RowRng& rng, MutableBlockView out, int first) {
@@ -54,10 +55,10 @@ class BracketProgram final : public Program {
     const auto length = static_cast<std::size_t>(out.length());
     const std::size_t capacity = open_.size() / kLanes;
     // No deeper than the buffer: a row never gets there.
-    const std::uint32_t max_depth = std::min(max_depth_, static_cast<std::uint32_t>(capacity - 1));
+    const std::uint32_t max_depth = std::min(max_depth_, static_cast<std::uint32_t>(capacity - 2));
     const std::uint32_t kinds = kinds_;
     std::uint32_t depths[kRows] = {};
-    Symbol* stacks[kRows];
+    Symbol* stacks[kRows];  // the brackets that are open lie at 1 .. depth
     Symbol* rows[kRows];
     const std::uint32_t* words[kRows];
     for (int i = 0; i < kRows; ++i) {
@@ -68,26 +69,29 @@ class BracketProgram final : public Program {
       stacks[i] = open_.data() + lane * capacity;
       rows[i] = out.row(first + i);
     }
-    // Without branches: which way a token goes is a coin that no processor predicts.
+    // Without branches, and in a form that compilers keep so (differences below zero have their highest bit set): which
+    // way a token goes is a coin that no processor predicts.
     for (std::size_t t = 0; t < length; ++t) {
       for (int i = 0; i < kRows; ++i) {
         const std::uint32_t word = words[i][t];
         const std::uint32_t depth = depths[i];
         Symbol* const open = stacks[i];
         const std::uint32_t low = word & 0xFFFF;
-        const bool opens = (((word >> 16) < threshold) & (depth < max_depth)) | (depth == 0);
+        // All ones if the token opens, else 0.
+        const std::uint32_t opens = 0U - (((((word >> 16) - threshold) & (depth - max_depth)) | (depth - 1)) >> 31);
         const std::uint32_t kind = low * kinds >> 16;
-        const std::uint32_t last = depth - (depth > 0 ? 1 : 0);
-        const std::uint32_t closed = kCross ? low * depth >> 16 : last;
-        const Symbol closing = open[closed];
+        const std::uint32_t closed = kCross ? (low * depth >> 16) + 1 : depth;
+        const std::uint32_t closing = open[closed];
         if constexpr (kCross) {
           // The last bracket moves into the gap; an opening token puts back what was there.
-          open[closed] = opens ? closing : open[last];
+          const std::uint32_t last = open[depth];
+          open[closed] = static_cast<Symbol>(last ^ ((last ^ closing) & opens));
         }
         // Behind the open brackets anything may lie, so a closing token may write there too.
-        open[depth] = static_cast<Symbol>(kind);
-        rows[i][t] = static_cast<Symbol>(opens ? kind : kinds + closing);
-        depths[i] = opens ? depth + 1 : depth - 1;
+        open[depth + 1] = static_cast<Symbol>(kind);
+        const std::uint32_t closes = kinds + closing;
+        rows[i][t] = static_cast<Symbol>(closes ^ ((closes ^ kind) & opens));
+        depths[i] = depth - 1 - 2 * opens;
       }
     }
   }
@@ -106,7 +110,7 @@ class BracketFamily final : public Family {
  public:
   BracketFamily(BracketKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return false; }
-  double program_bytes(int /*rows*/) const override { return 24.0 * context_.length + 256; }
+  double program_bytes(int /*rows*/) const override { return 12.0 * context_.length + 256; }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<BracketProgram<kCross>>(knobs_, context_);
   }

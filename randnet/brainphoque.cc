@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "randnet/knob.h"
-#include "randnet/repeat.h"
 #include "randnet/stepped_program.h"
 
 namespace iterand {
@@ -38,6 +37,7 @@ struct BrainphoqueKnobs {
   v1::Brainphoque::Prior prior;
   bool reads;
   bool shared;
+  bool mask_padding;
 };
 
 // What an instruction does to the machine.
@@ -64,7 +64,9 @@ std::uint32_t PcgOutput(std::uint64_t state) {
 
 class BrainphoqueProgram final : public SteppedProgram {
  public:
-  BrainphoqueProgram(const BrainphoqueKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
+  BrainphoqueProgram(const BrainphoqueKnobs& knobs, const FamilyContext& context, int max_rows)
+      : SteppedProgram(knobs.mask_padding), knobs_(knobs), context_(context) {
+    ReserveRows(max_rows);
     lane_nodes_ = static_cast<std::size_t>(knobs.max_instructions.high()) + 3;
     lane_cells_ = static_cast<std::size_t>(knobs.cells.high());
     nodes_.resize(kLanes * lane_nodes_);
@@ -220,8 +222,7 @@ class BrainphoqueProgram final : public SteppedProgram {
 
   template <bool kPowerOfTwo>
   void RunRows(BlockView input, const RowRng& rng, MutableBlockView out) {
-    steps_ = 0;
-    written_ = 0;
+    BeginRows(out.rows());
     reciprocal_ = ~std::uint32_t{0} / symbols_ + 1;  // 2^32 / symbols, rounded up
     const auto length = static_cast<std::uint32_t>(out.length());
     Lane lanes[kLanes];
@@ -243,8 +244,7 @@ class BrainphoqueProgram final : public SteppedProgram {
         return true;
       }
       if (lane.row == 0) KeepText(lane);
-      written_ += lane.written;
-      RepeatToFill({lane.out, length}, lane.written);
+      FinishRow(lane.row, {lane.out, length}, lane.written);
       if (next_row == out.rows()) return false;
       start_row(lane);
       return true;
@@ -308,11 +308,11 @@ class BrainphoqueFamily final : public Family {
   BrainphoqueFamily(BrainphoqueKnobs knobs, const FamilyContext& context)
       : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return knobs_.reads; }
-  double program_bytes(int /*rows*/) const override {
-    return kLanes * (32.0 * knobs_.max_instructions.high() + 2.0 * knobs_.cells.high()) + 81 * 256 + 4096;
+  double program_bytes(int rows) const override {
+    return 8.0 * rows + kLanes * (32.0 * knobs_.max_instructions.high() + 2.0 * knobs_.cells.high()) + 81 * 256 + 4096;
   }
-  std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
-    return std::make_unique<BrainphoqueProgram>(knobs_, context_);
+  std::unique_ptr<Program> NewProgram(int max_rows) const override {
+    return std::make_unique<BrainphoqueProgram>(knobs_, context_, max_rows);
   }
 
  private:
@@ -339,6 +339,7 @@ const FamilyEntry kBrainphoqueEntry = {
       if (!config.has_reads()) config.set_reads(true);
       if (!config.has_shared()) config.set_shared(false);
       DefaultFixed(config.mutable_attempts(), 4);
+      if (!config.mask_padding()) config.clear_mask_padding();
     },
     [](const v1::Family& family, const FamilyContext& context,
        const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
@@ -360,7 +361,8 @@ const FamilyEntry kBrainphoqueEntry = {
       }
       return std::make_unique<BrainphoqueFamily>(
           BrainphoqueKnobs{*std::move(cells), *std::move(symbols), *std::move(steps), *std::move(instructions),
-                           *std::move(attempts), config.prior(), config.reads(), config.shared()},
+                           *std::move(attempts), config.prior(), config.reads(), config.shared(),
+                           config.mask_padding()},
           context);
     }};
 

@@ -32,7 +32,9 @@
 //
 // A row ends when it is full, after `max_steps` steps, or when an instruction after the `max_instructions`-th would be
 // drawn; what it has written is then repeated to fill the row. A program that has written nothing is thrown away and
-// another is tried, at most `attempts` in all; if none writes, the row is all symbol 0.
+// another is tried, at most `attempts` in all; if none writes, the row is all symbol 0. (Bloem 2025 repeats; Grau-Moya
+// et al. mask what lies behind the output: with `mask_padding` the loss mask, if the recipe has one, marks the output
+// alone.)
 #pragma once
 
 #include <array>

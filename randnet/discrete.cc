@@ -5,7 +5,6 @@
 #include <bit>
 #include <cmath>
 #include <numeric>
-#include <utility>
 
 #include "randnet/gamma_simd.h"
 #include "randnet/math.h"
@@ -36,37 +35,38 @@ float ProposeUntilAccepted(Rng& rng, float d, float c) {
   return 0.0F;
 }
 
-void DrawLogGammas(Rng& rng, float shape, std::span<float> out) {
-  const bool boosts = shape < 1.0F;
-  const float d = (boosts ? shape + 1.0F : shape) - 1.0F / 3.0F;
-  const float c = 1.0F / std::sqrt(9.0F * d);
-  const float log_d = math::Log(d);
-  // The vector code works on whole vectors, so what lies behind a short chunk must be there too.
-  constexpr std::size_t kBehind = internal::kGammaLanes;
-  std::array<std::uint32_t, 3 * internal::kGammaChunk + kBehind> words;
-  std::array<std::uint32_t, internal::kGammaChunk + kBehind> accepted;
-  std::array<float, internal::kGammaChunk + kBehind> values;
+GammaShape::GammaShape(float gamma_shape)
+    : shape(gamma_shape),
+      boosts(gamma_shape < 1.0F),
+      d((boosts ? shape + 1.0F : shape) - 1.0F / 3.0F),
+      c(1.0F / std::sqrt(9.0F * d)),
+      log_d(math::Log(d)) {}
+
+void DrawLogGammas(Rng& rng, const GammaShape& shape, std::span<float> out) {
+  std::array<float, internal::kGammaChunk + internal::kGammaLanes> values;
+  std::array<float, internal::kGammaChunk + internal::kGammaLanes> boosts;
   for (std::size_t first = 0; first < out.size(); first += internal::kGammaChunk) {
     const std::size_t n = std::min(internal::kGammaChunk, out.size() - first);
-    const std::size_t count = (boosts ? 3 : 2) * n;
-    rng.Fill({words.data(), count});
-    std::fill_n(words.data() + count, kBehind, 0U);
-    internal::ProposeGammas(d, c, words.data(), words.data() + n, values.data(), accepted.data(), n);
-    for (std::size_t i = 0; i < n; ++i) values[i] = log_d + values[i];
-    for (std::size_t i = 0; i < n; ++i) {
-      if (accepted[i] == 0) [[unlikely]]
-        values[i] = log_d + ProposeUntilAccepted(rng, d, c);
+    std::uint64_t rejected =
+        internal::ProposeLogGammas(shape, rng.state(), rng.increment(), values.data(), boosts.data(), n);
+    const std::size_t words = (shape.boosts ? 3 : 2) * n;
+    rng.set_state(internal::kPcgJumps.power[words] * rng.state() + internal::kPcgJumps.sum[words] * rng.increment());
+    for (; rejected != 0; rejected &= rejected - 1) {
+      values[static_cast<std::size_t>(std::countr_zero(rejected))] =
+          shape.log_d + ProposeUntilAccepted(rng, shape.d, shape.c);
     }
-    if (boosts) internal::AddBoost(shape, words.data() + 2 * n, values.data(), n);
-    std::copy_n(values.data(), n, out.data() + first);
+    float* const chunk = out.data() + first;
+    if (shape.boosts) {
+      for (std::size_t i = 0; i < n; ++i) chunk[i] = values[i] + boosts[i];
+    } else {
+      std::copy_n(values.data(), n, chunk);
+    }
   }
 }
 
-void ExpBelowLargest(std::span<float> values) {
-  internal::ExpBelow(*std::max_element(values.begin(), values.end()), values.data(), values.size());
-}
+void ExpBelowLargest(std::span<float> values) { internal::ExpBelowLargest(values.data(), values.size()); }
 
-void DrawDirichlet(Rng& rng, float concentration, std::span<float> weights) {
+void DrawDirichlet(Rng& rng, const GammaShape& concentration, std::span<float> weights) {
   DrawLogGammas(rng, concentration, weights);
   ExpBelowLargest(weights);
 }
@@ -74,7 +74,6 @@ void DrawDirichlet(Rng& rng, float concentration, std::span<float> weights) {
 void AliasBuilder::Reserve(std::size_t count) {
   if (units_.size() >= count) return;
   units_.resize(count);
-  mass_.resize(count);
   small_.resize(count);
   large_.resize(count);
 }
@@ -84,11 +83,9 @@ void AliasBuilder::Build(std::span<const float> weights, std::span<const Symbol>
   constexpr std::uint32_t kOne = 1U << 24;
   const std::size_t n = weights.size();
   float sum = 0;
+  for (const float weight : weights) sum += weight;
   std::int32_t largest_bits = 0;  // floats that are not negative are ordered as their bits are
-  for (const float weight : weights) {
-    sum += weight;
-    largest_bits = std::max(largest_bits, std::bit_cast<std::int32_t>(weight));
-  }
+  for (const float weight : weights) largest_bits = std::max(largest_bits, std::bit_cast<std::int32_t>(weight));
   const float largest_weight = std::bit_cast<float>(largest_bits);
   Reserve(n);
   std::int32_t total = 0;
@@ -105,8 +102,7 @@ void AliasBuilder::Build(std::span<const float> weights, std::span<const Symbol>
   std::size_t large_count = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint64_t mass = static_cast<std::uint64_t>(units_[i]) * n;
-    mass_[i] = mass;
-    small_[small_count] = static_cast<std::uint32_t>(i);
+    small_[small_count] = mass << 32 | i;
     large_[large_count] = static_cast<std::uint32_t>(i);
     const std::size_t small = mass < kOne ? 1 : 0;
     small_count += small;
@@ -114,30 +110,28 @@ void AliasBuilder::Build(std::span<const float> weights, std::span<const Symbol>
   }
   if (small_count > 0 && large_count > 0) {
     std::size_t large = large_[large_count - 1];
-    std::uint64_t left = mass_[large];
+    std::uint64_t left = static_cast<std::uint64_t>(units_[large]) * n;
     for (;;) {
-      const std::size_t small = small_[small_count - 1];
-      columns[small] = {static_cast<std::uint32_t>(mass_[small]), {symbols[small], symbols[large]}};
-      left -= kOne - mass_[small];
+      const std::uint64_t small = small_[small_count - 1];
+      const auto mass = static_cast<std::uint32_t>(small >> 32);
+      const auto column = static_cast<std::uint32_t>(small);
+      columns[column] = {mass, {symbols[column], symbols[large]}};
+      left -= kOne - mass;
       if (left < kOne) {
         // The large one takes the place of the small one.
-        mass_[large] = left;
-        small_[small_count - 1] = static_cast<std::uint32_t>(large);
+        small_[small_count - 1] = left << 32 | large;
         if (--large_count == 0) break;
         large = large_[large_count - 1];
-        left = mass_[large];
+        left = static_cast<std::uint64_t>(units_[large]) * n;
       } else if (--small_count == 0) {
         break;
       }
     }
   }
   // Masses are integers and sum to n * kOne, so whatever is left holds exactly one column each.
-  for (const auto& [rest, count] : {std::pair(&small_, small_count), std::pair(&large_, large_count)}) {
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t column = (*rest)[i];
-      columns[column] = {kOne, {symbols[column], symbols[column]}};
-    }
-  }
+  const auto fill = [&](std::size_t column) { columns[column] = {kOne, {symbols[column], symbols[column]}}; };
+  for (std::size_t i = 0; i < small_count; ++i) fill(static_cast<std::uint32_t>(small_[i]));
+  for (std::size_t i = 0; i < large_count; ++i) fill(large_[i]);
 }
 
 }  // namespace iterand

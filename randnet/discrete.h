@@ -1,6 +1,7 @@
 // Random discrete distributions and exact, fast draws from them.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -18,18 +19,29 @@ void DrawDistinct(Rng& rng, int alphabet, int count, std::vector<Symbol>& scratc
 // is d v.
 float ProposeUntilAccepted(Rng& rng, float d, float c);
 
+// What is the same for all Gamma(shape, 1) variates; see Rng::LogGamma.
+struct GammaShape {
+  explicit GammaShape(float gamma_shape);
+
+  float shape;
+  bool boosts;  // shape < 1
+  float d;      // of the method of Marsaglia and Tsang
+  float c;
+  float log_d;
+};
+
 // Fills `out` with logarithms of Gamma(shape, 1) variates, by the method of Rng::LogGamma. In chunks of 64 values (the
 // last one shorter), a chunk of n values takes from the generator: n words for the normals of the first proposals, n
 // words for their uniforms, and if shape < 1, n words for the boosts; then, value by value in order, what each rejected
 // first proposal needs to be drawn again, a normal and a uniform an attempt.
-void DrawLogGammas(Rng& rng, float shape, std::span<float> out);
+void DrawLogGammas(Rng& rng, const GammaShape& shape, std::span<float> out);
 
 // values[i] = e^(values[i] - the largest value).
 void ExpBelowLargest(std::span<float> values);
 
 // Fills `weights` with a symmetric Dirichlet(concentration) draw, scaled so that the largest weight is 1:
 // DrawLogGammas, then ExpBelowLargest. Tiny concentrations give one weight of 1 and zeros.
-void DrawDirichlet(Rng& rng, float concentration, std::span<float> weights);
+void DrawDirichlet(Rng& rng, const GammaShape& concentration, std::span<float> weights);
 
 // One column of an alias table: 24-bit threshold, and what is drawn on either side of it.
 struct AliasColumn {
@@ -48,17 +60,18 @@ class AliasBuilder {
 
  private:
   std::vector<std::int32_t> units_;   // of each weight, before scaling
-  std::vector<std::uint64_t> mass_;   // left over of each weight
-  std::vector<std::uint32_t> small_;  // weights with less than a column left, and those with more
-  std::vector<std::uint32_t> large_;
+  std::vector<std::uint64_t> small_;  // weights with less than a column left: that mass << 32 | the weight's number
+  std::vector<std::uint32_t> large_;  // those with more
 };
 
 // Draws by one 32-bit word: the product word * columns gives the column (high half) and the fraction (low half). The
-// side is an index and not a branch, which no processor could foresee.
+// side is a shift and not a branch, which no processor could foresee.
 inline Symbol DrawAlias(std::uint32_t word, const AliasColumn* columns, std::uint32_t count) {
   const std::uint64_t product = static_cast<std::uint64_t>(word) * count;
-  const AliasColumn& column = columns[product >> 32];
-  return column.drawn[(static_cast<std::uint32_t>(product) >> 8) < column.threshold ? 0 : 1];
+  static_assert(std::endian::native == std::endian::little);
+  const auto column = std::bit_cast<std::uint64_t>(columns[product >> 32]);  // one load: threshold, then both symbols
+  const bool second = (static_cast<std::uint32_t>(product) >> 8) >= static_cast<std::uint32_t>(column);
+  return static_cast<Symbol>(column >> (32 + (second ? 16 : 0)));
 }
 
 }  // namespace iterand

@@ -292,6 +292,15 @@ class EcaFamily final : public Family {
   FamilyContext context_;
 };
 
+// The largest number of a rule, or kMaxRule if that is smaller.
+std::int64_t LargestRule(int states, int radius) {
+  std::int64_t digits = 1;
+  for (int i = 0; i < 2 * radius + 1; ++i) digits *= states;
+  std::int64_t rules = 1;
+  for (std::int64_t i = 0; i < digits && rules <= kMaxRule; ++i) rules *= states;
+  return std::min<std::int64_t>(rules - 1, kMaxRule);
+}
+
 }  // namespace
 
 const FamilyEntry kEcaEntry = {
@@ -319,6 +328,11 @@ const FamilyEntry kEcaEntry = {
       if (!lambda.ok()) return lambda.status();
       auto rule = IntegerKnob::Make(config.rule(), path + ".rule", -1, kMaxRule);
       if (!rule.ok()) return rule.status();
+      if (const std::int64_t most = LargestRule(states->high(), radius->high()); rule->high() > most) {
+        return absl::InvalidArgumentError(absl::StrCat(path, ".rule: is up to ", rule->high(),
+                                                       ", must lie within [-1, ", most, "] for ", states->high(),
+                                                       " states and radius ", radius->high()));
+      }
       auto warm_up = IntegerKnob::Make(config.warm_up(), path + ".warm_up", 0, kMaxWarmUp);
       if (!warm_up.ok()) return warm_up.status();
       return std::make_unique<EcaFamily>(

@@ -1,28 +1,44 @@
 // Vector code of randnet/discrete.cc: many gamma variates at once.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+
+#include "randnet/discrete.h"
 
 namespace iterand::internal {
 
 // Most values that one call handles.
 inline constexpr std::size_t kGammaChunk = 64;
 
-// Elements that every array must have behind its `count`, since whole vectors are read and written.
+// Elements that every array must have behind its `count`, since whole vectors are written.
 inline constexpr std::size_t kGammaLanes = 16;
 
-// One proposal of Marsaglia and Tsang each for the logarithm of a Gamma(1 + ..) variate, as in Rng::LogGamma: ln v of
-// proposal i to log_v[i], whether it is accepted (1 or 0) to accepted[i]. The words are those that the normal and the
-// uniform of a proposal are made of. Only the first `count` values mean anything; what lies behind them is computed
-// too.
-void ProposeGammas(float d, float c, const std::uint32_t* normal_words, const std::uint32_t* uniform_words,
-                   float* log_v, std::uint32_t* accepted, std::size_t count);
+// A PCG32 n steps on (as in randnet/rng_simd.h): power[n] * state + sum[n] * increment, modulo 2^64.
+struct PcgJumps {
+  static constexpr std::size_t kCount = 3 * kGammaChunk + 1;
+  std::array<std::uint64_t, kCount> power;
+  std::array<std::uint64_t, kCount> sum;
+};
+constexpr PcgJumps MakePcgJumps() {
+  PcgJumps jumps{};
+  jumps.power[0] = 1;
+  for (std::size_t n = 1; n < PcgJumps::kCount; ++n) {
+    jumps.power[n] = jumps.power[n - 1] * 6364136223846793005U;
+    jumps.sum[n] = jumps.sum[n - 1] * 6364136223846793005U + 1;
+  }
+  return jumps;
+}
+inline constexpr PcgJumps kPcgJumps = MakePcgJumps();
 
-// values[i] += ln(u) / shape, u a uniform in (0, 1] made of words[i]; arrays and `count` as above.
-void AddBoost(float shape, const std::uint32_t* words, float* values, std::size_t count);
+// One chunk of DrawLogGammas from the words of a PCG32 with this state and increment (odd): the logarithms of the
+// variates, as far as their first proposals were accepted, to values[i], and what the boost adds to them (0 without
+// one) to boosts[i]. Returns which first proposals were rejected: bit i for value i.
+std::uint64_t ProposeLogGammas(const GammaShape& shape, std::uint64_t state, std::uint64_t increment, float* values,
+                               float* boosts, std::size_t count);
 
-// values[i] = e^(values[i] - largest), exactly `count` of them.
-void ExpBelow(float largest, float* values, std::size_t count);
+// values[i] = e^(values[i] - the largest value), exactly `count` of them, at least one.
+void ExpBelowLargest(float* values, std::size_t count);
 
 }  // namespace iterand::internal

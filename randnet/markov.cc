@@ -111,7 +111,7 @@ class MarkovProgram final : public Program {
   void Sample(Rng& rng) override {
     order_ = knobs_.order.Draw(rng);
     k_ = std::min({knobs_.symbols.Draw(rng), context_.alphabet, kMaxSymbols});
-    concentration_ = knobs_.concentration.Draw(rng);
+    concentration_ = GammaShape(knobs_.concentration.Draw(rng));
     const int hashed = knobs_.contexts.Draw(rng);
     contexts_ = order_ == 1 ? k_ : hashed;
     if (knobs_.tree) {
@@ -133,20 +133,18 @@ class MarkovProgram final : public Program {
   }
 
   void Run(BlockView /*input*/, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    for (int first = 0; first < out.rows(); first += kLanes) {
-      const int rows = std::min(kLanes, out.rows() - first);
-      if (knobs_.tree) {
-        RunRows<Contexts::kTree>(rng, out, first, rows);
-      } else if (order_ == 1) {
-        RunRows<Contexts::kSymbol>(rng, out, first, rows);
-      } else {
-        RunRows<Contexts::kHashed>(rng, out, first, rows);
-      }
+    if (knobs_.tree) {
+      RunAll<Contexts::kTree>(rng, out);
+    } else if (order_ == 1) {
+      RunAll<Contexts::kSymbol>(rng, out);
+    } else {
+      RunAll<Contexts::kHashed>(rng, out);
     }
   }
 
   std::string Describe() const override {
-    const std::string rows = absl::StrCat(" symbols=", k_, " concentration=", concentration_, " contexts=", contexts_);
+    const std::string rows =
+        absl::StrCat(" symbols=", k_, " concentration=", concentration_.shape, " contexts=", contexts_);
     if (knobs_.tree) return absl::StrCat("tree depth=", tree_.depth(), " split=", split_, rows);
     return absl::StrCat("order=", order_, rows);
   }
@@ -159,7 +157,16 @@ class MarkovProgram final : public Program {
   enum class Contexts { kSymbol, kHashed, kTree };
 
   template <Contexts kContexts>
-  void RunRows(const RowRng& rng, MutableBlockView out, int first, int row_count) {
+  void RunAll(const RowRng& rng, MutableBlockView out) {
+    int r = 0;
+    for (; r + kLanes <= out.rows(); r += kLanes) RunRows<kContexts, kLanes>(rng, out, r, kLanes);
+    if (r < out.rows()) RunRows<kContexts, 0>(rng, out, r, out.rows() - r);
+  }
+
+  // kRows is the number of rows where that is known when this is compiled, else 0.
+  template <Contexts kContexts, int kRows>
+  void RunRows(const RowRng& rng, MutableBlockView out, int first, int any_rows) {
+    const int row_count = kRows > 0 ? kRows : any_rows;
     const auto k = static_cast<std::uint32_t>(k_);
     const auto length = static_cast<std::size_t>(out.length());
     const std::size_t order =
@@ -185,6 +192,7 @@ class MarkovProgram final : public Program {
     const AliasColumn* const columns = columns_.data();
     const std::uint32_t* const words = words_.data();
     for (std::size_t t = order; t < length; ++t) {
+#pragma GCC unroll 8
       for (int i = 0; i < row_count; ++i) {
         const std::size_t now = static_cast<std::size_t>(i) * length + t;
         std::uint32_t context;
@@ -214,7 +222,7 @@ class MarkovProgram final : public Program {
     return static_cast<std::uint32_t>(((hash >> 32) * static_cast<std::uint64_t>(contexts_)) >> 32);
   }
 
-  void MakeContext(std::uint32_t context) {
+  [[gnu::noinline]] void MakeContext(std::uint32_t context) {
     Rng rng((static_cast<std::uint64_t>(key_high_) << 32 | key_low_) + context * 0xD1342543DE82EF95U, context);
     DrawDirichlet(rng, concentration_, weights_);
     builder_.Build(weights_, places_,
@@ -227,7 +235,7 @@ class MarkovProgram final : public Program {
   int order_ = 1;
   int k_ = 2;
   int contexts_ = 2;
-  float concentration_ = 1;
+  GammaShape concentration_{1.0F};
   std::uint32_t key_high_ = 0;
   std::uint32_t key_low_ = 0;
   float split_ = 0;

@@ -100,6 +100,7 @@ class PcfgProgram final : public Program {
     weights_.resize(r);
     numbers_.resize(r);
     firsts_.resize(r);
+    const GammaShape concentration(concentration_);
     for (std::size_t i = 0; i < n; ++i) {
       DrawDistinct(rng, terminals_, rules_a_nonterminal_, terminal_scratch_, firsts_);
       const auto first_rule = static_cast<std::uint32_t>(rules_.size());
@@ -107,7 +108,7 @@ class PcfgProgram final : public Program {
         DrawRule(rng, firsts_[j], j == 0);
         numbers_[j] = static_cast<Symbol>(first_rule + j);
       }
-      DrawDirichlet(rng, concentration_, weights_);
+      DrawDirichlet(rng, concentration, weights_);
       const auto at = static_cast<std::uint32_t>(columns_.size());
       columns_.resize(columns_.size() + r + 1);
       builder_.Build(weights_, numbers_, {columns_.data() + at, r});

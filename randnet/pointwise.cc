@@ -37,8 +37,8 @@ class PointwiseProgram final : public Program {
     columns_.resize(count);
     DrawDistinct(rng, context_.alphabet, drawn, scratch_, symbols_);
     const auto k = static_cast<std::size_t>(k_);
-    DrawLogGammas(rng, concentration_, {weights_.data(), k});
-    if (rest_ > 0) DrawLogGammas(rng, rest_, {weights_.data() + k, count - k});
+    DrawLogGammas(rng, GammaShape(concentration_), {weights_.data(), k});
+    if (rest_ > 0) DrawLogGammas(rng, GammaShape(rest_), {weights_.data() + k, count - k});
     ExpBelowLargest(weights_);
     builder_.Build(weights_, symbols_, columns_);
   }

@@ -33,9 +33,10 @@ class Program {
   // input, prompt and out do not overlap.
   virtual void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) = 0;
 
-  // Marks which symbols of `row`, which Run of the present program wrote, a trainer should learn to predict: 1 in
-  // `mask` (as long as the row), else 0. All of them, but for programs that pose tasks: those mark the answers.
-  virtual void MarkTargets(std::span<const Symbol> /*row*/, std::span<std::uint8_t> mask) const {
+  // Marks which symbols of `row`, row `r` of the last Run of the present program, a trainer should learn to predict: 1
+  // in `mask` (as long as the row), else 0. All of them, but for programs that pose tasks, which mark the answers, and
+  // for padding where a recipe says so.
+  virtual void MarkTargets(int /*r*/, std::span<const Symbol> /*row*/, std::span<std::uint8_t> mask) const {
     std::fill(mask.begin(), mask.end(), std::uint8_t{1});
   }
 

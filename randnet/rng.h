@@ -63,6 +63,11 @@ class Rng {
   // Fills with what successive calls of Next() would return, and advances as they would; vectorised.
   void Fill(std::span<std::uint32_t> out);
 
+  // For vector code that makes words by itself: a PCG's state, and its increment, which is odd.
+  std::uint64_t state() const { return engine_.state(); }
+  std::uint64_t increment() const { return engine_.odd_increment(); }
+  void set_state(std::uint64_t state) { engine_.set_state(state); }
+
   // Fills with low + (high - low) * Uniform(), one value a call of Next().
   void FillUniform(float low, float high, std::span<float> out);
 

@@ -5,12 +5,18 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "randnet/knob.h"
-#include "randnet/repeat.h"
 #include "randnet/stepped_program.h"
+#include "randnet/tape_code.h"
 #include "randnet/uniform.h"
 
 namespace iterand {
 namespace {
+
+using tape::Compile;
+using tape::Group;
+using tape::Lane;
+using tape::Machine;
+using tape::Step;
 
 constexpr char kInstructions[] = "+-><[].,";
 constexpr int kMaxCells = 65536;
@@ -21,136 +27,11 @@ constexpr int kMaxArchive = 4096;
 // Rows that are run side by side: each step waits for the one before it, so one row alone leaves most of a core idle.
 constexpr int kLanes = 6;
 
-// Some instructions in one: moves, then additions, then at most one of . , [ ]. What is written, read or tested comes
-// last, so that a run that is stopped by its step limit within the group has no part of it that could be seen.
-struct Group {
-  std::uint32_t next[2];  // the group that follows when the cell is 0, when it is not
-  std::uint32_t steps;    // instructions in it
-  std::uint16_t move;     // modulo cells
-  std::uint16_t add;      // modulo symbols
-  std::uint8_t writes;
-  std::uint8_t reads;
-};
-
-// Groups of a well-formed text. The group behind the last is `code.size()`, or 0 with repeat. `open` is scratch.
-void Compile(std::string_view text, int cells, int symbols, bool repeat, std::vector<Group>& code,
-             std::vector<std::uint32_t>& open) {
-  code.clear();
-  open.clear();
-  for (std::size_t i = 0; i < text.size();) {
-    Group group{};
-    std::int64_t move = 0;
-    std::int64_t add = 0;
-    const std::size_t begin = i;
-    for (; i < text.size() && (text[i] == '>' || text[i] == '<'); ++i) move += text[i] == '>' ? 1 : -1;
-    for (; i < text.size() && (text[i] == '+' || text[i] == '-'); ++i) add += text[i] == '+' ? 1 : -1;
-    group.move = static_cast<std::uint16_t>((move % cells + cells) % cells);
-    group.add = static_cast<std::uint16_t>((add % symbols + symbols) % symbols);
-    const auto place = static_cast<std::uint32_t>(code.size());
-    group.next[0] = group.next[1] = place + 1;
-    if (i < text.size()) {
-      switch (text[i]) {
-        case '.':
-          group.writes = 1;
-          ++i;
-          break;
-        case ',':
-          group.reads = 1;
-          ++i;
-          break;
-        case '[':
-          open.push_back(place);
-          ++i;
-          break;
-        case ']':
-          group.next[1] = open.back() + 1;
-          code[open.back()].next[0] = place + 1;
-          open.pop_back();
-          ++i;
-          break;
-        default:  // a move behind additions begins the next group
-          break;
-      }
-    }
-    group.steps = static_cast<std::uint32_t>(i - begin);
-    code.push_back(group);
-  }
-  if (!repeat) return;
-  const auto end = static_cast<std::uint32_t>(code.size());
-  for (Group& group : code) {
-    for (std::uint32_t& next : group.next) next = next == end ? 0 : next;
-  }
-}
-
 std::vector<Group> Compiled(std::string_view text, int cells, int symbols, bool repeat) {
   std::vector<Group> code;
   std::vector<std::uint32_t> open;
   Compile(text, cells, symbols, repeat, code, open);
   return code;
-}
-
-// What is the same for all rows of a program.
-struct Machine {
-  const Group* code;
-  std::uint32_t end;  // the place behind the last group
-  std::uint32_t cells;
-  std::uint32_t symbols;
-  std::uint32_t reciprocal;  // 2^32 / symbols, rounded up
-
-  Machine(const std::vector<Group>& groups, int cell_count, int symbol_count)
-      : code(groups.data()),
-        end(static_cast<std::uint32_t>(groups.size())),
-        cells(static_cast<std::uint32_t>(cell_count)),
-        symbols(static_cast<std::uint32_t>(symbol_count)),
-        reciprocal(~std::uint32_t{0} / symbols + 1) {}
-};
-
-// One running row.
-struct Lane {
-  Symbol* tape;
-  const Symbol* input;
-  Symbol* output;
-  std::size_t input_length;
-  std::size_t capacity;  // of the output, at least 1
-  std::size_t read;
-  std::size_t written;
-  std::int64_t left;  // steps
-  std::uint32_t place;
-  std::uint32_t pointer;
-  int row;
-
-  void Start(const Machine& machine, std::int64_t steps) {
-    std::fill_n(tape, machine.cells, Symbol{0});
-    read = 0;
-    written = 0;
-    left = steps;
-    place = 0;
-    pointer = 0;
-  }
-};
-
-// Executes one group; false when the row is over, with left < 0 if that is for want of steps. Without branches on what
-// the program does.
-inline bool Step(const Machine& machine, Lane& lane) {
-  const Group& group = machine.code[lane.place];
-  lane.left -= group.steps;
-  if (lane.left < 0) return false;
-  std::uint32_t pointer = lane.pointer + group.move;
-  pointer -= pointer >= machine.cells ? machine.cells : 0;
-  std::uint32_t value = lane.tape[pointer] + std::uint32_t{group.add};
-  value -= value >= machine.symbols ? machine.symbols : 0;
-  // x mod symbols for 16-bit x (Lemire, Kaser and Kurz 2019, "Faster remainder by direct computation").
-  const std::uint32_t fraction = machine.reciprocal * lane.input[lane.read];
-  const auto given = static_cast<std::uint32_t>(static_cast<std::uint64_t>(fraction) * machine.symbols >> 32);
-  value = group.reads != 0 ? given : value;
-  const std::size_t read = lane.read + group.reads;
-  lane.read = read == lane.input_length ? 0 : read;
-  lane.tape[pointer] = static_cast<Symbol>(value);
-  lane.output[lane.written] = static_cast<Symbol>(value);
-  lane.written += group.writes;
-  lane.pointer = pointer;
-  lane.place = group.next[value != 0 ? 1 : 0];
-  return (lane.written != lane.capacity) & (lane.place != machine.end);
 }
 
 struct TapeKnobs {
@@ -164,12 +45,15 @@ struct TapeKnobs {
   std::uint32_t cross_probability;
   bool repeat;
   bool random_input;
+  bool mask_padding;
 };
 
 class TapeMachineProgram final : public SteppedProgram {
  public:
-  TapeMachineProgram(const TapeKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
-    tapes_.resize(static_cast<std::size_t>(kLanes) * static_cast<std::size_t>(knobs.cells.high()));
+  TapeMachineProgram(const TapeKnobs& knobs, const FamilyContext& context, int max_rows)
+      : SteppedProgram(knobs.mask_padding), knobs_(knobs), context_(context) {
+    ReserveRows(max_rows);
+    tapes_.resize(static_cast<std::size_t>(kLanes + 1) * static_cast<std::size_t>(knobs.cells.high()));
     if (knobs.random_input) inputs_.resize(static_cast<std::size_t>(kLanes) * static_cast<std::size_t>(context.length));
     // A mutation may insert an instruction; repair may close as many loops as there are instructions, and adds a `.`.
     text_.reserve(2 * kMaxLength + static_cast<std::size_t>(knobs.mutations.high()) + 2);
@@ -192,39 +76,60 @@ class TapeMachineProgram final : public SteppedProgram {
     for (int n = knobs_.mutations.Draw(rng); n > 0; --n) Mutate(rng);
     Repair();
     Compile(repaired_, cells_, symbols_, knobs_.repeat, code_, open_);
-    reads_ = repaired_.find(',') != std::string::npos;
   }
 
   void Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    steps_ = 0;
-    written_ = 0;
+    BeginRows(out.rows());
     const Machine machine(code_, cells_, symbols_);
     const auto length = static_cast<std::size_t>(out.length());
+    const auto cells = static_cast<std::size_t>(cells_);
+    // What comes before the first symbol is read is the same for all rows, and is executed once, on the tape behind
+    // those of the lanes. Many programs read nothing at all.
+    Lane common{};
+    common.tape = tapes_.data() + kLanes * cells;
+    common.input = &unread_;
+    common.input_length = 1;
+    common.output = out.row(0);
+    common.capacity = length;
+    common.Start(machine, max_steps_);
+    bool over = false;
+    while (!over && machine.code[common.place].reads == 0) over = !Step(machine, common);
+    const auto rows = static_cast<std::uint64_t>(out.rows());
+    const auto common_steps = static_cast<std::uint64_t>(max_steps_ - std::max<std::int64_t>(common.left, 0));
+    shared_steps_ = (rows - 1) * common_steps;
+    if (over) {
+      for (int r = 0; r < out.rows(); ++r) {
+        if (r > 0) std::copy_n(common.output, common.written, out.row(r));
+        FinishRow(r, out.row_span(r), common.written);
+      }
+      steps_ = rows * common_steps;
+      return;
+    }
     Lane lanes[kLanes];
     int next_row = 0;
     const auto start_row = [&](int i) {
       Lane& lane = lanes[i];
+      Symbol* const tape = lane.tape;
+      lane = common;
+      lane.tape = tape;
+      std::copy_n(common.tape, cells, tape);
       lane.row = next_row++;
-      lane.input_length = length;
-      lane.capacity = length;
       lane.output = out.row(lane.row);
+      if (lane.row > 0) std::copy_n(common.output, common.written, lane.output);
+      lane.input_length = length;
       if (knobs_.random_input) {
-        if (reads_) {
-          Rng row_rng = rng.ForRow(lane.row);
-          FillNoise(row_rng, symbols_, {lane_input_[i], length});
-        }
+        Rng row_rng = rng.ForRow(lane.row);
+        FillNoise(row_rng, symbols_, {lane_input_[i], length});
         lane.input = lane_input_[i];
       } else {
         lane.input = input.row(lane.row);
       }
-      lane.Start(machine, max_steps_);
     };
     // Ends a row; false if there is no other to start.
     const auto finish = [&](int i) {
       Lane& lane = lanes[i];
       steps_ += static_cast<std::uint64_t>(max_steps_ - std::max<std::int64_t>(lane.left, 0));
-      written_ += lane.written;
-      RepeatToFill({lane.output, length}, lane.written);
+      FinishRow(lane.row, {lane.output, length}, lane.written);
       if (next_row == out.rows()) return false;
       start_row(i);
       return true;
@@ -233,7 +138,7 @@ class TapeMachineProgram final : public SteppedProgram {
     int active = 0;
     for (; active < kLanes && next_row < out.rows(); ++active) {
       const auto i = static_cast<std::size_t>(active);
-      lanes[active].tape = tapes_.data() + i * static_cast<std::size_t>(cells_);
+      lanes[active].tape = tapes_.data() + i * cells;
       lane_input_[active] = knobs_.random_input ? inputs_.data() + i * length : nullptr;
       start_row(active);
     }
@@ -306,7 +211,6 @@ class TapeMachineProgram final : public SteppedProgram {
   int cells_ = 1;
   int symbols_ = 2;
   std::int64_t max_steps_ = 1;
-  bool reads_ = false;
   std::string text_;
   std::string other_;
   std::string repaired_;
@@ -314,6 +218,7 @@ class TapeMachineProgram final : public SteppedProgram {
   std::vector<std::uint32_t> open_;
   std::vector<Symbol> tapes_;
   std::vector<Symbol> inputs_;
+  Symbol unread_ = 0;  // in place of an input tape
   Symbol* lane_input_[kLanes];
 };
 
@@ -321,11 +226,11 @@ class TapeMachineFamily final : public Family {
  public:
   TapeMachineFamily(TapeKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return !knobs_.random_input; }
-  double program_bytes(int /*rows*/) const override {
-    return kLanes * 2.0 * (knobs_.cells.high() + context_.length) + 64.0 * kMaxLength;
+  double program_bytes(int rows) const override {
+    return 8.0 * rows + (kLanes + 1) * 2.0 * (knobs_.cells.high() + context_.length) + 64.0 * kMaxLength;
   }
-  std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
-    return std::make_unique<TapeMachineProgram>(knobs_, context_);
+  std::unique_ptr<Program> NewProgram(int max_rows) const override {
+    return std::make_unique<TapeMachineProgram>(knobs_, context_, max_rows);
   }
 
  private:
@@ -458,6 +363,7 @@ const FamilyEntry kTapeMachineEntry = {
       if (!config.has_archive_share()) config.set_archive_share(config.programs().empty() ? 0 : 1);
       if (!config.has_cross_probability()) config.set_cross_probability(0);
       DefaultFixed(config.mutable_mutations(), 0);
+      if (!config.mask_padding()) config.clear_mask_padding();
     },
     [](const v1::Family& family, const FamilyContext& context,
        const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
@@ -500,7 +406,7 @@ const FamilyEntry kTapeMachineEntry = {
                     *std::move(mutations), std::move(archive),
                     static_cast<std::uint32_t>(config.archive_share() * 0x1.0p24),
                     static_cast<std::uint32_t>(config.cross_probability() * 0x1.0p24), config.repeat(),
-                    config.input() == v1::TapeMachine::RANDOM},
+                    config.input() == v1::TapeMachine::RANDOM, config.mask_padding()},
           context);
     }};
 

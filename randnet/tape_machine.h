@@ -21,7 +21,8 @@
 //   one is deleted. Repair: what is behind the 4 096th instruction is cut off, a `]` that closes nothing is dropped,
 //   loops still open are closed at the end, and a program without a `.` gets one there.
 // It runs on each row for at most steps_per_token * length steps. What it has written is repeated to fill the row; a
-// program that writes nothing makes rows that are all symbol 0. `symbols` is at most the alphabet's size.
+// program that writes nothing makes rows that are all symbol 0. `symbols` is at most the alphabet's size. With
+// `mask_padding` the loss mask, if the recipe has one, marks what was written and not its repetitions.
 #pragma once
 
 #include <cstdint>

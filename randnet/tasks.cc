@@ -49,7 +49,7 @@ class TasksProgram final : public Program {
     }
   }
 
-  void MarkTargets(std::span<const Symbol> row, std::span<std::uint8_t> mask) const override {
+  void MarkTargets(int /*r*/, std::span<const Symbol> row, std::span<std::uint8_t> mask) const override {
     bool answer = false;
     for (std::size_t t = 0; t < row.size(); ++t) {
       mask[t] = answer ? 1 : 0;

@@ -28,6 +28,8 @@ struct Transition {
   std::uint16_t keep;  // mask of the symbol read: all ones or 0
 };
 
+constexpr std::size_t kMaxDescribed = 128;  // transitions that Describe writes out
+
 class TransducerProgram final : public Program {
  public:
   TransducerProgram(const TransducerKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
@@ -71,7 +73,18 @@ class TransducerProgram final : public Program {
   }
 
   std::string Describe() const override {
-    return absl::StrCat("states=", states_, " classes=", classes_, " symbols=", symbols_.size(), " copy=", copy_);
+    std::string text =
+        absl::StrCat("states=", states_, " classes=", classes_, " symbols=", symbols_.size(), " copy=", copy_);
+    if (transitions_.size() > kMaxDescribed) return text;
+    // State by state, class by class: the next state, and the symbol written, or = for the one that is read.
+    absl::StrAppend(&text, " table=");
+    const auto classes = static_cast<std::size_t>(classes_);
+    for (std::size_t i = 0; i < transitions_.size(); ++i) {
+      const Transition& transition = transitions_[i];
+      absl::StrAppend(&text, i % classes != 0 ? "," : i > 0 ? ";" : "", transition.next / classes, "/");
+      absl::StrAppend(&text, transition.keep != 0 ? "=" : absl::StrCat(transition.symbol));
+    }
+    return text;
   }
 
  private:

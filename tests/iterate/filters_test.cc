@@ -1,10 +1,12 @@
 // Complexity, relabelling, mixing and the filters.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <numeric>
 #include <set>
+#include <vector>
 
 #include "iterate/complexity.h"
 #include "iterate/iteration.h"
@@ -96,16 +98,58 @@ TEST(InjectionTest, IsInjectiveUniformAndReproducible) {
     Injection injection(8, vocabulary);
     std::vector<int> first_token(8);
     for (std::uint64_t trial = 0; trial < 4000; ++trial) {
-      injection.Reset();
-      Rng rng(trial, 1);
-      std::set<std::uint32_t> tokens;
-      for (int s = 7; s >= 0; --s) tokens.insert(injection.Map(static_cast<Symbol>(s), rng));
-      ASSERT_EQ(tokens.size(), 8U);
-      ASSERT_LT(*tokens.rbegin(), vocabulary);
-      if (vocabulary == 8) ++first_token[injection.Map(3, rng)];
+      injection.Reset(Rng(trial, 1));
+      const std::vector<Symbol> symbols = {7, 6, 7, 7, 5, 4, 3, 6, 2, 1, 0};
+      std::vector<std::uint32_t> tokens(symbols.size());
+      injection.Map<std::uint32_t>(symbols, tokens.data());
+      ASSERT_EQ(std::set(tokens.begin(), tokens.end()).size(), 8U);
+      ASSERT_LT(*std::max_element(tokens.begin(), tokens.end()), vocabulary);
+      ASSERT_EQ(tokens[2], tokens[0]);
+      ASSERT_EQ(tokens[7], tokens[1]);
+      if (vocabulary == 8) ++first_token[tokens[6]];
     }
     if (vocabulary == 8) {
       for (const int count : first_token) EXPECT_NEAR(count, 500, 100);
+    }
+  }
+}
+
+// The definition once more, symbol by symbol: of a vocabulary that is shuffled, and of one whose tokens are redrawn.
+TEST(InjectionTest, IsTheDefinition) {
+  for (const std::uint64_t vocabulary : {300ULL, 50000ULL, (1ULL << 20) + 5, 1ULL << 32}) {
+    Injection injection(300, vocabulary);
+    for (std::uint64_t trial = 0; trial < 50; ++trial) {
+      Rng rng(trial, 2);
+      injection.Reset(rng);
+      std::map<std::uint64_t, std::uint64_t> moved;  // place of the shuffled vocabulary -> token, if not its own
+      const auto at = [&](std::uint64_t place) { return moved.contains(place) ? moved[place] : place; };
+      std::map<Symbol, std::uint64_t> token;
+      std::set<std::uint64_t> taken;
+      Rng choose(trial, 3);
+      for (int row = 0; row < 3; ++row) {
+        std::vector<Symbol> symbols(200);
+        for (Symbol& symbol : symbols) symbol = static_cast<Symbol>(choose.Below(trial % 2 == 0 ? 300 : 10));
+        std::vector<std::uint32_t> mapped(symbols.size());
+        injection.Map(symbols, mapped.data());
+        for (std::size_t t = 0; t < symbols.size(); ++t) {
+          if (!token.contains(symbols[t])) {
+            if (vocabulary <= 1U << 20) {
+              const std::uint64_t i = token.size();
+              const std::uint64_t j = i + rng.Below(static_cast<std::uint32_t>(vocabulary - i));
+              const std::uint64_t drawn = at(j);
+              moved[j] = at(i);
+              token[symbols[t]] = drawn;
+            } else {
+              std::uint64_t drawn = 0;
+              do {
+                drawn = vocabulary == 1ULL << 32 ? rng.Next() : rng.Below(static_cast<std::uint32_t>(vocabulary));
+              } while (!taken.insert(drawn).second);
+              token[symbols[t]] = drawn;
+            }
+          }
+          ASSERT_EQ(mapped[t], token[symbols[t]]) << vocabulary << " trial " << trial << " row " << row << " at " << t;
+        }
+      }
     }
   }
 }

@@ -46,18 +46,27 @@ Goldens LoadGoldens() {
   return goldens;
 }
 
+// kRows sequences from `start` on.
+std::vector<unsigned char> Sequences(const v1::Recipe& recipe, std::uint64_t seed, std::uint64_t start) {
+  auto stream = Stream::Open(recipe, seed);
+  EXPECT_TRUE(stream.ok()) << stream.status();
+  std::vector<unsigned char> tokens(kRows * (*stream)->sequence_bytes());
+  const absl::Status status = (*stream)->Read(start, 1, kRows, tokens.data());
+  EXPECT_TRUE(status.ok()) << status;
+  return tokens;
+}
+
+std::string Hash(const std::vector<unsigned char>& tokens) {
+  Fingerprint hash;
+  SHA256(tokens.data(), tokens.size(), hash.data());
+  return ToHex(hash);
+}
+
 std::string HashFirstSequences(const std::string& preset, std::uint64_t seed, std::int64_t length) {
   auto recipe = LoadPreset(preset);
   EXPECT_TRUE(recipe.ok()) << recipe.status();
   if (length > 0) recipe->set_length(length);
-  auto stream = Stream::Open(*recipe, seed);
-  EXPECT_TRUE(stream.ok()) << stream.status();
-  std::vector<unsigned char> tokens(kRows * (*stream)->sequence_bytes());
-  const absl::Status status = (*stream)->Read(0, 1, kRows, tokens.data());
-  EXPECT_TRUE(status.ok()) << status;
-  Fingerprint hash;
-  SHA256(tokens.data(), tokens.size(), hash.data());
-  return ToHex(hash);
+  return Hash(Sequences(*recipe, seed, 0));
 }
 
 TEST(GoldenTest, EngineVersionIsTheGoldens) { EXPECT_EQ(LoadGoldens().engine_version, kEngineVersion); }
@@ -68,6 +77,37 @@ TEST(GoldenTest, GoldensNameNoOtherPresets) {
     EXPECT_TRUE(std::any_of(presets.begin(), presets.end(), [&](const PresetEntry& p) { return p.name == key.first; }))
         << key.first;
   }
+}
+
+// The slow pools of the paper begin with constant rows, and so do their goldens above. These are of smaller pools of
+// the same programs, from where hardly a row of the beginning is left.
+TEST(GoldenTest, PoolsThatHaveMixed) {
+  std::ifstream file(std::string(ITERAND_TEST_DATA) + "/goldens/mixed_pools.txt");
+  ASSERT_TRUE(file.is_open()) << "tests/goldens/mixed_pools.txt is missing; tools/goldens --mixed-pools makes it";
+  int pools = 0;
+  for (std::string line; std::getline(file, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    std::istringstream words(line);
+    std::string name;
+    std::string golden;
+    std::uint64_t seed = 0;
+    std::uint64_t start = 0;
+    std::int64_t length = 0;
+    std::int64_t pool_rows = 0;
+    words >> name >> seed >> golden >> length >> pool_rows >> start;
+    v1::Recipe recipe = *LoadPreset(name);
+    recipe.set_length(length);
+    recipe.mutable_pool()->set_pool_rows(pool_rows);
+    const std::vector<unsigned char> tokens = Sequences(recipe, seed, start);
+    EXPECT_EQ(Hash(tokens), golden) << line;
+    int constant = 0;
+    for (auto row = tokens.begin(); row != tokens.end(); row += length) {
+      constant += std::count(row, row + length, *row) == length ? 1 : 0;
+    }
+    EXPECT_LT(constant, kRows / 2) << line;
+    ++pools;
+  }
+  EXPECT_EQ(pools, 2);
 }
 
 class PresetGoldenTest : public testing::TestWithParam<std::string> {};

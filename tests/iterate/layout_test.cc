@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
 #include "iterate/stream.h"
@@ -155,6 +158,32 @@ TEST(MaskTest, FollowsPackingAndMarks) {
   }
 }
 
+// What is marked is a prefix of the row, and the rest repeats it; without the option all is marked.
+TEST(MaskTest, PaddingIsMaskedWhereTheRecipeSaysSo) {
+  for (const std::string family : {"brainphoque", "tape_machine"}) {
+    for (const bool mask_padding : {true, false}) {
+      const v1::Recipe recipe = RecipeOf(absl::StrCat(R"({"families": [{")", family, R"(": {"mask_padding": )",
+                                                      mask_padding ? "true" : "false", R"(}}], "loss_mask": true})"));
+      std::vector<std::uint8_t> mask;
+      const auto tokens = Tokens<std::uint8_t>(recipe, 200, &mask);
+      int partly = 0;
+      int silent = 0;
+      for (std::size_t row = 0; row < 200 * 512; row += 512) {
+        const auto begin = mask.begin() + static_cast<std::ptrdiff_t>(row);
+        const auto written = static_cast<std::size_t>(std::count(begin, begin + 512, 1));
+        ASSERT_TRUE(std::is_sorted(begin, begin + 512, std::greater<>()));
+        for (std::size_t t = written; t < 512; ++t) {
+          ASSERT_EQ(tokens[row + t], written == 0 ? 0 : tokens[row + t % written]) << family << " " << t;
+        }
+        partly += written > 0 && written < 512 ? 1 : 0;
+        silent += written == 0 ? 1 : 0;
+      }
+      EXPECT_EQ(partly > 20, mask_padding) << family << " " << partly;
+      EXPECT_EQ(silent > 5, mask_padding) << family << " " << silent;
+    }
+  }
+}
+
 TEST(MaskTest, OtherFamiliesMarkEverything) {
   v1::Recipe recipe = *LoadPreset("up");
   recipe.set_loss_mask(true);
@@ -202,6 +231,28 @@ TEST(TrialTest, GivesHopelessProgramsUp) {
     EXPECT_EQ(explanation->steps.size(), explanation->provenance.depth);
   }
   EXPECT_LT(generated[1], generated[0] * 3 / 4);
+}
+
+// A row that soon is periodic has a beginning that is more complex than the whole: `extrapolate` sees where that leads.
+TEST(TrialTest, ExtrapolatingFindsLowBandsSooner) {
+  v1::Recipe recipe = *LoadPreset("nca");
+  recipe.mutable_band()->set_low(0.05);
+  recipe.mutable_band()->set_high(0.25);
+  std::uint64_t generated[2] = {};
+  for (const bool extrapolate : {false, true}) {
+    recipe.mutable_band()->mutable_trial()->set_extrapolate(extrapolate);
+    recipe.mutable_band()->mutable_trial()->set_margin(0.05);
+    auto stream = *Stream::Open(recipe, 0);
+    EXPECT_EQ(stream->recipe().band().trial().has_extrapolate(),
+              extrapolate);  // not asked for: the same stream as ever
+    auto workspace = stream->NewWorkspace();
+    Segment segment;
+    for (std::uint64_t s = 0; s < 4; ++s) {
+      ASSERT_TRUE(stream->GenerateSegment(0, s, *workspace, nullptr, segment).ok());
+      generated[extrapolate ? 1 : 0] += segment.generated_symbols;
+    }
+  }
+  EXPECT_LT(generated[1], generated[0]);
 }
 
 // Trials run programs on less than whole rows: every family can, and what is kept can still be made again alone.

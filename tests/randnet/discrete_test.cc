@@ -47,7 +47,7 @@ TEST(DiscreteTest, LogGammasAreThePlainOnesOnEveryTarget) {
         Rng rng(count, 5);
         Rng plain_rng(count, 5);
         std::vector<float> values(count);
-        DrawLogGammas(rng, shape, values);
+        DrawLogGammas(rng, GammaShape(shape), values);
         ASSERT_EQ(values, PlainLogGammas(plain_rng, shape, count)) << shape << " x " << count;
         ASSERT_EQ(rng.Next(), plain_rng.Next());
         float largest = values[0];
@@ -67,7 +67,7 @@ TEST(DiscreteTest, LogGammasHaveTheRightMean) {
   for (const auto& [shape, mean] : cases) {
     Rng rng(1, 1);
     std::vector<float> values(200000);
-    DrawLogGammas(rng, shape, values);
+    DrawLogGammas(rng, GammaShape(shape), values);
     const double sum = std::accumulate(values.begin(), values.end(), 0.0);
     EXPECT_NEAR(sum / 200000, mean, 0.005 / shape + 0.005) << shape;
   }

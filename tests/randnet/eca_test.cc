@@ -116,6 +116,13 @@ TEST(EcaTest, RefusesBadParameters) {
   EXPECT_THAT(Refusal(R"({"eca": {"width": {"fixed": 7}}})"), HasSubstr("families[0].eca.width.fixed: is 7"));
   EXPECT_THAT(Refusal(R"({"eca": {"lambda": {"fixed": 1.5}}})"), HasSubstr("families[0].eca.lambda.fixed: is 1.5"));
   EXPECT_THAT(Refusal(R"({"eca": {"rule": {"fixed": -2}}})"), HasSubstr("families[0].eca.rule.fixed: is -2"));
+  const auto of = [](int states, int radius, std::int64_t rule) {
+    return absl::StrCat(R"({"eca": {"states": {"fixed": )", states, R"(}, "radius": {"fixed": )", radius,
+                        R"(}, "rule": {"fixed": )", rule, "}}}");
+  };
+  EXPECT_TRUE(TryMakeFamily(of(2, 1, 255), {}).ok());
+  EXPECT_THAT(Refusal(of(2, 1, 256)), HasSubstr("families[0].eca.rule: is up to 256, must lie within [-1, 255]"));
+  EXPECT_TRUE(TryMakeFamily(of(2, 2, 2147483647), {}).ok());
 }
 
 }  // namespace

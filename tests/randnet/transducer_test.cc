@@ -5,7 +5,10 @@
 
 #include <map>
 #include <set>
+#include <string>
+#include <vector>
 
+#include "absl/strings/str_split.h"
 #include "tests/randnet/program_testing.h"
 
 namespace iterand {
@@ -65,6 +68,28 @@ TEST(TransducerTest, StatesAreAsManyAsDrawn) {
     periods.insert(period);
   }
   EXPECT_GT(periods.size(), 2U);
+}
+
+// What `iterand explain` shows is the machine: with one class, the table tells the whole row.
+TEST(TransducerTest, DescribesItsTable) {
+  ProgramRunner runner(R"({"transducer": {"states": {"fixed": 5}, "classes": {"fixed": 1}}})", 1);
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    runner.NoiseInput(seed);
+    runner.SampleAndRun(seed);
+    const std::string text = runner.program().Describe();
+    const std::vector<std::string> table = absl::StrSplit(text.substr(text.find("table=") + 6), ';');
+    ASSERT_EQ(table.size(), 5U) << text;
+    std::size_t state = 0;
+    for (int t = 0; t < 512; ++t) {
+      const std::vector<std::string> entry = absl::StrSplit(table[state], '/');
+      const int symbol = entry[1] == "=" ? runner.input().row(0)[t] : std::stoi(entry[1]);
+      ASSERT_EQ(runner.output().row(0)[t], symbol) << text << " at " << t;
+      state = std::stoul(entry[0]);
+    }
+  }
+  ProgramRunner large(R"({"transducer": {"states": {"fixed": 64}, "classes": {"fixed": 64}}})", 1);
+  large.SampleAndRun(1);
+  EXPECT_EQ(large.program().Describe().find("table="), std::string::npos);
 }
 
 TEST(TransducerTest, CopyIsTheShareOfSymbolsKept) {

@@ -1,0 +1,153 @@
+// A recipe's JSON: protobuf's mapping, with errors that say what would be right.
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/struct.pb.h>
+#include <google/protobuf/util/json_util.h>
+
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "iterate/limits.h"
+#include "iterate/recipe.h"
+
+namespace iterand {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::EnumDescriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Value;
+using google::protobuf::util::JsonStringToMessage;
+
+// A value as it stood in the text, cut short.
+std::string Quote(const Value& value) {
+  constexpr std::size_t kMost = 60;
+  std::string text;
+  (void)google::protobuf::util::MessageToJsonString(value, &text);
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
+
+std::string FieldNames(const Descriptor& type) {
+  std::vector<std::string> names;
+  for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
+  return absl::StrJoin(names, ", ");
+}
+
+std::string EnumNames(const EnumDescriptor& type) {
+  std::vector<std::string> names;  // without the first, which stands for "not given"
+  for (int i = 1; i < type.value_count(); ++i) names.push_back(type.value(i)->name());
+  return absl::StrJoin(names, ", ");
+}
+
+bool IsInteger(const Value& value) {
+  if (value.kind_case() == Value::kNumberValue) return std::trunc(value.number_value()) == value.number_value();
+  std::int64_t number = 0;
+  return value.kind_case() == Value::kStringValue && absl::SimpleAtoi(value.string_value(), &number);
+}
+
+bool IsReal(const Value& value) {
+  double number = 0;
+  return value.kind_case() == Value::kNumberValue ||
+         (value.kind_case() == Value::kStringValue && absl::SimpleAtod(value.string_value(), &number));
+}
+
+std::string FindMistake(const google::protobuf::Struct& object, const Descriptor& type, const std::string& path);
+
+// What is wrong with a field's value, or "" if nothing is found; repeated fields element by element.
+std::string FindMistake(const Value& value, const FieldDescriptor& field, const std::string& path) {
+  const auto must_be = [&](const std::string& what) {
+    return absl::StrCat(path, ": is ", Quote(value), ", must be ", what);
+  };
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_MESSAGE: {
+      if (value.kind_case() == Value::kStructValue) {
+        return FindMistake(value.struct_value(), *field.message_type(), path);
+      }
+      const bool knob = field.message_type()->FindFieldByName("fixed") != nullptr;
+      return must_be(knob && value.kind_case() == Value::kNumberValue
+                         ? absl::StrCat("an object, such as {\"fixed\": ", Quote(value), "}")
+                         : absl::StrCat("an object with fields of ", FieldNames(*field.message_type())));
+    }
+    case FieldDescriptor::CPPTYPE_ENUM:
+      if (value.kind_case() == Value::kNumberValue ||
+          (value.kind_case() == Value::kStringValue &&
+           field.enum_type()->FindValueByName(value.string_value()) != nullptr)) {
+        return "";
+      }
+      return must_be("one of " + EnumNames(*field.enum_type()));
+    case FieldDescriptor::CPPTYPE_INT64:
+      return IsInteger(value) ? "" : must_be("a whole number");
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return IsReal(value) ? "" : must_be("a number");
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return value.kind_case() == Value::kBoolValue ? "" : must_be("true or false");
+    default:
+      return value.kind_case() == Value::kStringValue ? "" : must_be("a text in quotes");
+  }
+}
+
+std::string FindMistake(const google::protobuf::Struct& object, const Descriptor& type, const std::string& path) {
+  const std::string where = path.empty() ? "recipe" : path;
+  std::map<std::string, std::string> chosen;  // oneof -> its field
+  // A Struct's fields have no order; the first mistake by name is told.
+  const std::map<std::string, Value> fields(object.fields().begin(), object.fields().end());
+  for (const auto& [name, value] : fields) {
+    const FieldDescriptor* field = type.FindFieldByName(name);
+    if (field == nullptr) field = type.FindFieldByCamelcaseName(name);
+    if (field == nullptr) {
+      return absl::StrCat(where, ": has no field \"", name, "\", must be one of ", FieldNames(type));
+    }
+    if (value.kind_case() == Value::kNullValue) continue;  // as if it were not there
+    if (const auto* oneof = field->real_containing_oneof(); oneof != nullptr) {
+      const auto [other, first] = chosen.emplace(oneof->name(), name);
+      if (!first) return absl::StrCat(where, ": has both ", other->second, " and ", name, ", must have one of them");
+    }
+    const std::string below = path.empty() ? name : absl::StrCat(path, ".", name);
+    if (!field->is_repeated() || value.kind_case() != Value::kListValue) {
+      if (std::string mistake = FindMistake(value, *field, below); !mistake.empty()) return mistake;
+      continue;
+    }
+    for (int i = 0; i < value.list_value().values_size(); ++i) {
+      std::string mistake = FindMistake(value.list_value().values(i), *field, absl::StrCat(below, "[", i, "]"));
+      if (!mistake.empty()) return mistake;
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
+  if (json.size() > kMaxRecipeJsonBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("recipe: JSON text has ", json.size(), " bytes, may have at most ", kMaxRecipeJsonBytes));
+  }
+  v1::Recipe recipe;
+  const std::string text(json);
+  const auto status = JsonStringToMessage(text, &recipe);
+  if (status.ok()) return recipe;
+  // Protobuf says what it did not expect, and rarely what it did.
+  google::protobuf::Struct object;
+  if (JsonStringToMessage(text, &object).ok()) {
+    const std::string mistake = FindMistake(object, *v1::Recipe::descriptor(), "");
+    if (!mistake.empty()) return absl::InvalidArgumentError(mistake);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("recipe: not valid JSON of a recipe: ", std::string(status.message())));
+}
+
+std::string RecipeToJson(const v1::Recipe& recipe) {
+  std::string json;
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  options.preserve_proto_field_names = true;
+  // Fails only for messages with Any or malformed timestamps, which a recipe does not have.
+  (void)google::protobuf::util::MessageToJsonString(recipe, &json, options);
+  return json;
+}
+
+}  // namespace iterand
