@@ -57,7 +57,9 @@ void Relu(float* values, std::size_t count) {
 Symbol Choose(float* logits, int symbols, float temperature, Rng& rng) {
   const int padded = Padded(symbols);
   std::fill(logits + symbols, logits + padded, std::numeric_limits<float>::lowest());
-  return panels::Choose(logits, symbols, padded, temperature, rng);
+  Symbol chosen;
+  panels::Choose(logits, padded, 1, symbols, padded, temperature, &rng, &chosen);
+  return chosen;
 }
 
 }  // namespace iterand::matrix::HWY_NAMESPACE

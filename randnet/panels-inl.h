@@ -15,6 +15,7 @@
 #endif
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -277,7 +278,7 @@ HWY_INLINE void Multiply(const Product& product, const Start& start) {
   }
 }
 
-// ---- Choice of a symbol. `logits` has `padded` floats, a multiple of kPanel, the padding being the lowest float. ----
+// ---- Choice of symbols. Logits are filled up to `padded`, a multiple of kPanel, with the lowest float. ----
 
 // The lowest index of the largest logit.
 HWY_INLINE Symbol Argmax(const float* HWY_RESTRICT logits, int padded) {
@@ -312,8 +313,19 @@ HWY_INLINE Symbol Argmax(const float* HWY_RESTRICT logits, int padded) {
   return static_cast<Symbol>(hn::GetLane(hn::MinOfLanes(di, index)));
 }
 
-// Draws a symbol at a temperature, as randnet/recurrent.h defines it under "Next token"; logits are overwritten.
-HWY_INLINE Symbol Draw(float* HWY_RESTRICT logits, int symbols, int padded, float temperature, Rng& rng) {
+// The lanes in which a mask is true, as bits.
+template <class Mask>
+HWY_INLINE std::uint32_t Bits(Mask mask) {
+  std::uint8_t bytes[8];
+  hn::StoreMaskBits(D(), mask, bytes);
+  std::uint32_t bits = bytes[0];
+  if constexpr (kLanes > 8) bits |= static_cast<std::uint32_t>(bytes[1]) << 8;
+  return bits;
+}
+
+// logits = weights, sums[j] = S_j, both of randnet/recurrent.h.
+HWY_INLINE void Weights(float* HWY_RESTRICT logits, int symbols, int padded, float temperature,
+                        float* HWY_RESTRICT sums) {
   const D d;
   V column[kVectors];
   HWY_UNROLL(4)
@@ -340,28 +352,63 @@ HWY_INLINE Symbol Draw(float* HWY_RESTRICT logits, int symbols, int padded, floa
       column[v] = hn::Add(column[v], weight);
     }
   }
-  HWY_ALIGN float sums[kPanel];
+  HWY_UNROLL(4)
   for (int v = 0; v < kVectors; ++v) hn::Store(column[v], d, sums + v * kLanes);
-  float total = 0.0F;
-  for (const float sum : sums) total += sum;
-  float u = total * rng.Uniform();
-  const int columns = std::min(kPanel, symbols);
-  int j = 0;
-  while (j + 1 < columns && !(u < sums[j])) u -= sums[j++];
-  float running = 0.0F;
-  int last = j;
-  for (int n = j; n < symbols; n += kPanel) {
-    running += logits[n];
-    last = n;
-    if (u < running) break;
-  }
-  return static_cast<Symbol>(last);
 }
 
-// The next symbol: Argmax below this temperature, else Draw.
-HWY_INLINE Symbol Choose(float* HWY_RESTRICT logits, int symbols, int padded, float temperature, Rng& rng) {
+// Draws a symbol at a temperature for each of at most kDrawnRows rows, as randnet/recurrent.h defines it under "Next
+// token"; logits are overwritten. Step by step over all rows, without branches on what is drawn, so that the rows'
+// chains of dependent additions run side by side.
+constexpr int kDrawnRows = 8;
+inline HWY_NOINLINE void Draw(float* logits, std::ptrdiff_t stride, int rows, int symbols, int padded,
+                              float temperature, Rng* rngs, Symbol* chosen) {
+  HWY_ALIGN float sums[kDrawnRows][kPanel];
+  HWY_ALIGN float left[kDrawnRows][kPanel];  // of u before each S_j
+  for (int r = 0; r < rows; ++r) Weights(logits + r * stride, symbols, padded, temperature, sums[r]);
+  for (int r = 0; r < rows; ++r) {
+    float total = 0.0F;
+    for (const float sum : sums[r]) total += sum;
+    left[r][0] = total * rngs[r].Uniform();
+  }
+  for (int r = 0; r < rows; ++r) {
+    float u = left[r][0];
+    for (int j = 1; j < kPanel; ++j) {
+      u -= sums[r][j - 1];
+      left[r][j] = u;
+    }
+  }
+  const int last_column = std::min(kPanel, symbols) - 1;
+  for (int r = 0; r < rows; ++r) {
+    const D d;
+    std::uint32_t found = 1U << last_column;
+    HWY_UNROLL(4)
+    for (int i = 0; i < kPanel; i += kLanes) {
+      found |= Bits(hn::Lt(hn::Load(d, left[r] + i), hn::Load(d, sums[r] + i))) << i;
+    }
+    const int j = std::countr_zero(found);
+    const float u = left[r][j];
+    float running = 0.0F;
+    int n = j;  // grows until the sum, which does not decrease, exceeds u
+    for (int i = j; i < symbols; i += kPanel) {
+      running += logits[r * stride + i];
+      n += u < running ? 0 : kPanel;
+    }
+    chosen[r] = static_cast<Symbol>(n < symbols ? n : n - kPanel);
+  }
+}
+
+// The next symbol of each row: Argmax below a tiny temperature, else Draw.
+HWY_INLINE void Choose(float* logits, std::ptrdiff_t stride, int rows, int symbols, int padded, float temperature,
+                       Rng* rngs, Symbol* chosen) {
   constexpr float kArgmaxBelow = 1e-6F;
-  return temperature < kArgmaxBelow ? Argmax(logits, padded) : Draw(logits, symbols, padded, temperature, rng);
+  if (temperature < kArgmaxBelow) {
+    for (int r = 0; r < rows; ++r) chosen[r] = Argmax(logits + r * stride, padded);
+    return;
+  }
+  for (int r = 0; r < rows; r += kDrawnRows) {
+    Draw(logits + r * stride, stride, std::min(kDrawnRows, rows - r), symbols, padded, temperature, rngs + r,
+         chosen + r);
+  }
 }
 
 }  // namespace iterand::HWY_NAMESPACE::panels

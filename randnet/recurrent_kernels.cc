@@ -1,6 +1,7 @@
 #include "randnet/recurrent_kernels.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "randnet/simd.h"
 
@@ -278,6 +279,20 @@ struct RnnCell {
   }
 };
 
+// Fetches what Update will write. Many rows' states do not stay in the second-level cache from one step to the next,
+// and neither stores of one line a row nor their strides are what processors foresee.
+template <class CellType>
+HWY_INLINE void PrefetchTargets(const GroupStep& step) {
+  for (int r = 0; r < step.rows; ++r) {
+    const std::ptrdiff_t state = r * step.state_stride;
+    for (int u = 0; u < step.groups * kPanel; u += kPanel) {
+      hwy::Prefetch(step.above + state + u);
+      hwy::Prefetch(step.next + state + u);
+    }
+    if constexpr (std::is_same_v<CellType, LstmCell>) hwy::Prefetch(step.cells + r * step.cell_stride);
+  }
+}
+
 template <class CellType>
 HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
                     float* scratch, float* all_logits) {
@@ -346,6 +361,7 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
               .cell_stride = padded,
               .sums = scratch + layout.sums,
           };
+          PrefetchTargets<CellType>(step);
           CellType::Multiply(step);
           CellType::Update(step);
         }
@@ -369,17 +385,21 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
                         .out = logits,
                         .out_stride = padded_alphabet},
                        FromBias{net.output_bias});
-      for (int r = 0; r < chunk; ++r) {
-        float* row_logits = logits + static_cast<std::ptrdiff_t>(r) * padded_alphabet;
-        if (all_logits != nullptr) all_logits = std::copy_n(row_logits, net.alphabet, all_logits);
-        const Symbol symbol = panels::Choose(row_logits, net.alphabet, padded_alphabet, net.temperature,
-                                             rngs[static_cast<std::size_t>(first + r)]);
-        if (HWY_UNLIKELY(net.x.slot[symbol] == EmbeddingTable::kNone)) {
-          MakeTableRows(net, &symbol, 1, net.x, gathered);
-        } else {
-          prefetch_row(table_row(net.x, symbol));
+      if (all_logits != nullptr) {
+        for (int r = 0; r < chunk; ++r) {
+          all_logits = std::copy_n(logits + static_cast<std::ptrdiff_t>(r) * padded_alphabet, net.alphabet, all_logits);
         }
-        out.row(first + r)[t + 1] = symbol;
+      }
+      Symbol chosen[kChunkRows];
+      panels::Choose(logits, padded_alphabet, chunk, net.alphabet, padded_alphabet, net.temperature,
+                     rngs.data() + first, chosen);
+      for (int r = 0; r < chunk; ++r) {
+        if (HWY_UNLIKELY(net.x.slot[chosen[r]] == EmbeddingTable::kNone)) {
+          MakeTableRows(net, &chosen[r], 1, net.x, gathered);
+        } else {
+          prefetch_row(table_row(net.x, chosen[r]));
+        }
+        out.row(first + r)[t + 1] = chosen[r];
       }
     }
   }
