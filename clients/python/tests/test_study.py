@@ -139,6 +139,35 @@ def test_model_looks_only_back_and_starts_at_chance() -> None:
     assert token_bits(Transformer(small()), rows).mean() == pytest.approx(8, abs=1e-4)
 
 
+def test_tied_head_is_the_embedding() -> None:
+    model = Transformer(small(tied=True), seed=1)
+    assert not any(name.startswith("head") for name, _ in model.named_parameters())
+    assert model.training_flops(1) == Transformer(small()).training_flops(1)
+    with torch.no_grad():
+        tokens = torch.arange(32)[None]
+        before = model(tokens)
+        model.embedding.weight[200] += 10 * model.embedding.weight[200]
+        after = model(tokens)
+    torch.testing.assert_close(after[..., :200], before[..., :200])
+    torch.testing.assert_close(after[..., 200], 11 * before[..., 200])
+
+
+def test_training_in_bfloat16_keeps_float32_weights() -> None:
+    tokens = torch.randint(256, (8, 32), generator=torch.Generator().manual_seed(0))
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        model = Transformer(small(), seed=1)
+        options = config.Optimizer(learning_rate=0.01, warmup_share=0)
+        trainer = Trainer(model, options, 20, torch.device("cpu"), precision=precision)
+        losses[precision] = [trainer.step(tokens) for _ in range(20)]
+        assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"][-1] == pytest.approx(losses["float32"][-1], abs=0.1)
+    wrong = Trainer(Transformer(small()), config.Optimizer(), 1, torch.device("cpu"), precision="float8")
+    with pytest.raises(config.ConfigError, match="float8"):
+        wrong.step(tokens)
+
+
 def test_width_scaling_keeps_the_size_of_updates() -> None:
     """One step changes the output of a wide model about as much as that of a narrow one."""
     tokens = torch.randint(256, (8, 32), generator=torch.Generator().manual_seed(0))
@@ -161,6 +190,15 @@ def test_tokens_to_reach() -> None:
     assert finetune.tokens_to_reach(curve, 6.0) == 5
     assert finetune.tokens_to_reach(curve, 3.5) == 25
     assert finetune.tokens_to_reach(curve, 2.0) is None
+
+
+def test_tokens_at_which_a_tracked_curve_comes_up_to_a_level() -> None:
+    points = [{"tokens": 10.0 * at, "english": s} for at, s in ((1, -0.1), (2, 0.3), (3, 0.2), (4, 0.6))]
+    assert report.reached(points, "english", 0.1) == pytest.approx(15)
+    assert report.reached(points, "english", 0.3) == 20
+    assert report.reached(points, "english", 0.5) == pytest.approx(37.5)
+    assert report.reached(points, "english", 0.7) is None
+    assert report.reached([{"tokens": 10.0, "english": 0.5}], "english", 0.25) == 5
 
 
 def test_comparison() -> None:
@@ -280,7 +318,18 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
     file, out = str(EXAMPLES / "smoke.json"), tmp_path / "out"
     assert cli.main(["sweep", file, "--out", str(out), "--server", address]) == 0
     page = (out / "report.md").read_text()
-    expected = ("| noise |", "| up, fresh |", "best context-Markov", "ppm", "Finetuning on python", "±", "width.png")
+    expected = (
+        "| noise |",
+        "track.png",
+        "dyck 0.31",
+        "copy 0.95",
+        "| up, fresh |",
+        "best context-Markov",
+        "ppm",
+        "Finetuning on python",
+        "±",
+        "width.png",
+    )
     assert [text for text in expected if text not in page] == []
     assert "data:image/png" in (out / "report.html").read_text()
     result = json.loads((out / "up" / "seed-1" / "finetune-python.json").read_text())

@@ -73,7 +73,7 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(shape.vocab_size, shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width)
-        self.head = nn.Linear(shape.width, shape.vocab_size, bias=False)
+        self.head = None if shape.tied else nn.Linear(shape.width, shape.vocab_size, bias=False)
         self.register_buffer("rotary", _rotary(shape.length, shape.head_width), persistent=False)
         generator = torch.Generator().manual_seed(seed)
         for block in self.blocks:
@@ -89,20 +89,27 @@ class Transformer(nn.Module):
         """Draws the embedding anew and resets the head: what the model knew of token identities is gone."""
         generator = torch.Generator().manual_seed(seed + 1_000_003)
         nn.init.normal_(self.embedding.weight, std=1.0, generator=generator)
-        nn.init.zeros_(self.head.weight)
+        if self.head is not None:
+            nn.init.zeros_(self.head.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x, self.rotary)
-        logits: Tensor = self.head(self.norm(x))
+        x = self.norm(x)
+        if self.head is None:
+            # Logits of size one at first, and sqrt(base_width) for a token whose embedding is found.
+            scale = math.sqrt(self.shape.base_width) / self.shape.width
+            logits: Tensor = functional.linear(x * scale, self.embedding.weight)
+        else:
+            logits = self.head(x)
         return logits
 
     def matrix_parameters(self) -> int:
         """Weights that every token is multiplied with."""
-        return sum(weight.numel() for block in self.blocks for weight in block.parameters() if weight.dim() == 2) + (
-            self.head.weight.numel()
-        )
+        head = self.embedding if self.head is None else self.head
+        inner = (weight for block in self.blocks for weight in block.parameters() if weight.dim() == 2)
+        return sum(weight.numel() for weight in inner) + head.weight.numel()
 
     def training_flops(self, tokens: int) -> float:
         """Forward and backward passes: 6 per weight and token, and attention's two products."""

@@ -125,6 +125,48 @@ def _start_name(variant: str, kind: str, stage: Result) -> str:
     )
 
 
+# Asked of the tracked curves: s of the published model after 256 M, 768 M and 1 536 M tokens; a task done.
+LEVELS = {"s": (0.31, 0.60, 0.73), "task": (0.5, 0.95)}
+
+
+def reached(points: list[Result], name: str, level: float) -> float | None:
+    """Tokens at which a tracked curve first comes up to `level`, interpolated from 0 at no tokens; None: never."""
+    tokens, value = 0.0, 0.0
+    for point in points:
+        if point[name] >= level:
+            share = (level - value) / (point[name] - value) if point[name] > value else 1.0
+            return float(tokens + share * (point["tokens"] - tokens))
+        tokens, value = point["tokens"], point[name]
+    return None
+
+
+def _millions(values: list[float | None]) -> str:
+    return " / ".join("never" if value is None else f"{value / 1e6:.2f} M" for value in values)
+
+
+def _tracked(pretrained: dict[str, list[Result]]) -> list[Part]:
+    """At which tokens each run's curves came up to the levels, seed by seed."""
+    tracked = {variant: [run for run in runs if run["track"]] for variant, runs in pretrained.items()}
+    tracked = {variant: runs for variant, runs in tracked.items() if runs}
+    if not tracked:
+        return []
+    first = next(iter(tracked.values()))[0]
+    tasks = first["config"]["evaluation"]["tasks"]
+    names = [name for name in first["track"][0] if name != "tokens"]
+    columns = [(name, level) for name in names for level in LEVELS["task" if name in tasks else "s"]]
+    return [
+        Heading("When it comes"),
+        "Tokens of the stream after which s of a set, or a share of right answers of a task, is reached, seed by seed.",
+        Table(
+            ["variant", *(f"{name} {level:g}" for name, level in columns)],
+            [
+                [variant, *(_millions([reached(run["track"], name, level) for run in runs]) for name, level in columns)]
+                for variant, runs in tracked.items()
+            ],
+        ),
+    ]
+
+
 def _plots(
     out: Path, pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], list[Result]]
 ) -> list[Picture]:
@@ -201,6 +243,26 @@ def _plots(
             axes.set(xlabel="width", ylabel="bits a token", xscale="log", title="Zero-shot loss against width")
             axes.legend(fontsize=7)
             finish(figure, "width.png", "Zero-shot loss against the model's width")
+
+    if first["track"]:
+        names = [name for name in first["track"][0] if name != "tokens"]
+        figure, grid = pyplot.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), squeeze=False)
+        for name, axes in zip(names, grid.flat, strict=True):
+            for number, (variant, runs) in enumerate(pretrained.items()):
+                for seed, run in enumerate(runs):
+                    points = [point for point in run["track"] if name in point]
+                    axes.plot(
+                        [point["tokens"] for point in points],
+                        [point[name] for point in points],
+                        color=f"C{number % 10}",
+                        linestyle="-" if number < 10 else "--",
+                        label=variant if seed == 0 else None,
+                    )
+            axes.set_title(name, fontsize=9)
+            axes.tick_params(labelsize=7)
+            axes.set_xlabel("tokens of the stream", fontsize=7)
+        grid[0, 0].legend(fontsize=6)
+        finish(figure, "track.png", "s of sets and share of right answers of tasks against tokens of the stream")
 
     for text in sorted({text for _, text in finetuned}):
         figure, axes = pyplot.subplots(figsize=(8, 4.5))
@@ -341,6 +403,7 @@ def build(out: Path, title: str) -> list[Part]:
                     ],
                 ),
             ]
+    parts += _tracked(pretrained)
     for text in sorted({text for _, text in finetuned}):
         rows: list[list[str]] = []
         told_scratch: set[str] = set()
