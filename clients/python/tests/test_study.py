@@ -9,6 +9,7 @@ import math
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,22 +122,44 @@ def test_compressors() -> None:
     assert sum(compressors.ppm_bits(b"abracadabra" * 20)[110:]) < 20
 
 
-def small(**changes: int) -> config.Model:
+def small(**changes: Any) -> config.Model:
     return dataclasses.replace(config.Model(width=32, depth=1, head_width=16, length=32, base_width=32), **changes)
 
 
-def test_model_looks_only_back_and_starts_at_chance() -> None:
-    model = Transformer(small(), seed=1)
+@pytest.mark.parametrize("changes", [{}, {"tied": True, "smear": True}])
+def test_model_looks_only_back(changes: dict[str, bool]) -> None:
+    model = Transformer(small(**changes), seed=1)
     with torch.no_grad():
-        model.head.weight.normal_()
+        if model.head is not None:
+            model.head.weight.normal_()
         tokens = torch.randint(256, (2, 32), generator=torch.Generator().manual_seed(0))
         changed = tokens.clone()
         changed[:, 20] = (changed[:, 20] + 1) % 256
         one, two = model(tokens), model(changed)
     torch.testing.assert_close(one[:, :20], two[:, :20])
     assert not torch.allclose(one[:, 20:], two[:, 20:])
+
+
+def test_model_starts_at_chance() -> None:
     rows = np.random.default_rng(0).integers(0, 256, (4, 32), dtype=np.uint8)
     assert token_bits(Transformer(small()), rows).mean() == pytest.approx(8, abs=1e-4)
+
+
+def test_smeared_keys() -> None:
+    """At a logit far below 0 a position is looked for by the key of the one before it."""
+    shape = small(smear=True)
+    block = Transformer(shape, seed=1).blocks[0]
+    rotary = torch.stack((torch.ones(32, 8), torch.zeros(32, 8)))  # no rotation
+    x = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        block.smear.fill_(-40)
+        block.narrow.weight.zero_()
+        parts = block.query_key_value(block.norm1(x)).view(32, 3, 2, 16)
+        query, key, value = parts.permute(1, 2, 0, 3)
+        before = torch.cat((torch.zeros(2, 1, 16), key[:, :-1]), dim=1)
+        scores = (query @ before.transpose(1, 2) / 4).masked_fill(torch.ones(32, 32).triu(1) > 0, -math.inf)
+        expected = x + block.mix((scores.softmax(-1) @ value).transpose(0, 1).reshape(1, 32, 32))
+        torch.testing.assert_close(block(x, rotary), expected)
 
 
 def test_tied_head_is_the_embedding() -> None:

@@ -31,6 +31,7 @@ class Model:
     vocab_size: int = 256
     base_width: int = 128  # learning rates are those of this width; others are scaled from it (muP)
     tied: bool = False  # the output head is the embedding
+    smear: bool = False  # each key is mixed with the one before it
     dropout: float = 0.0
 
 

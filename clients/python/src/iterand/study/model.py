@@ -4,6 +4,11 @@ muP (Yang and Hu 2022, arXiv 2203.03466, table 8, for Adam): hidden matrices are
 learn at learning_rate * base_width / width; the output head starts at zero and learns at the same reduced rate;
 embeddings and norms learn at the full rate. Heads have a fixed width, so that attention needs no factor of its own.
 One learning rate, tuned at base_width, then serves all widths.
+
+Two options make copying from the window easy to learn, for which a small model otherwise needs most of its tokens.
+`tied`: the head is the embedding, so that what attention carries over can be read at once. `smear`: smeared keys
+(Olsson et al. 2022, "In-context learning and induction heads"), by which a head can look for what followed an equal
+token without another head that finds the token before.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ class Block(nn.Module):
         self.heads = width // shape.head_width
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        # Of each head: how much of a key is its own token's, as a logit; the rest is the previous token's.
+        self.smear = nn.Parameter(torch.zeros(self.heads, 1, 1)) if shape.smear else None
         self.mix = nn.Linear(width, width, bias=False)
         self.widen = nn.Linear(width, 4 * width, bias=False)
         self.narrow = nn.Linear(4 * width, width, bias=False)
@@ -49,6 +56,9 @@ class Block(nn.Module):
         batch, length, width = x.shape
         parts = self.query_key_value(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
+        if self.smear is not None:
+            own = self.smear.sigmoid()
+            key = own * key + (1 - own) * functional.pad(key, (0, 0, 1, 0))[:, :, :-1]
         seen = functional.scaled_dot_product_attention(
             _rotate(query, rotary), _rotate(key, rotary), value, is_causal=True
         )
