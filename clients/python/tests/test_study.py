@@ -35,6 +35,7 @@ from iterand.study.model import Transformer, parameter_groups  # noqa: E402
 from iterand.study.training import Trainer, token_bits  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+STUDIES = EXAMPLES.parent / "studies"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -374,7 +375,7 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
 
 
 def test_example_configurations_load() -> None:
-    for file in sorted(EXAMPLES.glob("*.json")):
+    for file in sorted([*EXAMPLES.glob("*.json"), *STUDIES.glob("*.json")]):
         study = config.load(file)
         for name in study.variants:
             sweep.variant_study(study, name, 0)

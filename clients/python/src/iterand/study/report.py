@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from iterand.study import record
+from iterand.study import finetune, record
 
 Result = dict[str, Any]
 
@@ -317,8 +317,31 @@ def _plots(
 
 _FINETUNE_COLUMNS = (
     *("start", "learning rate", "final bits", "test bits"),
-    *("saved 1/8", "1/4", "1/2", "all", "exchange rate"),
+    *("saved 1/8", "1/4", "1/2", "all", "all, mean scratch", "exchange rate"),
 )
+
+
+def _scratch_curves(stages: list[Result]) -> dict[str, finetune.Curve]:
+    """The mean over seeds of scratch's validation curve, for each model shape (_start_name)."""
+    curves: dict[str, dict[int, finetune.Curve]] = defaultdict(dict)
+    for stage in stages:
+        if "scratch" in stage["starts"]:
+            curves[_start_name("", "scratch", stage)][stage["config"]["seed"]] = stage["starts"]["scratch"]["curve"]
+    return {
+        name: [
+            {"tokens": points[0]["tokens"], "bits": float(np.mean([point["bits"] for point in points]))}
+            for points in zip(*of_seed.values(), strict=True)
+        ]
+        for name, of_seed in curves.items()
+    }
+
+
+def _shares(shares: list[float | None]) -> str:
+    """Shares of data saved, in per cent; `never` if a run did not reach the loss."""
+    known = [100 * share for share in shares if share is not None]
+    if len(known) < len(shares):
+        return "never"
+    return _shown(known, 0) + (" %" if known else "")
 
 
 def build(out: Path, title: str) -> list[Part]:
@@ -407,6 +430,9 @@ def build(out: Path, title: str) -> list[Part]:
     for text in sorted({text for _, text in finetuned}):
         rows: list[list[str]] = []
         told_scratch: set[str] = set()
+        means = _scratch_curves(
+            [stage for (_, of_text), stages in finetuned.items() if of_text == text for stage in stages]
+        )
         for (variant, of_text), stages in finetuned.items():
             if of_text != text:
                 continue
@@ -419,6 +445,12 @@ def build(out: Path, title: str) -> list[Part]:
                 starts = [stage["starts"][kind] for stage in stages]
                 compared = [stage["comparisons"][kind]["levels"] for stage in stages if kind in stage["comparisons"]]
                 saved = [[level[place].get("saved_share") for level in compared] for place in range(4)]
+                mean = means.get(_start_name("", "scratch", stages[0])) if compared else None
+                if mean is not None:
+                    against = [finetune.compare(mean, start["curve"], 0.0)["levels"][-1] for start in starts]
+                    saved.append([level.get("saved_share") for level in against])
+                else:
+                    saved.append([])
                 rates = [level[-1].get("exchange_flops_per_token") for level in compared]
                 paid = [rate for rate in rates if rate is not None]
                 rows.append(
@@ -427,20 +459,16 @@ def build(out: Path, title: str) -> list[Part]:
                         ", ".join(sorted({f"{start['learning_rate']:g}" for start in starts})),
                         _shown([start["final_bits"] for start in starts], 3),
                         _shown([start["test_bits"] for start in starts], 3),
-                        *(
-                            _shown([100 * share for share in shares if share is not None], 0) + (" %" if shares else "")
-                            if not shares or None not in shares
-                            else "never"
-                            for shares in saved
-                        ),
+                        *(_shares(shares) for shares in saved),
                         f"{np.mean(paid):.2g}" if paid else "-",
                     ]
                 )
         parts += [
             Heading(f"Finetuning on {text}"),
             "Data saved: real tokens needed less than scratch needs for the loss that it has after an eighth, "
-            "a quarter, half and all of its tokens (negative: more are needed). Exchange rate: synthetic FLOPs for "
-            "each real token saved at scratch's final loss. Learning rates are the best of the list for each start.",
+            "a quarter, half and all of its tokens (negative: more are needed), beside scratch of its own seed, "
+            "and at the end beside the mean curve of all scratch runs. Exchange rate: synthetic FLOPs for each real "
+            "token saved at scratch's final loss. Learning rates are the best of the list for each start.",
             Table([*_FINETUNE_COLUMNS], rows),
         ]
     parts += [Heading("Plots"), *_plots(out, pretrained, finetuned)]
