@@ -9,6 +9,7 @@ import math
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from iterand.study.model import Transformer, parameter_groups  # noqa: E402
 from iterand.study.training import Trainer, token_bits  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+STUDIES = EXAMPLES.parent / "studies"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -121,22 +123,73 @@ def test_compressors() -> None:
     assert sum(compressors.ppm_bits(b"abracadabra" * 20)[110:]) < 20
 
 
-def small(**changes: int) -> config.Model:
+def small(**changes: Any) -> config.Model:
     return dataclasses.replace(config.Model(width=32, depth=1, head_width=16, length=32, base_width=32), **changes)
 
 
-def test_model_looks_only_back_and_starts_at_chance() -> None:
-    model = Transformer(small(), seed=1)
+@pytest.mark.parametrize("changes", [{}, {"tied": True, "smear": True}])
+def test_model_looks_only_back(changes: dict[str, bool]) -> None:
+    model = Transformer(small(**changes), seed=1)
     with torch.no_grad():
-        model.head.weight.normal_()
+        if model.head is not None:
+            model.head.weight.normal_()
         tokens = torch.randint(256, (2, 32), generator=torch.Generator().manual_seed(0))
         changed = tokens.clone()
         changed[:, 20] = (changed[:, 20] + 1) % 256
         one, two = model(tokens), model(changed)
     torch.testing.assert_close(one[:, :20], two[:, :20])
     assert not torch.allclose(one[:, 20:], two[:, 20:])
+
+
+def test_model_starts_at_chance() -> None:
     rows = np.random.default_rng(0).integers(0, 256, (4, 32), dtype=np.uint8)
     assert token_bits(Transformer(small()), rows).mean() == pytest.approx(8, abs=1e-4)
+
+
+def test_smeared_keys() -> None:
+    """At a logit far below 0 a position is looked for by the key of the one before it."""
+    shape = small(smear=True)
+    block = Transformer(shape, seed=1).blocks[0]
+    rotary = torch.stack((torch.ones(32, 8), torch.zeros(32, 8)))  # no rotation
+    x = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        block.smear.fill_(-40)
+        block.narrow.weight.zero_()
+        parts = block.query_key_value(block.norm1(x)).view(32, 3, 2, 16)
+        query, key, value = parts.permute(1, 2, 0, 3)
+        before = torch.cat((torch.zeros(2, 1, 16), key[:, :-1]), dim=1)
+        scores = (query @ before.transpose(1, 2) / 4).masked_fill(torch.ones(32, 32).triu(1) > 0, -math.inf)
+        expected = x + block.mix((scores.softmax(-1) @ value).transpose(0, 1).reshape(1, 32, 32))
+        torch.testing.assert_close(block(x, rotary), expected)
+
+
+def test_tied_head_is_the_embedding() -> None:
+    model = Transformer(small(tied=True), seed=1)
+    assert not any(name.startswith("head") for name, _ in model.named_parameters())
+    assert model.training_flops(1) == Transformer(small()).training_flops(1)
+    with torch.no_grad():
+        tokens = torch.arange(32)[None]
+        before = model(tokens)
+        model.embedding.weight[200] += 10 * model.embedding.weight[200]
+        after = model(tokens)
+    torch.testing.assert_close(after[..., :200], before[..., :200])
+    torch.testing.assert_close(after[..., 200], 11 * before[..., 200])
+
+
+def test_training_in_bfloat16_keeps_float32_weights() -> None:
+    tokens = torch.randint(256, (8, 32), generator=torch.Generator().manual_seed(0))
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        model = Transformer(small(), seed=1)
+        options = config.Optimizer(learning_rate=0.01, warmup_share=0)
+        trainer = Trainer(model, options, 20, torch.device("cpu"), precision=precision)
+        losses[precision] = [trainer.step(tokens) for _ in range(20)]
+        assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"][-1] == pytest.approx(losses["float32"][-1], abs=0.1)
+    wrong = Trainer(Transformer(small()), config.Optimizer(), 1, torch.device("cpu"), precision="float8")
+    with pytest.raises(config.ConfigError, match="float8"):
+        wrong.step(tokens)
 
 
 def test_width_scaling_keeps_the_size_of_updates() -> None:
@@ -161,6 +214,15 @@ def test_tokens_to_reach() -> None:
     assert finetune.tokens_to_reach(curve, 6.0) == 5
     assert finetune.tokens_to_reach(curve, 3.5) == 25
     assert finetune.tokens_to_reach(curve, 2.0) is None
+
+
+def test_tokens_at_which_a_tracked_curve_comes_up_to_a_level() -> None:
+    points = [{"tokens": 10.0 * at, "english": s} for at, s in ((1, -0.1), (2, 0.3), (3, 0.2), (4, 0.6))]
+    assert report.reached(points, "english", 0.1) == pytest.approx(15)
+    assert report.reached(points, "english", 0.3) == 20
+    assert report.reached(points, "english", 0.5) == pytest.approx(37.5)
+    assert report.reached(points, "english", 0.7) is None
+    assert report.reached([{"tokens": 10.0, "english": 0.5}], "english", 0.25) == 5
 
 
 def test_comparison() -> None:
@@ -280,7 +342,18 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
     file, out = str(EXAMPLES / "smoke.json"), tmp_path / "out"
     assert cli.main(["sweep", file, "--out", str(out), "--server", address]) == 0
     page = (out / "report.md").read_text()
-    expected = ("| noise |", "| up, fresh |", "best context-Markov", "ppm", "Finetuning on python", "±", "width.png")
+    expected = (
+        "| noise |",
+        "track.png",
+        "dyck 0.31",
+        "copy 0.95",
+        "| up, fresh |",
+        "best context-Markov",
+        "ppm",
+        "Finetuning on python",
+        "±",
+        "width.png",
+    )
     assert [text for text in expected if text not in page] == []
     assert "data:image/png" in (out / "report.html").read_text()
     result = json.loads((out / "up" / "seed-1" / "finetune-python.json").read_text())
@@ -302,7 +375,7 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
 
 
 def test_example_configurations_load() -> None:
-    for file in sorted(EXAMPLES.glob("*.json")):
+    for file in sorted([*EXAMPLES.glob("*.json"), *STUDIES.glob("*.json")]):
         study = config.load(file)
         for name in study.variants:
             sweep.variant_study(study, name, 0)

@@ -30,6 +30,8 @@ class Model:
     length: int = 128
     vocab_size: int = 256
     base_width: int = 128  # learning rates are those of this width; others are scaled from it (muP)
+    tied: bool = False  # the output head is the embedding
+    smear: bool = False  # each key is mixed with the one before it
     dropout: float = 0.0
 
 
@@ -58,6 +60,7 @@ class Pretrain:
     optimizer: Optimizer = field(default_factory=Optimizer)
     log_every: int = 20  # steps
     evaluations: int = 4  # zero-shot evaluations, evenly spaced, the last at the end; 0: none
+    tracks: int = 0  # evaluations of Evaluation.track alone, evenly spaced
     checkpoints: int = 4  # evenly spaced; an interrupted run goes on from the last
 
 
@@ -75,6 +78,7 @@ class Evaluation:
     seed: int = 0
     tasks: list[str] = field(default_factory=lambda: ["copy", "reverse", "stack", "recall", "sum"])
     references: bool = False  # compressors beside the Markov baselines
+    track: list[str] = field(default_factory=list)  # sets, texts and tasks whose curves are wanted
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Finetune:
     optimizer: Optimizer = field(default_factory=Optimizer)  # its learning rate gives way to the list
     evaluations: int = 20
     validation_windows: int = 200
+    data_seed: int | None = None  # of the order of the real data; none: the study's seed
     starts: list[str] = field(default_factory=lambda: ["scratch", "pretrained", "fresh"])  # fresh: new embedding, head
     shrink: float = 1.0  # pretrained weights times this, plus (1 - this) times fresh ones
 
@@ -116,6 +121,7 @@ class Study:
     device: str = "auto"  # auto, cpu, cuda
     threads: int = 0  # of PyTorch on the CPU; 0: its own choice
     compile: bool = False
+    precision: str = "auto"  # of training: float32, bfloat16 (weights stay float32); auto: bfloat16 on a GPU only
     seed: int = 0  # of the model
     model: Model = field(default_factory=Model)
     pretrain: Pretrain = field(default_factory=Pretrain)

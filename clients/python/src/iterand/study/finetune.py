@@ -72,13 +72,15 @@ def _train(
     tokens_a_step = stage.batch_size * length
     steps = max(1, stage.tokens // tokens_a_step)
     options = dataclasses.replace(stage.optimizer, learning_rate=rate)
-    trainer = Trainer(model, options, steps, device, study.compile)
+    trainer = Trainer(model, options, steps, device, study.compile, study.precision)
     validation = evalsets.windows(text.validation, length, stage.validation_windows, seed=1)
     # Close together at first, where the curves differ most.
     marks = {max(1, round(steps * (place / stage.evaluations) ** 2)) for place in range(1, stage.evaluations + 1)}
     curve: Curve = [{"tokens": 0.0, "bits": float(token_bits(model, validation).mean())}]
     begin = time.perf_counter()
-    for tokens in text.batches(length, stage.batch_size, steps, seed=study.seed):
+    for tokens in text.batches(
+        length, stage.batch_size, steps, study.seed if stage.data_seed is None else stage.data_seed
+    ):
         trainer.step(tokens)
         if trainer.done in marks:
             bits = float(token_bits(model, validation).mean())
@@ -132,7 +134,8 @@ def run(
     path = folder / f"finetune-{name}.json"
     source = (pretrained.parent / "pretrain.json") if pretrained is not None else None
     origin = source.read_text() if source is not None and source.exists() else ""
-    digest = config.digest(described["model"], described["evaluation"], config.plain(stage), study.seed, origin, flops)
+    run = (described[key] for key in ("model", "evaluation", "seed", "compile", "precision"))
+    digest = config.digest(*run, config.plain(stage), origin, flops)
     done = finished(path, digest)
     if done is not None:
         return done

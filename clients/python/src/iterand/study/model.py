@@ -4,6 +4,11 @@ muP (Yang and Hu 2022, arXiv 2203.03466, table 8, for Adam): hidden matrices are
 learn at learning_rate * base_width / width; the output head starts at zero and learns at the same reduced rate;
 embeddings and norms learn at the full rate. Heads have a fixed width, so that attention needs no factor of its own.
 One learning rate, tuned at base_width, then serves all widths.
+
+Two options make copying from the window easy to learn, for which a small model otherwise needs most of its tokens.
+`tied`: the head is the embedding, so that what attention carries over can be read at once. `smear`: smeared keys
+(Olsson et al. 2022, "In-context learning and induction heads"), by which a head can look for what followed an equal
+token without another head that finds the token before.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ class Block(nn.Module):
         self.heads = width // shape.head_width
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        # Of each head: how much of a key is its own token's, as a logit; the rest is the previous token's.
+        self.smear = nn.Parameter(torch.zeros(self.heads, 1, 1)) if shape.smear else None
         self.mix = nn.Linear(width, width, bias=False)
         self.widen = nn.Linear(width, 4 * width, bias=False)
         self.narrow = nn.Linear(4 * width, width, bias=False)
@@ -49,6 +56,9 @@ class Block(nn.Module):
         batch, length, width = x.shape
         parts = self.query_key_value(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
+        if self.smear is not None:
+            own = self.smear.sigmoid()
+            key = own * key + (1 - own) * functional.pad(key, (0, 0, 1, 0))[:, :, :-1]
         seen = functional.scaled_dot_product_attention(
             _rotate(query, rotary), _rotate(key, rotary), value, is_causal=True
         )
@@ -73,7 +83,7 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(shape.vocab_size, shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width)
-        self.head = nn.Linear(shape.width, shape.vocab_size, bias=False)
+        self.head = None if shape.tied else nn.Linear(shape.width, shape.vocab_size, bias=False)
         self.register_buffer("rotary", _rotary(shape.length, shape.head_width), persistent=False)
         generator = torch.Generator().manual_seed(seed)
         for block in self.blocks:
@@ -89,20 +99,27 @@ class Transformer(nn.Module):
         """Draws the embedding anew and resets the head: what the model knew of token identities is gone."""
         generator = torch.Generator().manual_seed(seed + 1_000_003)
         nn.init.normal_(self.embedding.weight, std=1.0, generator=generator)
-        nn.init.zeros_(self.head.weight)
+        if self.head is not None:
+            nn.init.zeros_(self.head.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x, self.rotary)
-        logits: Tensor = self.head(self.norm(x))
+        x = self.norm(x)
+        if self.head is None:
+            # Logits of size one at first, and sqrt(base_width) for a token whose embedding is found.
+            scale = math.sqrt(self.shape.base_width) / self.shape.width
+            logits: Tensor = functional.linear(x * scale, self.embedding.weight)
+        else:
+            logits = self.head(x)
         return logits
 
     def matrix_parameters(self) -> int:
         """Weights that every token is multiplied with."""
-        return sum(weight.numel() for block in self.blocks for weight in block.parameters() if weight.dim() == 2) + (
-            self.head.weight.numel()
-        )
+        head = self.embedding if self.head is None else self.head
+        inner = (weight for block in self.blocks for weight in block.parameters() if weight.dim() == 2)
+        return sum(weight.numel() for weight in inner) + head.weight.numel()
 
     def training_flops(self, tokens: int) -> float:
         """Forward and backward passes: 6 per weight and token, and attention's two products."""

@@ -14,11 +14,19 @@ from iterand.study.model import Transformer
 from iterand.study.training import Trainer, device_of, finished, hardware, save, write_json
 
 
+def track_point(model: Transformer, options: config.Evaluation, tokens: int) -> dict[str, Any]:
+    """A point of the curves that Evaluation.track wants: s of sets and texts, the share of right answers of tasks."""
+    found = zeroshot.evaluate(model, options, options.track)
+    return {"tokens": tokens, **{name: each["s_half"] for name, each in found["sets"].items()}, **found["tasks"]}
+
+
 def run(study: config.Study, address: str | None, folder: Path, log: bool = True) -> dict[str, Any]:
     """Pretrains; writes pretrain.json and model.pt into `folder`. Returns the result, at once if it is there."""
     options = study.pretrain
     described = config.plain(study)
-    digest = config.digest(*(described[key] for key in ("model", "pretrain", "evaluation", "seed", "compile")))
+    digest = config.digest(
+        *(described[key] for key in ("model", "pretrain", "evaluation", "seed", "compile", "precision"))
+    )
     done = finished(folder / "pretrain.json", digest)
     if done is not None:
         return done
@@ -27,7 +35,7 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
     model = Transformer(study.model, study.seed)
     tokens_a_step = options.batch_size * study.model.length
     steps = max(1, options.tokens // tokens_a_step)
-    trainer = Trainer(model, options.optimizer, steps, device, study.compile)
+    trainer = Trainer(model, options.optimizer, steps, device, study.compile, study.precision)
     result: dict[str, Any] = {
         "digest": digest,
         "name": study.name,
@@ -36,6 +44,7 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "curve": [],
         "evaluations": [],
+        "track": [],
         "seconds": 0.0,
         "waited_seconds": 0.0,
     }
@@ -50,7 +59,7 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
     def marks(count: int) -> set[int]:
         return {steps * (place + 1) // count for place in range(count)} if count else set()
 
-    evaluate_at, save_at = marks(options.evaluations), marks(options.checkpoints)
+    evaluate_at, track_at, save_at = marks(options.evaluations), marks(options.tracks), marks(options.checkpoints)
     with data.stream(study, address, trainer.done, steps) as stream:
         result["stream"] = stream.info
         begin, waited = time.perf_counter(), 0.0
@@ -65,7 +74,7 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
                     rate = point["tokens"] / (result["seconds"] + time.perf_counter() - begin)
                     told = f"{point['bits']:.3f} bits/token, {rate:.0f} tokens/s"
                     print(f"{study.name}: step {step} of {steps}, {told}", flush=True)
-            if step in evaluate_at or step in save_at:
+            if step in evaluate_at or step in track_at or step in save_at:
                 result["seconds"] += time.perf_counter() - begin
                 result["waited_seconds"] += stream.waited - waited
                 if step in evaluate_at:
@@ -73,6 +82,8 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
                     result["evaluations"].append(
                         {"sequences": step * options.batch_size, "tokens": step * tokens_a_step, **found}
                     )
+                if step in track_at:
+                    result["track"].append(track_point(model, study.evaluation, step * tokens_a_step))
                 if step in save_at and step < steps:
                     save(checkpoint, {"trainer": trainer.state(), "result": result, "losses": losses})
                 begin, waited = time.perf_counter(), stream.waited

@@ -1,7 +1,8 @@
 """The numbers of a sweep in one small file, results.json: what stands behind a report, without weights or paths.
 
     {"runs": [{"variant", "seed", "recipe", "fingerprint", "model", "hardware", "tokens", "seconds", ...,
-               "curve": [[tokens, bits], ...], "evaluations": [{"tokens", "sets", "tasks"}, ...]}, ...],
+               "curve": [[tokens, bits], ...], "evaluations": [{"tokens", "sets", "tasks"}, ...],
+               "track": [{"tokens", set or task: s or share of right answers, ...}, ...]}, ...],
      "finetuning": [{"variant", "seed", "stage", "start", "learning_rate", "tried", "curve", "final_bits", "test_bits",
                      "elsewhere", "comparison"}, ...],
      "baselines": {set: {"markov_half", ...}}}
@@ -63,6 +64,7 @@ def build(pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], 
                     **{key: run[key] for key in kept},
                     "curve": _curve(run["curve"]),
                     "evaluations": [{"tokens": each["tokens"], **_evaluation(each)} for each in run["evaluations"]],
+                    "track": run["track"],
                 }
             )
     stages: list[Result] = []

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from iterand.study import record
+from iterand.study import finetune, record
 
 Result = dict[str, Any]
 
@@ -125,6 +125,48 @@ def _start_name(variant: str, kind: str, stage: Result) -> str:
     )
 
 
+# Asked of the tracked curves: s of the published model after 256 M, 768 M and 1 536 M tokens; a task done.
+LEVELS = {"s": (0.31, 0.60, 0.73), "task": (0.5, 0.95)}
+
+
+def reached(points: list[Result], name: str, level: float) -> float | None:
+    """Tokens at which a tracked curve first comes up to `level`, interpolated from 0 at no tokens; None: never."""
+    tokens, value = 0.0, 0.0
+    for point in points:
+        if point[name] >= level:
+            share = (level - value) / (point[name] - value) if point[name] > value else 1.0
+            return float(tokens + share * (point["tokens"] - tokens))
+        tokens, value = point["tokens"], point[name]
+    return None
+
+
+def _millions(values: list[float | None]) -> str:
+    return " / ".join("never" if value is None else f"{value / 1e6:.2f} M" for value in values)
+
+
+def _tracked(pretrained: dict[str, list[Result]]) -> list[Part]:
+    """At which tokens each run's curves came up to the levels, seed by seed."""
+    tracked = {variant: [run for run in runs if run["track"]] for variant, runs in pretrained.items()}
+    tracked = {variant: runs for variant, runs in tracked.items() if runs}
+    if not tracked:
+        return []
+    first = next(iter(tracked.values()))[0]
+    tasks = first["config"]["evaluation"]["tasks"]
+    names = [name for name in first["track"][0] if name != "tokens"]
+    columns = [(name, level) for name in names for level in LEVELS["task" if name in tasks else "s"]]
+    return [
+        Heading("When it comes"),
+        "Tokens of the stream after which s of a set, or a share of right answers of a task, is reached, seed by seed.",
+        Table(
+            ["variant", *(f"{name} {level:g}" for name, level in columns)],
+            [
+                [variant, *(_millions([reached(run["track"], name, level) for run in runs]) for name, level in columns)]
+                for variant, runs in tracked.items()
+            ],
+        ),
+    ]
+
+
 def _plots(
     out: Path, pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], list[Result]]
 ) -> list[Picture]:
@@ -202,6 +244,26 @@ def _plots(
             axes.legend(fontsize=7)
             finish(figure, "width.png", "Zero-shot loss against the model's width")
 
+    if first["track"]:
+        names = [name for name in first["track"][0] if name != "tokens"]
+        figure, grid = pyplot.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), squeeze=False)
+        for name, axes in zip(names, grid.flat, strict=True):
+            for number, (variant, runs) in enumerate(pretrained.items()):
+                for seed, run in enumerate(runs):
+                    points = [point for point in run["track"] if name in point]
+                    axes.plot(
+                        [point["tokens"] for point in points],
+                        [point[name] for point in points],
+                        color=f"C{number % 10}",
+                        linestyle="-" if number < 10 else "--",
+                        label=variant if seed == 0 else None,
+                    )
+            axes.set_title(name, fontsize=9)
+            axes.tick_params(labelsize=7)
+            axes.set_xlabel("tokens of the stream", fontsize=7)
+        grid[0, 0].legend(fontsize=6)
+        finish(figure, "track.png", "s of sets and share of right answers of tasks against tokens of the stream")
+
     for text in sorted({text for _, text in finetuned}):
         figure, axes = pyplot.subplots(figsize=(8, 4.5))
         drawn_scratch: set[str] = set()
@@ -255,8 +317,31 @@ def _plots(
 
 _FINETUNE_COLUMNS = (
     *("start", "learning rate", "final bits", "test bits"),
-    *("saved 1/8", "1/4", "1/2", "all", "exchange rate"),
+    *("saved 1/8", "1/4", "1/2", "all", "all, mean scratch", "exchange rate"),
 )
+
+
+def _scratch_curves(stages: list[Result]) -> dict[str, finetune.Curve]:
+    """The mean over seeds of scratch's validation curve, for each model shape (_start_name)."""
+    curves: dict[str, dict[int, finetune.Curve]] = defaultdict(dict)
+    for stage in stages:
+        if "scratch" in stage["starts"]:
+            curves[_start_name("", "scratch", stage)][stage["config"]["seed"]] = stage["starts"]["scratch"]["curve"]
+    return {
+        name: [
+            {"tokens": points[0]["tokens"], "bits": float(np.mean([point["bits"] for point in points]))}
+            for points in zip(*of_seed.values(), strict=True)
+        ]
+        for name, of_seed in curves.items()
+    }
+
+
+def _shares(shares: list[float | None]) -> str:
+    """Shares of data saved, in per cent; `never` if a run did not reach the loss."""
+    known = [100 * share for share in shares if share is not None]
+    if len(known) < len(shares):
+        return "never"
+    return _shown(known, 0) + (" %" if known else "")
 
 
 def build(out: Path, title: str) -> list[Part]:
@@ -341,9 +426,13 @@ def build(out: Path, title: str) -> list[Part]:
                     ],
                 ),
             ]
+    parts += _tracked(pretrained)
     for text in sorted({text for _, text in finetuned}):
         rows: list[list[str]] = []
         told_scratch: set[str] = set()
+        means = _scratch_curves(
+            [stage for (_, of_text), stages in finetuned.items() if of_text == text for stage in stages]
+        )
         for (variant, of_text), stages in finetuned.items():
             if of_text != text:
                 continue
@@ -356,6 +445,12 @@ def build(out: Path, title: str) -> list[Part]:
                 starts = [stage["starts"][kind] for stage in stages]
                 compared = [stage["comparisons"][kind]["levels"] for stage in stages if kind in stage["comparisons"]]
                 saved = [[level[place].get("saved_share") for level in compared] for place in range(4)]
+                mean = means.get(_start_name("", "scratch", stages[0])) if compared else None
+                if mean is not None:
+                    against = [finetune.compare(mean, start["curve"], 0.0)["levels"][-1] for start in starts]
+                    saved.append([level.get("saved_share") for level in against])
+                else:
+                    saved.append([])
                 rates = [level[-1].get("exchange_flops_per_token") for level in compared]
                 paid = [rate for rate in rates if rate is not None]
                 rows.append(
@@ -364,20 +459,16 @@ def build(out: Path, title: str) -> list[Part]:
                         ", ".join(sorted({f"{start['learning_rate']:g}" for start in starts})),
                         _shown([start["final_bits"] for start in starts], 3),
                         _shown([start["test_bits"] for start in starts], 3),
-                        *(
-                            _shown([100 * share for share in shares if share is not None], 0) + (" %" if shares else "")
-                            if not shares or None not in shares
-                            else "never"
-                            for shares in saved
-                        ),
+                        *(_shares(shares) for shares in saved),
                         f"{np.mean(paid):.2g}" if paid else "-",
                     ]
                 )
         parts += [
             Heading(f"Finetuning on {text}"),
             "Data saved: real tokens needed less than scratch needs for the loss that it has after an eighth, "
-            "a quarter, half and all of its tokens (negative: more are needed). Exchange rate: synthetic FLOPs for "
-            "each real token saved at scratch's final loss. Learning rates are the best of the list for each start.",
+            "a quarter, half and all of its tokens (negative: more are needed), beside scratch of its own seed, "
+            "and at the end beside the mean curve of all scratch runs. Exchange rate: synthetic FLOPs for each real "
+            "token saved at scratch's final loss. Learning rates are the best of the list for each start.",
             Table([*_FINETUNE_COLUMNS], rows),
         ]
     parts += [Heading("Plots"), *_plots(out, pretrained, finetuned)]

@@ -29,9 +29,13 @@ def device_of(study: config.Study) -> torch.device:
     return torch.device(study.device)
 
 
-def precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """bfloat16 on a GPU, float32 elsewhere."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()
+def precision(device: torch.device, wanted: str = "auto") -> contextlib.AbstractContextManager[Any]:
+    """What matrices are multiplied in: `wanted`, where auto is bfloat16 on a GPU and float32 elsewhere."""
+    if wanted not in ("auto", "float32", "bfloat16"):
+        raise config.ConfigError(f"precision is {wanted!r}; known are auto, float32, bfloat16")
+    if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda"):
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
@@ -55,11 +59,13 @@ class Trainer:
         steps: int,
         device: torch.device,
         compile_model: bool = False,
+        precision: str = "auto",
     ) -> None:
         self.model = model.to(device)
         self.options = options
         self.steps = steps
         self.device = device
+        self.precision = precision
         self.done = 0
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
@@ -83,7 +89,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         tokens = tokens.to(self.device, non_blocking=True)
-        with precision(self.device):
+        with precision(self.device, self.precision):
             logits = self._forward(tokens[:, :-1])
             loss = functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
         self.optimizer.zero_grad(set_to_none=True)

@@ -47,11 +47,13 @@ def set_names(options: config.Evaluation) -> list[tuple[str, str | None]]:
     return [*options.texts.items(), *((name, None) for name in options.sets)]
 
 
-def evaluate(model: Transformer, options: config.Evaluation) -> dict[str, Any]:
-    """{"sets": {name: {bits_last, bits_half, s_half, ...}}, "tasks": {name: accuracy}}."""
+def evaluate(model: Transformer, options: config.Evaluation, only: list[str] | None = None) -> dict[str, Any]:
+    """{"sets": {name: {bits_last, bits_half, s_half, ...}}, "tasks": {name: accuracy}}; `only`: of these names."""
     length = model.shape.length
     sets: dict[str, dict[str, Any]] = {}
     for name, file in set_names(options):
+        if only is not None and name not in only:
+            continue
         rows = _windows(name, file, length, options.windows, options.seed)
         bits = token_bits(model, rows)
         per_window = bits[:, length // 2 - 1 :].mean(axis=1)
@@ -65,6 +67,8 @@ def evaluate(model: Transformer, options: config.Evaluation) -> dict[str, Any]:
             **known,
         }
     scores = {
-        name: tasks.accuracy(model, *tasks.make(name, options.windows, length, options.seed)) for name in options.tasks
+        name: tasks.accuracy(model, *tasks.make(name, options.windows, length, options.seed))
+        for name in options.tasks
+        if only is None or name in only
     }
     return {"sets": sets, "tasks": scores}
