@@ -31,7 +31,8 @@ def _was_skipped(case: ElementTree.Element) -> bool:
     """ctest marks what it could not start as skipped too; only tests that chose to skip themselves say so."""
     if case.get("status") != "notrun":
         return True
-    message = case.find("skipped").get("message", "")
+    skipped = case.find("skipped")
+    message = "" if skipped is None else skipped.get("message", "")
     return "SKIP_" in message or "Skip" in message
 
 
