@@ -49,7 +49,8 @@ def main() -> None:
     parser.add_argument("preset", nargs="*")
     arguments = parser.parse_args()
     presets = {path.stem for path in (ROOT / "iterate/presets").glob("*.json")}
-    apart = {"up", "up-noit", "up-paper", "up-reservoir", "up-transformer"}  # their families have a picture
+    # Their families have pictures.
+    apart = {"statistics", "up", "up-noit", "up-paper", "up-reservoir", "up-transformer"}
     out = ROOT / "docs/pictures"
     out.mkdir(exist_ok=True)
     for preset in arguments.preset or sorted(presets - apart):

@@ -1,7 +1,6 @@
 // Random discrete distributions and exact, fast draws from them.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -65,13 +64,11 @@ class AliasBuilder {
 };
 
 // Draws by one 32-bit word: the product word * columns gives the column (high half) and the fraction (low half). The
-// side is a shift and not a branch, which no processor could foresee.
+// side is an index and not a branch, which no processor could foresee.
 inline Symbol DrawAlias(std::uint32_t word, const AliasColumn* columns, std::uint32_t count) {
   const std::uint64_t product = static_cast<std::uint64_t>(word) * count;
-  static_assert(std::endian::native == std::endian::little);
-  const auto column = std::bit_cast<std::uint64_t>(columns[product >> 32]);  // one load: threshold, then both symbols
-  const bool second = (static_cast<std::uint32_t>(product) >> 8) >= static_cast<std::uint32_t>(column);
-  return static_cast<Symbol>(column >> (32 + (second ? 16 : 0)));
+  const AliasColumn& column = columns[product >> 32];
+  return column.drawn[(static_cast<std::uint32_t>(product) >> 8) < column.threshold ? 0 : 1];
 }
 
 }  // namespace iterand
