@@ -64,7 +64,7 @@ def build(pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], 
                     **{key: run[key] for key in kept},
                     "curve": _curve(run["curve"]),
                     "evaluations": [{"tokens": each["tokens"], **_evaluation(each)} for each in run["evaluations"]],
-                    "track": run["track"],
+                    "track": run.get("track", []),
                 }
             )
     stages: list[Result] = []

@@ -141,12 +141,12 @@ def reached(points: list[Result], name: str, level: float) -> float | None:
 
 
 def _millions(values: list[float | None]) -> str:
-    return " / ".join("never" if value is None else f"{value / 1e6:.2f} M" for value in values)
+    return " / ".join("never" if value is None else f"{value / 1e6:.2f} M" for value in values) or "-"
 
 
 def _tracked(pretrained: dict[str, list[Result]]) -> list[Part]:
     """At which tokens each run's curves came up to the levels, seed by seed."""
-    tracked = {variant: [run for run in runs if run["track"]] for variant, runs in pretrained.items()}
+    tracked = {variant: [run for run in runs if run.get("track")] for variant, runs in pretrained.items()}
     tracked = {variant: runs for variant, runs in tracked.items() if runs}
     if not tracked:
         return []
@@ -160,7 +160,13 @@ def _tracked(pretrained: dict[str, list[Result]]) -> list[Part]:
         Table(
             ["variant", *(f"{name} {level:g}" for name, level in columns)],
             [
-                [variant, *(_millions([reached(run["track"], name, level) for run in runs]) for name, level in columns)]
+                [
+                    variant,
+                    *(
+                        _millions([reached(run["track"], name, level) for run in runs if name in run["track"][0]])
+                        for name, level in columns
+                    ),
+                ]
                 for variant, runs in tracked.items()
             ],
         ),
@@ -244,13 +250,13 @@ def _plots(
             axes.legend(fontsize=7)
             finish(figure, "width.png", "Zero-shot loss against the model's width")
 
-    if first["track"]:
+    if first.get("track"):
         names = [name for name in first["track"][0] if name != "tokens"]
         figure, grid = pyplot.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), squeeze=False)
         for name, axes in zip(names, grid.flat, strict=True):
             for number, (variant, runs) in enumerate(pretrained.items()):
                 for seed, run in enumerate(runs):
-                    points = [point for point in run["track"] if name in point]
+                    points = [point for point in run.get("track", []) if name in point]
                     axes.plot(
                         [point["tokens"] for point in points],
                         [point[name] for point in points],
