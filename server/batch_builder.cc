@@ -33,8 +33,9 @@ constexpr std::size_t kHeaderBytes = 96;
 // Likewise of one provenance entry without the family's name: 5 + 10 + 10 + 5 + 5 bytes, six tags, two lengths.
 constexpr std::size_t kProvenanceBytes = 48;
 
+constexpr std::size_t kCacheLine = 64;
+
 void Prefetch(const std::byte* data, std::size_t bytes) {
-  constexpr std::size_t kCacheLine = 64;
   for (std::size_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(data + i);
 }
 

@@ -218,7 +218,7 @@ struct BatchReader::Call {
   bool done = false;
   grpc::Status status;  // if done
 
-  static void* ToTag(Tag tag) { return reinterpret_cast<void*>(tag); }
+  static void* ToTag(Tag tag) { return reinterpret_cast<void*>(tag); }  // NOLINT(performance-no-int-to-ptr)
 
   void Start(grpc::GenericStub& stub, const grpc::ByteBuffer& request) {
     context.set_initial_metadata_corked(true);  // sent with the request
