@@ -179,7 +179,8 @@ TEST(MaskTest, PaddingIsMaskedWhereTheRecipeSaysSo) {
         silent += written == 0 ? 1 : 0;
       }
       EXPECT_EQ(partly > 20, mask_padding) << family << " " << partly;
-      EXPECT_EQ(silent > 5, mask_padding) << family << " " << silent;
+      // A brainphoque program that writes nothing is thrown away, three times.
+      EXPECT_EQ(silent > 5, mask_padding && family == "tape_machine") << family << " " << silent;
     }
   }
 }
