@@ -279,8 +279,8 @@ struct RnnCell {
   }
 };
 
-// Fetches what Update will write. Many rows' states do not stay in the second-level cache from one step to the next,
-// and neither stores of one line a row nor their strides are what processors foresee.
+// Fetches what Update will write: the states of the paper's 104 rows are 1.1 MB, more than many second-level caches
+// hold beside the weights, and each store is to another line.
 template <class CellType>
 HWY_INLINE void PrefetchTargets(const GroupStep& step) {
   for (int r = 0; r < step.rows; ++r) {

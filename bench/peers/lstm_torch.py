@@ -1,8 +1,8 @@
 """The paper's loop in PyTorch, as a peer of `up-paper`: straightforward, but with the state cached from step to step.
 
 One round of Bloem 2025 (arXiv 2506.20057) as its program runs it: a random LSTM of 4 layers and hidden 128 over [E(x), E(z)],
-104 rows, argmax, token by token. After each round the paper's program takes 52 rows of its pool, and so does `up-paper`: only so
-many count as made. Prints one JSON object with the median tokens/s of each setting.
+104 rows, argmax, token by token. After each round the paper's program takes 52 rows of its pool, and so does `up-paper`:
+only so many count as made. Prints one JSON object with the median tokens/s of each setting.
 """
 
 import argparse
