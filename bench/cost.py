@@ -1,8 +1,8 @@
 """How the cost of a stream grows: one knob of a recipe at a time, on one core, in one run.
 
-The recipe is a chain of LSTMs: hidden 32, 2 layers, 6 rows a program, 512 tokens, alphabet 256, 32 lanes. Prints, for each
-value of each knob, tokens/s, nanoseconds a token against the recipe's own, FLOP a token and share of the peak, time to the first
-batch of 64 rows and peak memory.
+The recipe is a chain of LSTMs: hidden 32, 2 layers, 6 rows a program, 512 tokens, alphabet 256, 32 lanes. Prints, for
+each value of each knob, tokens/s, nanoseconds a token against the recipe's own, FLOP a token and share of the peak,
+time to the first batch of 64 rows and peak memory.
 
   bench/cost.py [--seconds S] [--knob NAME]...
 
@@ -29,20 +29,23 @@ KNOBS = {
 
 def recipe(values: dict[str, int]) -> str:
     """The recipe with these values, as JSON."""
-    return json.dumps({
-        "families": [{"lstm": {"hidden": {"fixed": values["hidden"]}, "layers": {"fixed": values["layers"]}}}],
-        "chain": {"rows": {"fixed": values["rows"]}, "max_depth": {"fixed": 8}},
-        "length": values["length"],
-        "vocab_size": values["vocabulary"],
-        "alphabet_size": values["vocabulary"],
-        "lanes": values["lanes"],
-    })
+    return json.dumps(
+        {
+            "families": [{"lstm": {"hidden": {"fixed": values["hidden"]}, "layers": {"fixed": values["layers"]}}}],
+            "chain": {"rows": {"fixed": values["rows"]}, "max_depth": {"fixed": 8}},
+            "length": values["length"],
+            "vocab_size": values["vocabulary"],
+            "alphabet_size": values["vocabulary"],
+            "lanes": values["lanes"],
+        }
+    )
 
 
 def measure(values: dict[str, int], seconds: float) -> dict[str, Any]:
     """What preset_bench says of it."""
     command = [str(PROGRAM), "--recipe", recipe(values), "--seconds", str(seconds)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    row: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return row
 
 
 def main() -> None:
@@ -59,9 +62,12 @@ def main() -> None:
         for value in KNOBS[knob]:
             row = measure(BASE | {knob: value}, arguments.seconds)
             rate = row["tokens_per_second"]
-            print(f"| {knob} | {value} | {rate:,.0f} | {base['tokens_per_second'] / rate:.2f} | "
-                  f"{row['flops_per_second'] / rate:,.0f} | {row['peak_share']:.0%} | {row['first_batch_s']:.3f} | "
-                  f"{row['peak_memory_bytes'] / 1e6:.0f} |", flush=True)
+            print(
+                f"| {knob} | {value} | {rate:,.0f} | {base['tokens_per_second'] / rate:.2f} | "
+                f"{row['flops_per_second'] / rate:,.0f} | {row['peak_share']:.0%} | {row['first_batch_s']:.3f} | "
+                f"{row['peak_memory_bytes'] / 1e6:.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

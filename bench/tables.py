@@ -23,15 +23,13 @@ PARTS = ("presets", "peers", "wire")
 Row = dict[str, Any]
 
 
-def run_json(command: list[str], limit: float | None = None) -> Row | None:
-    """Runs a program that prints one JSON object last. None if it takes longer than `limit` seconds."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=limit)
-    except subprocess.TimeoutExpired:
-        return None
+def run_json(command: list[str], limit: float | None = None) -> Row:
+    """Runs a program that prints one JSON object last. Errors: TimeoutExpired after `limit` seconds."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=limit)
     if done.returncode != 0:
         sys.exit(f"bench/run: {' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    row: Row = json.loads(done.stdout.strip().splitlines()[-1])
+    return row
 
 
 @contextlib.contextmanager
@@ -40,9 +38,19 @@ def server(threads: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         address_file = Path(folder) / "address"
         process = subprocess.Popen(
-            [BUILD / "clients/cli/iterand", "serve", "--listen", "127.0.0.1:0", "--threads", str(threads),
-             "--address-file", address_file],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [
+                BUILD / "clients/cli/iterand",
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--threads",
+                str(threads),
+                "--address-file",
+                address_file,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             deadline = time.monotonic() + 20
             while not address_file.exists():
@@ -77,27 +85,38 @@ def measure_presets(names: list[str], repeats: int, seconds: float, limit: float
                     if key in too_long or (name, 1, False) in too_long:
                         continue
                     command = [program, "--preset", name, "--seconds", str(seconds), "--threads", str(threads)]
-                    if served:
-                        with server(threads) as address:
-                            row = run_json([*command, "--server", address], limit)
-                    else:
-                        row = run_json(command, limit)
-                    if row is None:
+                    try:
+                        if served:
+                            with server(threads) as address:
+                                found.append(run_json([*command, "--server", address], limit))
+                        else:
+                            found.append(run_json(command, limit))
+                    except subprocess.TimeoutExpired:
                         too_long.add(key)
-                    else:
-                        found.append(row)
     presets = []
     for name in names:
         for threads in (1, 2):
             rows, served_rows = raw[name, threads, False], raw[name, threads, True]
-            presets.append({
-                "preset": name, "threads": threads,
-                **{key: median(rows, key) for key in (
-                    "tokens_per_second", "flops_per_second", "peak_share", "bytes_per_second", "first_batch_s",
-                    "structured_share", "peak_memory_bytes")},
-                "served_tokens_per_second": median(served_rows, "tokens_per_second"),
-                "served_first_batch_s": median(served_rows, "first_batch_s"),
-            })
+            presets.append(
+                {
+                    "preset": name,
+                    "threads": threads,
+                    **{
+                        key: median(rows, key)
+                        for key in (
+                            "tokens_per_second",
+                            "flops_per_second",
+                            "peak_share",
+                            "bytes_per_second",
+                            "first_batch_s",
+                            "structured_share",
+                            "peak_memory_bytes",
+                        )
+                    },
+                    "served_tokens_per_second": median(served_rows, "tokens_per_second"),
+                    "served_first_batch_s": median(served_rows, "first_batch_s"),
+                }
+            )
     return presets
 
 
@@ -138,8 +157,15 @@ def measure_peers(repeats: int, quick: bool) -> list[Row]:
     peers = []
     for (preset, peer), values in theirs.items():
         own, other = statistics.median(ours[preset]), statistics.median(values)
-        peers.append({"preset": preset, "peer": peer, "tokens_per_second": own, "peer_tokens_per_second": other,
-                      "ratio": own / other})
+        peers.append(
+            {
+                "preset": preset,
+                "peer": peer,
+                "tokens_per_second": own,
+                "peer_tokens_per_second": other,
+                "ratio": own / other,
+            }
+        )
     return peers + [{"preset": preset, "peer": peer, "error": error} for (preset, peer), error in errors.items()]
 
 
@@ -193,10 +219,16 @@ def preset_rows(presets: list[Row]) -> Iterator[list[str]]:
             continue
         flops, served_first = row["flops_per_second"], row["served_first_batch_s"]
         yield [
-            row["preset"], str(row["threads"]), big(row["tokens_per_second"]), big(flops) if flops else "-",
-            f"{row['peak_share']:.0%}" if flops else "-", big(row["bytes_per_second"]),
-            big(row["served_tokens_per_second"]), f"{row['first_batch_s']:.3f}",
-            "" if served_first is None else f"{served_first:.3f}", f"{row['structured_share']:.0%}",
+            row["preset"],
+            str(row["threads"]),
+            big(row["tokens_per_second"]),
+            big(flops) if flops else "-",
+            f"{row['peak_share']:.0%}" if flops else "-",
+            big(row["bytes_per_second"]),
+            big(row["served_tokens_per_second"]),
+            f"{row['first_batch_s']:.3f}",
+            "" if served_first is None else f"{served_first:.3f}",
+            f"{row['structured_share']:.0%}",
             big(row["peak_memory_bytes"]),
         ]
 
@@ -205,15 +237,33 @@ def show(report: Row) -> None:
     """Prints the tables of the parts that were measured."""
     console = Console(width=max(140, Console().width))
     if "presets" in report:
-        columns = ["preset", "threads", "tokens/s", "FLOP/s", "of peak", "bytes/s", "served tokens/s", "first batch s",
-                   "served", "structured", "memory"]
+        columns = [
+            "preset",
+            "threads",
+            "tokens/s",
+            "FLOP/s",
+            "of peak",
+            "bytes/s",
+            "served tokens/s",
+            "first batch s",
+            "served",
+            "structured",
+            "memory",
+        ]
         title = f"Presets ({report['machine']}), medians"
         console.print(table(title, columns, list(preset_rows(report["presets"])), 1))
     if "peers" in report:
         rows = [
-            [row["preset"], row["peer"], row["error"]] if "error" in row else
-            [row["preset"], row["peer"], big(row["peer_tokens_per_second"]), big(row["tokens_per_second"]),
-             f"{row['ratio']:.2f}"] for row in report["peers"]
+            [row["preset"], row["peer"], row["error"]]
+            if "error" in row
+            else [
+                row["preset"],
+                row["peer"],
+                big(row["peer_tokens_per_second"]),
+                big(row["tokens_per_second"]),
+                f"{row['ratio']:.2f}",
+            ]
+            for row in report["peers"]
         ]
         columns = ["preset", "peer", "peer tokens/s", "iterand tokens/s", "ratio"]
         console.print(table("Peers, same run, one thread of ours", columns, rows, 2))
@@ -225,14 +275,29 @@ def show(report: Row) -> None:
             for kind in ("cached", "generated"):
                 rate = row[f"{kind}_bytes"]["per_second"]
                 rows.append(["C++", kind, str(row["batch_rows"]), big(base), big(rate), f"{rate / base:.2f}"])
-        rows += [["Python", "cached", str(row["batch_rows"]), big(row["bare_bytes_per_second"]),
-                  big(row["cached_bytes_per_second"]), f"{row['ratio']:.2f}"] for row in wire["python"]]
+        rows += [
+            [
+                "Python",
+                "cached",
+                str(row["batch_rows"]),
+                big(row["bare_bytes_per_second"]),
+                big(row["cached_bytes_per_second"]),
+                f"{row['ratio']:.2f}",
+            ]
+            for row in wire["python"]
+        ]
         columns = ["client", "rows come", "batch rows", "bare bytes/s", "iterand bytes/s", "ratio"]
         console.print(table("Wire: against a bare gRPC stream of equal messages", columns, rows, 2))
         serving = {key: value["per_second"] for key, value in wire["serving"].items() if key.endswith("_tokens")}
         one, two, served = (serving[f"{key}_tokens"] for key in ("one_thread", "two_threads", "served"))
-        row = [big(one), big(two), f"{two / one:.2f}", big(served), f"{served / two:.3f}",
-               f"{wire['trainer']['wait_share']:.2%}"]
+        row = [
+            big(one),
+            big(two),
+            f"{two / one:.2f}",
+            big(served),
+            f"{served / two:.3f}",
+            f"{wire['trainer']['wait_share']:.2%}",
+        ]
         columns = ["1 thread", "2 threads", "scaling", "served", "of 2 threads", "trainer waits"]
         console.print(table("Serving preset up: tokens/s", columns, [row], 0))
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import iterand
@@ -33,6 +34,7 @@ def process(*command: object) -> Iterator[str]:
     arguments = [str(part) for part in command]
     server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
+        assert server.stdout is not None
         yield server.stdout.readline().split()[-1]
     finally:
         server.terminate()
@@ -47,7 +49,7 @@ def take_bare(address: str, rows: int, sequences: int, seconds: float) -> float:
             request_serializer=service.StreamRequest.SerializeToString,
             response_deserializer=None,
         )
-        call = method(service.StreamRequest(batch_rows=rows, count=sequences))
+        call: Any = method(service.StreamRequest(batch_rows=rows, count=sequences))
         next(call)
         count, begin = 0, time.perf_counter()
         for message in call:
@@ -97,13 +99,15 @@ def main() -> None:
                 rates["cached"].append(our_rate(ours, rows))
                 rates["many"].append(bare_rate(bare, rows, CACHED_SEQUENCES, arguments.seconds))
             medians = {name: statistics.median(values) for name, values in rates.items()}
-            report.append({
-                "batch_rows": rows,
-                "bare_bytes_per_second": medians["bare"],
-                "bare_many_bytes_per_second": medians["many"],
-                "cached_bytes_per_second": medians["cached"],
-                "ratio": medians["cached"] / medians["bare"],
-            })
+            report.append(
+                {
+                    "batch_rows": rows,
+                    "bare_bytes_per_second": medians["bare"],
+                    "bare_many_bytes_per_second": medians["many"],
+                    "cached_bytes_per_second": medians["cached"],
+                    "ratio": medians["cached"] / medians["bare"],
+                }
+            )
     print(json.dumps({"grpcio": grpc.__version__, "wire": report}))
 
 

@@ -1,11 +1,11 @@
-"""BrainPhoque in plain Python, as a peer of the preset `brainphoque`: the machine and the sampling of Grau-Moya et al. 2024
-(arXiv 2401.14953), straightforwardly written.
+"""BrainPhoque in plain Python, as a peer of the preset `brainphoque`: the machine and the sampling of Grau-Moya et al.
+2024 (arXiv 2401.14953), straightforwardly written.
 
 A program is sampled while it runs: an instruction is drawn, all equally likely, when execution reaches the end of what
-there is. A `[` met with cell 0 is written `{`: what follows it comes at once, and its body is placed when the loop is first
-entered. `]` goes back to its opening bracket; without one it does nothing. What a program writes is repeated to fill a row; a
-program that writes nothing is thrown away, at most three times a row. Every row has a program of its own, and reads a row of
-noise.
+there is. A `[` met with cell 0 is written `{`: what follows it comes at once, and its body is placed when the loop is
+first entered. `]` goes back to its opening bracket; without one it does nothing. What a program writes is repeated to
+fill a row; a program that writes nothing is thrown away, at most three times a row. Every row has a program of its own,
+and reads a row of noise.
 
 Prints one JSON object with tokens and instructions a second of one core (CPU time).
 """
@@ -96,10 +96,14 @@ def main() -> None:
         row = (out * (arguments.length // len(out) + 1))[: arguments.length] if out else [0] * arguments.length
         assert len(row) == arguments.length
         rows += 1
-    print(json.dumps({
-        "tokens_per_second": rows * arguments.length / passed,
-        "instructions_per_second": instructions / passed,
-    }))
+    print(
+        json.dumps(
+            {
+                "tokens_per_second": rows * arguments.length / passed,
+                "instructions_per_second": instructions / passed,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

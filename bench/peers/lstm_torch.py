@@ -1,8 +1,8 @@
 """The paper's loop in PyTorch, as a peer of `up-paper`: straightforward, but with the state cached from step to step.
 
-One round of Bloem 2025 (arXiv 2506.20057) as its program runs it: a random LSTM of 4 layers and hidden 128 over [E(x), E(z)],
-104 rows, argmax, token by token. After each round the paper's program takes 52 rows of its pool, and so does `up-paper`:
-only so many count as made. Prints one JSON object with the median tokens/s of each setting.
+One round of Bloem 2025 (arXiv 2506.20057) as its program runs it: a random LSTM of 4 layers and hidden 128 over
+[E(x), E(z)], 104 rows, argmax, token by token. After each round the paper's program takes 52 rows of its pool, and so
+does `up-paper`: only so many count as made. Prints one JSON object with the median tokens/s of each setting.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import statistics
 import time
 
 import torch
+from torch import Tensor
 
 LAYERS, HIDDEN, VOCABULARY, ROWS, EMITTED_ROWS = 4, 128, 256, 104, 52
 
@@ -32,7 +33,7 @@ def seconds_a_round(steps: int, compiled: bool) -> float:
     start = time.perf_counter()
     embedding, lstm, output = make_program(generator)
 
-    def step(x, z, h, c):
+    def step(x: Tensor, z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hidden, (h, c) = lstm(torch.cat([embedding[x], embedding[z]], dim=-1).unsqueeze(1), (h, c))
         return output(hidden[:, 0]).argmax(dim=-1), h, c
 

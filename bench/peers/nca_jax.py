@@ -1,12 +1,13 @@
 """Neural cellular automata in JAX on the CPU, as a peer of the family `nca` (randnet/nca.h).
 
-The same definition: a 12 x 12 grid of 10 colours wrapped around, one-hot; 3x3 convolution to 4 features, 1x1 to 16 hidden units, relu,
-1x1 to 10 logits; the next colour drawn from softmax(logits / 1e-4); 10 warm-up steps; 2 x 2 patches as tokens of 10^4; frames between two
-marks; rows of 1024 tokens; a rule for every 8 rows. One jitted call computes many rules (vmap), all steps in one scan. The weights are drawn
-once, outside the timing; ours draws a new rule for every 8 rows.
+The same definition: a 12 x 12 grid of 10 colours wrapped around, one-hot; 3x3 convolution to 4 features, 1x1 to 16
+hidden units, relu, 1x1 to 10 logits; the next colour drawn from softmax(logits / 1e-4); 10 warm-up steps; 2 x 2 patches
+as tokens of 10^4; frames between two marks; rows of 1024 tokens; a rule for every 8 rows. One jitted call computes many
+rules (vmap), all steps in one scan. The weights are drawn once, outside the timing; ours draws a new rule for every 8
+rows.
 
-Prints one JSON object with, as tokens_per_second, tokens a core-second (CPU time of all threads, so that other load on the machine counts little) of the best
-batch, and of iterand's benchmark in the same run, where its binary is given.
+Prints one JSON object with, as tokens_per_second, tokens a core-second (CPU time of all threads, so that other load on
+the machine counts little) of the best batch, and of iterand's benchmark in the same run, where its binary is given.
 
   bench/peers/nca_jax.py [--iterand build/release/bench/networks_bench]
 """
@@ -84,9 +85,11 @@ def iterand_rate(binary: str) -> float:
     """Tokens a core-second of the family `nca`, from the benchmark's own CPU time."""
     text = subprocess.run(
         [binary, "--benchmark_filter=nca/paper", "--benchmark_format=json", "--benchmark_min_time=1"],
-        check=True, capture_output=True, text=True,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
-    return json.loads(text)["benchmarks"][0]["tokens/s"]
+    return float(json.loads(text)["benchmarks"][0]["tokens/s"])
 
 
 def main() -> None:
