@@ -7,6 +7,7 @@
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 #include "randnet/math-inl.h"
+#include "randnet/pcg-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace iterand::HWY_NAMESPACE {
@@ -19,18 +20,6 @@ HWY_INLINE hn::Vec<D> PositiveUniform(D d, V32 words) {
   const hn::RebindToUnsigned<D> du;
   const auto steps = hn::Add(hn::ShiftRight<8>(words), hn::Set(du, 1U));
   return hn::Mul(hn::ConvertTo(d, hn::BitCast(di, steps)), hn::Set(d, 0x1.0p-24F));
-}
-
-// Low 64 bits of a * b for a scalar b.
-template <class D64, class V64>
-HWY_INLINE V64 MulLow(D64 d64, V64 a, std::uint64_t b) {
-  const hn::Repartition<std::uint32_t, D64> d32;
-  const auto a_low = hn::BitCast(d32, a);
-  const auto a_high = hn::BitCast(d32, hn::ShiftRight<32>(a));
-  const auto b_low = hn::BitCast(d32, hn::Set(d64, b & 0xFFFFFFFFU));
-  const auto b_high = hn::BitCast(d32, hn::Set(d64, b >> 32));
-  const V64 cross = hn::Add(hn::MulEven(a_low, b_high), hn::MulEven(a_high, b_low));
-  return hn::Add(hn::MulEven(a_low, b_low), hn::ShiftLeft<32>(cross));
 }
 
 // Successive states of a PCG32, as many as there are 32-bit lanes, in two vectors.

@@ -9,6 +9,7 @@
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 #include "randnet/math-inl.h"
+#include "randnet/pcg-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace iterand::HWY_NAMESPACE {
@@ -20,17 +21,6 @@ inline std::uint64_t Bump(std::uint64_t state, std::uint64_t increment) { return
 
 inline std::uint32_t Output(std::uint64_t state) {
   return std::rotr(static_cast<std::uint32_t>(((state >> 18) ^ state) >> 27), static_cast<int>(state >> 59));
-}
-
-// Low 64 bits of a * b for a constant b, given as its halves in the even 32-bit lanes of `low` and `high`.
-template <class D64, class V64, class V32>
-HWY_INLINE V64 MulLow(D64 d64, V64 a, V32 low, V32 high) {
-  const hn::Repartition<std::uint32_t, D64> d32;
-  const auto a_low = hn::BitCast(d32, a);
-  const auto a_high = hn::BitCast(d32, hn::ShiftRight<32>(a));
-  const V64 cross = hn::Add(hn::MulEven(a_low, high), hn::MulEven(a_high, low));
-  (void)d64;
-  return hn::Add(hn::MulEven(a_low, low), hn::ShiftLeft<32>(cross));
 }
 
 // Calls store(i, words) for every full vector of words, and store_one(i, word) for the rest.
@@ -59,8 +49,6 @@ HWY_INLINE std::uint64_t ForEachWord(std::uint64_t state, std::uint64_t incremen
     }
     auto even = hn::Load(d64, even_states);
     auto odd = hn::Load(d64, odd_states);
-    const auto low = hn::BitCast(d32, hn::Set(d64, multiplier & 0xFFFFFFFFU));
-    const auto high = hn::BitCast(d32, hn::Set(d64, multiplier >> 32));
     const auto add = hn::Set(d64, jump);
     const auto thirty_two = hn::Set(d64, std::uint64_t{32});
     const auto xorshift = [&](auto s) HWY_ATTR {
@@ -71,8 +59,8 @@ HWY_INLINE std::uint64_t ForEachWord(std::uint64_t state, std::uint64_t incremen
       const auto even_words = hn::Shr(xorshift(even), hn::ShiftRight<59>(even));
       const auto odd_words = hn::Shl(xorshift(odd), hn::Sub(thirty_two, hn::ShiftRight<59>(odd)));
       store(i, hn::OddEven(hn::BitCast(d32, odd_words), hn::BitCast(d32, even_words)));
-      even = hn::Add(MulLow(d64, even, low, high), add);
-      odd = hn::Add(MulLow(d64, odd, low, high), add);
+      even = hn::Add(MulLow(d64, even, multiplier), add);
+      odd = hn::Add(MulLow(d64, odd, multiplier), add);
     }
     hn::Store(even, d64, even_states);
     state = even_states[0];
