@@ -18,6 +18,7 @@
 // separator or an end mark if the token before it is; a begin mark never.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -51,16 +52,18 @@ class SequenceLayout {
   // Packed token i of a row.
   std::uint32_t Packed(const Symbol* row, int i) const {
     std::uint32_t value = 0;
-    for (const Symbol* symbol = row + i * pack_; symbol != row + (i + 1) * pack_; ++symbol) {
-      value = value * alphabet_ + *symbol;
+    const Symbol* symbols = row + std::ptrdiff_t{i} * pack_;
+    for (int j = 0; j < pack_; ++j) {
+      value = value * alphabet_ + symbols[j];
     }
     return value;
   }
 
   // Whether all symbols of packed token i are marked.
   bool PackedMask(const std::uint8_t* mask, int i) const {
-    for (const std::uint8_t* symbol = mask + i * pack_; symbol != mask + (i + 1) * pack_; ++symbol) {
-      if (*symbol == 0) return false;
+    const std::uint8_t* symbols = mask + std::ptrdiff_t{i} * pack_;
+    for (int j = 0; j < pack_; ++j) {
+      if (symbols[j] == 0) return false;
     }
     return true;
   }

@@ -1,5 +1,7 @@
 #include "randnet/fma_peak.h"
 
+#include <cstdint>
+
 #include "randnet/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -11,7 +13,7 @@ HWY_BEFORE_NAMESPACE();
 namespace iterand::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-HWY_NOINLINE double RunFmas(long steps) {
+HWY_NOINLINE double RunFmas(std::int64_t steps) {
   const HWY_CAPPED(float, 16) d;
   using V = hn::Vec<decltype(d)>;
   constexpr int kChains = 12;  // at least latency times throughput on all cores of today
@@ -20,9 +22,9 @@ HWY_NOINLINE double RunFmas(long steps) {
   V sum[kChains];
   HWY_UNROLL(12)
   for (int i = 0; i < kChains; ++i) sum[i] = hn::Set(d, source * static_cast<float>(i));
-  for (long n = 0; n < steps; ++n) {
+  for (std::int64_t n = 0; n < steps; ++n) {
     HWY_UNROLL(12)
-    for (int i = 0; i < kChains; ++i) sum[i] = hn::MulAdd(sum[i], factor, factor);
+    for (V& chain : sum) chain = hn::MulAdd(chain, factor, factor);
   }
   V total = sum[0];
   for (int i = 1; i < kChains; ++i) total = hn::Add(total, sum[i]);
@@ -38,7 +40,7 @@ namespace iterand {
 
 HWY_EXPORT(RunFmas);
 
-double RunFmas(long steps) { return HWY_DYNAMIC_DISPATCH(RunFmas)(steps); }
+double RunFmas(std::int64_t steps) { return HWY_DYNAMIC_DISPATCH(RunFmas)(steps); }
 
 }  // namespace iterand
 #endif  // HWY_ONCE

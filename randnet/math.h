@@ -65,17 +65,16 @@ inline constexpr float kSqrt2 = 0x1.6a09e6p+0F;
 
 // e^x.
 inline float Exp(float x) {
-  using namespace internal;
   if (x != x) return x;
-  x = x < kExpLow ? kExpLow : x;
-  x = x > kExpHigh ? kExpHigh : x;
-  const float n = std::fma(x, kLog2E, kRound) - kRound;
-  const float r = std::fma(n, -kLn2Low, std::fma(n, -kLn2High, x));
-  float p = kExp[4];
-  p = std::fma(p, r, kExp[3]);
-  p = std::fma(p, r, kExp[2]);
-  p = std::fma(p, r, kExp[1]);
-  p = std::fma(p, r, kExp[0]);
+  x = x < internal::kExpLow ? internal::kExpLow : x;
+  x = x > internal::kExpHigh ? internal::kExpHigh : x;
+  const float n = std::fma(x, internal::kLog2E, internal::kRound) - internal::kRound;
+  const float r = std::fma(n, -internal::kLn2Low, std::fma(n, -internal::kLn2High, x));
+  float p = internal::kExp[4];
+  p = std::fma(p, r, internal::kExp[3]);
+  p = std::fma(p, r, internal::kExp[2]);
+  p = std::fma(p, r, internal::kExp[1]);
+  p = std::fma(p, r, internal::kExp[0]);
   const float y = std::fma(r * r, p, r) + 1.0F;
   // Two steps, so that each power of two is a normal number and a subnormal result is rounded once.
   const auto k = static_cast<std::int32_t>(n);
@@ -85,43 +84,41 @@ inline float Exp(float x) {
 
 // Natural logarithm.
 inline float Log(float x) {
-  using namespace internal;
   if (!(x > 0.0F)) return x == 0.0F ? -std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
   if (x > std::numeric_limits<float>::max()) return x;
   const bool subnormal = x < 0x1p-126F;
   x = subnormal ? x * 0x1p+23F : x;
   // m in [sqrt(1/2), sqrt(2)) and e with x = m 2^e.
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x) + (0x3F800000U - kSqrtHalfBits);
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x) + (0x3F800000U - internal::kSqrtHalfBits);
   const float e = static_cast<float>(static_cast<std::int32_t>(bits >> 23) - 127) - (subnormal ? 23.0F : 0.0F);
-  const float f = std::bit_cast<float>((bits & 0x007FFFFFU) + kSqrtHalfBits) - 1.0F;
-  float p = kLog[7];
-  p = std::fma(p, f, kLog[6]);
-  p = std::fma(p, f, kLog[5]);
-  p = std::fma(p, f, kLog[4]);
-  p = std::fma(p, f, kLog[3]);
-  p = std::fma(p, f, kLog[2]);
-  p = std::fma(p, f, kLog[1]);
-  p = std::fma(p, f, kLog[0]);
+  const float f = std::bit_cast<float>((bits & 0x007FFFFFU) + internal::kSqrtHalfBits) - 1.0F;
+  float p = internal::kLog[7];
+  p = std::fma(p, f, internal::kLog[6]);
+  p = std::fma(p, f, internal::kLog[5]);
+  p = std::fma(p, f, internal::kLog[4]);
+  p = std::fma(p, f, internal::kLog[3]);
+  p = std::fma(p, f, internal::kLog[2]);
+  p = std::fma(p, f, internal::kLog[1]);
+  p = std::fma(p, f, internal::kLog[0]);
   const float square = f * f;
-  float y = std::fma(e, kLn2Low, f * square * p);
+  float y = std::fma(e, internal::kLn2Low, f * square * p);
   y = std::fma(-0.5F, square, y);
-  return std::fma(e, kLn2High, f + y);
+  return std::fma(e, internal::kLn2High, f + y);
 }
 
 // Hyperbolic tangent.
 inline float Tanh(float x) {
-  using namespace internal;
   const float magnitude = std::fabs(x);
-  if (magnitude < kTanhSmall) {
+  if (magnitude < internal::kTanhSmall) {
     const float square = x * x;
-    float p = kTanh[4];
-    p = std::fma(p, square, kTanh[3]);
-    p = std::fma(p, square, kTanh[2]);
-    p = std::fma(p, square, kTanh[1]);
-    p = std::fma(p, square, kTanh[0]);
+    float p = internal::kTanh[4];
+    p = std::fma(p, square, internal::kTanh[3]);
+    p = std::fma(p, square, internal::kTanh[2]);
+    p = std::fma(p, square, internal::kTanh[1]);
+    p = std::fma(p, square, internal::kTanh[0]);
     return std::fma(x * square, p, x);
   }
-  const float clamped = magnitude > kTanhOne ? kTanhOne : magnitude;
+  const float clamped = magnitude > internal::kTanhOne ? internal::kTanhOne : magnitude;
   return std::copysign(1.0F - 2.0F / (Exp(clamped + clamped) + 1.0F), x);
 }
 
@@ -135,15 +132,14 @@ inline float Sigmoid(float x) {
 // and beyond
 // +-1; NaN for NaN.
 inline float NormalFromSymmetric(float x) {
-  using namespace internal;
   if (!(std::fabs(x) < 1.0F)) return x == x ? std::copysign(std::numeric_limits<float>::infinity(), x) : x;
   const float w = -Log(std::fma(-x, x, 1.0F));
   const bool centre = w < 5.0F;
   const float v = centre ? w - 2.5F : std::sqrt(w) - 3.0F;
-  const float* c = centre ? kErfInvCentre : kErfInvTail;
+  const float* c = centre ? internal::kErfInvCentre : internal::kErfInvTail;
   float p = c[0];
   for (int i = 1; i < 9; ++i) p = std::fma(p, v, c[i]);
-  return p * (x * kSqrt2);
+  return p * (x * internal::kSqrt2);
 }
 
 // Inverse of the standard normal distribution function, u in (0, 1). The argument's resolution near 0 is that near 1:
@@ -155,19 +151,18 @@ inline float NormalQuantile(float u) { return NormalFromSymmetric(std::fma(2.0F,
 // limit. Relative error below 6e-7. x must not be NaN.
 template <int kScale = 1>
 inline float GateExp(float x) {
-  using namespace internal;
   constexpr float kMagnitude = kScale < 0 ? -kScale : kScale;
-  constexpr float kLimit = kGateLimit / kMagnitude;
-  constexpr float kFactor = kScale * kLog2E;
+  constexpr float kLimit = internal::kGateLimit / kMagnitude;
+  constexpr float kFactor = kScale * internal::kLog2E;
   x = x > kLimit ? kLimit : x;
   x = x < -kLimit ? -kLimit : x;
-  const float shifted = std::fma(x, kFactor, kRound);
-  const float r = std::fma(x, kFactor, -(shifted - kRound));
-  float p = kExp2[4];
-  p = std::fma(p, r, kExp2[3]);
-  p = std::fma(p, r, kExp2[2]);
-  p = std::fma(p, r, kExp2[1]);
-  p = std::fma(p, r, kExp2[0]);
+  const float shifted = std::fma(x, kFactor, internal::kRound);
+  const float r = std::fma(x, kFactor, -(shifted - internal::kRound));
+  float p = internal::kExp2[4];
+  p = std::fma(p, r, internal::kExp2[3]);
+  p = std::fma(p, r, internal::kExp2[2]);
+  p = std::fma(p, r, internal::kExp2[1]);
+  p = std::fma(p, r, internal::kExp2[0]);
   p = std::fma(p, r, 1.0F);
   // The low bits of `shifted` hold the integer; moved up, they are added to the exponent.
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) + (std::bit_cast<std::uint32_t>(shifted) << 23));

@@ -95,7 +95,9 @@ class RowRng {
  public:
   // Row r of the run is row first_row + r of the round.
   explicit RowRng(const RandomKey& key, int first_row = 0) : key_(key), first_row_(first_row) {}
-  Rng ForRow(int row) const { return MakeRng(key_, Purpose::kRunRow, static_cast<std::uint64_t>(first_row_ + row)); }
+  Rng ForRow(int row) const {
+    return MakeRng(key_, Purpose::kRunRow, static_cast<std::uint64_t>(first_row_) + static_cast<std::uint64_t>(row));
+  }
 
  private:
   RandomKey key_;
