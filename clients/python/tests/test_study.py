@@ -338,6 +338,15 @@ def test_structure_tells_structure_from_noise_and_constants(address: str) -> Non
     assert abs(found["uniform"]) < 0.05
 
 
+def test_structure_of_several_recipes_in_one_file(address: str, tmp_path: Path) -> None:
+    file = tmp_path / "structure.json"
+    recipes = ["--recipe", "up", "--recipe", "uniform"]
+    assert cli.main(["structure", *recipes, "--tokens", "17e3", "--server", address, "--out", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert [(each["recipe"], each["tokens"]) for each in found] == [("up", 16384), ("uniform", 16384)]
+    assert len({each["stream"]["fingerprint"] for each in found}) == 2
+
+
 def test_sweep_and_report(address: str, tmp_path: Path) -> None:
     file, out = str(EXAMPLES / "smoke.json"), tmp_path / "out"
     assert cli.main(["sweep", file, "--out", str(out), "--server", address]) == 0

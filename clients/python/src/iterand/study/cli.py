@@ -45,11 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("finetune", "Finetunes a pretrained model, and one from scratch beside it")
     sub.add_argument("--model", type=Path, required=True, metavar="FILE")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR")
-    sub = command("structure", "Estimates a recipe's learnable structure", needs_config=False)
-    sub.add_argument("--recipe", required=True, help="a preset's name or a JSON file")
+    sub = command("structure", "Estimates the learnable structure of recipes", needs_config=False)
+    sub.add_argument(
+        "--recipe", action="append", required=True, metavar="R", help="a preset's name or a JSON file; again for more"
+    )
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--tokens", type=float, default=1e6)
-    sub.add_argument("--out", type=Path, metavar="FILE")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="JSON, a list of one entry a recipe")
     served(sub)
     sub = command("markov", "Context-Markov baselines of the evaluation sets", needs_config=False)
     sub.add_argument("--windows", type=int, default=10_000)
@@ -70,11 +72,31 @@ def _study(options: argparse.Namespace) -> config.Study:
     return study
 
 
+def _structure(options: argparse.Namespace) -> None:
+    from iterand.study import data, structure
+    from iterand.study.training import write_json
+
+    study = config.Study(
+        server=options.server,
+        binary=options.binary or "iterand",
+        structure=config.Structure(tokens=int(options.tokens)),
+    )
+    results = []
+    with data.server(study) as address:
+        for recipe in options.recipe:
+            pretrain = config.Pretrain(recipe=recipe, stream_seed=options.seed)
+            results.append(structure.run(dataclasses.replace(study, pretrain=pretrain), address))
+            _print_structure(results[-1])
+            if options.out:
+                write_json(options.out, results)
+
+
 def _print_structure(result: dict[str, Any]) -> None:
     print(
-        f"structure {result['structure_bits_per_token']:.3f} bits/token "
+        f"{result['recipe']}: structure {result['structure_bits_per_token']:.3f} bits/token "
         f"({result['structure_bits']:.3g} bits in {result['tokens']} tokens), "
-        f"code length {result['code_bits_per_token']:.3f}, final loss {result['final_bits']:.3f} bits/token"
+        f"code length {result['code_bits_per_token']:.3f}, final loss {result['final_bits']:.3f} bits/token",
+        flush=True,
     )
 
 
@@ -93,7 +115,7 @@ def _markov(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from iterand.study import data, finetune, pretrain, report, structure, sweep, zeroshot
+    from iterand.study import data, finetune, pretrain, report, sweep, zeroshot
     from iterand.study.training import write_json
 
     if options.command == "markov":
@@ -101,14 +123,7 @@ def _run(options: argparse.Namespace) -> None:
     elif options.command == "report":
         print(report.write(options.folder, options.title))
     elif options.command == "structure":
-        study = config.Study(
-            server=options.server,
-            binary=options.binary or "iterand",
-            pretrain=config.Pretrain(recipe=options.recipe, stream_seed=options.seed),
-            structure=config.Structure(tokens=int(options.tokens)),
-        )
-        with data.server(study) as address:
-            _print_structure(structure.run(study, address, options.out))
+        _structure(options)
     elif options.command == "zero-shot":
         study = _study(options)
         found = zeroshot.evaluate(pretrain.load_model(options.model), study.evaluation)

@@ -11,12 +11,11 @@ Minutes on a CPU; the size of the model and the number of tokens belong to the m
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from iterand.study import config, data
 from iterand.study.model import Transformer
-from iterand.study.training import Trainer, device_of, hardware, write_json
+from iterand.study.training import Trainer, device_of, hardware
 
 
 def estimate(losses: list[float], tokens_a_step: int) -> dict[str, float]:
@@ -32,8 +31,8 @@ def estimate(losses: list[float], tokens_a_step: int) -> dict[str, float]:
     }
 
 
-def run(study: config.Study, address: str | None, path: Path | None = None) -> dict[str, Any]:
-    """The estimate for the study's pretraining recipe; written to `path`, if given."""
+def run(study: config.Study, address: str | None) -> dict[str, Any]:
+    """The estimate for the study's pretraining recipe."""
     options = study.structure
     model_options = dataclasses.replace(
         study.model,
@@ -53,8 +52,8 @@ def run(study: config.Study, address: str | None, path: Path | None = None) -> d
     with data.stream(study, address, 0, steps) as stream:
         losses = [trainer.step(tokens) for tokens in stream]
         info = stream.info
-    thin = max(1, len(losses) // 200)
-    result = {
+    thin = max(1, len(losses) // 50)
+    return {
         "recipe": study.pretrain.recipe,
         "stream": info,
         "hardware": hardware(device),
@@ -63,6 +62,3 @@ def run(study: config.Study, address: str | None, path: Path | None = None) -> d
         **estimate(losses, tokens_a_step),
         "losses": [round(loss, 4) for loss in losses[::thin]],
     }
-    if path is not None:
-        write_json(path, result)
-    return result
