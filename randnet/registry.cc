@@ -14,6 +14,7 @@
 #include "randnet/nca.h"
 #include "randnet/pcfg.h"
 #include "randnet/pointwise.h"
+#include "randnet/repeat.h"
 #include "randnet/reservoir.h"
 #include "randnet/rnn.h"
 #include "randnet/state_space.h"
@@ -31,7 +32,7 @@ std::span<const FamilyEntry> AllFamilies() {
       kLstmEntry,        kUniformEntry, kConstantEntry,  kPointwiseEntry,   kMarkovEntry,      kAutomatonEntry,
       kGruEntry,         kRnnEntry,     kReservoirEntry, kNcaEntry,         kMlpWindowEntry,   kStateSpaceEntry,
       kTransformerEntry, kEcaEntry,     kDyckEntry,      kDyckShuffleEntry, kBrainphoqueEntry, kTapeMachineEntry,
-      kTransducerEntry,  kPcfgEntry,    kTasksEntry,
+      kTransducerEntry,  kPcfgEntry,    kTasksEntry,     kRepeatEntry,
   };
   return kFamilies;
 }

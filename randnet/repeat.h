@@ -1,27 +1,19 @@
-// Padding by repetition.
+// A word of random symbols, again and again until the row is full: what `rep-n` of Bloem 2025 (arXiv 2506.20057)
+// evaluates, as a source. A learner has nothing to predict it by but the window: it has to find what followed the same
+// symbols before and to copy it, whatever they are (Olsson et al. 2022, "In-context learning and induction heads").
+//
+// A program draws the word's length n (`period`), lowered to the row's length, and its number of symbols k, lowered to
+// the alphabet's size. Each row has a word of its own:
+//   RANDOM   n independent uniform symbols below k
+//   ROW      the first n symbols of the input row modulo k
+// Symbol t of the row is symbol t mod n of the word. The mask (Program::MarkTargets) marks the symbols from the n-th
+// on, counted from 0: those which the window tells.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <span>
-
-#include "randnet/block.h"
+#include "randnet/family.h"
 
 namespace iterand {
 
-// Fills a row whose first `written` symbols are there by repeating them; with none written, the row becomes all symbol
-// 0.
-inline void RepeatToFill(std::span<Symbol> row, std::size_t written) {
-  if (written == 0) {
-    std::fill(row.begin(), row.end(), Symbol{0});
-    return;
-  }
-  // What is there is a whole number of periods, so it can be copied in doubling pieces.
-  for (std::size_t have = written; have < row.size();) {
-    const std::size_t piece = std::min(have, row.size() - have);
-    std::copy_n(row.begin(), piece, row.begin() + static_cast<std::ptrdiff_t>(have));
-    have += piece;
-  }
-}
+extern const FamilyEntry kRepeatEntry;
 
 }  // namespace iterand

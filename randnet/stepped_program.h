@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "randnet/program.h"
-#include "randnet/repeat.h"
+#include "randnet/repeat_to_fill.h"
 
 namespace iterand {
 

@@ -186,7 +186,7 @@ TEST(MaskTest, PaddingIsMaskedWhereTheRecipeSaysSo) {
 }
 
 TEST(MaskTest, OtherFamiliesMarkEverything) {
-  v1::Recipe recipe = *LoadPreset("up");
+  v1::Recipe recipe = *LoadPreset("statistics");
   recipe.set_loss_mask(true);
   std::vector<std::uint8_t> mask;
   const auto tokens = Tokens<std::uint8_t>(recipe, 40, &mask);
