@@ -3,9 +3,11 @@
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -13,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "iterate/limits.h"
 #include "iterate/recipe.h"
+#include "nlohmann/json.hpp"
 
 namespace iterand {
 namespace {
@@ -119,6 +122,23 @@ std::string FindMistake(const google::protobuf::Struct& object, const Descriptor
   return "";
 }
 
+// Where a text ceases to be JSON, as "line 3, column 14: ", or "" if it does not. Protobuf quotes what stands there,
+// but not where that is.
+std::string SyntaxErrorPlace(const std::string& text) {
+  try {
+    const nlohmann::json whole = nlohmann::json::parse(text);
+    return "";
+  } catch (const nlohmann::json::parse_error& error) {
+    const std::string_view before = std::string_view(text).substr(0, error.byte > 0 ? error.byte - 1 : 0);
+    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
+    const std::size_t newline = before.rfind('\n');
+    const std::size_t column = before.size() - (newline == std::string_view::npos ? 0 : newline + 1) + 1;
+    return absl::StrCat("line ", line, ", column ", column, ": ");
+  } catch (const nlohmann::json::exception&) {  // a number beyond all bounds: JSON, though of no use
+    return "";
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
@@ -136,8 +156,12 @@ absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
     const std::string mistake = FindMistake(object, *v1::Recipe::descriptor(), "");
     if (!mistake.empty()) return absl::InvalidArgumentError(mistake);
   }
+  // Behind the first line come what stands there and a caret below it, which one line cannot show.
+  std::string reason = std::string(status.message());
+  reason = reason.substr(0, reason.find('\n'));
+  if (reason.starts_with(": ")) reason = reason.substr(2);
   return absl::InvalidArgumentError(
-      absl::StrCat("recipe: not valid JSON of a recipe: ", std::string(status.message())));
+      absl::StrCat("recipe: not valid JSON of a recipe: ", SyntaxErrorPlace(text), reason));
 }
 
 std::string RecipeToJson(const v1::Recipe& recipe) {

@@ -101,7 +101,8 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::s
     impl.exposer = std::make_unique<prometheus::Exposer>(listen, /*num_threads=*/1);
     impl.exposer->RegisterCollectable(impl.collector);
   } catch (const std::exception& error) {
-    return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", listen, ": ", error.what()));
+    return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", listen,
+                                               ": an IPv4 address and a free port are wanted (", error.what(), ")"));
   }
   return server;
 }

@@ -8,6 +8,7 @@
 #include <openssl/x509.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -23,6 +24,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/engine.h"
 #include "server/log.h"
@@ -37,10 +39,12 @@ constexpr int kMaxRequestBytes = 1 << 20;
 constexpr std::size_t kLargestBatchBytes = std::size_t{1} << 30;
 
 absl::StatusOr<std::string> ReadFile(const std::string& what, const std::string& path) {
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {
-    return absl::NotFoundError(absl::StrCat("cannot read ", what, " ", path, ": ", std::strerror(errno)));
+  if (!file || !(text << file.rdbuf())) {  // which fails for a file without content, too
+    return absl::NotFoundError(
+        absl::StrCat("cannot read ", what, " ", path, ": ", errno != 0 ? std::strerror(errno) : "it is empty"));
   }
   return text.str();
 }
@@ -98,11 +102,41 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const Serve
   return grpc::SslServerCredentials(ssl);
 }
 
+// gRPC would take port 443 where there is none, the rest by 65 536 of one that is too large, and a unix socket away
+// from the server that has it.
+absl::Status CheckListen(const std::string& listen) {
+  if (absl::StartsWith(listen, "unix:")) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string path = listen.substr(std::strlen("unix:"));
+    if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+      return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", listen, ": the path must have 1 to ",
+                                                     sizeof(address.sun_path) - 1, " bytes"));
+    }
+    path.copy(address.sun_path, path.size());
+    const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (probe < 0) return absl::OkStatus();  // gRPC will fail, too
+    const bool in_use = connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
+                        errno == EAGAIN;  // its queue is full
+    close(probe);
+    if (!in_use) return absl::OkStatus();
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", listen, ": a server is listening there"));
+  }
+  const std::size_t colon = listen.rfind(':');
+  int port = 0;
+  // An IPv6 address without brackets has colons, and no port.
+  if (colon == std::string::npos || colon == 0 || (listen.find(':') != colon && listen[colon - 1] != ']') ||
+      !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot listen on ", listen, ": HOST:PORT, [IPV6]:PORT or unix:PATH is wanted, with a port from 0 to 65535"));
+  }
+  return absl::OkStatus();
+}
+
 // Why nothing can listen there. gRPC itself says only that it failed.
 std::string WhyNot(const std::string& listen) {
-  if (absl::StartsWith(listen, "unix:")) return "is the directory there and writable, and no socket in use?";
+  if (absl::StartsWith(listen, "unix:")) return "is the directory there and writable?";
   const std::size_t colon = listen.rfind(':');
-  if (colon == std::string::npos) return "it is not of the form host:port";
   std::string host = listen.substr(0, colon);
   if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   addrinfo hints{};
@@ -171,6 +205,7 @@ class Server::Impl {
 
 absl::Status Server::Impl::Start(const ServerOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  if (absl::Status status = CheckListen(options.listen); !status.ok()) return status;
   const absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> credentials = Credentials(options);
   if (!credentials.ok()) return credentials.status();
 
@@ -183,6 +218,11 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
     service_options.token = std::string(absl::StripAsciiWhitespace(*text));
     if (service_options.token.empty()) {
       return absl::InvalidArgumentError(absl::StrCat("the token file ", options.auth_token_file, " is empty"));
+    }
+    for (const char character : service_options.token) {
+      if (absl::ascii_isprint(static_cast<unsigned char>(character))) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("the token file ", options.auth_token_file, " must hold one line of printable ASCII"));
     }
   }
 
@@ -208,6 +248,10 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
   server = builder.BuildAndStart();
   if (server == nullptr) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen, ": ", WhyNot(options.listen)));
+  }
+  // Orchestrators may ask for the service by name. The drain turns both to NOT_SERVING.
+  if (grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService()) {
+    health->SetServingStatus(v1::NoiseService::service_full_name(), true);
   }
   address = absl::StartsWith(options.listen, "unix:")
                 ? options.listen

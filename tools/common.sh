@@ -4,6 +4,15 @@
 # exist, and the shell stops at the first error that nobody handles.
 
 set -euo pipefail
+
+# The comment at a program's top is its help.
+case ${1:-} in
+  -h | --help)
+    sed -n -e '1d' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+esac
+
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Where programs and Python packages are put; both are ignored by git. A script that wants a Python environment of its own

@@ -19,6 +19,25 @@ bool ParseWhole(const std::string& text, std::uint64_t& value) {
          absl::SimpleAtoi(text, &value);
 }
 
+// A word in brackets, however many guards stand behind it already.
+constexpr char kGuard = ' ';
+bool IsInBrackets(const std::string& word) {
+  return absl::StartsWith(word, "[") && absl::EndsWith(absl::StripTrailingAsciiWhitespace(word), "]");
+}
+
+// Has every option of a command take off the guard that ParseCommandLine has put on.
+void UnguardOptions(CLI::App& command) {
+  for (CLI::Option* option : command.get_options()) {
+    if (option->get_expected_max() == 0) continue;  // a flag
+    option->transform(CLI::Validator(
+        [](std::string& word) {
+          if (IsInBrackets(word)) word.pop_back();
+          return std::string();
+        },
+        ""));
+  }
+}
+
 }  // namespace
 
 CLI::Validator WholeNumber(std::uint64_t low, std::uint64_t high) {
@@ -60,6 +79,30 @@ CLI::Validator OneOf(std::vector<std::string> words) {
         return absl::StrCat("'", text, "' is not one of ", absl::StrJoin(words, ", "));
       },
       "");
+}
+
+void ParseCommandLine(CLI::App& app, int argc, char** argv) {
+  for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) UnguardOptions(*command);
+  std::vector<std::string> words;
+  for (int i = argc - 1; i > 0; --i) {  // CLI11 wants them backwards
+    words.emplace_back(argv[i]);
+    if (IsInBrackets(words.back())) words.back() += kGuard;
+  }
+  app.parse(std::move(words));
+}
+
+std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error) {
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    const std::vector<std::string> words = app.remaining(/*recurse=*/true);
+    return absl::StrCat("not expected here: ", absl::StrJoin(words, " "));
+  }
+  const std::string message = error.what();
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    const std::string option = message.substr(0, message.find(':'));
+    if (absl::StrContains(message, "At Most 1 required")) return absl::StrCat(option, " is given more than once");
+    if (absl::StrContains(message, "missing")) return absl::StrCat(option, " wants a value");
+  }
+  return message;
 }
 
 HelpFormatter::HelpFormatter() { column_width(30); }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -22,6 +23,7 @@ struct DescribeOptions {
   StreamChoice stream;
   ServerChoice server;
   bool json = false;
+  bool recipe_json = false;
 };
 
 std::string DtypeText(v1::Dtype dtype) {
@@ -67,6 +69,11 @@ std::string MixText(v1::Recipe::Mix mix) {
   }
 }
 
+// The resolved recipe as a recipe file has it, with a newline at its end.
+std::string RecipeText(const v1::StreamInfo& info) {
+  return absl::StrCat(absl::StripTrailingAsciiWhitespace(info.recipe_json()), "\n");
+}
+
 std::string ToText(const std::string& name, const StreamFacts& facts) {
   const v1::StreamInfo& info = facts.info;
   const v1::Recipe& recipe = info.recipe();
@@ -90,8 +97,7 @@ std::string ToText(const std::string& name, const StreamFacts& facts) {
   line("seed", info.seed());
   line("engine version", facts.engine_version);
   line("fingerprint", absl::BytesToHexString(info.fingerprint()));
-  absl::StrAppend(&text, "\nThe recipe with every default written out:\n\n", info.recipe_json());
-  if (!text.ends_with('\n')) text += '\n';
+  absl::StrAppend(&text, "\nThe recipe with every default written out:\n\n", RecipeText(info));
   return text;
 }
 
@@ -115,6 +121,7 @@ absl::Status Describe(const DescribeOptions& options) {
   }
   absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
   if (!facts.ok()) return facts.status();
+  if (options.recipe_json) return WriteOutput(RecipeText(facts->info));
   return WriteOutput(options.json ? ToJson(*facts) : ToText(options.stream.recipe, *facts));
 }
 
@@ -125,6 +132,9 @@ void AddDescribe(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("describe", "Show a recipe with every default, its fingerprint and its cost");
   options->stream.AddTo(*command, /*positional=*/true);
   command->add_flag("--json", options->json, "Print JSON for programs instead of text for people");
+  CLI::Option* const json = command->get_option("--json");
+  command->add_flag("--recipe-json", options->recipe_json, "Print nothing but the recipe, to begin one of your own")
+      ->excludes(json);
   options->server.AddTo(*command);
   command->callback([options, &action] { action = [options] { return Describe(*options); }; });
 }

@@ -80,6 +80,13 @@ struct DumpPart {
   }
 };
 
+// What is kept when a dump ends early.
+std::string SafePart(const std::vector<DumpPart>& parts) {
+  std::uint64_t safe = parts.front().file->sequences();
+  for (const DumpPart& part : parts) safe = std::min(safe, part.file->sequences());
+  return absl::StrCat(safe, " sequences are safe, and the same command goes on after them");
+}
+
 absl::Status Dump(const DumpOptions& options) {
   absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
   if (!facts.ok()) return facts.status();
@@ -134,6 +141,9 @@ absl::Status Dump(const DumpOptions& options) {
     std::uint64_t done = there;
     for (;;) {
       absl::StatusOr<bool> more = (*source)->Next(batch);
+      if (absl::IsUnavailable(more.status())) {
+        return absl::UnavailableError(absl::StrCat(more.status().message(), "; ", SafePart(parts)));
+      }
       if (!more.ok()) return more.status();
       if (!*more) break;
       const bool widen = dtype == Dtype::kUint8 && identity->dtype == Dtype::kUint16;
@@ -146,10 +156,7 @@ absl::Status Dump(const DumpOptions& options) {
       done += batch.rows;
       progress.Update(done);
       if (interrupted) {
-        std::uint64_t safe = identity->sequences;
-        for (const DumpPart& part : parts) safe = std::min(safe, part.file->sequences());
-        return absl::CancelledError(absl::StrCat("interrupted; ", safe, " of ", identity->sequences,
-                                                 " sequences are safe, and the same command goes on after them"));
+        return absl::CancelledError("interrupted; " + SafePart(parts));
       }
     }
     for (const DumpPart& part : parts) {
@@ -189,7 +196,10 @@ void AddDump(CLI::App& app, Action& action) {
       ->type_name("N")
       ->required()
       ->check(WholeNumber(1, std::uint64_t{1} << 48));
-  command->add_option("--out", options->out, "Folder; made if it is not there")->type_name("DIR")->required();
+  command->add_option("--out", options->out, "Folder; made if it is not there")
+      ->type_name("DIR")
+      ->required()
+      ->check([](const std::string& folder) { return folder.empty() ? "a folder is wanted, not ''" : std::string(); });
   command->add_option("--name", options->name, "Name of the files, such as train or val")
       ->type_name("NAME")
       ->capture_default_str()

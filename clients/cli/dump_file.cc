@@ -175,12 +175,16 @@ absl::StatusOr<std::unique_ptr<DumpFile>> DumpFile::Open(const std::string& fold
   const std::string path = absl::StrCat(base, ".", FormatName(identity.format));
   std::unique_ptr<DumpFile> dump(new DumpFile(path, base + ".json", identity));
 
+  // Also beside a journal: a dump of the same name but another format may have been finished meanwhile.
+  const bool described = fs::exists(dump->sidecar_path_);
+  if (described) {
+    absl::StatusOr<Json> sidecar = ReadJson(dump->sidecar_path_);
+    if (!sidecar.ok()) return sidecar.status();
+    if (absl::Status same = CheckSame(dump->sidecar_path_, *sidecar, identity.ToJson()); !same.ok()) return same;
+  }
   // A journal that is still there means that the dump was not finished, even if the file has its name already.
   if (!fs::exists(path + ".journal")) {
-    if (fs::exists(dump->sidecar_path_)) {
-      absl::StatusOr<Json> sidecar = ReadJson(dump->sidecar_path_);
-      if (!sidecar.ok()) return sidecar.status();
-      if (absl::Status same = CheckSame(dump->sidecar_path_, *sidecar, identity.ToJson()); !same.ok()) return same;
+    if (described) {
       if (absl::Status status = dump->OpenComplete(verified); !status.ok()) return status;
       return dump;
     }
@@ -198,6 +202,10 @@ absl::StatusOr<std::unique_ptr<DumpFile>> DumpFile::Open(const std::string& fold
 absl::Status DumpFile::OpenComplete(const std::function<void(std::uint64_t)>& verified) {
   absl::StatusOr<Json> sidecar = ReadJson(sidecar_path_);
   if (!sidecar.ok()) return sidecar.status();
+  if (!fs::exists(path_)) {
+    return absl::DataLossError(
+        absl::StrCat(path_, " is gone, and ", sidecar_path_, " describes it; remove that too to make it again"));
+  }
   absl::StatusOr<std::unique_ptr<Descriptor>> data = Descriptor::Open(path_, O_RDONLY);
   if (!data.ok()) return data.status();
   std::vector<std::byte> buffer(chunk_bytes_);

@@ -1,10 +1,13 @@
 // iterand explain: where a sequence came from, and a proof that it can be made again on its own.
 
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "clients/cli/output.h"
 #include "clients/cli/source.h"
@@ -22,11 +25,16 @@ struct ExplainOptions {
 
 std::string ToText(const Explanation& explanation, const std::string& family) {
   const RowProvenance& made = explanation.provenance;
-  std::string text = absl::StrFormat(
-      "index %d: lane %d, segment %d, place %d in the segment\n"
-      "made by %s in round %d, row %d, at depth %d\n",
-      explanation.index, explanation.place.lane, explanation.place.segment, explanation.place.offset, family,
-      made.round, made.row, made.depth);
+  std::string text = absl::StrFormat("index %d: lane %d, segment %d, place %d in the segment\n", explanation.index,
+                                     explanation.place.lane, explanation.place.segment, explanation.place.offset);
+  if (made.depth > 0) {
+    absl::StrAppend(&text, "made by ", family, " in round ", made.round, ", row ", made.row, ", at depth ", made.depth,
+                    "\n");
+  } else {
+    // A pool emits rows that no program has written yet.
+    absl::StrAppend(&text, "a row of noise or constants, which no program has made; emitted in round ", made.round,
+                    ", row ", made.row, "\n");
+  }
   for (const ExplainedStep& step : explanation.steps) {
     absl::StrAppend(&text, "  round ", step.round, ", row ", step.row, ": ", step.family, " reads ", step.input);
     if (step.prompt_length > 0) {
@@ -82,7 +90,10 @@ void AddExplain(CLI::App& app, Action& action) {
   auto options = std::make_shared<ExplainOptions>();
   CLI::App* command = app.add_subcommand("explain", "Tell where a sequence came from, and make it again on its own");
   options->stream.AddTo(*command, /*positional=*/false);
-  command->add_option("--index", options->index, "Index of the sequence")->type_name("G")->required();
+  command->add_option("--index", options->index, "Index of the sequence")
+      ->type_name("G")
+      ->required()
+      ->check(WholeNumber(0, std::numeric_limits<std::uint64_t>::max()));
   command->add_flag("--json", options->json, "Print JSON for programs instead of text for people");
   command->callback([options, &action] { action = [options] { return Explain(*options); }; });
 }

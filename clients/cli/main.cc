@@ -46,6 +46,8 @@ int ExitCode(const absl::Status& status) {
 int Run(int argc, char** argv) {
   // A reader that goes away, as in `iterand sample ... | head`, is an error of the write call and not a signal.
   std::signal(SIGPIPE, SIG_IGN);
+  // So is a file that grows beyond `ulimit -f`.
+  std::signal(SIGXFSZ, SIG_IGN);
   // gRPC's own log lines on standard error repeat, less clearly, what our errors say. GRPC_VERBOSITY brings them back.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
 
@@ -71,13 +73,13 @@ int Run(int argc, char** argv) {
   AddExecute(app, action);
 
   try {
-    app.parse(argc, argv);
+    ParseCommandLine(app, argc, argv);
   } catch (const CLI::Success& help) {  // --help, --version
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
     std::string command = "iterand";
     for (const CLI::App* chosen : app.get_subcommands()) absl::StrAppend(&command, " ", chosen->get_name());
-    return PrintError(absl::StrCat(error.what(), " (", command, " --help shows the usage)"), kExitUsage);
+    return PrintError(absl::StrCat(UsageMistake(app, error), " (", command, " --help shows the usage)"), kExitUsage);
   }
   if (action == nullptr) {
     return PrintError(

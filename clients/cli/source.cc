@@ -43,6 +43,12 @@ absl::Status AtFile(const std::string& path, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 
+// A server's verdict on the stream, with the name of the recipe's file, which the server does not know.
+absl::Status AtRecipe(const StreamChoice& stream, const absl::Status& status) {
+  const bool ours = status.code() == absl::StatusCode::kInvalidArgument && IsRecipeFile(stream.recipe);
+  return ours ? AtFile(stream.recipe, status) : status;
+}
+
 // The stream as a request to a server names it. A preset goes by name, so that the server's own is used.
 absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
   v1::StreamSpec spec;
@@ -166,13 +172,21 @@ class LocalSource : public SequenceSource {
 
 class RemoteSource : public SequenceSource {
  public:
-  RemoteSource(StreamFacts facts, std::unique_ptr<Client> client, std::unique_ptr<BatchReader> reader,
-               std::uint64_t count)
-      : SequenceSource(std::move(facts)), client_(std::move(client)), reader_(std::move(reader)), left_(count) {}
+  RemoteSource(StreamFacts facts, std::string address, std::unique_ptr<Client> client,
+               std::unique_ptr<BatchReader> reader, std::uint64_t count)
+      : SequenceSource(std::move(facts)),
+        address_(std::move(address)),
+        client_(std::move(client)),
+        reader_(std::move(reader)),
+        left_(count) {}
 
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
     absl::StatusOr<bool> more = reader_->Next(received_);
+    // gRPC says no more than "Socket closed".
+    if (absl::IsUnavailable(more.status())) {
+      return absl::UnavailableError(absl::StrCat("server ", address_, ": ", more.status().message()));
+    }
     if (!more.ok()) return more.status();
     if (!*more) return absl::InternalError(absl::StrCat("the server ended the stream ", left_, " sequences early"));
     if (received_.token_bytes() != received_.rows() * sequence_bytes() || received_.rows() == 0 ||
@@ -191,6 +205,7 @@ class RemoteSource : public SequenceSource {
   }
 
  private:
+  std::string address_;
   std::unique_ptr<Client> client_;
   std::unique_ptr<BatchReader> reader_;  // after the client, which it needs
   Batch received_;
@@ -240,6 +255,10 @@ void ServerChoice::AddTo(CLI::App& command) {
   CLI::Option* server =
       command.add_option("--server", address, "Ask the server at this address instead of generating in this process")
           ->type_name("ADDR")
+          // What is left of an unset variable must not make the sequences here instead of there.
+          ->check([](const std::string& text) {
+            return text.empty() ? "an address is wanted, HOST:PORT or unix:PATH, not ''" : std::string();
+          })
           ->group(kGroup);
   command.add_flag("--tls", tls, "Encrypt the connection, trusting the system's certificate authorities")
       ->needs(server)
@@ -327,7 +346,9 @@ absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const Ser
   if (!spec.ok()) return spec.status();
   absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
   if (!client.ok()) return client.status();
-  return RemoteFacts(**client, *spec);
+  absl::StatusOr<StreamFacts> facts = RemoteFacts(**client, *spec);
+  if (!facts.ok()) return AtRecipe(stream, facts.status());
+  return facts;
 }
 
 absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const StreamChoice& stream,
@@ -358,7 +379,7 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
   if (!client.ok()) return client.status();
   absl::StatusOr<StreamFacts> facts = RemoteFacts(**client, *spec);
-  if (!facts.ok()) return facts.status();
+  if (!facts.ok()) return AtRecipe(stream, facts.status());
   const std::size_t token_bytes = facts->info.dtype() == v1::DTYPE_UINT8    ? 1
                                   : facts->info.dtype() == v1::DTYPE_UINT16 ? 2
                                                                             : 4;
@@ -373,7 +394,8 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   request.set_provenance(options.provenance);
   absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
   if (!reader.ok()) return reader.status();
-  return std::make_unique<RemoteSource>(*std::move(facts), *std::move(client), *std::move(reader), range.count);
+  return std::make_unique<RemoteSource>(*std::move(facts), server.address, *std::move(client), *std::move(reader),
+                                        range.count);
 }
 
 Dtype SequenceSource::dtype() const {

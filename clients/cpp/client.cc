@@ -16,6 +16,8 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
 
@@ -71,6 +73,27 @@ std::size_t DtypeBytes(v1::Dtype dtype) {
     default:
       return 0;
   }
+}
+
+// gRPC takes an address without a port for one with port 443, and a URL for a host's name.
+absl::Status CheckAddress(const std::string& address) {
+  if (!absl::StrContains(address, ':') || absl::StartsWith(address, "http://") ||
+      absl::StartsWith(address, "https://")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("address \"", address, "\": host:port or unix:path is wanted, such as localhost:50051"));
+  }
+  return absl::OkStatus();
+}
+
+// gRPC ends the process for metadata that a header cannot carry.
+absl::Status CheckToken(const std::string& token) {
+  for (const char character : token) {
+    if (!absl::ascii_isprint(static_cast<unsigned char>(character))) {
+      return absl::InvalidArgumentError(
+          "the token has a character that no header can carry: printable ASCII in one line is wanted");
+    }
+  }
+  return absl::OkStatus();
 }
 
 template <typename Message>
@@ -308,6 +331,8 @@ Client::Client() = default;
 Client::~Client() = default;
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address, const ClientOptions& options) {
+  if (absl::Status status = CheckAddress(address); !status.ok()) return status;
+  if (absl::Status status = CheckToken(options.token); !status.ok()) return status;
   KeepFreedMemory();
   std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   grpc::ChannelArguments arguments;
@@ -337,9 +362,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(address, credentials, arguments);
   if (!channel->WaitForConnected(std::chrono::system_clock::now() + options.connect_timeout)) {
-    return absl::UnavailableError(absl::StrCat("no iterand server answers at ", address, " within ",
-                                               static_cast<double>(options.connect_timeout.count()) / 1000, " s",
-                                               options.tls ? " (or its certificate is not trusted)" : ""));
+    const bool tls = options.tls || !options.tls_root_file.empty();
+    return absl::UnavailableError(
+        absl::StrCat("no iterand server answers at ", address, " within ",
+                     static_cast<double>(options.connect_timeout.count()) / 1000, " s",
+                     tls ? " (or it does not use TLS, or its certificate is not trusted or names another host)" : ""));
   }
   std::unique_ptr<Client> client(new Client());
   client->impl_ = std::make_unique<Impl>(std::move(channel));

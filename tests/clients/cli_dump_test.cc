@@ -127,6 +127,11 @@ TEST_F(CliDump, ACompleteDumpIsCheckedAndLeftAlone) {
   const CommandResult damaged = Dump("--recipe uniform --sequences 100");
   EXPECT_EQ(damaged.exit_status, 1);
   EXPECT_THAT(damaged.err, HasSubstr("checksum"));
+
+  fs::remove(tokens());
+  const CommandResult gone = Dump("--recipe uniform --sequences 100");
+  EXPECT_EQ(gone.exit_status, 1);
+  EXPECT_THAT(gone.err, HasSubstr("tokens.bin is gone"));
 }
 
 TEST_F(CliDump, AnotherStreamsDumpIsNotOverwritten) {
@@ -222,6 +227,17 @@ TEST_F(CliDump, APartialDumpOfAnotherStreamIsNotTouched) {
   EXPECT_EQ(ReadWholeFile(partial()) == before, true);
 }
 
+TEST_F(CliDump, ADumpOfAnotherFormatThatIsDoneMeanwhileIsNotOverwritten) {
+  ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
+  MakePartial(1, kChunkBytes);
+  ASSERT_EQ(Dump("--recipe uniform --sequences 10 --format npy").exit_status, 0);
+  const std::string description = ReadWholeFile(sidecar());
+  const CommandResult late = Dump(kThreeChunks);
+  EXPECT_EQ(late.exit_status, 2);
+  EXPECT_THAT(late.err, HasSubstr("another dump"));
+  EXPECT_EQ(ReadWholeFile(sidecar()), description);
+}
+
 TEST_F(CliDump, SurvivesAKill) {
   const std::string arguments = "--recipe uniform --sequences 60000";
   for (const int signal : {SIGKILL, SIGINT}) {
@@ -245,6 +261,24 @@ TEST_F(CliDump, SurvivesAKill) {
     const std::string raw = Raw("--recipe uniform --count 60000");
     EXPECT_EQ(ReadWholeFile(tokens()) == Widened(raw), true);
   }
+}
+
+TEST_F(CliDump, AServerThatGoesLeavesAPartToGoOnFrom) {
+  RunningServer server;
+  // 2^40 sequences are never done.
+  const std::string command = "dump --out " + out() + " --recipe uniform --sequences 1099511627776 --server ";
+  std::thread stop([&] {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while ((!fs::exists(partial()) || fs::file_size(partial()) == 0) && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    server.process().Signal(SIGKILL);
+  });
+  const CommandResult result = RunIterand(command + server.address());
+  stop.join();
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, HasSubstr("server " + server.address()));
+  EXPECT_THAT(result.err, HasSubstr("sequences are safe, and the same command goes on after them"));
 }
 
 TEST_F(CliDump, ServedAndInProcessAreEqual) {

@@ -66,6 +66,16 @@ TEST(CliExecute, AServerDoesTheSame) {
   ExpectRefused("--server " + server.address() + " '+]'", "programs[0]: program: position 1: ']' closes no loop");
 }
 
+// The library that reads the command line takes words in brackets for lists.
+TEST(CliExecute, ProgramsInBracketsAreTakenAsTheyStand) {
+  EXPECT_EQ(Out("--format raw '[+.]'"), "");  // the loop is never entered
+  EXPECT_EQ(Out("'[+.,>.]' '[]'"),
+            "# program 0: 0 symbols written in 1 steps, ended\n\n# program 1: 0 symbols written in 1 steps, ended\n\n");
+  EXPECT_EQ(Out("--format raw ',.,.,.,.,.' --input '[a]'"), "[a][a");
+  EXPECT_EQ(Out("--format raw ',.,.,.,.,.' --input '[a] '"), "[a] [");
+  ExpectRefused("'[x]'", "position 1: 'x' is no instruction");
+}
+
 TEST(CliExecute, SaysWhatIsWrong) {
   ExpectRefused("", "no program is given");
   ExpectRefused("'+' '+x'", "programs[1]: program: position 1: 'x' is no instruction");

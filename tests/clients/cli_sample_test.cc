@@ -102,6 +102,9 @@ TEST(Cli, WhatDescribeWritesIsARecipe) {
   const CommandResult again = RunIterand("describe " + scratch.File("copy.json") + " --json");
   ASSERT_EQ(again.exit_status, 0) << again.err;
   EXPECT_EQ(json::parse(again.out)["fingerprint"], described["fingerprint"]);
+  const CommandResult recipe = RunIterand("describe up --recipe-json");
+  ASSERT_EQ(recipe.exit_status, 0) << recipe.err;
+  EXPECT_EQ(json::parse(recipe.out), described["recipe"]);
 }
 
 TEST(CliSample, RawIsNothingButTokens) {
@@ -244,6 +247,13 @@ TEST(CliSample, AFullDiskIsAFailure) {
   ExpectError(RunIterand("sample --recipe uniform --count 1000 --format raw > /dev/full"), 1, "No space left");
 }
 
+TEST(CliSample, AFileAtItsLimitIsAFailure) {
+  const ScratchFolder scratch;
+  ExpectError(
+      RunShell("ulimit -f 8; $ITERAND sample --recipe uniform --count 1000 --format raw > " + scratch.File("rows")), 1,
+      "File too large");
+}
+
 struct BadInput {
   const char* arguments;
   int exit_status;
@@ -275,7 +285,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"dump --out /tmp/x", 2, "--sequences"}, BadInput{"dump --out /tmp/x --sequences 0", 2, "--sequences"},
         BadInput{"dump --out /proc/nowhere --sequences 1 --recipe uniform", 1, "/proc/nowhere"},
         BadInput{"dump --out /tmp/x --sequences 1 --name a/b", 2, "--name"},
-        BadInput{"serve --listen nowhere", 1, "nowhere"}, BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
+        BadInput{"serve --listen nowhere", 2, "nowhere"}, BadInput{"serve --listen 127.0.0.1:99999", 2, "65535"},
+        BadInput{"sample --server ''", 2, "--server"}, BadInput{"sample --server localhost", 2, "host:port"},
+        BadInput{"sample --frob nicate 3", 2, "not expected here: --frob nicate 3"},
+        BadInput{"sample --count", 2, "--count wants a value"},
+        BadInput{"sample --count 1 --count 2", 2, "--count is given more than once"},
+        BadInput{"explain --index -1", 2, "--index"}, BadInput{"explain --index x", 2, "--index"},
+        BadInput{"describe up --json --recipe-json", 2, "excludes"},
+        BadInput{"dump --sequences 1 --out ''", 2, "--out"}, BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
         BadInput{"serve --cache many", 2, "--cache"}));
 
 TEST(CliBadRecipe, IsRefusedWithFileAndField) {
@@ -286,6 +303,9 @@ TEST(CliBadRecipe, IsRefusedWithFileAndField) {
     return RunIterand("sample --recipe " + file);
   };
   ExpectError(sample("{"), 2, file);
+  ExpectError(sample("{\n \"families\": [\n  {\"lstm\": }]}"), 2, "line 3, column 12: ");
+  ExpectError(sample("[]"), 2, "Root element must be a message");
+  ExpectError(sample(R"({"length": 1e999})"), 2, "range of double");
   ExpectError(sample(R"({"families": [{"lstm": {"hiden": {"fixed": 3}}}]})"), 2, "hiden");
   ExpectError(sample(R"({"families": [{"lstm": {"hidden": {"fixed": 1000000}}}]})"), 2, "families[0].lstm.hidden");
   ExpectError(sample(R"({"families": []})"), 2, "families");
@@ -302,6 +322,11 @@ TEST(CliServer, MessagesComeThrough) {
   ExpectError(RunIterand("sample --recipe nosuch" + served), 2, "up-paper");
   ExpectError(RunIterand("sample --shard 0/3" + served), 2, "32");
   ExpectError(RunIterand("sample --length 3" + served), 2, "length");
+  const ScratchFolder scratch;
+  WriteWholeFile(scratch.File("bad.json"), R"({"families": [{"lstn": {}}]})");
+  for (const std::string command : {"sample --recipe ", "describe "}) {
+    ExpectError(RunIterand(command + scratch.File("bad.json") + served), 2, "bad.json: families[0]");
+  }
 }
 
 TEST(CliServer, AsksForItsSecret) {
@@ -313,6 +338,8 @@ TEST(CliServer, AsksForItsSecret) {
   EXPECT_EQ(RunIterand(served + " --token-file " + scratch.File("token")).out.size(), 512u);
   ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 1, "authori");
   ExpectError(RunIterand(served), 1, "authori");
+  WriteWholeFile(scratch.File("wrong"), "battery\nstaple\n");
+  ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 2, "printable ASCII");
 }
 
 TEST(CliServer, EndsCleanlyOnSigterm) {

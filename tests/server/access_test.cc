@@ -62,6 +62,9 @@ std::string RawCall(const std::string& address, const std::string& method, const
 TEST_F(Access, Health) {
   // HealthCheckResponse {status: SERVING}
   EXPECT_EQ(RawCall(server_->address(), "/grpc.health.v1.Health/Check", ""), std::string("\x08\x01", 2));
+  // HealthCheckRequest {service: "iterand.v1.NoiseService"}
+  EXPECT_EQ(RawCall(server_->address(), "/grpc.health.v1.Health/Check", "\x0a\x17iterand.v1.NoiseService"),
+            std::string("\x08\x01", 2));
 }
 
 TEST_F(Access, Reflection) {

@@ -3,10 +3,13 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -237,6 +240,49 @@ TEST_F(Lifecycle, BadOptions) {
   options = {};
   options.listen = "no such host:0";
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
+  // gRPC would take port 443 for the first, port 34 464 for the second.
+  for (const char* wrong : {"127.0.0.1", "127.0.0.1:100000", "127.0.0.1:", "127.0.0.1:-1", "::1", "::1:0", ":0", "",
+                            "127.0.0.1:http", "unix:"}) {
+    options.listen = wrong;
+    EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("listen"));
+  }
+}
+
+TEST_F(Lifecycle, AUnixSocketInUse) {
+  const std::string path = absl::StrCat(testing::TempDir(), "iterand-", getpid(), ".sock");
+  ServerOptions options;
+  options.listen = "unix:" + path;
+  {
+    const auto first = Server::Start(options);
+    ASSERT_TRUE(first.ok()) << first.status();
+    EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kUnavailable,
+                 AllOf(HasSubstr(path), HasSubstr("listening there")));
+    EXPECT_TRUE(Client::Connect(options.listen).ok());
+  }
+  // A socket that a killed server has left behind is in nobody's way.
+  const int left = socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ASSERT_EQ(bind(left, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  close(left);
+  EXPECT_TRUE(Server::Start(options).ok());
+}
+
+TEST_F(Lifecycle, ATokenFileHoldsOneLine) {
+  const std::string file = absl::StrCat(testing::TempDir(), "iterand-token-", getpid());
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.auth_token_file = file;
+  const auto start = [&](const std::string& content) {
+    std::ofstream(file) << content;
+    return Server::Start(options).status();
+  };
+  EXPECT_ERROR(start(""), absl::StatusCode::kNotFound, HasSubstr("empty"));
+  EXPECT_ERROR(start(" \n"), absl::StatusCode::kInvalidArgument, HasSubstr("empty"));
+  EXPECT_ERROR(start("two\nlines"), absl::StatusCode::kInvalidArgument, HasSubstr("one line"));
+  EXPECT_TRUE(start("secret\n").ok());
+  std::remove(file.c_str());
 }
 
 TEST(ClientTest, NobodyAnswers) {
@@ -244,6 +290,19 @@ TEST(ClientTest, NobodyAnswers) {
   options.connect_timeout = std::chrono::milliseconds(200);
   const auto client = Client::Connect("127.0.0.1:1", options);
   EXPECT_ERROR(client.status(), absl::StatusCode::kUnavailable, HasSubstr("127.0.0.1:1"));
+}
+
+TEST(ClientTest, RefusesWhatGrpcWouldMisread) {
+  for (const char* wrong : {"", "localhost", "http://localhost:50051"}) {
+    EXPECT_ERROR(Client::Connect(wrong).status(), absl::StatusCode::kInvalidArgument, HasSubstr("host:port"));
+  }
+  // gRPC ends the process for metadata that it cannot send.
+  for (const char* wrong : {"two\nlines", "S\xc3\xa9same", "tab\t"}) {
+    ClientOptions options;
+    options.token = wrong;
+    EXPECT_ERROR(Client::Connect("127.0.0.1:1", options).status(), absl::StatusCode::kInvalidArgument,
+                 HasSubstr("printable ASCII"));
+  }
 }
 
 }  // namespace

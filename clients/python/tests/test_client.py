@@ -12,6 +12,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -163,6 +164,25 @@ def test_errors_carry_the_servers_message(address: str) -> None:
         iterand.read(address, 0, 1, recipe="no-such-preset")
 
 
+def test_wrong_arguments_are_told_before_any_call(tmp_path: Path) -> None:
+    nobody = "127.0.0.1:1"
+    for wrong in ("localhost", "http://localhost:50051", "", [], [nobody, "localhost"]):
+        with pytest.raises(iterand.InvalidArgument, match="host:port"):
+            iterand.stream(wrong)
+    for wrong in (1.0, "1", True, None):
+        with pytest.raises(iterand.InvalidArgument, match=r"seed is .* whole number"):
+            iterand.stream(nobody, seed=cast("int", wrong))
+    for wrong in (3, (0,), None):
+        with pytest.raises(iterand.InvalidArgument, match=r"shard is .* pair"):
+            iterand.stream(nobody, shard=cast("tuple[int, int]", wrong))
+    # gRPC itself would say "Invalid metadata".
+    for wrong in ("open\nsesame", "Sésame", "\0"):
+        with pytest.raises(iterand.InvalidArgument, match="printable ASCII"):
+            iterand.describe(nobody, token=wrong)
+    with pytest.raises(iterand.InvalidArgument, match=r"missing\.pem"):
+        iterand.describe(nobody, tls=Tls(ca=tmp_path / "missing.pem"))
+
+
 def test_no_server() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -286,6 +306,7 @@ def test_token_and_tls(tmp_path: Path) -> None:
     try:
         rows = collect(server.address, recipe="uniform", count=3, tls=tls, token="open sesame")
         assert rows.shape == (3, LENGTH)
+        assert iterand.describe(server.address, tls=tls, token=secret.read_text()).engine_version >= 1
         with pytest.raises(iterand.Unauthenticated, match="token"):
             iterand.describe(server.address, tls=tls, token="open barley")
         with pytest.raises(iterand.Unauthenticated):

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from google.protobuf import json_format
 
@@ -61,6 +61,9 @@ def stream_spec(
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:
+    """Errors: InvalidArgument unless `value` is a whole number, Python's or numpy's, within [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise errors.InvalidArgument(f"{name} is {value!r}; it must be a whole number")
     if not low <= value <= high:
         raise errors.InvalidArgument(f"{name} is {value}; it must be from {low} to {high}")
 
@@ -78,7 +81,10 @@ def stream_request(
     mask: bool = False,
 ) -> service.StreamRequest:
     """The message for a shard of a stream. Errors: InvalidArgument, InvalidRecipe."""
-    rank, world = shard
+    try:
+        rank, world = shard
+    except (TypeError, ValueError) as error:
+        raise errors.InvalidArgument(f"shard is {shard!r}; it must be a pair (rank, world)") from error
     check_range("shard's world", world, 1, 2**32 - 1)
     check_range("shard's rank", rank, 0, world - 1)
     check_range("batch_size", batch_size, 1, 2**32 - 1)

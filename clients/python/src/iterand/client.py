@@ -81,7 +81,10 @@ class Tls:
 
     def credentials(self) -> grpc.ChannelCredentials:
         def pem(path: str | os.PathLike[str] | None) -> bytes | None:
-            return None if path is None else Path(path).read_bytes()
+            try:
+                return None if path is None else Path(path).read_bytes()
+            except OSError as error:
+                raise errors.InvalidArgument(f"TLS file {path} cannot be read: {error.strerror}") from error
 
         return grpc.ssl_channel_credentials(pem(self.ca), pem(self.key), pem(self.certificate))
 
@@ -102,11 +105,9 @@ class Client:
         retry: Retry | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        self._targets = [target] if isinstance(target, str) else list(target)
-        if not self._targets or not all(self._targets):
-            raise errors.InvalidArgument("target is empty; it must be host:port or a list of such")
+        self._targets = _checked_targets(target)
         self._tls = Tls() if tls is True else (tls or None)
-        self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+        self._metadata = (("authorization", f"Bearer {_checked_token(token)}"),) if token is not None else ()
         self.retry = retry if retry is not None else Retry()
         self._options = [
             ("grpc.max_receive_message_length", -1),
@@ -318,6 +319,27 @@ class Client:
                     raise failure from error
                 self.use_next_target(target)
                 time.sleep(self.retry.wait(attempt))
+
+
+def _checked_targets(target: str | Sequence[str]) -> list[str]:
+    """Addresses as a list. gRPC takes one without a port for port 443, and a URL for a host's name."""
+    targets = [target] if isinstance(target, str) else list(target)
+    if not targets or not all(targets):
+        raise errors.InvalidArgument("target is empty; it must be host:port or a list of such")
+    for address in targets:
+        if not isinstance(address, str) or ":" not in address or address.startswith(("http://", "https://")):
+            raise errors.InvalidArgument(
+                f"target {address!r}: host:port or unix:path is wanted, such as 'localhost:50051'"
+            )
+    return targets
+
+
+def _checked_token(token: str) -> str:
+    """The token without the white space around it, which a file that it was read from may have."""
+    token = token.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise errors.InvalidArgument("token has a character that no header can carry; it must be printable ASCII")
+    return token
 
 
 def _raw(data: bytes) -> bytes:
