@@ -55,8 +55,7 @@ TEST_P(BuilderTest, IsTheSerialisedMessage) {
     builder.Begin(1'000'000'007, 4, static_cast<int>(rows.size()));
     for (const auto& [segment, offset] : rows) {
       builder.Add(segment, offset);
-      expected.mutable_tokens()->append(reinterpret_cast<const char*>(segment->tokens.data()) + offset * row_bytes,
-                                        row_bytes);
+      expected.mutable_tokens()->append(reinterpret_cast<const char*>(segment->row(offset)), row_bytes);
       if (!provenance) continue;
       const RowProvenance& from = segment->provenance[offset];
       v1::Provenance& to = *expected.add_provenance();
@@ -84,7 +83,7 @@ TEST(BatchBuilder, LongRowsAreNotCopied) {
   recipe.set_length(16384);
   const std::shared_ptr<Stream> stream = *Stream::Open(recipe, 0);
   std::shared_ptr<const Segment> segment = Generate(*stream, 0);
-  const auto* data = reinterpret_cast<const std::uint8_t*>(segment->tokens.data());
+  const auto* data = reinterpret_cast<const std::uint8_t*>(segment->tokens);
   BatchBuilder builder(*stream, false);
   builder.Begin(0, 1, 2);
   builder.Add(segment, 1);

@@ -38,7 +38,7 @@ class Consumer {
     while (rows > 0) {
       const absl::StatusOr<int> taken =
           feed_->Take(rows, [&](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
-            bytes.append(reinterpret_cast<const char*>(segment->tokens.data()) + offset * row_bytes, row_bytes);
+            bytes.append(reinterpret_cast<const char*>(segment->row(offset)), row_bytes);
           });
       if (!taken.ok()) return taken.status();
       rows -= *taken;
