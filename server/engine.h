@@ -197,7 +197,7 @@ class Feed {
   std::deque<std::shared_ptr<Entry>> ahead_;             // wanted, in the order in which rows begin them
   using Want = std::pair<std::uint64_t, std::uint32_t>;  // (round of all slots, slot) at which a segment is begun
   std::priority_queue<Want, std::vector<Want>, std::greater<>> wants_;
-  std::deque<std::shared_ptr<Entry>> todo_;  // wanted and perhaps not begun by anybody
+  std::deque<std::shared_ptr<Entry>> todo_;         // wanted and perhaps not begun by anybody
   std::unordered_map<const Stripe*, int> stripes_;  // of which segments are held, and how many
   std::size_t held_bytes_ = 0;                      // of stripes_
   std::size_t max_bytes_ = 0;

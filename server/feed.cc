@@ -63,7 +63,7 @@ absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_
       std::min(queue_bytes, std::max(engine_->options_.prefetch_bytes, 2 * in_use * segment_bytes));
   max_bytes_ = std::max<std::size_t>(in_use * segment_bytes, ahead);
   in_use_bytes_ = in_use * segment_bytes;
-  striped_ = step_ == 1 && Wide{period} * sequences <= count;
+  striped_ = step_ == 1 && in_use > 1 && Wide{period} * sequences <= count;
 
   const std::uint64_t slots = std::min(period, count);
   slots_.resize(slots);

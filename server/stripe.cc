@@ -26,8 +26,8 @@ std::shared_ptr<std::byte> SegmentPool::NewBuffer(std::size_t bytes) {
   Buffer buffer;
   {
     std::lock_guard lock(mutex_);
-    const auto found = std::find_if(buffers_.rbegin(), buffers_.rend(),
-                                    [bytes](const Buffer& free) { return free.bytes == bytes; });
+    const auto found =
+        std::find_if(buffers_.rbegin(), buffers_.rend(), [bytes](const Buffer& free) { return free.bytes == bytes; });
     if (found != buffers_.rend()) {
       buffer = std::move(*found);
       buffers_.erase(std::next(found).base());

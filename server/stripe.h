@@ -1,10 +1,10 @@
 // A stripe: memory for one segment of each of some lanes, in which rows lie in the order in which they are sent.
 //
 // The rows of a batch come from different lanes in turn, and every lane has its segments to itself. If each segment
-// also had its memory to itself, a batch would have to be gathered row by row. So a feed that reads segment s of `lanes`
-// lanes in turn, as trainers and their shards do, has these segments generated into one stripe: row p of the lane that
-// is j-th in turn is row p * lanes + j of the stripe. A batch is then one piece of memory, or two where a stripe ends,
-// and is sent as it lies. A stripe of one lane is plain memory of a segment.
+// also had its memory to itself, a batch would have to be gathered row by row. So a feed that reads segment s of
+// `lanes` lanes in turn, as trainers and their shards do, has these segments generated into one stripe: row p of the
+// lane that is j-th in turn is row p * lanes + j of the stripe. A batch is then one piece of memory, or two where a
+// stripe ends, and is sent as it lies. A stripe of one lane is plain memory of a segment.
 //
 // A stripe's memory is freed when none of its segments is held or being sent any more, so whoever holds one of them
 // holds it whole.
