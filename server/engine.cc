@@ -263,8 +263,11 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
     ++stats_.segments_generated;
     entry.segment = std::move(segment);
     entry.state.store(Feed::State::kReady, std::memory_order_release);
-    const double worth = options_.cache_seconds_per_byte * static_cast<double>(task.open->segment_bytes());
-    if (entry.in_table && (seconds >= worth || entry.stripe->in_cache)) Keep(task.entry, leftovers.garbage);
+    OpenStream& open = *task.open;
+    open.seconds_ += seconds;
+    open.bytes_ += static_cast<double>(open.segment_bytes());
+    const bool dear = open.seconds_ >= options_.cache_seconds_per_byte * open.bytes_;
+    if (entry.in_table && dear) Keep(task.entry, leftovers.garbage);
   } else {
     ++(absl::IsCancelled(status) ? stats_.segments_cancelled : stats_.segments_failed);
     entry.error = std::move(status);

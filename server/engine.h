@@ -9,8 +9,8 @@
 //
 // Feeds of the same fingerprint share segments: each (fingerprint, lane, segment) is one entry of a table, which is
 // queued, running or ready; whoever wants it joins it. Ready entries that nobody holds stay while the cache has room,
-// least recently used first out. Segments that are made faster than memory could hold them for others are not kept: the
-// cache is for what costs core time, and cheap streams stay within the processor's own caches.
+// least recently used first out. Segments of streams that are made faster than memory could hold them for others are
+// not kept: the cache is for what costs core time, and cheap streams stay within the processor's own caches.
 //
 // A feed that goes through lanes in turn has their segments generated into stripes (server/stripe.h). Memory is counted
 // by whole stripes: the cache keeps and evicts them whole, and a feed is charged for every stripe of which it holds a
@@ -52,7 +52,8 @@ struct EngineOptions {
   std::size_t cache_bytes = 0;     // of ready segments kept beyond those that feeds hold
   std::size_t prefetch_bytes = 0;  // of segments that a feed wants ahead
   std::size_t queue_bytes = 0;     // of segments that a feed may hold at all
-  // Segments that cost less core time a byte than this are not kept in the cache. The default is 250 MB a second.
+  // Streams whose segments cost less core time a byte than this, on average, are not kept in the cache. The default is
+  // 250 MB a second.
   double cache_seconds_per_byte = 4e-9;
 };
 
@@ -86,6 +87,10 @@ class OpenStream {
   const bool serial_lanes_;                             // an endless pool
   std::vector<std::unique_ptr<Workspace>> workspaces_;  // idle ones; guarded by Engine::mutex_
   std::set<std::uint32_t> busy_lanes_;                  // if serial_lanes_; guarded by Engine::mutex_
+  // What its segments have cost so far. Not one by one: as a stripe is kept whole, one segment that was slow by chance
+  // would keep all of a cheap one. Guarded by Engine::mutex_.
+  double seconds_ = 0;
+  double bytes_ = 0;
 };
 
 // One consumer's sequences, in order: first, first + stride, ... Used by one thread at a time.
