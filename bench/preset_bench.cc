@@ -55,12 +55,16 @@ struct Measured {
   double seconds = 0;
 };
 
-// Reads batches for `seconds` or somewhat longer; `next` fills a batch's bytes and says how many tokens they are. The
-// clock starts and stops where `whole` says that nothing is left of what was made for batches before.
+// Reads batches for `seconds` or somewhat longer; `next` fills a batch's bytes and says how many rows and tokens they
+// are. The clock starts and stops where `whole` says that nothing is left of what was made for batches before.
 template <typename Next, typename Whole, typename Look>
 Measured Measure(Clock::time_point opened, double seconds, const Next& next, const Whole& whole, const Look& look) {
   Measured measured;
-  look(next());
+  for (int rows = 0; rows < kBatchRows;) {
+    const auto view = next();
+    look(view);
+    rows += view.rows;
+  }
   measured.first_batch_s = SecondsSince(opened);
   while (!whole()) look(next());
   const auto start = Clock::now();
@@ -77,6 +81,7 @@ Measured Measure(Clock::time_point opened, double seconds, const Next& next, con
 struct View {
   const void* data;
   std::size_t size;
+  int rows;
   double tokens;
 };
 
@@ -110,6 +115,11 @@ int main(int argc, char** argv) {
     looked += batch.size;
   };
 
+  // Whole segments are made, of all lanes in turn: the sequences that follow a batch come for nothing.
+  const auto cycle =
+      static_cast<std::uint64_t>((*stream)->lanes()) * static_cast<std::uint64_t>((*stream)->segment_sequences());
+  std::uint64_t index = 0;  // after what was read
+  const auto whole = [&] { return index % cycle == 0; };
   nlohmann::json result = {{"preset", json.empty() ? preset : "recipe"}, {"threads", threads}};
   Measured measured;
   if (server.empty()) {
@@ -118,10 +128,6 @@ int main(int argc, char** argv) {
     auto fresh = Stream::Open(*recipe, 0);
     (*fresh)->set_threads(threads);
     std::vector<std::byte> buffer(kBatchRows * (*fresh)->sequence_bytes());
-    std::uint64_t index = 0;
-    // A read makes whole segments, of all lanes in turn: the sequences that follow come for nothing.
-    const auto cycle =
-        static_cast<std::uint64_t>((*fresh)->lanes()) * static_cast<std::uint64_t>((*fresh)->segment_sequences());
     measured = Measure(
         opened, seconds,
         [&]() -> View {
@@ -129,10 +135,10 @@ int main(int argc, char** argv) {
           const int rows = index > 0 && to_cycle < kBatchRows ? static_cast<int>(to_cycle) : kBatchRows;
           if (absl::Status s = (*fresh)->Read(index, 1, rows, buffer.data()); !s.ok()) Fail(s);
           index += static_cast<std::uint64_t>(rows);
-          return {buffer.data(), static_cast<std::size_t>(rows) * (*fresh)->sequence_bytes(),
+          return {buffer.data(), static_cast<std::size_t>(rows) * (*fresh)->sequence_bytes(), rows,
                   static_cast<double>(rows) * (*fresh)->length()};
         },
-        [&] { return index % cycle == 0; }, look);
+        whole, look);
     const double peak = (peak_before + MeasurePeak(threads)) / 2;
     const double flops = (*fresh)->Cost().flops_per_token * measured.tokens / measured.seconds;
     result["flops_per_second"] = flops;
@@ -144,7 +150,10 @@ int main(int argc, char** argv) {
     const auto opened = Clock::now();
     iterand::v1::StreamRequest request;
     *request.mutable_stream()->mutable_recipe() = *recipe;
-    request.set_batch_rows(kBatchRows);
+    // So that batches end where the segments of all lanes do.
+    std::uint64_t batch_rows = kBatchRows;
+    while (cycle % batch_rows != 0) --batch_rows;
+    request.set_batch_rows(static_cast<std::uint32_t>(batch_rows));
     auto reader = (*client)->Stream(request);
     if (!reader.ok()) Fail(reader.status());
     iterand::Batch batch;
@@ -153,9 +162,11 @@ int main(int argc, char** argv) {
         [&]() -> View {
           auto more = (*reader)->Next(batch);
           if (!more.ok()) Fail(more.status());
-          return {batch.tokens().data(), batch.token_bytes(), static_cast<double>(batch.rows()) * batch.length()};
+          index += static_cast<std::uint64_t>(batch.rows());
+          return {batch.tokens().data(), batch.token_bytes(), batch.rows(),
+                  static_cast<double>(batch.rows()) * batch.length()};
         },
-        [] { return true; }, look);
+        whole, look);
   }
   statistics.Add(kept.data(), static_cast<int>(kept.size() / (*stream)->sequence_bytes()));
   rusage usage{};

@@ -80,7 +80,7 @@ void StreamTokens(benchmark::State& state, const v1::Recipe& recipe) {
       state.SkipWithError(status.ToString().c_str());
       return;
     }
-    benchmark::DoNotOptimize(segment.tokens.data());
+    benchmark::DoNotOptimize(segment.tokens);
   }
   state.counters["tokens/s"] =
       Rate(static_cast<double>(state.iterations()) * stream->segment_sequences() * stream->length());

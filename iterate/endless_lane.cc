@@ -76,7 +76,7 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const auto& [number, kept] : recent_) {
     if (number == segment) {
-      out = kept;
+      kept.CopyTo(out);
       return absl::OkStatus();
     }
   }
@@ -109,13 +109,13 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
     if (absl::Status status = Next(pool, writer, cancelled, out); !status.ok()) return status;
     KeepSnapshot();
     if (recent_.size() < kRecentSegments) {
-      recent_.emplace_back(number, out);
+      recent_.emplace_back();
     } else {
       recent_.push_back(std::move(recent_.front()));  // reuses the oldest one's memory
       recent_.pop_front();
-      recent_.back().first = number;
-      recent_.back().second = out;
     }
+    recent_.back().first = number;
+    out.CopyTo(recent_.back().second);
     if (number == segment) return absl::OkStatus();
   }
 }

@@ -151,7 +151,7 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
                  MutableBlockView(alone.data(), 1, symbols));
   }
   const std::size_t width = DtypeBytes(impl.dtype);
-  const std::byte* served = segment.tokens.data() + place.offset * sequence_bytes();
+  const std::byte* served = segment.row(place.offset);
   std::vector<std::uint32_t> tokens;  // of content, as served
   std::vector<std::uint32_t> packed;  // the same, made again
   bool marks_right = true;

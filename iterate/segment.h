@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace iterand {
@@ -25,20 +26,42 @@ struct RowProvenance {
   friend bool operator==(const RowProvenance&, const RowProvenance&) = default;
 };
 
-// The sequences of one segment, in the order of their places: segment_sequences x length tokens, row-major, each
-// DtypeBytes(dtype) wide in the machine's byte order (little-endian on all supported machines).
+// The sequences of one segment: `length` tokens each, DtypeBytes(dtype) wide in the machine's byte order (little-endian
+// on all supported machines). They lie one after the other in memory of the segment's own, or elsewhere at any distance
+// from each other: a server places segments so that sequences lie in the order in which it sends them.
 struct Segment {
-  std::vector<std::byte> tokens;
+  Segment() = default;
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+  Segment(Segment&&) = default;
+  Segment& operator=(Segment&&) = default;
+
+  // Has the tokens written to memory of others, which `memory` keeps: those of place p at first + p * stride bytes.
+  // There must be room for all sequences. A null `memory` has them written to the segment's own again.
+  void PlaceAt(std::shared_ptr<void> memory, std::byte* first, std::size_t stride);
+
+  // Makes room for so many sequences, of which nothing is written yet.
+  void Resize(std::size_t sequences, std::size_t sequence_bytes, std::size_t mask_bytes);
+
+  // Makes `out` equal, wherever it has its tokens.
+  void CopyTo(Segment& out) const;
+
+  // The sequence of a place.
+  const std::byte* row(std::size_t place) const { return tokens + place * row_stride; }
+  std::byte* row(std::size_t place) { return tokens + place * row_stride; }
+
+  std::byte* tokens = nullptr;  // of place 0
+  std::size_t row_bytes = 0;    // of a sequence
+  std::size_t row_stride = 0;   // from place to place
+  std::vector<std::byte> own;   // where the tokens lie, unless they lie elsewhere:
+  std::shared_ptr<void> elsewhere;
+
   std::vector<RowProvenance> provenance;  // one a sequence
-  // 1 where a token is to be predicted, else 0, in the order of the tokens; empty unless the recipe has loss_mask.
+  // 1 where a token is to be predicted, else 0, in the order of places and tokens; empty unless the recipe has
+  // loss_mask.
   std::vector<std::uint8_t> mask;
   // Symbols that programs wrote for this segment, those of dropped rows and of trials too.
   std::uint64_t generated_symbols = 0;
-
-  // Memory held, in bytes.
-  std::size_t bytes() const {
-    return tokens.capacity() + mask.capacity() + provenance.capacity() * sizeof(RowProvenance);
-  }
 };
 
 }  // namespace iterand

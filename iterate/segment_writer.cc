@@ -57,10 +57,8 @@ void SegmentWriter::Begin(const RandomKey& key, bool shuffle, Segment& out) {
   seed_ = key.seed;
   const auto sequences = static_cast<std::size_t>(sequences_);
   out_ = &out;
-  const std::size_t tokens = sequences * static_cast<std::size_t>(layout_.length());
-  out.tokens.resize(tokens * DtypeBytes(dtype_));
-  out.mask.resize(masked_ ? tokens : 0);
-  out.provenance.resize(sequences);
+  const auto length = static_cast<std::size_t>(layout_.length());
+  out.Resize(sequences, length * DtypeBytes(dtype_), masked_ ? length : 0);
   count_ = 0;
   program_drawn_ = false;
   std::iota(order_.begin(), order_.end(), 0U);
@@ -126,8 +124,7 @@ void SegmentWriter::Write(const Symbol* row, const std::uint8_t* mask, const Row
     program_drawn_ = true;
   }
   const std::size_t place = order_[static_cast<std::size_t>(count_)];
-  const std::size_t first = place * static_cast<std::size_t>(layout_.length());
-  std::byte* out = out_->tokens.data() + first * DtypeBytes(dtype_);
+  std::byte* out = out_->row(place);
   switch (dtype_) {
     case Dtype::kUint8:
       WriteRow(row, reinterpret_cast<std::uint8_t*>(out));
@@ -139,7 +136,7 @@ void SegmentWriter::Write(const Symbol* row, const std::uint8_t* mask, const Row
       WriteRow(row, reinterpret_cast<std::uint32_t*>(out));
       break;
   }
-  if (masked_) WriteMask(mask, out_->mask.data() + first);
+  if (masked_) WriteMask(mask, out_->mask.data() + place * static_cast<std::size_t>(layout_.length()));
   out_->provenance[place] = provenance;
   ++count_;
 }

@@ -178,8 +178,8 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
       Impl::HeldSegment& held = impl.held[place.lane];
       held.claimed = false;
       if (!held.valid) continue;
-      std::memcpy(static_cast<std::byte*>(out) + static_cast<std::size_t>(i) * bytes,
-                  held.segment.tokens.data() + place.offset * bytes, bytes);
+      std::memcpy(static_cast<std::byte*>(out) + static_cast<std::size_t>(i) * bytes, held.segment.row(place.offset),
+                  bytes);
       if (provenance != nullptr) provenance[i] = held.segment.provenance[place.offset];
       if (mask != nullptr) {
         const auto length = static_cast<std::size_t>(impl.length);

@@ -19,7 +19,7 @@ using google::protobuf::io::CodedOutputStream;
 constexpr std::uint8_t kTokensTag = (v1::Batch::kTokensFieldNumber << 3) | 2;
 
 // From so many bytes side by side on, referring costs less than copying.
-constexpr std::size_t kReferenceBytes = 16 << 10;
+constexpr std::size_t kReferenceBytes = 4 << 10;
 
 // Memory that a builder keeps for further messages: one being filled, one ready, one being sent, or more of small ones,
 // which gRPC sends many at a time. In bytes, and in buffers however large.
@@ -34,6 +34,9 @@ constexpr std::size_t kHeaderBytes = 96;
 constexpr std::size_t kProvenanceBytes = 48;
 
 constexpr std::size_t kCacheLine = 64;
+
+// Both segments' tokens are kept by either.
+bool SameMemory(const Segment& a, const Segment& b) { return &a == &b || (a.elsewhere && a.elsewhere == b.elsewhere); }
 
 void Prefetch(const std::byte* data, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(data + i);
@@ -152,20 +155,20 @@ void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint3
     header_.mutable_mask()->append(reinterpret_cast<const char*>(segment->mask.data() + offset * mask_bytes_),
                                    mask_bytes_);
   }
+  const std::byte* data = segment->row(offset);
   Run* const last = end_run_ > first_run_ ? &runs_[(end_run_ - 1) % kRunsAhead] : nullptr;
-  if (last != nullptr && last->segment == segment && offset == last->offset + last->rows) {
-    ++last->rows;
+  if (last != nullptr && data == last->data + last->bytes && SameMemory(*segment, *last->segment)) {
+    last->bytes += row_bytes_;
   } else {
-    Prefetch(segment->tokens.data() + offset * row_bytes_, std::min(row_bytes_, kReferenceBytes));
+    if (row_bytes_ < kReferenceBytes) Prefetch(data, row_bytes_);
     if (end_run_ - first_run_ == kRunsAhead) Write(runs_[first_run_++ % kRunsAhead]);
-    runs_[end_run_++ % kRunsAhead] = {segment, offset, 1};
+    runs_[end_run_++ % kRunsAhead] = {segment, data, row_bytes_};
   }
   ++added_;
 }
 
 void BatchBuilder::Write(Run& run) {
-  const std::byte* data = run.segment->tokens.data() + run.offset * row_bytes_;
-  const std::size_t bytes = run.rows * row_bytes_;
+  const auto [data, bytes] = std::pair(run.data, run.bytes);
   if (bytes >= kReferenceBytes) {
     FlushCopied();
     auto* keep = new std::shared_ptr<const Segment>(std::move(run.segment));

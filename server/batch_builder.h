@@ -2,10 +2,10 @@
 //
 // A message is a small header, made by the generated class from all fields but the tokens, then the tag and length of
 // field 15, then the tokens. What goes over the wire is exactly the serialised message, but no token passes through a
-// message object: short rows are copied once, from their segments into the buffer that gRPC sends; long rows, and runs
-// of rows that lie side by side in a segment, are sent from the segment itself, which the buffer keeps alive. Buffers
-// are used again as soon as gRPC has sent them, so that tokens go through memory that is already in the processor's
-// cache.
+// message object: rows that lie one after the other in memory (server/stripe.h), or are long, are sent from where they
+// are, which the message keeps alive; other rows are copied once, from their segments into the buffer that gRPC sends.
+// Buffers are used again as soon as gRPC has sent them, so that tokens go through memory that is already in the
+// processor's cache.
 #pragma once
 
 #include <grpcpp/support/byte_buffer.h>
@@ -52,11 +52,11 @@ class BatchBuilder {
  private:
   class BufferPool;
 
-  // Rows that lie side by side in a segment.
+  // Rows that lie one after the other in one piece of memory.
   struct Run {
-    std::shared_ptr<const Segment> segment;
-    std::uint32_t offset = 0;
-    std::uint32_t rows = 0;
+    std::shared_ptr<const Segment> segment;  // of the first
+    const std::byte* data = nullptr;
+    std::size_t bytes = 0;
   };
   static constexpr std::size_t kRunsAhead = 4;
 

@@ -14,9 +14,6 @@ namespace {
 // Streams kept open though no feed uses them, so that a client of many small reads finds programs and pools again.
 constexpr std::size_t kOpenStreams = 16;
 
-// Memory of segments kept for refilling, a stream.
-constexpr std::size_t kRecycledBytes = 4 << 20;
-
 // Core time of this thread. Not the time of day: a machine that is busy otherwise must not make a stream look dear.
 double ThreadSeconds() {
   timespec now{};
@@ -51,26 +48,8 @@ void AskForShortSlices() {
 
 OpenStream::OpenStream(std::shared_ptr<Stream> stream)
     : stream_(std::move(stream)),
-      segment_bytes_(static_cast<std::size_t>(stream_->Cost().segment_bytes) +
-                     static_cast<std::size_t>(stream_->segment_sequences()) * sizeof(RowProvenance)),
+      pool_(std::make_shared<SegmentPool>(*stream_)),
       serial_lanes_(stream_->recipe().has_pool() && stream_->recipe().pool().endless()) {}
-
-std::shared_ptr<Segment> OpenStream::NewSegment() {
-  std::unique_ptr<Segment> segment;
-  {
-    std::lock_guard lock(recycler_->mutex);
-    if (!recycler_->free.empty()) {
-      segment = std::move(recycler_->free.back());
-      recycler_->free.pop_back();
-    }
-  }
-  if (!segment) segment = std::make_unique<Segment>();
-  return {segment.release(), [recycler = recycler_, most = kRecycledBytes / segment_bytes_](Segment* done) {
-            std::unique_ptr<Segment> owned(done);
-            std::lock_guard lock(recycler->mutex);
-            if (recycler->free.size() < most) recycler->free.push_back(std::move(owned));
-          }};
-}
 
 // ---- Engine --------------------------------------------------------------------------------------------------------
 
@@ -127,25 +106,28 @@ EngineStats Engine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
   stats.cache_bytes = cached_bytes_;
-  for (const Feed* feed : feeds_) stats.held_bytes += feed->held_ * feed->open_->segment_bytes();
+  for (const Feed* feed : feeds_) stats.held_bytes += feed->held_bytes_;
   return stats;
 }
 
-std::shared_ptr<Feed::Entry> Engine::Acquire(Feed& feed, std::uint32_t lane, std::uint64_t segment) {
-  const Feed::Key key{feed.open_->stream().fingerprint(), lane, segment};
-  const auto [it, inserted] = table_.try_emplace(key);
-  std::shared_ptr<Entry>& entry = it->second;
-  if (inserted) {
-    entry = std::make_shared<Entry>();
-    entry->key = key;
-    ++stats_.cache_misses;
-    ++stats_.segments_queued;
-  } else {
-    ++stats_.cache_hits;
-    if (entry->in_cache) cache_.splice(cache_.begin(), cache_, entry->cache_place);
-  }
-  ++entry->holders;
-  return entry;
+void Engine::Join(Entry& entry) {
+  ++stats_.cache_hits;
+  if (entry.in_cache) cache_.splice(cache_.begin(), cache_, entry.stripe->cache_place);
+  ++entry.holders;
+}
+
+std::shared_ptr<Feed::Entry> Engine::Add(const Feed::Key& key, std::shared_ptr<Stripe> stripe,
+                                         std::uint32_t stripe_lane) {
+  std::shared_ptr<Entry>& place = table_[key];
+  if (place) place->in_table = false;  // whoever holds it keeps it
+  place = std::make_shared<Entry>();
+  place->key = key;
+  place->stripe = std::move(stripe);
+  place->stripe_lane = stripe_lane;
+  place->holders = 1;
+  ++stats_.cache_misses;
+  ++stats_.segments_queued;
+  return place;
 }
 
 void Engine::Drop(const std::shared_ptr<Entry>& entry) {
@@ -174,17 +156,28 @@ void Engine::Forget(const std::shared_ptr<Entry>& entry) {
 }
 
 void Engine::Keep(const std::shared_ptr<Entry>& entry, std::vector<std::shared_ptr<Entry>>& garbage) {
-  cache_.push_front(entry);
+  Stripe& stripe = *entry->stripe;
+  if (stripe.memory.bytes() > options_.cache_bytes) return;
+  if (stripe.in_cache) {
+    cache_.splice(cache_.begin(), cache_, stripe.cache_place);
+  } else {
+    cache_.push_front({entry->stripe, {}});
+    stripe.cache_place = cache_.begin();
+    stripe.in_cache = true;
+    cached_bytes_ += stripe.memory.bytes();
+  }
+  stripe.cache_place->entries.push_back(entry);
   entry->in_cache = true;
-  entry->cache_place = cache_.begin();
-  cached_bytes_ += entry->segment->bytes();
   while (cached_bytes_ > options_.cache_bytes) {
-    std::shared_ptr<Entry> oldest = std::move(cache_.back());
+    const Feed::Kept oldest = std::move(cache_.back());
     cache_.pop_back();
-    oldest->in_cache = false;
-    cached_bytes_ -= oldest->segment->bytes();
-    if (oldest->holders == 0) Forget(oldest);
-    garbage.push_back(std::move(oldest));
+    oldest.stripe->in_cache = false;
+    cached_bytes_ -= oldest.stripe->memory.bytes();
+    for (const std::shared_ptr<Entry>& out : oldest.entries) {
+      out->in_cache = false;
+      if (out->holders == 0) Forget(out);
+      garbage.push_back(out);
+    }
   }
 }
 
@@ -270,8 +263,11 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
     ++stats_.segments_generated;
     entry.segment = std::move(segment);
     entry.state.store(Feed::State::kReady, std::memory_order_release);
-    const double worth = options_.cache_seconds_per_byte * static_cast<double>(entry.segment->bytes());
-    if (entry.in_table && seconds >= worth) Keep(task.entry, leftovers.garbage);
+    OpenStream& open = *task.open;
+    open.seconds_ += seconds;
+    open.bytes_ += static_cast<double>(open.segment_bytes());
+    const bool dear = open.seconds_ >= options_.cache_seconds_per_byte * open.bytes_;
+    if (entry.in_table && dear) Keep(task.entry, leftovers.garbage);
   } else {
     ++(absl::IsCancelled(status) ? stats_.segments_cancelled : stats_.segments_failed);
     entry.error = std::move(status);
@@ -320,7 +316,7 @@ void Engine::Work() {
     const Stream& stream = task.open->stream();
     const double start = ThreadSeconds();
     if (!workspace) workspace = stream.NewWorkspace();
-    std::shared_ptr<Segment> segment = task.open->NewSegment();
+    std::shared_ptr<Segment> segment = task.entry->stripe->memory.NewSegment(task.entry->stripe_lane);
     absl::Status status = stream.GenerateSegment(task.entry->key.lane, task.entry->key.segment, *workspace,
                                                  &task.entry->cancelled, *segment);
     const double seconds = ThreadSeconds() - start;

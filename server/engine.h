@@ -9,8 +9,12 @@
 //
 // Feeds of the same fingerprint share segments: each (fingerprint, lane, segment) is one entry of a table, which is
 // queued, running or ready; whoever wants it joins it. Ready entries that nobody holds stay while the cache has room,
-// least recently used first out. Segments that are made faster than memory could hold them for others are not kept: the
-// cache is for what costs core time, and cheap streams stay within the processor's own caches.
+// least recently used first out. Segments of streams that are made faster than memory could hold them for others are
+// not kept: the cache is for what costs core time, and cheap streams stay within the processor's own caches.
+//
+// A feed that goes through lanes in turn has their segments generated into stripes (server/stripe.h). Memory is counted
+// by whole stripes: the cache keeps and evicts them whole, and a feed is charged for every stripe of which it holds a
+// segment, be it one of many.
 //
 // Other work shares the threads as errands: pieces of some milliseconds, served by the same account of core time.
 //
@@ -39,6 +43,7 @@
 #include "iterand/v1/recipe.pb.h"
 #include "iterate/stream.h"
 #include "server/engine_stats.h"
+#include "server/stripe.h"
 
 namespace iterand {
 
@@ -47,7 +52,8 @@ struct EngineOptions {
   std::size_t cache_bytes = 0;     // of ready segments kept beyond those that feeds hold
   std::size_t prefetch_bytes = 0;  // of segments that a feed wants ahead
   std::size_t queue_bytes = 0;     // of segments that a feed may hold at all
-  // Segments that cost less core time a byte than this are not kept in the cache. The default is 250 MB a second.
+  // Streams whose segments cost less core time a byte than this, on average, are not kept in the cache. The default is
+  // 250 MB a second.
   double cache_seconds_per_byte = 4e-9;
 };
 
@@ -69,25 +75,22 @@ class OpenStream {
   const Stream& stream() const { return *stream_; }
 
   // Memory of one of its segments, in bytes.
-  std::size_t segment_bytes() const { return segment_bytes_; }
+  std::size_t segment_bytes() const { return pool_->segment_bytes(); }
 
  private:
   friend class Engine;
+  friend class Feed;
   explicit OpenStream(std::shared_ptr<Stream> stream);
 
-  // Segments that were let go, to be filled again. Outlives the OpenStream while segments are out.
-  struct Recycler {
-    std::mutex mutex;
-    std::vector<std::unique_ptr<Segment>> free;
-  };
-  std::shared_ptr<Segment> NewSegment();
-
   const std::shared_ptr<Stream> stream_;
-  const std::size_t segment_bytes_;
-  const bool serial_lanes_;  // an endless pool
-  const std::shared_ptr<Recycler> recycler_ = std::make_shared<Recycler>();
+  const std::shared_ptr<SegmentPool> pool_;
+  const bool serial_lanes_;                             // an endless pool
   std::vector<std::unique_ptr<Workspace>> workspaces_;  // idle ones; guarded by Engine::mutex_
   std::set<std::uint32_t> busy_lanes_;                  // if serial_lanes_; guarded by Engine::mutex_
+  // What its segments have cost so far. Not one by one: as a stripe is kept whole, one segment that was slow by chance
+  // would keep all of a cheap one. Guarded by Engine::mutex_.
+  double seconds_ = 0;
+  double bytes_ = 0;
 };
 
 // One consumer's sequences, in order: first, first + stride, ... Used by one thread at a time.
@@ -129,8 +132,24 @@ class Feed {
   struct KeyHash {
     std::size_t operator()(const Key& key) const;
   };
+  struct Entry;
+  struct Stripe;
+  // A stripe in the cache, and its segments that are kept.
+  struct Kept {
+    std::shared_ptr<Stripe> stripe;
+    std::vector<std::shared_ptr<Entry>> entries;
+  };
+  // Guarded by Engine::mutex_, but for the memory.
+  struct Stripe {
+    Stripe(std::shared_ptr<SegmentPool> pool, std::uint32_t lanes) : memory(std::move(pool), lanes) {}
+    StripeMemory memory;
+    bool in_cache = false;
+    std::list<Kept>::iterator cache_place;  // if in_cache
+  };
   struct Entry {
     Key key;
+    std::shared_ptr<Stripe> stripe;
+    std::uint32_t stripe_lane = 0;  // its place there
     std::atomic<State> state{State::kQueued};
     std::atomic<bool> cancelled{false};  // nobody wants it any more
     std::shared_ptr<const Segment> segment;
@@ -139,7 +158,6 @@ class Feed {
     std::vector<Feed*> waiters;  // feeds to notify
     bool in_table = true;
     bool in_cache = false;
-    std::list<std::shared_ptr<Entry>>::iterator cache_place;
   };
   // One lane of the progression: the rows slot, slot + slots, slot + 2 slots, ... of the feed.
   struct Slot {
@@ -154,8 +172,15 @@ class Feed {
   absl::Status Start(std::uint64_t first, std::uint64_t stride, std::uint64_t count);
 
   // These run under Engine::mutex_.
-  void Refill();
-  void LetGo(std::vector<std::shared_ptr<Entry>>& garbage);  // of done_
+
+  // Wants more, as far as memory allows; at least one segment, if `must` and none is wanted.
+  void Refill(bool must);
+  // The segment at which the rows of `slot` are after `round` rounds, or null if it must wait for memory.
+  std::shared_ptr<Entry> Acquire(const Slot& slot, std::uint64_t round, bool must);
+  // Lanes of the stripe that this segment is best generated to, the first of its number.
+  std::uint32_t StripeLanes(const Slot& slot, std::uint64_t round) const;
+  // Of done_, and Refill.
+  void LetGo(std::vector<std::shared_ptr<Entry>>& garbage, bool must);
 
   Engine* const engine_;
   const std::shared_ptr<OpenStream> open_;
@@ -163,7 +188,9 @@ class Feed {
   const std::shared_ptr<CoreAccount> account_ = std::make_shared<CoreAccount>();
 
   std::uint64_t stride_ = 1;
-  std::uint64_t step_ = 1;  // places from row to row of a slot
+  std::uint64_t step_ = 1;    // places from row to row of a slot
+  std::uint64_t common_ = 1;  // lanes from one to the next of those that are read
+  bool striped_ = false;      // reads lanes in turn, and enough for stripes
   std::uint64_t count_ = 0;
   std::uint64_t remaining_ = 0;
   std::uint64_t next_index_ = 0;
@@ -175,9 +202,13 @@ class Feed {
   std::deque<std::shared_ptr<Entry>> ahead_;             // wanted, in the order in which rows begin them
   using Want = std::pair<std::uint64_t, std::uint32_t>;  // (round of all slots, slot) at which a segment is begun
   std::priority_queue<Want, std::vector<Want>, std::greater<>> wants_;
-  std::deque<std::shared_ptr<Entry>> todo_;  // wanted and perhaps not begun by anybody
-  std::size_t held_ = 0;                     // segments
-  std::size_t max_held_ = 0;
+  std::deque<std::shared_ptr<Entry>> todo_;         // wanted and perhaps not begun by anybody
+  std::unordered_map<const Stripe*, int> stripes_;  // of which segments are held, and how many
+  std::size_t held_bytes_ = 0;                      // of stripes_
+  std::size_t max_bytes_ = 0;
+  std::size_t in_use_bytes_ = 0;      // of the segments that must be held at once, in memory of our own
+  std::shared_ptr<Stripe> stripe_;    // of several lanes, for the segments that are wanted next; one of stripes_
+  std::uint64_t stripe_segment_ = 0;  // their number
   std::shared_ptr<Entry> waiting_for_;
   bool closed_ = true;
 };
@@ -228,6 +259,7 @@ class Engine {
   friend class Feed;
   friend class Errand;
   using Entry = Feed::Entry;
+  using Stripe = Feed::Stripe;
   // A segment of a stream, or a piece of an errand.
   struct Task {
     std::shared_ptr<CoreAccount> account;
@@ -245,7 +277,8 @@ class Engine {
   void Work();
 
   // These run under mutex_.
-  std::shared_ptr<Entry> Acquire(Feed& feed, std::uint32_t lane, std::uint64_t segment);
+  void Join(Entry& entry);
+  std::shared_ptr<Entry> Add(const Feed::Key& key, std::shared_ptr<Stripe> stripe, std::uint32_t stripe_lane);
   void Drop(const std::shared_ptr<Entry>& entry);
   bool Pick(Task& task);
   Errand* NextErrand() const;
@@ -266,7 +299,7 @@ class Engine {
   std::vector<Errand*> errands_;  // with a piece that waits
   double virtual_time_ = 0;       // of the consumer that was served last
   std::unordered_map<Feed::Key, std::shared_ptr<Entry>, Feed::KeyHash> table_;
-  std::list<std::shared_ptr<Entry>> cache_;  // most recently used first
+  std::list<Feed::Kept> cache_;  // most recently used first
   std::size_t cached_bytes_ = 0;
   std::list<std::shared_ptr<OpenStream>> open_streams_;  // most recently opened first
   EngineStats stats_;

@@ -44,6 +44,7 @@ absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_
   const std::uint64_t period = lanes / common;
   stride_ = stride;
   step_ = stride / common;
+  common_ = common;
   count_ = count;
   remaining_ = count;
   next_index_ = first;
@@ -60,7 +61,9 @@ absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_
   }
   const std::size_t ahead =
       std::min(queue_bytes, std::max(engine_->options_.prefetch_bytes, 2 * in_use * segment_bytes));
-  max_held_ = std::max<std::size_t>(in_use, ahead / segment_bytes);
+  max_bytes_ = std::max<std::size_t>(in_use * segment_bytes, ahead);
+  in_use_bytes_ = in_use * segment_bytes;
+  striped_ = step_ == 1 && in_use > 1 && Wide{period} * sequences <= count;
 
   const std::uint64_t slots = std::min(period, count);
   slots_.resize(slots);
@@ -75,22 +78,61 @@ absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_
   std::lock_guard lock(engine_->mutex_);
   closed_ = false;
   engine_->feeds_.push_back(this);
-  Refill();
+  Refill(/*must=*/false);
   return absl::OkStatus();
 }
 
-void Feed::Refill() {
+std::uint32_t Feed::StripeLanes(const Slot& slot, std::uint64_t round) const {
+  if (!striped_) return 1;
+  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  const std::uint64_t lanes = slots_.size();
+  // Our rows from here on in the segments of this number. If they are fewer than lanes, some lanes are not read.
+  const std::uint64_t before = (slot.first_place + round) % sequences * lanes + slot.lane / common_;
+  const std::uint64_t row = round * lanes + static_cast<std::uint64_t>(&slot - slots_.data());
+  return std::min(sequences * lanes - before, count_ - row) < lanes ? 1 : static_cast<std::uint32_t>(lanes);
+}
+
+std::shared_ptr<Feed::Entry> Feed::Acquire(const Slot& slot, std::uint64_t round, bool must) {
+  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  const Key key{open_->stream().fingerprint(), slot.lane, (slot.first_place + round * step_) / sequences};
+  std::shared_ptr<Entry> entry;
+  if (const auto found = engine_->table_.find(key); found != engine_->table_.end()) entry = found->second;
+  // What others have generated may lie in stripes of any size, so room is left for what has to be held at once in
+  // memory of our own: a row that is due can always be had, by having its segment generated once more if need be.
+  if (entry && (stripes_.contains(entry->stripe.get()) ||
+                held_bytes_ + entry->stripe->memory.bytes() + in_use_bytes_ <= max_bytes_)) {
+    engine_->Join(*entry);
+  } else {
+    if (entry && !must) return nullptr;
+    std::shared_ptr<Stripe> stripe = stripe_segment_ == key.segment ? stripe_ : nullptr;
+    if (!stripe) {
+      const std::uint32_t lanes = StripeLanes(slot, round);
+      if (held_bytes_ + lanes * open_->segment_bytes() > max_bytes_) return nullptr;
+      stripe = std::make_shared<Stripe>(open_->pool_, lanes);
+      if (lanes > 1) {
+        stripe_ = stripe;
+        stripe_segment_ = key.segment;
+      }
+    }
+    const auto stripe_lane = stripe == stripe_ ? static_cast<std::uint32_t>(slot.lane / common_) : 0;
+    entry = engine_->Add(key, std::move(stripe), stripe_lane);
+  }
+  if (stripes_[entry->stripe.get()]++ == 0) held_bytes_ += entry->stripe->memory.bytes();
+  return entry;
+}
+
+void Feed::Refill(bool must) {
   const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
   const bool was_idle = todo_.empty() && account_->running == 0;
   int added = 0;
-  while (held_ < max_held_ && !wants_.empty()) {
+  while (!wants_.empty()) {
     const auto [round, j] = wants_.top();
-    wants_.pop();
     const Slot& slot = slots_[j];
-    const std::uint64_t place = slot.first_place + round * step_;
-    const std::uint64_t segment = place / sequences;
-    ahead_.push_back(engine_->Acquire(*this, slot.lane, segment));
-    ++held_;
+    std::shared_ptr<Entry> entry = Acquire(slot, round, must && ahead_.empty());
+    if (!entry) break;
+    wants_.pop();
+    const std::uint64_t segment = entry->key.segment;
+    ahead_.push_back(std::move(entry));
     if (ahead_.back()->state.load(std::memory_order_relaxed) == State::kQueued) {
       todo_.push_back(ahead_.back());
       ++added;
@@ -98,8 +140,7 @@ void Feed::Refill() {
     const Wide next_round = ((Wide{segment} + 1) * sequences - slot.first_place + step_ - 1) / step_;
     if (next_round * slots_.size() + j < count_) wants_.emplace(static_cast<std::uint64_t>(next_round), j);
   }
-  const std::uint64_t bytes = held_ * open_->segment_bytes();
-  engine_->stats_.largest_held_bytes = std::max(engine_->stats_.largest_held_bytes, bytes);
+  engine_->stats_.largest_held_bytes = std::max<std::uint64_t>(engine_->stats_.largest_held_bytes, held_bytes_);
   if (added > 0) {
     // Who comes back from idleness has no claim on the time it did not use.
     if (was_idle) account_->virtual_time = std::max(account_->virtual_time, engine_->virtual_time_);
@@ -107,14 +148,19 @@ void Feed::Refill() {
   }
 }
 
-void Feed::LetGo(std::vector<std::shared_ptr<Entry>>& garbage) {
+void Feed::LetGo(std::vector<std::shared_ptr<Entry>>& garbage, bool must) {
   for (std::shared_ptr<Entry>& entry : done_) {
-    --held_;
+    const auto stripe = stripes_.find(entry->stripe.get());
+    if (--stripe->second == 0) {
+      held_bytes_ -= entry->stripe->memory.bytes();
+      if (entry->stripe == stripe_) stripe_ = nullptr;
+      stripes_.erase(stripe);
+    }
     engine_->Drop(entry);
     garbage.push_back(std::move(entry));
   }
   done_.clear();
-  Refill();
+  Refill(must);
 }
 
 absl::StatusOr<int> Feed::Take(int rows, Sink sink) {
@@ -126,7 +172,7 @@ absl::StatusOr<int> Feed::Take(int rows, Sink sink) {
     if (!slot.entry) {
       if (ahead_.empty()) {  // all that may be held has been taken
         std::lock_guard lock(engine_->mutex_);
-        LetGo(garbage);
+        LetGo(garbage, /*must=*/true);
       }
       slot.entry = std::move(ahead_.front());
       ahead_.pop_front();
@@ -140,7 +186,7 @@ absl::StatusOr<int> Feed::Take(int rows, Sink sink) {
           slot.entry->waiters.push_back(this);
           waiting_for_ = slot.entry;
         }
-        LetGo(garbage);
+        LetGo(garbage, /*must=*/false);
         return taken;
       }
     }
@@ -160,7 +206,7 @@ absl::StatusOr<int> Feed::Take(int rows, Sink sink) {
   }
   if (!done_.empty()) {
     std::lock_guard lock(engine_->mutex_);
-    LetGo(garbage);
+    LetGo(garbage, /*must=*/false);
   }
   return taken;
 }
@@ -182,7 +228,7 @@ void Feed::Close() {
     slot.entry = nullptr;
   }
   wants_ = {};
-  LetGo(garbage);
+  LetGo(garbage, /*must=*/false);
 }
 
 double Feed::core_seconds() const {

@@ -48,7 +48,7 @@ struct ServerOptions {
   int threads = 0;
 
   // Memory of segments kept for other streams of the same fingerprint, in bytes. 0: streams share only what they hold.
-  // Segments that are quickly made again (over 250 MB a second) are not kept.
+  // Those of streams that are quickly made again (over 250 MB a second) are not kept.
   std::size_t cache_bytes = std::size_t{256} << 20;
 
   // How far generation runs ahead of what a client has taken, in bytes of segments a stream.

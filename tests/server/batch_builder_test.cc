@@ -4,10 +4,13 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "server/stripe.h"
 #include "tests/server/fixture.h"
 
 namespace iterand {
@@ -28,7 +31,7 @@ std::shared_ptr<Segment> Generate(const Stream& stream, std::uint32_t lane) {
   return segment;
 }
 
-// (length, provenance): short rows are copied, rows of 16 KiB are referred to.
+// (length, provenance): short rows are copied, rows from 4 KiB on are referred to.
 class BuilderTest : public testing::TestWithParam<std::tuple<int, bool>> {};
 
 TEST_P(BuilderTest, IsTheSerialisedMessage) {
@@ -55,8 +58,7 @@ TEST_P(BuilderTest, IsTheSerialisedMessage) {
     builder.Begin(1'000'000'007, 4, static_cast<int>(rows.size()));
     for (const auto& [segment, offset] : rows) {
       builder.Add(segment, offset);
-      expected.mutable_tokens()->append(reinterpret_cast<const char*>(segment->tokens.data()) + offset * row_bytes,
-                                        row_bytes);
+      expected.mutable_tokens()->append(reinterpret_cast<const char*>(segment->row(offset)), row_bytes);
       if (!provenance) continue;
       const RowProvenance& from = segment->provenance[offset];
       v1::Provenance& to = *expected.add_provenance();
@@ -84,7 +86,7 @@ TEST(BatchBuilder, LongRowsAreNotCopied) {
   recipe.set_length(16384);
   const std::shared_ptr<Stream> stream = *Stream::Open(recipe, 0);
   std::shared_ptr<const Segment> segment = Generate(*stream, 0);
-  const auto* data = reinterpret_cast<const std::uint8_t*>(segment->tokens.data());
+  const auto* data = reinterpret_cast<const std::uint8_t*>(segment->tokens);
   BatchBuilder builder(*stream, false);
   builder.Begin(0, 1, 2);
   builder.Add(segment, 1);
@@ -100,6 +102,45 @@ TEST(BatchBuilder, LongRowsAreNotCopied) {
   segment = nullptr;
   EXPECT_FALSE(watch.expired());
   slices.clear();
+  message.Clear();
+  EXPECT_TRUE(watch.expired());
+}
+
+TEST(BatchBuilder, RowsOfAStripeGoAsTheyLie) {
+  v1::Recipe recipe = RecipeOf(kCheapRecipe);
+  recipe.set_length(2048);
+  const std::shared_ptr<Stream> stream = *Stream::Open(recipe, 0);
+  const std::unique_ptr<Workspace> workspace = stream->NewWorkspace();
+  std::optional<StripeMemory> stripe(std::in_place, std::make_shared<SegmentPool>(*stream), 2);
+  std::vector<std::shared_ptr<const Segment>> segments;
+  for (std::uint32_t lane = 0; lane < 2; ++lane) {
+    const std::shared_ptr<Segment> segment = stripe->NewSegment(lane);
+    ASSERT_TRUE(stream->GenerateSegment(lane, 0, *workspace, nullptr, *segment).ok());
+    segments.push_back(segment);
+  }
+  std::string expected;
+  BatchBuilder builder(*stream, false);
+  builder.Begin(0, 1, 5);
+  for (const auto& [lane, offset] : {std::pair<std::size_t, std::uint32_t>{1, 0}, {0, 1}, {1, 1}, {0, 2}, {0, 4}}) {
+    builder.Add(segments[lane], offset);
+    expected.append(reinterpret_cast<const char*>(Generate(*stream, static_cast<std::uint32_t>(lane))->row(offset)),
+                    2048);
+  }
+  grpc::ByteBuffer message = builder.Finish();
+  std::vector<grpc::Slice> slices;
+  ASSERT_TRUE(message.Dump(&slices).ok());
+  ASSERT_EQ(slices.size(), 3U);
+  EXPECT_EQ(reinterpret_cast<const std::byte*>(slices[1].begin()), segments[1]->row(0));
+  EXPECT_EQ(slices[1].size(), 4U * 2048);
+  EXPECT_NE(reinterpret_cast<const std::byte*>(slices[2].begin()), segments[0]->row(4));  // one short row: copied
+
+  // The message keeps the memory, whatever becomes of the segments, and lets it go.
+  const std::weak_ptr<void> watch = segments[0]->elsewhere;
+  segments.clear();
+  stripe.reset();
+  slices.clear();
+  EXPECT_FALSE(watch.expired());
+  EXPECT_EQ(Bytes(message).substr(Bytes(message).size() - expected.size()), expected);
   message.Clear();
   EXPECT_TRUE(watch.expired());
 }

@@ -119,10 +119,12 @@ TEST_P(Equality, RandomAccess) {
 
 INSTANTIATE_TEST_SUITE_P(All, Equality,
                          testing::Combine(testing::Values("up", "uniform", "pointwise", "markov", "automaton",
-                                                          std::string(kNetworkRecipe), std::string(kEndlessRecipe)),
+                                                          std::string(kCheapRecipe), std::string(kNetworkRecipe),
+                                                          std::string(kEndlessRecipe)),
                                           testing::Values(1, 2)),
                          [](const testing::TestParamInfo<Equality::ParamType>& parameters) {
                            std::string name = std::get<0>(parameters.param);
+                           if (name == kCheapRecipe) name = "cheap";
                            if (name == kNetworkRecipe) name = "network";
                            if (name == kEndlessRecipe) name = "endless";
                            return name + "_" + std::to_string(std::get<1>(parameters.param)) + "_threads";
@@ -173,6 +175,48 @@ TEST(Served, LengthOverride) {
   const absl::StatusOr<std::string> served = Served(*client, request);
   ASSERT_TRUE(served.ok()) << served.status();
   EXPECT_TRUE(*served == InProcess(recipe, 0, 0, 1, 20));
+}
+
+// Tokens are sent from where they lie, masks and provenance are gathered: they belong to the same rows.
+TEST(Served, MasksAndProvenanceGoWithTheTokens) {
+  constexpr char kTasks[] = R"({"families": [{"tasks": {}}], "loss_mask": true, "length": 128, "lanes": 8,
+                                "segment_sequences": 6})";
+  constexpr int kRows = 8 * 6 * 3;
+  constexpr std::uint64_t kStart = 5;
+  const std::shared_ptr<Stream> stream = *Stream::Open(RecipeOf(kTasks), 0);
+  std::string tokens(kRows * stream->sequence_bytes(), '\0');
+  std::vector<std::uint8_t> mask(kRows * 128);
+  std::vector<RowProvenance> provenance(kRows);
+  ASSERT_TRUE(stream->Read(kStart, 1, kRows, tokens.data(), provenance.data(), mask.data()).ok());
+
+  const std::unique_ptr<Server> server = StartServer();
+  const std::unique_ptr<Client> client = Connect(*server);
+  v1::StreamRequest request;
+  *request.mutable_stream() = SpecOf(kTasks);
+  request.set_start(kStart);
+  request.set_count(kRows);
+  request.set_batch_rows(50);
+  request.set_provenance(true);
+  const absl::StatusOr<std::unique_ptr<BatchReader>> reader = client->Stream(request);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  std::string served;
+  std::string served_mask;
+  std::size_t row = 0;
+  for (Batch batch; *(*reader)->Next(batch);) {
+    served.append(reinterpret_cast<const char*>(batch.tokens().data()), batch.tokens().size());
+    served_mask.append(reinterpret_cast<const char*>(batch.mask().data()), batch.mask().size());
+    for (const v1::Provenance& from : batch.provenance()) {
+      ASSERT_LT(row, provenance.size());
+      EXPECT_EQ(from.lane(), provenance[row].lane);
+      EXPECT_EQ(from.segment(), provenance[row].segment);
+      EXPECT_EQ(from.round(), provenance[row].round);
+      EXPECT_EQ(from.row(), provenance[row].row);
+      ++row;
+    }
+  }
+  EXPECT_EQ(row, provenance.size());
+  EXPECT_TRUE(served == tokens);
+  EXPECT_TRUE(served_mask == std::string(mask.begin(), mask.end()));
 }
 
 TEST(Served, ProvenanceIsThatOfTheStream) {

@@ -1,0 +1,81 @@
+// A consumer of an engine's feed without a network.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "server/engine.h"
+
+namespace iterand {
+
+// Waits for a feed's rows.
+class Consumer {
+ public:
+  Consumer(Engine& engine, std::shared_ptr<OpenStream> open, std::uint64_t first, std::uint64_t stride,
+           std::uint64_t count)
+      : feed_(*engine.NewFeed(std::move(open), first, stride, count, [signal = signal_] {
+          std::lock_guard lock(signal->mutex);
+          signal->raised = true;
+          signal->changed.notify_all();
+        })) {}
+
+  // The tokens of the next rows, or an error.
+  absl::StatusOr<std::string> Read(int rows) {
+    std::string bytes;
+    const std::size_t row_bytes = feed_->open().stream().sequence_bytes();
+    while (rows > 0) {
+      const absl::StatusOr<int> taken =
+          feed_->Take(rows, [&](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
+            const std::byte* row = segment->row(offset);
+            if (bytes.empty() || row != last_row_ + row_bytes) ++pieces_;
+            last_row_ = row;
+            bytes.append(reinterpret_cast<const char*>(row), row_bytes);
+          });
+      if (!taken.ok()) return taken.status();
+      rows -= *taken;
+      if (rows > 0) Wait();
+    }
+    return bytes;
+  }
+
+  void Wait() {
+    std::unique_lock lock(signal_->mutex);
+    signal_->changed.wait(lock, [&] { return signal_->raised; });
+    signal_->raised = false;
+  }
+
+  Feed& feed() { return *feed_; }
+
+  // Pieces of memory that the rows came in.
+  int pieces() const { return pieces_; }
+
+ private:
+  struct Signal {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool raised = false;
+  };
+  const std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
+  const std::unique_ptr<Feed> feed_;
+  const std::byte* last_row_ = nullptr;
+  int pieces_ = 0;
+};
+
+inline EngineOptions Options(int threads, std::size_t cache_bytes = 1 << 20, std::size_t prefetch_bytes = 1 << 20,
+                             std::size_t queue_bytes = 16 << 20) {
+  EngineOptions options;
+  options.threads = threads;
+  options.cache_bytes = cache_bytes;
+  options.prefetch_bytes = prefetch_bytes;
+  options.queue_bytes = queue_bytes;
+  options.cache_seconds_per_byte = 0;  // keep all
+  return options;
+}
+
+}  // namespace iterand
