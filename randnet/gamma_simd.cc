@@ -261,7 +261,11 @@ HWY_INLINE void AliasTables(D d, const V (&weights)[kTables][kVectors], const in
       if (i + lanes / 2 <= count) {
         hn::StoreU(column, d64, words + i);
       } else if (i < count) {
-        hn::BlendedStore(column, hn::FirstN(d64, count - i), d64, words + i);
+        if constexpr (hn::MaxLanes(d64) == 2) {
+          words[i] = hn::GetLane(column);  // a blend might touch what lies behind
+        } else {
+          hn::BlendedStore(column, hn::FirstN(d64, count - i), d64, words + i);
+        }
       }
     };
     HWY_UNROLL(8)
