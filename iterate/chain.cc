@@ -10,6 +10,70 @@
 #include "randnet/uniform.h"
 
 namespace iterand {
+namespace {
+
+// The code length of a row of `length` symbols that begins with the n at `beginning`.
+std::uint64_t Extrapolate(ComplexityMeter& meter, const Symbol* beginning, int n, int length) {
+  const int half = n / 2;
+  const std::uint64_t bits = meter.MeasureFirst(beginning, n);
+  const std::uint64_t before = meter.MeasureFirst(beginning, half);
+  return bits + (bits - std::min(bits, before)) * static_cast<std::uint64_t>(length - n) /
+                    static_cast<std::uint64_t>(n - half);
+}
+
+}  // namespace
+
+// Gives a program up at the first stage at which no row is promising.
+class Chain::Stages final : public RunWatch {
+ public:
+  Stages(const v1::Band& band, int alphabet, int length) : meter_(alphabet, length), length_(length) {
+    const v1::Band::Trial::Stages& config = band.trial().stages();
+    for (std::int64_t n = config.first(); n < length; n *= 2) {
+      const double margin = config.margin() * 128.0 / static_cast<double>(n);
+      stages_.push_back(
+          {static_cast<int>(n), ComplexityBand(band.low() - margin, band.high() + margin, meter_.plain())});
+    }
+  }
+
+  // Before a run that writes to `rows`. Stages that its prompts take up are left out.
+  void Begin(BlockView rows, int prompt_length) {
+    rows_ = rows;
+    promising_ = true;
+    stage_ = 0;
+    while (stage_ < stages_.size() && stages_[stage_].symbols <= prompt_length) ++stage_;
+    SetNext();
+  }
+
+  bool Look() override {
+    promising_ = false;
+    for (int r = 0; r < rows_.rows() && !promising_; ++r) {
+      promising_ = stages_[stage_].band.Contains(Extrapolate(meter_, rows_.row(r), next(), length_));
+    }
+    if (promising_) {
+      ++stage_;
+      SetNext();
+    }
+    return promising_;
+  }
+
+  bool promising() const { return promising_; }
+
+ private:
+  struct Stage {
+    int symbols;
+    ComplexityBand band;
+  };
+
+  // Behind the end of the rows where there is no further stage.
+  void SetNext() { set_next(stage_ < stages_.size() ? stages_[stage_].symbols : length_ + 1); }
+
+  ComplexityMeter meter_;
+  int length_;
+  std::vector<Stage> stages_;
+  std::size_t stage_ = 0;
+  BlockView rows_;
+  bool promising_ = true;
+};
 
 void Chain::Resolve(v1::Chain& config) {
   DefaultUniform(config.mutable_rows(), 6, 8);
@@ -70,10 +134,13 @@ Chain::Chain(const v1::Recipe& recipe, const FamilyMix& mix, IntegerKnob rows, I
     trial_band_.emplace(recipe.band().low() - trial.margin(), recipe.band().high() + trial.margin(),
                         extrapolate_ ? ComplexityMeter::Plain(alphabet_, length_) : trial_meter_->plain());
     trial_output_.Reshape(std::min(trial_rows_, most), trial_symbols_);
+    if (trial.has_stages()) stages_ = std::make_unique<Stages>(recipe.band(), alphabet_, length_);
   }
   origins_.reserve(static_cast<std::size_t>(most));
   order_.reserve(static_cast<std::size_t>(most));
 }
+
+Chain::~Chain() = default;
 
 void Chain::Start(const RandomKey& key) {
   family_ = mix_.Fixed(key);
@@ -137,19 +204,26 @@ bool Chain::Promising(const RandomKey& key, Program& program) {
               BlockView(prompt_.row(0), rows, prompt_.length()), RowRng(key), trial_output_.mutable_view());
   generated_ += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(trial_symbols_);
   for (int r = 0; r < rows; ++r) {
-    if (trial_band_->Contains(Expect(trial_output_.row(r)))) return true;
+    const Symbol* const row = trial_output_.row(r);
+    const std::uint64_t bits =
+        extrapolate_ ? Extrapolate(*trial_meter_, row, trial_symbols_, length_) : trial_meter_->Measure(row);
+    if (trial_band_->Contains(bits)) return true;
   }
   return false;
 }
 
-// The code length of the row that begins so.
-std::uint64_t Chain::Expect(const Symbol* beginning) {
-  const std::uint64_t bits = trial_meter_->Measure(beginning);
-  if (!extrapolate_) return bits;
-  const int half = trial_symbols_ / 2;
-  const std::uint64_t before = trial_meter_->MeasureFirst(beginning, half);
-  return bits + (bits - std::min(bits, before)) * static_cast<std::uint64_t>(length_ - trial_symbols_) /
-                    static_cast<std::uint64_t>(trial_symbols_ - half);
+// False if the program was given up.
+bool Chain::RunInStages(const RandomKey& key, Program& program) {
+  stages_->Begin(output_.view(), prompt_.length());
+  program.set_watch(stages_.get());
+  program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
+  program.set_watch(nullptr);
+  const bool stopped = !stages_->promising();
+  // Where rows were not written side by side, nobody has looked yet.
+  while (stages_->promising() && stages_->next() < length_) stages_->Look();
+  const int written = stopped ? stages_->next() : length_;
+  generated_ += static_cast<std::uint64_t>(input_.rows()) * static_cast<std::uint64_t>(written);
+  return stages_->promising();
 }
 
 FinishedRows Chain::Advance(const RandomKey& key) {
@@ -199,12 +273,16 @@ FinishedRows Chain::Advance(const RandomKey& key) {
   ++rounds_;
   // What does not read its input cannot go on a chain; another family can, where rounds draw theirs.
   if (!reads && (family_ >= 0 || !mix_.any_reads_input())) max_depth_ = rounds_;
-  given_up_ = trial_meter_ != nullptr && !Promising(key, program);
-  if (!given_up_) {
-    program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
-    generated_ += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(length_);
-    filled_ = applied_ = true;
+  if (stages_ != nullptr && program.watchable()) {
+    given_up_ = !RunInStages(key, program);
+  } else {
+    given_up_ = trial_meter_ != nullptr && !Promising(key, program);
+    if (!given_up_) {
+      program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
+      generated_ += static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(length_);
+    }
   }
+  if (!given_up_) filled_ = applied_ = true;
   if (trace_ != nullptr) {
     trace_->family = family;
     trace_->program = program.Describe();

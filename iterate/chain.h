@@ -21,6 +21,10 @@
 //                             being their code length and a that of the first floor(n / 2), the code length of the
 //                             row's N symbols is taken to be  b + max(b - a, 0) (N - n) div (n - floor(n / 2)): a row
 //                             that has become periodic will cost nothing more, however much its beginning did
+//   stages (Trial.stages)     of a watchable program (randnet/program.h), instead: the run itself is looked at when all
+//                             rows have n = first, 2 first, ... < N symbols, but for stages that the prompt takes up.
+//                             If no row's code length, extrapolated from its n first symbols as above, lies within the
+//                             band widened by margin 128 / n, the program is given up there, as after a trial
 //   run                       kRunRow, row r
 // No row is wasted and there is no burn-in: a new chain begins after max_depth rounds, those given up included, so that
 // a chain that nothing more can come of ends.
@@ -52,6 +56,7 @@ class Chain final : public Iteration {
 
   void Start(const RandomKey& key) override;
   FinishedRows Advance(const RandomKey& key) override;
+  ~Chain() override;
 
  private:
   Chain(const v1::Recipe& recipe, const FamilyMix& mix, IntegerKnob rows, IntegerKnob depth);
@@ -60,7 +65,7 @@ class Chain final : public Iteration {
   void FillInitial(const RandomKey& key);
   void Refresh(const RandomKey& key);
   bool Promising(const RandomKey& key, Program& program);
-  std::uint64_t Expect(const Symbol* beginning);
+  bool RunInStages(const RandomKey& key, Program& program);
   void SetNoise(const RandomKey& key, int row);
   void SetConstant(const RandomKey& key, int row);
 
@@ -82,6 +87,9 @@ class Chain final : public Iteration {
   int trial_symbols_ = 0;
   bool extrapolate_ = false;
   Block trial_output_;
+
+  class Stages;
+  std::unique_ptr<Stages> stages_;  // of Band.trial, if it has them
 
   int family_ = -1;        // of the segment, or -1
   int rounds_ = 0;         // of the chain

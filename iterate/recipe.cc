@@ -167,6 +167,8 @@ void ResolveDefaults(v1::Recipe& recipe) {
       if (!trial.has_symbols()) trial.set_symbols(128);
       if (!trial.has_margin()) trial.set_margin(0.1);
       if (!trial.extrapolate()) trial.clear_extrapolate();
+      if (trial.has_stages() && !trial.stages().has_first()) trial.mutable_stages()->set_first(32);
+      if (trial.has_stages() && !trial.stages().has_margin()) trial.mutable_stages()->set_margin(0.015);
     }
   }
   if (!recipe.has_distinct()) recipe.set_distinct(false);
@@ -197,9 +199,17 @@ absl::Status CheckScalars(const v1::Recipe& recipe) {
       const v1::Band::Trial& trial = band.trial();
       if (absl::Status s = CheckRange("band.trial.rows", trial.rows(), 1, Chain::kMaxRows); !s.ok()) return s;
       if (absl::Status s = CheckRange("band.trial.symbols", trial.symbols(), kMinLength, kMaxLength); !s.ok()) return s;
-      if (!(trial.margin() >= 0 && trial.margin() <= 10)) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("band.trial.margin: is ", trial.margin(), ", must lie within [0, 10]"));
+      const auto check_margin = [](const char* field, double margin) {
+        if (margin >= 0 && margin <= 10) return absl::OkStatus();
+        return absl::InvalidArgumentError(absl::StrCat(field, ": is ", margin, ", must lie within [0, 10]"));
+      };
+      if (absl::Status s = check_margin("band.trial.margin", trial.margin()); !s.ok()) return s;
+      if (trial.has_stages()) {
+        const v1::Band::Trial::Stages& stages = trial.stages();
+        if (absl::Status s = CheckRange("band.trial.stages.first", stages.first(), kMinLength, kMaxLength); !s.ok()) {
+          return s;
+        }
+        if (absl::Status s = check_margin("band.trial.stages.margin", stages.margin()); !s.ok()) return s;
       }
     }
   }

@@ -24,26 +24,39 @@ class Injection {
   // Writes the tokens of `symbols` to `out`; symbols that have none yet draw theirs in their order.
   template <typename Token>
   void Map(std::span<const Symbol> symbols, Token* out) {
-    Draw(symbols);
+    // Most pieces of a row bring nothing new.
+    constexpr std::size_t kPiece = 8;
     const std::uint32_t* const tokens = token_.data();
-    for (std::size_t t = 0; t < symbols.size(); ++t) out[t] = static_cast<Token>(tokens[symbols[t]]);
+    std::size_t t = 0;
+    for (; t + kPiece <= symbols.size(); t += kPiece) {
+      std::uint32_t all = 0;
+      for (std::size_t i = t; i < t + kPiece; ++i) {
+        const std::uint32_t token = tokens[symbols[i]];
+        all |= token;
+        out[i] = static_cast<Token>(token);
+      }
+      if (all < kNone) continue;
+      Draw(symbols.subspan(t, kPiece));
+      for (std::size_t i = t; i < t + kPiece; ++i) out[i] = static_cast<Token>(tokens[symbols[i]]);
+    }
+    Draw(symbols.subspan(t));
+    for (; t < symbols.size(); ++t) out[t] = static_cast<Token>(tokens[symbols[t]]);
   }
 
  private:
+  // What stands for no token, with some tokens of very large vocabularies from this one on: known_ tells.
+  static constexpr std::uint32_t kNone = std::uint32_t{1} << 31;
+
   // Gives tokens to those of `symbols` that have none yet.
   void Draw(std::span<const Symbol> symbols);
-  std::uint32_t NextWord() { return next_word_ < words_.size() ? words_[next_word_++] : rng_.Next(); }
   std::uint32_t Below(std::uint64_t bound);
   std::uint32_t NextToken();
 
   std::uint64_t vocab_size_;
   Rng rng_;
   std::vector<std::uint8_t> known_;   // by symbol, 1 or 0
-  std::vector<std::uint32_t> token_;  // by symbol
-  std::vector<Symbol> drawn_;         // the first drawn_count_: symbols that have a token, in order
-  std::size_t drawn_count_ = 0;
-  std::vector<std::uint32_t> words_;  // the next that rng_ made, of which next_word_ are used
-  std::size_t next_word_ = 0;
+  std::vector<std::uint32_t> token_;  // by symbol; kNone if it has none
+  std::vector<Symbol> drawn_;         // the symbols that have one, in order
   // Vocabularies to 2^20: the first steps of a Fisher-Yates shuffle of all tokens, undone by Reset.
   std::vector<std::uint32_t> tokens_;
   std::vector<std::uint32_t> swapped_;

@@ -71,11 +71,37 @@ void DrawDirichlet(Rng& rng, const GammaShape& concentration, std::span<float> w
   ExpBelowLargest(weights);
 }
 
+void AliasBuilder::DrawDirichlet(Rng& rng, const GammaShape& concentration, std::span<AliasColumn> columns) {
+  const std::size_t n = columns.size();
+  if (n <= internal::kGammaChunk &&
+      internal::DrawDirichletTable(concentration, {rng.state(), rng.increment(), columns.data()}, n)) {
+    return;
+  }
+  weights_.resize(n);
+  iterand::DrawDirichlet(rng, concentration, weights_);
+  numbers_.resize(n);
+  std::iota(numbers_.begin(), numbers_.end(), Symbol{0});
+  Build(weights_, numbers_, columns);
+}
+
+void AliasBuilder::DrawTwoDirichlets(Rng& first_rng, Rng& second_rng, const GammaShape& concentration,
+                                     std::span<AliasColumn> first, std::span<AliasColumn> second) {
+  const internal::DirichletTable tables[] = {{first_rng.state(), first_rng.increment(), first.data()},
+                                             {second_rng.state(), second_rng.increment(), second.data()}};
+  if (first.size() <= internal::kGammaChunk && internal::DrawTwoDirichletTables(concentration, tables, first.size())) {
+    return;
+  }
+  DrawDirichlet(first_rng, concentration, first);
+  DrawDirichlet(second_rng, concentration, second);
+}
+
 void AliasBuilder::Reserve(std::size_t count) {
   if (units_.size() >= count) return;
   units_.resize(count);
   small_.resize(count);
   large_.resize(count);
+  weights_.reserve(count);
+  numbers_.reserve(count);
 }
 
 void AliasBuilder::Build(std::span<const float> weights, std::span<const Symbol> symbols,

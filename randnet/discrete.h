@@ -57,10 +57,20 @@ class AliasBuilder {
   void Reserve(std::size_t count);
   void Build(std::span<const float> weights, std::span<const Symbol> symbols, std::span<AliasColumn> columns);
 
+  // DrawDirichlet for the weights, then Build with their numbers for symbols. At least one column, at most as many as
+  // symbols have numbers. What it leaves in the generator is not defined: nothing may be drawn after it.
+  void DrawDirichlet(Rng& rng, const GammaShape& concentration, std::span<AliasColumn> columns);
+
+  // The same for two tables of as many columns, each from a generator of its own; faster than one after the other.
+  void DrawTwoDirichlets(Rng& first_rng, Rng& second_rng, const GammaShape& concentration, std::span<AliasColumn> first,
+                         std::span<AliasColumn> second);
+
  private:
   std::vector<std::int32_t> units_;   // of each weight, before scaling
   std::vector<std::uint64_t> small_;  // weights with less than a column left: that mass << 32 | the weight's number
   std::vector<std::uint32_t> large_;  // those with more
+  std::vector<float> weights_;        // of DrawDirichlet
+  std::vector<Symbol> numbers_;       // 0, 1, ...
 };
 
 // Draws by one 32-bit word: the product word * columns gives the column (high half) and the fraction (low half). The

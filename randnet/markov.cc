@@ -95,8 +95,6 @@ class MarkovProgram final : public Program {
     const auto symbols = static_cast<std::size_t>(std::min({knobs.symbols.high(), context.alphabet, kMaxSymbols}));
     const auto contexts = std::max(symbols, static_cast<std::size_t>(knobs.contexts.high()));
     symbols_.reserve(symbols);
-    places_.reserve(symbols);
-    weights_.reserve(symbols);
     columns_.resize(contexts * symbols);
     ready_.reserve(contexts);
     scratch_.reserve(static_cast<std::size_t>(context.alphabet));
@@ -127,9 +125,6 @@ class MarkovProgram final : public Program {
     symbols_.resize(k);
     DrawDistinct(rng, context_.alphabet, k_, scratch_, symbols_);
     ready_.assign(static_cast<std::size_t>(contexts_), 0);
-    weights_.resize(k);
-    places_.resize(k);
-    for (std::size_t i = 0; i < k; ++i) places_[i] = static_cast<Symbol>(i);
   }
 
   void Run(BlockView /*input*/, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
@@ -192,18 +187,23 @@ class MarkovProgram final : public Program {
     const AliasColumn* const columns = columns_.data();
     const std::uint32_t* const words = words_.data();
     for (std::size_t t = order; t < length; ++t) {
+      std::uint32_t contexts[kLanes];
+      int ready_count = 0;
+#pragma GCC unroll 8
+      for (int i = 0; i < row_count; ++i) {
+        if constexpr (kContexts == Contexts::kTree) {
+          contexts[i] = tree_.Find(walks_.data() + static_cast<std::size_t>(i) * length + t - 1);
+        } else {
+          contexts[i] = kContexts == Contexts::kSymbol ? static_cast<std::uint32_t>(history[i]) : Context(history[i]);
+        }
+        ready_count += ready[contexts[i]];
+      }
+      if (ready_count < row_count) [[unlikely]]
+        MakeContexts({contexts, static_cast<std::size_t>(row_count)});
 #pragma GCC unroll 8
       for (int i = 0; i < row_count; ++i) {
         const std::size_t now = static_cast<std::size_t>(i) * length + t;
-        std::uint32_t context;
-        if constexpr (kContexts == Contexts::kTree) {
-          context = tree_.Find(walks_.data() + now - 1);
-        } else {
-          context = kContexts == Contexts::kSymbol ? static_cast<std::uint32_t>(history[i]) : Context(history[i]);
-        }
-        if (ready[context] == 0) [[unlikely]]
-          MakeContext(context);
-        const Symbol place = DrawAlias(words[now], columns + static_cast<std::size_t>(context) * k, k);
+        const Symbol place = DrawAlias(words[now], columns + static_cast<std::size_t>(contexts[i]) * k, k);
         rows[i][t] = symbols[place];
         if constexpr (kContexts == Contexts::kTree) {
           walks_[now] = place;
@@ -222,12 +222,33 @@ class MarkovProgram final : public Program {
     return static_cast<std::uint32_t>(((hash >> 32) * static_cast<std::uint64_t>(contexts_)) >> 32);
   }
 
-  [[gnu::noinline]] void MakeContext(std::uint32_t context) {
-    Rng rng((static_cast<std::uint64_t>(key_high_) << 32 | key_low_) + context * 0xD1342543DE82EF95U, context);
-    DrawDirichlet(rng, concentration_, weights_);
-    builder_.Build(weights_, places_,
-                   {columns_.data() + static_cast<std::size_t>(context) * weights_.size(), weights_.size()});
-    ready_[context] = 1;
+  // Makes the transition rows of those contexts that have none yet, two at a time.
+  [[gnu::noinline]] void MakeContexts(std::span<const std::uint32_t> contexts) {
+    std::optional<std::uint32_t> waiting;
+    for (const std::uint32_t context : contexts) {
+      if (ready_[context] != 0) continue;
+      ready_[context] = 1;
+      if (waiting) {
+        Rng first = ContextRng(*waiting);
+        Rng second = ContextRng(context);
+        builder_.DrawTwoDirichlets(first, second, concentration_, Columns(*waiting), Columns(context));
+        waiting.reset();
+      } else {
+        waiting = context;
+      }
+    }
+    if (!waiting) return;
+    Rng rng = ContextRng(*waiting);
+    builder_.DrawDirichlet(rng, concentration_, Columns(*waiting));
+  }
+
+  Rng ContextRng(std::uint32_t context) const {
+    return Rng((static_cast<std::uint64_t>(key_high_) << 32 | key_low_) + context * 0xD1342543DE82EF95U, context);
+  }
+
+  std::span<AliasColumn> Columns(std::uint32_t context) {
+    const auto k = static_cast<std::size_t>(k_);
+    return {columns_.data() + context * k, k};
   }
 
   const MarkovKnobs& knobs_;
@@ -243,8 +264,6 @@ class MarkovProgram final : public Program {
   std::vector<Symbol> walks_;  // of a tree: the rows' places
   std::vector<Symbol> scratch_;
   std::vector<Symbol> symbols_;       // place -> symbol
-  std::vector<Symbol> places_;        // 0 .. k - 1
-  std::vector<float> weights_;        // of the context being made
   std::vector<AliasColumn> columns_;  // contexts x k
   std::vector<std::uint8_t> ready_;   // whether a context's row has been made
   std::vector<std::uint32_t> words_;

@@ -11,6 +11,26 @@
 
 namespace iterand {
 
+// Looks at the rows of a run while they are written, and can end it.
+class RunWatch {
+ public:
+  virtual ~RunWatch() = default;
+  RunWatch(const RunWatch&) = delete;
+  RunWatch& operator=(const RunWatch&) = delete;
+
+  // How many symbols all rows must have when Look is called next.
+  int next() const { return next_; }
+  // The first next() symbols of all rows stand where the run writes them. False: the run is to end here.
+  virtual bool Look() = 0;
+
+ protected:
+  RunWatch() = default;
+  void set_next(int symbols) { next_ = symbols; }
+
+ private:
+  int next_ = 0;
+};
+
 // A program of a family, with its buffers. The object is reused: Sample draws a new program into the same memory, so
 // that the steady state allocates nothing. Not thread-safe; each thread has its own.
 class Program {
@@ -33,6 +53,12 @@ class Program {
   // input, prompt and out do not overlap.
   virtual void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) = 0;
 
+  // Whether the programs write all rows symbol by symbol, so that a run can be watched and ended at little cost.
+  virtual bool watchable() const { return false; }
+  // From now on runs of a watchable program call watch->Look(), unless they have more rows than they write side by
+  // side; nullptr ends it.
+  void set_watch(RunWatch* watch) { watch_ = watch; }
+
   // Marks which symbols of `row`, row `r` of the last Run of the present program, a trainer should learn to predict: 1
   // in `mask` (as long as the row), else 0. All of them, but for programs that pose tasks, which mark the answers, and
   // for padding where a recipe says so.
@@ -45,6 +71,10 @@ class Program {
 
  protected:
   Program() = default;
+  RunWatch* watch() const { return watch_; }
+
+ private:
+  RunWatch* watch_ = nullptr;
 };
 
 }  // namespace iterand

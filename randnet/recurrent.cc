@@ -192,7 +192,8 @@ void RecurrentProgram::RunWithLogits(BlockView input, BlockView prompt, const Ro
     rngs_.clear();
     for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(first + r));
     const BlockView part(input.row(first), rows, input.length(), input.stride());
-    RunRecurrent(net_, part, start, rngs_, {out.row(first), rows, out.length(), out.stride()}, scratch_, logits);
+    RunRecurrent(net_, part, start, rngs_, {out.row(first), rows, out.length(), out.stride()}, scratch_,
+                 rows == out.rows() ? watch() : nullptr, logits);
   }
 }
 

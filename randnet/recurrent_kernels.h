@@ -17,6 +17,7 @@
 
 #include "randnet/block.h"
 #include "randnet/matrix.h"
+#include "randnet/program.h"
 #include "randnet/rng.h"
 
 namespace iterand {
@@ -77,9 +78,9 @@ struct RecurrentNet {
 std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows);
 
 // Runs a network over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has one generator a
-// row, used only at a temperature. `logits`, if not null, receives the logits of each step from t = start - 1 on, in
-// the order [step][row][alphabet] (for tests).
+// row, used only at a temperature. A watch, if not null, looks at the rows. `logits`, if not null, receives the logits
+// of each step from t = start - 1 on, in the order [step][row][alphabet] (for tests).
 void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                  float* scratch, float* logits = nullptr);
+                  float* scratch, RunWatch* watch, float* logits = nullptr);
 
 }  // namespace iterand

@@ -98,6 +98,7 @@ void ReservoirProgram::RunWithLogits(BlockView input, const RowRng& rng, Mutable
         }
         out.row(first + r)[t] = symbols_[matrix::Choose(logits_.data(), net_.emitted, temperature_, rngs_[Size(r)])];
       }
+      if (rows == out.rows() && watch() != nullptr && t + 1 == watch()->next() && !watch()->Look()) return;
     }
   }
 }

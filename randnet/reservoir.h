@@ -46,6 +46,7 @@ class ReservoirProgram final : public Program {
   ReservoirProgram(const ReservoirKnobs& knobs, const FamilyContext& context);
 
   void Sample(Rng& rng) override;
+  bool watchable() const override { return true; }
   void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) override;
   std::string Describe() const override;
 

@@ -143,6 +143,7 @@ void StateSpaceProgram::RunWithLogits(BlockView input, BlockView prompt, const R
       if (logits != nullptr) logits = std::copy_n(row, context_.alphabet, logits);
       out.row(r)[t + 1] = matrix::Choose(row, context_.alphabet, temperature_, rngs_[Size(r)]);
     }
+    if (watch() != nullptr && t + 2 == watch()->next() && !watch()->Look()) return;
   }
 }
 

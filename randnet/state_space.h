@@ -59,6 +59,7 @@ class StateSpaceProgram final : public Program {
 
   void Sample(Rng& rng) override;
   int prompt_length() const override { return prompt_length_; }
+  bool watchable() const override { return true; }
   void Run(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out) override;
   std::string Describe() const override;
 

@@ -39,7 +39,8 @@ std::string DtypeText(v1::Dtype dtype) {
 
 // 123, 45 k, 6.7 M: for people.
 std::string Magnitude(double value) {
-  for (const auto& [scale, unit] : {std::pair{1e9, " G"}, std::pair{1e6, " M"}, std::pair{1e3, " k"}}) {
+  for (const auto& [scale, unit] :
+       {std::pair{1e12, " T"}, std::pair{1e9, " G"}, std::pair{1e6, " M"}, std::pair{1e3, " k"}}) {
     if (value >= scale) return absl::StrFormat("%.3g%s", value / scale, unit);
   }
   return absl::StrFormat("%.3g ", value);
@@ -93,7 +94,10 @@ std::string ToText(const std::string& name, const StreamFacts& facts) {
   } else {
     line("cost", "integer work only");
   }
-  line("first batch", info.cost().first_batch_sequences(), " sequences are made before 64 are ready");
+  const auto first_sequences = static_cast<double>(info.cost().first_batch_sequences());
+  const double first_flops = info.cost().flops_per_token() * static_cast<double>(recipe.length()) * first_sequences;
+  line("first batch", info.cost().first_batch_sequences(), " sequences are made before 64 are ready",
+       first_flops > 0 ? absl::StrCat(": ", Magnitude(first_flops), "FLOP, without filters") : "");
   line("seed", info.seed());
   line("engine version", facts.engine_version);
   line("fingerprint", absl::BytesToHexString(info.fingerprint()));

@@ -95,6 +95,12 @@ TEST(Cli, DescribeResolvesARecipe) {
   EXPECT_EQ(json::parse(RunIterand("describe --recipe up --json").out), described);
 }
 
+TEST(Cli, DescribeTellsWhatAFirstBatchCosts) {
+  EXPECT_THAT(RunIterand("describe transformer --length 8192").out,
+              HasSubstr("are ready: 3.84 TFLOP, without filters\n"));
+  EXPECT_THAT(RunIterand("describe uniform").out, HasSubstr("are ready\n"));
+}
+
 TEST(Cli, WhatDescribeWritesIsARecipe) {
   const ScratchFolder scratch;
   const json described = json::parse(RunIterand("describe up --json").out);

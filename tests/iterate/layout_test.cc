@@ -256,6 +256,52 @@ TEST(TrialTest, ExtrapolatingFindsLowBandsSooner) {
   EXPECT_LT(generated[1], generated[0]);
 }
 
+// Stages: a program that is given up costs only its beginning, and what is kept can still be made again alone.
+TEST(TrialTest, StagesGiveProgramsUpWhileTheyRun) {
+  for (const char* preset : {"networks", "state_space", "reservoir", "up"}) {
+    SCOPED_TRACE(preset);
+    v1::Recipe recipe = *LoadPreset(preset);
+    recipe.set_segment_sequences(16);
+    recipe.mutable_band()->set_low(0.05);
+    recipe.mutable_band()->set_high(0.25);
+    std::uint64_t generated[2] = {};
+    for (const bool stages : {false, true}) {
+      if (stages) recipe.mutable_band()->mutable_trial()->mutable_stages();
+      auto stream = *Stream::Open(recipe, 0);
+      auto workspace = stream->NewWorkspace();
+      Segment segment;
+      for (std::uint64_t s = 0; s < 6; ++s) {
+        ASSERT_TRUE(stream->GenerateSegment(0, s, *workspace, nullptr, segment).ok());
+        generated[stages ? 1 : 0] += segment.generated_symbols;
+      }
+      const auto explanation = stream->Explain(3);
+      ASSERT_TRUE(explanation.ok()) << explanation.status();
+      EXPECT_TRUE(explanation->reproduced);
+    }
+    EXPECT_LT(generated[1], generated[0] * 3 / 4);
+  }
+}
+
+// What passes all stages is what the program makes anyway, also where rows are not written side by side (a reservoir
+// writes 16 of them), so that nobody looks while it runs.
+TEST(TrialTest, StagesChangeNothingOfWhatTheyKeep) {
+  for (const int rows : {16, 17}) {
+    v1::Recipe recipe = *LoadPreset("reservoir");
+    recipe.set_length(128);
+    recipe.set_segment_sequences(2 * rows);
+    recipe.mutable_chain()->mutable_rows()->set_fixed(rows);
+    std::vector<std::uint8_t> tokens[2];
+    for (const bool stages : {false, true}) {
+      if (stages) recipe.mutable_band()->mutable_trial()->mutable_stages()->set_margin(10);
+      auto stream = *Stream::Open(recipe, 0);
+      tokens[stages ? 1 : 0].resize(static_cast<std::size_t>(2 * rows) * 128);
+      const auto lanes = static_cast<std::uint64_t>(stream->lanes());
+      ASSERT_TRUE(stream->Read(0, lanes, 2 * rows, tokens[stages ? 1 : 0].data()).ok());
+    }
+    EXPECT_EQ(tokens[0], tokens[1]) << rows;
+  }
+}
+
 // Trials run programs on less than whole rows: every family can, and what is kept can still be made again alone.
 TEST(TrialTest, EveryPresetCanBeTried) {
   for (const PresetEntry& preset : AllPresets()) {

@@ -102,5 +102,42 @@ TEST(DiscreteTest, AliasTablesDrawTheirWeights) {
   }
 }
 
+TEST(DiscreteTest, DirichletTablesAreThoseOfTheirWeightsOnEveryTarget) {
+  ForEachTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    AliasBuilder builder;
+    for (const float shape : {1e-4F, 0.03F, 0.2F, 0.5F, 1.0F, 30.0F, 1e4F}) {
+      const GammaShape concentration(shape);
+      for (std::size_t n = 1; n <= 70; ++n) {
+        std::vector<AliasColumn> before;  // of this seed, drawn beside the one before
+        for (std::uint64_t seed = 0; seed < 40; ++seed) {
+          Rng weights_rng(seed, n);
+          std::vector<float> weights(n);
+          DrawDirichlet(weights_rng, concentration, weights);
+          std::vector<Symbol> numbers(n);
+          std::iota(numbers.begin(), numbers.end(), Symbol{0});
+          std::vector<AliasColumn> expected(n);
+          builder.Build(weights, numbers, expected);
+          Rng rngs[] = {Rng(seed, n), Rng(seed, n), Rng(seed + 1, n)};
+          std::vector<AliasColumn> tables[3];
+          for (std::vector<AliasColumn>& table : tables) table.assign(n + 1, AliasColumn{7, {8, 9}});
+          builder.DrawDirichlet(rngs[0], concentration, {tables[0].data(), n});
+          builder.DrawTwoDirichlets(rngs[1], rngs[2], concentration, {tables[1].data(), n}, {tables[2].data(), n});
+          for (const std::vector<AliasColumn>& table : {tables[0], tables[1], seed > 0 ? before : tables[0]}) {
+            for (std::size_t i = 0; i < n; ++i) {
+              ASSERT_EQ(table[i].threshold, expected[i].threshold)
+                  << shape << ", seed " << seed << ", " << i << "/" << n;
+              ASSERT_EQ(table[i].drawn[0], expected[i].drawn[0]) << shape << ", seed " << seed << ", " << i << "/" << n;
+              ASSERT_EQ(table[i].drawn[1], expected[i].drawn[1]) << shape << ", seed " << seed << ", " << i << "/" << n;
+            }
+            ASSERT_EQ(table[n].threshold, 7U);  // nothing behind them is written
+          }
+          before = tables[2];
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace iterand
