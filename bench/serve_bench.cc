@@ -8,21 +8,18 @@
 //             wire. The one message stays in the processor's cache; what memory costs is shown by the bare server once
 //             more with as many ready-made messages, in turn, as our cache holds. Servers are processes of their own.
 //             Alternating, medians.
-//   serving   preset `up` in this process with one thread and with two, and served by two. Alternating, medians of the
-//             same sequences.
-//   trainer   a consumer that takes batches of `up` at half the rate that is served: the share of its time that it
+//   serving   presets `networks`, which computes, and `up`, which the wire limits, in this process with one thread and
+//             with two, and served by two. Alternating, medians of the same sequences.
+//   trainer   a consumer that takes batches of these at half the rate that is served: the share of its time that it
 //             waits.
 //   serve_bench --serve-bare    the bare server alone, for clients in other languages: bench/wire.py
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -38,13 +35,12 @@
 #include <utility>
 #include <vector>
 
+#include "bench/process.h"
 #include "clients/cpp/client.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
 #include "iterate/presets.h"
 #include "iterate/stream.h"
 #include "server/server.h"
-
-extern char** environ;
 
 namespace iterand {
 namespace {
@@ -55,6 +51,9 @@ constexpr char kWirePreset[] = "uniform";
 
 // The cheapest preset whose segments are worth keeping in the cache.
 constexpr char kCachedPreset[] = "markov";
+
+// Those of the parts `serving` and `trainer`.
+constexpr const char* kServedPresets[] = {"networks", "up"};
 
 // 100 MB of tokens: what the server's cache holds.
 constexpr std::uint64_t kCachedSequences = 200'000;
@@ -145,69 +144,6 @@ int ServeIterand() {
   const absl::Status status = RunUntilSignal(options, std::cout);
   return status.ok() ? 0 : 1;
 }
-
-double CpuSecondsOf(pid_t process) {
-  clockid_t clock;
-  timespec now{};
-  if (clock_getcpuclockid(process, &clock) == 0) clock_gettime(clock, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-// This program once more, in another role.
-class Process {
- public:
-  explicit Process(std::vector<std::string> arguments) {
-    int pipe_ends[2];
-    if (pipe(pipe_ends) != 0) Fail(absl::InternalError("no pipe"));
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, pipe_ends[1], STDOUT_FILENO);
-    posix_spawn_file_actions_addclose(&actions, pipe_ends[0]);
-    arguments.insert(arguments.begin(), "/proc/self/exe");
-    std::vector<char*> pointers;
-    for (std::string& argument : arguments) pointers.push_back(argument.data());
-    pointers.push_back(nullptr);
-    if (posix_spawn(&pid_, pointers[0], &actions, nullptr, pointers.data(), environ) != 0) {
-      Fail(absl::InternalError("cannot start a process"));
-    }
-    posix_spawn_file_actions_destroy(&actions);
-    close(pipe_ends[1]);
-    char c;
-    while (read(pipe_ends[0], &c, 1) == 1 && c != '\n') line_ += c;
-    close(pipe_ends[0]);
-  }
-  ~Process() {
-    kill(pid_, SIGTERM);
-    waitpid(pid_, nullptr, 0);
-  }
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-
-  pid_t pid() const { return pid_; }
-  const std::string& line() const { return line_; }  // the first that it printed
-
- private:
-  pid_t pid_ = 0;
-  std::string line_;
-};
-
-class ServerProcess : public Process {
- public:
-  explicit ServerProcess(const char* role) : Process({role}) {}
-  std::string address() const { return line().substr(line().rfind(' ') + 1); }
-};
-
-// Core time of this process and of a server, if there is one.
-class CpuMeter {
- public:
-  explicit CpuMeter(pid_t server) : server_(server), start_(Now()) {}
-  double Seconds() const { return Now() - start_; }
-
- private:
-  double Now() const { return CpuSecondsOf(getpid()) + (server_ == 0 ? 0 : CpuSecondsOf(server_)); }
-  pid_t server_;  // or 0
-  double start_;
-};
 
 // What was moved, per second and per second of core time. The second says what a busy machine hides.
 struct Rate {
@@ -456,47 +392,59 @@ nlohmann::json MeasureServing(double seconds, int repeats) {
   const ServerProcess iterand("--serve-iterand");
   const auto client = Client::Connect(iterand.address());
   if (!client.ok()) Fail(client.status());
-  const int segments = std::max(2, static_cast<int>(4 * seconds));
-  std::vector<Rate> one_rates;
-  std::vector<Rate> two_rates;
-  std::vector<Rate> served_rates;
-  for (int i = 0; i < repeats; ++i) {
-    const auto seed = static_cast<std::uint64_t>(i);
-    one_rates.push_back(InProcessSegments("up", seed, segments, 1));
-    two_rates.push_back(InProcessSegments("up", seed, segments, 2));
-    served_rates.push_back(ServedTokens(iterand, **client, Request("up", 64, seed), Until{.segments = segments}));
+  std::printf("\nserving: tokens/s\n%12s %12s %12s %9s | %12s %12s %16s\n", "preset", "1 thread", "2 threads",
+              "scaling", "served", "of 2 threads", "first batch s");
+  nlohmann::json report = nlohmann::json::array();
+  for (const char* preset : kServedPresets) {
+    const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), 0);
+    if (!stream.ok()) Fail(stream.status());
+    const double tokens_a_segment = static_cast<double>(Period(**stream)) * (*stream)->length();
+    const double quick = InProcessSegments(preset, 1000, 2, 2).per_second;
+    const int segments = std::max(2, static_cast<int>(2 * seconds * quick / tokens_a_segment));
+    std::vector<Rate> one_rates;
+    std::vector<Rate> two_rates;
+    std::vector<Rate> served_rates;
+    for (int i = 0; i < repeats; ++i) {
+      const auto seed = static_cast<std::uint64_t>(i);
+      one_rates.push_back(InProcessSegments(preset, seed, segments, 1));
+      two_rates.push_back(InProcessSegments(preset, seed, segments, 2));
+      served_rates.push_back(ServedTokens(iterand, **client, Request(preset, 64, seed), Until{.segments = segments}));
+    }
+    const Rate one = MedianRate(one_rates);
+    const Rate two = MedianRate(two_rates);
+    const Rate served = MedianRate(served_rates);
+    std::printf("%12s %12.0f %12.0f %9.3f | %12.0f %12.3f %16.3f\n", preset, one.per_second, two.per_second,
+                two.per_second / one.per_second, served.per_second, served.per_second / two.per_second,
+                served.first_batch_seconds);
+    std::fflush(stdout);
+    report.push_back({{"preset", preset},
+                      {"one_thread_tokens", ToJson(one)},
+                      {"two_threads_tokens", ToJson(two)},
+                      {"served_tokens", ToJson(served)},
+                      {"first_batch_s", served.first_batch_seconds}});
   }
-  const Rate one = MedianRate(one_rates);
-  const Rate two = MedianRate(two_rates);
-  const Rate served = MedianRate(served_rates);
-  std::printf("\nserving, preset up: tokens/s\n%12s %12s %9s | %12s %12s %16s\n", "1 thread", "2 threads", "scaling",
-              "served", "of 2 threads", "first batch s");
-  std::printf("%12.0f %12.0f %9.3f | %12.0f %12.3f %16.3f\n", one.per_second, two.per_second,
-              two.per_second / one.per_second, served.per_second, served.per_second / two.per_second,
-              served.first_batch_seconds);
-  std::fflush(stdout);
-  return {{"preset", "up"},
-          {"one_thread_tokens", ToJson(one)},
-          {"two_threads_tokens", ToJson(two)},
-          {"served_tokens", ToJson(served)},
-          {"first_batch_s", served.first_batch_seconds}};
+  return report;
 }
 
 nlohmann::json MeasureTrainer(double seconds) {
   const ServerProcess iterand("--serve-iterand");
   const auto client = Client::Connect(iterand.address());
   if (!client.ok()) Fail(client.status());
-  const double rate = 0.5 * ServedTokens(iterand, **client, Request("up", 64), Until{.segments = 4}).per_second;
-  const Waiting waiting = WaitingShare(**client, Request("up", 64, 99), rate, 10 * seconds);
-  std::printf("\ntrainer, preset up, at half of the served rate\n%12s %12s %12s %14s %16s\n", "tokens/s", "batches",
+  std::printf("\ntrainer, at half of the served rate\n%12s %12s %12s %12s %14s %16s\n", "preset", "tokens/s", "batches",
               "wait share", "longest wait s", "first batch s");
-  std::printf("%12.0f %12d %12.4f %14.4f %16.3f\n", rate, waiting.batches, waiting.share, waiting.longest_seconds,
-              waiting.first_batch_seconds);
-  std::fflush(stdout);
-  return {{"preset", "up"},
-          {"tokens_per_second", rate},
-          {"wait_share", waiting.share},
-          {"longest_wait_s", waiting.longest_seconds}};
+  nlohmann::json report = nlohmann::json::array();
+  for (const char* preset : kServedPresets) {
+    const double rate = 0.5 * ServedTokens(iterand, **client, Request(preset, 64), Until{.segments = 4}).per_second;
+    const Waiting waiting = WaitingShare(**client, Request(preset, 64, 99), rate, 10 * seconds);
+    std::printf("%12s %12.0f %12d %12.4f %14.4f %16.3f\n", preset, rate, waiting.batches, waiting.share,
+                waiting.longest_seconds, waiting.first_batch_seconds);
+    std::fflush(stdout);
+    report.push_back({{"preset", preset},
+                      {"tokens_per_second", rate},
+                      {"wait_share", waiting.share},
+                      {"longest_wait_s", waiting.longest_seconds}});
+  }
+  return report;
 }
 
 }  // namespace

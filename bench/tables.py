@@ -294,18 +294,15 @@ def show(report: Row) -> None:
         ]
         columns = ["client", "rows come", "batch rows", "bare bytes/s", "many", "iterand bytes/s", "ratio", "to many"]
         console.print(table("Wire: against a bare gRPC stream of equal messages", columns, rows, 2))
-        serving = {key: value["per_second"] for key, value in wire["serving"].items() if key.endswith("_tokens")}
-        one, two, served = (serving[f"{key}_tokens"] for key in ("one_thread", "two_threads", "served"))
-        row = [
-            big(one),
-            big(two),
-            f"{two / one:.2f}",
-            big(served),
-            f"{served / two:.3f}",
-            f"{wire['trainer']['wait_share']:.2%}",
-        ]
-        columns = ["1 thread", "2 threads", "scaling", "served", "of 2 threads", "trainer waits"]
-        console.print(table("Serving preset up: tokens/s", columns, [row], 0))
+        rows = []
+        for served, trainer in zip(wire["serving"], wire["trainer"], strict=True):
+            one, two, remote = (
+                served[f"{key}_tokens"]["per_second"] for key in ("one_thread", "two_threads", "served")
+            )
+            figures = [big(one), big(two), f"{two / one:.2f}", big(remote), f"{remote / two:.3f}"]
+            rows.append([served["preset"], *figures, f"{trainer['wait_share']:.2%}"])
+        columns = ["preset", "1 thread", "2 threads", "scaling", "served", "of 2 threads", "trainer waits"]
+        console.print(table("Serving: tokens/s", columns, rows, 1))
 
 
 def main() -> None:

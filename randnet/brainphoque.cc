@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "randnet/knob.h"
+#include "randnet/pcg.h"
 #include "randnet/stepped_program.h"
 
 namespace iterand {
@@ -18,7 +19,6 @@ constexpr int kMaxRowSteps = 1 << 22;  // of all attempts
 // Programs run side by side: each step waits for the one before it, so one program alone leaves most of a core idle.
 constexpr int kLanes = 8;
 
-constexpr std::uint64_t kMultiplier = 6364136223846793005U;  // of PCG's 64-bit generators
 // From a place to the one behind it, behind a loop, into a loop's body.
 constexpr std::uint64_t kLinkConstant[] = {0x9E3779B97F4A7C15U, 0xBF58476D1CE4E5B9U, 0x94D049BB133111EBU};
 
@@ -209,7 +209,7 @@ class BrainphoqueProgram final : public SteppedProgram {
     Node& node = lane.nodes[lane.node];
     const std::uint32_t opens = node.op == kOpen ? 1 : 0;
     const std::uint32_t into = opens & nonzero;
-    const std::uint64_t state = node.state * kMultiplier + kLinkConstant[opens + into];
+    const std::uint64_t state = node.state * kPcgMultiplier + kLinkConstant[opens + into];
     const auto loop = static_cast<std::uint16_t>(into != 0 ? lane.node : node.loop);
     const std::uint8_t op = DrawInstruction(state, node.before, node.op);
     const std::uint16_t back = op == kClose ? loop : std::uint16_t{0};

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "randnet/discrete.h"
+#include "randnet/pcg.h"
 
 namespace iterand::internal {
 
@@ -25,8 +26,8 @@ constexpr PcgJumps MakePcgJumps() {
   PcgJumps jumps{};
   jumps.power[0] = 1;
   for (std::size_t n = 1; n < PcgJumps::kCount; ++n) {
-    jumps.power[n] = jumps.power[n - 1] * 6364136223846793005U;
-    jumps.sum[n] = jumps.sum[n - 1] * 6364136223846793005U + 1;
+    jumps.power[n] = jumps.power[n - 1] * kPcgMultiplier;
+    jumps.sum[n] = jumps.sum[n - 1] * kPcgMultiplier + 1;
   }
   return jumps;
 }

@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "randnet/pcg.h"
 #include "randnet/simd.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -15,9 +16,7 @@ HWY_BEFORE_NAMESPACE();
 namespace iterand::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr std::uint64_t kMultiplier = 6364136223846793005U;  // of PCG's 64-bit generators
-
-inline std::uint64_t Bump(std::uint64_t state, std::uint64_t increment) { return state * kMultiplier + increment; }
+inline std::uint64_t Bump(std::uint64_t state, std::uint64_t increment) { return state * kPcgMultiplier + increment; }
 
 inline std::uint32_t Output(std::uint64_t state) {
   return std::rotr(static_cast<std::uint32_t>(((state >> 18) ^ state) >> 27), static_cast<int>(state >> 59));
@@ -43,7 +42,7 @@ HWY_INLINE std::uint64_t ForEachWord(std::uint64_t state, std::uint64_t incremen
       odd_states[j] = Bump(state, increment);
       state = Bump(odd_states[j], increment);
       for (int n = 0; n < 2; ++n) {
-        multiplier *= kMultiplier;
+        multiplier *= kPcgMultiplier;
         jump = Bump(jump, increment);
       }
     }

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "randnet/pcg.h"
 #include "randnet/stepped_program.h"
 #include "tests/randnet/program_testing.h"
 
@@ -114,7 +115,7 @@ struct Reference {
       }
       if (*following == nullptr) {
         if (text.size() == max_instructions) return;
-        *following = Draw(place->state * 6364136223846793005U + constant, place, loop);
+        *following = Draw(place->state * kPcgMultiplier + constant, place, loop);
       }
       place = following->get();
     }
