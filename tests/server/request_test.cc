@@ -168,17 +168,18 @@ TEST_F(Request, Describe) {
   }
 
   v1::DescribeRequest request;
-  *request.mutable_stream() = PresetSpec("up", 7);
-  const absl::StatusOr<v1::DescribeResponse> up = client_->Describe(request);
-  ASSERT_TRUE(up.ok()) << up.status();
-  const std::shared_ptr<Stream> stream = *Stream::Open(*LoadPreset("up"), 7);
-  EXPECT_EQ(up->stream().seed(), 7U);
-  EXPECT_EQ(up->stream().fingerprint(), std::string(stream->fingerprint().begin(), stream->fingerprint().end()));
-  EXPECT_EQ(up->stream().recipe().SerializeAsString(), stream->recipe().SerializeAsString());
-  EXPECT_EQ(ParseRecipeJson(up->stream().recipe_json())->SerializeAsString(), stream->recipe().SerializeAsString());
-  EXPECT_EQ(up->stream().dtype(), v1::DTYPE_UINT8);
-  EXPECT_GT(up->stream().cost().flops_per_token(), 0);
-  EXPECT_GT(up->stream().cost().segment_bytes(), 0U);
+  *request.mutable_stream() = PresetSpec("networks", 7);
+  const absl::StatusOr<v1::DescribeResponse> described = client_->Describe(request);
+  ASSERT_TRUE(described.ok()) << described.status();
+  const std::shared_ptr<Stream> stream = *Stream::Open(*LoadPreset("networks"), 7);
+  EXPECT_EQ(described->stream().seed(), 7U);
+  EXPECT_EQ(described->stream().fingerprint(), std::string(stream->fingerprint().begin(), stream->fingerprint().end()));
+  EXPECT_EQ(described->stream().recipe().SerializeAsString(), stream->recipe().SerializeAsString());
+  EXPECT_EQ(ParseRecipeJson(described->stream().recipe_json())->SerializeAsString(),
+            stream->recipe().SerializeAsString());
+  EXPECT_EQ(described->stream().dtype(), v1::DTYPE_UINT8);
+  EXPECT_GT(described->stream().cost().flops_per_token(), 0);
+  EXPECT_GT(described->stream().cost().segment_bytes(), 0U);
 
   *request.mutable_stream() = PresetSpec("nope");
   EXPECT_EQ(client_->Describe(request).status().code(), absl::StatusCode::kNotFound);

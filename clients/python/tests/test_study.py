@@ -373,9 +373,9 @@ def test_structure_tells_structure_from_noise_and_constants(address: str) -> Non
         recipe: structure.run(study(address, structure=options, pretrain=config.Pretrain(recipe=recipe)), address)[
             "structure_bits_per_token"
         ]
-        for recipe in ("up", "uniform")
+        for recipe in ("networks", "uniform")
     }
-    assert found["up"] > 0.1
+    assert found["networks"] > 0.1
     assert abs(found["uniform"]) < 0.05
 
 
@@ -432,9 +432,11 @@ def test_example_configurations_load() -> None:
 
 
 def test_study_starts_a_server_of_its_own(tmp_path: Path) -> None:
-    with data.server(config.Study(binary=binary())) as address, data.stream(study(address), address, 0, 2) as stream:
-        assert len(list(stream)) == 2
-        assert stream.info["flops_per_token"] > 0
+    networks = config.Pretrain(recipe="networks", batch_size=16)
+    with data.server(config.Study(binary=binary())) as address:
+        with data.stream(study(address, pretrain=networks), address, 0, 2) as stream:
+            assert len(list(stream)) == 2
+            assert stream.info["flops_per_token"] > 0
 
 
 def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
