@@ -433,10 +433,12 @@ def test_example_configurations_load() -> None:
 
 def test_study_starts_a_server_of_its_own(tmp_path: Path) -> None:
     networks = config.Pretrain(recipe="networks", batch_size=16)
-    with data.server(config.Study(binary=binary())) as address:
-        with data.stream(study(address, pretrain=networks), address, 0, 2) as stream:
-            assert len(list(stream)) == 2
-            assert stream.info["flops_per_token"] > 0
+    with (
+        data.server(config.Study(binary=binary())) as address,
+        data.stream(study(address, pretrain=networks), address, 0, 2) as stream,
+    ):
+        assert len(list(stream)) == 2
+        assert stream.info["flops_per_token"] > 0
 
 
 def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
