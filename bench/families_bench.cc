@@ -16,6 +16,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <ctime>
 #include <fstream>
@@ -230,7 +231,7 @@ double GzipRatio(const void* bytes, std::size_t size) {
   z_stream deflate{};
   deflateInit2(&deflate, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
   std::vector<Bytef> out(deflateBound(&deflate, size) + 32);
-  deflate.next_in = static_cast<Bytef*>(const_cast<void*>(bytes));
+  deflate.next_in = const_cast<Bytef*>(static_cast<const Bytef*>(bytes));
   deflate.avail_in = static_cast<uInt>(size);
   deflate.next_out = out.data();
   deflate.avail_out = static_cast<uInt>(out.size());
@@ -241,7 +242,7 @@ double GzipRatio(const void* bytes, std::size_t size) {
 }
 
 double Quantile(std::vector<double>& values, double q) {
-  const auto at = static_cast<std::ptrdiff_t>(q * static_cast<double>(values.size() - 1) + 0.5);
+  const auto at = std::lround(q * static_cast<double>(values.size() - 1));
   std::nth_element(values.begin(), values.begin() + at, values.end());
   return values[static_cast<std::size_t>(at)];
 }

@@ -12,8 +12,6 @@
 #include <string>
 #include <vector>
 
-extern char** environ;
-
 namespace iterand {
 
 [[noreturn]] inline void ProcessError(const char* what) {
@@ -40,6 +38,7 @@ class Process {
     posix_spawn_file_actions_addclose(&actions, pipe_ends[0]);
     arguments.insert(arguments.begin(), "/proc/self/exe");
     std::vector<char*> pointers;
+    pointers.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) pointers.push_back(argument.data());
     pointers.push_back(nullptr);
     if (posix_spawn(&pid_, pointers[0], &actions, nullptr, pointers.data(), environ) != 0) {

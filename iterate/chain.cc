@@ -207,7 +207,7 @@ bool Chain::Promising(const RandomKey& key, Program& program) {
     const Symbol* const row = trial_output_.row(r);
     const std::uint64_t bits =
         extrapolate_ ? Extrapolate(*trial_meter_, row, trial_symbols_, length_) : trial_meter_->Measure(row);
-    if (trial_band_->Contains(bits)) return true;
+    if (trial_band_->Contains(bits)) return true;  // NOLINT(bugprone-unchecked-optional-access): set with a trial
   }
   return false;
 }

@@ -26,7 +26,7 @@ void EndlessLane::KeepSnapshot() {
 
 absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled, Segment& out) {
   const auto length = static_cast<std::size_t>(writer.symbols());
-  const std::size_t wanted = static_cast<std::size_t>(writer.sequences());
+  const auto wanted = static_cast<std::size_t>(writer.sequences());
   pool.set_state(live_.pool, key_);
   Pending& pending = live_.pending;
   std::uint64_t round = live_.round;

@@ -96,7 +96,7 @@ std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error) {
     const std::vector<std::string> words = app.remaining(/*recurse=*/true);
     return absl::StrCat("not expected here: ", absl::StrJoin(words, " "));
   }
-  const std::string message = error.what();
+  std::string message = error.what();
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
     const std::string option = message.substr(0, message.find(':'));
     if (absl::StrContains(message, "At Most 1 required")) return absl::StrCat(option, " is given more than once");
