@@ -112,7 +112,7 @@ void AliasBuilder::Build(std::span<const float> weights, std::span<const Symbol>
   for (const float weight : weights) sum += weight;
   std::int32_t largest_bits = 0;  // floats that are not negative are ordered as their bits are
   for (const float weight : weights) largest_bits = std::max(largest_bits, std::bit_cast<std::int32_t>(weight));
-  const float largest_weight = std::bit_cast<float>(largest_bits);
+  const auto largest_weight = std::bit_cast<float>(largest_bits);
   Reserve(n);
   std::int32_t total = 0;
   for (std::size_t i = 0; i < n; ++i) {
