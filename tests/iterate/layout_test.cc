@@ -212,6 +212,18 @@ TEST(LayoutTest, ExplainSeesThroughPackingAndMarks) {
 }
 
 // A trial only gives programs up: rows that are kept lie within the band, and fewer symbols are generated for them.
+// Symbols that programs write for the first segments of lane 0.
+std::uint64_t GeneratedSymbols(const Stream& stream, std::uint64_t segments) {
+  auto workspace = stream.NewWorkspace();
+  Segment segment;
+  std::uint64_t symbols = 0;
+  for (std::uint64_t s = 0; s < segments; ++s) {
+    EXPECT_TRUE(stream.GenerateSegment(0, s, *workspace, nullptr, segment).ok());
+    symbols += segment.generated_symbols;
+  }
+  return symbols;
+}
+
 TEST(TrialTest, GivesHopelessProgramsUp) {
   v1::Recipe recipe = *LoadPreset("networks");
   recipe.mutable_band()->set_low(0.15);
@@ -220,12 +232,7 @@ TEST(TrialTest, GivesHopelessProgramsUp) {
   for (const bool trial : {false, true}) {
     if (trial) recipe.mutable_band()->mutable_trial();
     auto stream = *Stream::Open(recipe, 0);
-    auto workspace = stream->NewWorkspace();
-    Segment segment;
-    for (std::uint64_t s = 0; s < 6; ++s) {
-      ASSERT_TRUE(stream->GenerateSegment(0, s, *workspace, nullptr, segment).ok());
-      generated[trial ? 1 : 0] += segment.generated_symbols;
-    }
+    generated[trial ? 1 : 0] = GeneratedSymbols(*stream, 6);
     const auto explanation = stream->Explain(3);
     ASSERT_TRUE(explanation.ok()) << explanation.status();
     EXPECT_TRUE(explanation->reproduced);
@@ -246,12 +253,7 @@ TEST(TrialTest, ExtrapolatingFindsLowBandsSooner) {
     auto stream = *Stream::Open(recipe, 0);
     EXPECT_EQ(stream->recipe().band().trial().has_extrapolate(),
               extrapolate);  // not asked for: the same stream as ever
-    auto workspace = stream->NewWorkspace();
-    Segment segment;
-    for (std::uint64_t s = 0; s < 4; ++s) {
-      ASSERT_TRUE(stream->GenerateSegment(0, s, *workspace, nullptr, segment).ok());
-      generated[extrapolate ? 1 : 0] += segment.generated_symbols;
-    }
+    generated[extrapolate ? 1 : 0] = GeneratedSymbols(*stream, 4);
   }
   EXPECT_LT(generated[1], generated[0]);
 }
@@ -268,12 +270,7 @@ TEST(TrialTest, StagesGiveProgramsUpWhileTheyRun) {
     for (const bool stages : {false, true}) {
       if (stages) recipe.mutable_band()->mutable_trial()->mutable_stages();
       auto stream = *Stream::Open(recipe, 0);
-      auto workspace = stream->NewWorkspace();
-      Segment segment;
-      for (std::uint64_t s = 0; s < 6; ++s) {
-        ASSERT_TRUE(stream->GenerateSegment(0, s, *workspace, nullptr, segment).ok());
-        generated[stages ? 1 : 0] += segment.generated_symbols;
-      }
+      generated[stages ? 1 : 0] = GeneratedSymbols(*stream, 6);
       const auto explanation = stream->Explain(3);
       ASSERT_TRUE(explanation.ok()) << explanation.status();
       EXPECT_TRUE(explanation->reproduced);
