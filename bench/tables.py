@@ -295,14 +295,25 @@ def show(report: Row) -> None:
         columns = ["client", "rows come", "batch rows", "bare bytes/s", "many", "iterand bytes/s", "ratio", "to many"]
         console.print(table("Wire: against a bare gRPC stream of equal messages", columns, rows, 2))
         rows = []
-        for served, trainer in zip(wire["serving"], wire["trainer"], strict=True):
+        for served in wire["serving"]:
             one, two, remote = (
                 served[f"{key}_tokens"]["per_second"] for key in ("one_thread", "two_threads", "served")
             )
             figures = [big(one), big(two), f"{two / one:.2f}", big(remote), f"{remote / two:.3f}"]
-            rows.append([served["preset"], *figures, f"{trainer['wait_share']:.2%}"])
-        columns = ["preset", "1 thread", "2 threads", "scaling", "served", "of 2 threads", "trainer waits"]
+            rows.append([served["preset"], *figures])
+        columns = ["preset", "1 thread", "2 threads", "scaling", "served", "of 2 threads"]
         console.print(table("Serving: tokens/s", columns, rows, 1))
+        rows = [
+            [
+                row["preset"],
+                big(row["tokens_per_second"]),
+                f"{row['wait_share']:.2%}",
+                f"{1e3 * row['longest_wait_s']:.1f}",
+            ]
+            for row in wire["trainer"]
+        ]
+        columns = ["preset", "takes tokens/s", "waits", "longest, ms"]
+        console.print(table("Trainer, in batches of 64: share of its time that it waits", columns, rows, 1))
 
 
 def main() -> None:

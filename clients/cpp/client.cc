@@ -11,9 +11,12 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <mutex>
+#include <optional>
 #include <sstream>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -226,9 +229,9 @@ void Batch::CopyTo(void* out) const {
 
 // ---- BatchReader ---------------------------------------------------------------------------------------------------
 
-// Driven by the thread that calls Next: it waits on the connection itself, so that a batch costs no handing over from
-// thread to thread. Between calls nobody reads: what the server sends meanwhile, up to kLookahead bytes, waits in the
-// kernel and in gRPC's buffers.
+// Driven by one thread, the reading one: it waits on the connection itself, so that a batch costs no handing over from
+// gRPC's threads. Without prefetching it is the thread that calls Next, and between calls nobody reads: what the server
+// sends meanwhile, up to kLookahead bytes, waits in the kernel and in gRPC's buffers.
 struct BatchReader::Call {
   // What a completion queue gives back.
   enum Tag : std::intptr_t { kRequest = 1, kRead, kFinish };
@@ -240,6 +243,16 @@ struct BatchReader::Call {
   bool reading = false;
   bool done = false;
   grpc::Status status;  // if done
+
+  // Of prefetching.
+  std::thread reader;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<Batch> ahead;
+  std::size_t limit = 0;                    // of `ahead`
+  std::vector<Batch> spent;                 // for the reading thread to free
+  std::optional<absl::StatusOr<bool>> end;  // after `ahead`: as Receive says
+  bool cancelled = false;
 
   static void* ToTag(Tag tag) { return reinterpret_cast<void*>(tag); }  // NOLINT(performance-no-int-to-ptr)
 
@@ -265,7 +278,18 @@ struct BatchReader::Call {
     return ok;
   }
 
-  // Waits for the batch that is being read. False at the stream's end; `status` is then known.
+  // Waits for the batch that is being read: false at the stream's end, or how it ended.
+  absl::StatusOr<bool> Receive(Batch& batch) {
+    auto message = std::make_unique<Batch::Slices>();
+    if (!Read(message->message)) {
+      if (!status.ok()) return ToAbsl(status);
+      return false;
+    }
+    if (absl::Status parsed = Batch::Parse(std::move(message), batch); !parsed.ok()) return parsed;
+    return true;
+  }
+
+  // False at the stream's end; `status` is then known.
   bool Read(grpc::ByteBuffer& message) {
     if (done) return false;
     reading = false;
@@ -280,8 +304,52 @@ struct BatchReader::Call {
     return false;
   }
 
-  ~Call() {
+  // Has a thread of its own read up to `batches` ahead. When it is that far ahead it goes on only after half of them
+  // are taken, since waking it costs the taker more than all else.
+  void StartPrefetch(int batches) {
+    limit = static_cast<std::size_t>(batches);
+    reader = std::thread([this] {
+      std::vector<Batch> garbage;
+      for (absl::StatusOr<bool> more = true; more.ok() && *more; garbage.clear()) {
+        Batch batch;
+        more = Receive(batch);
+        std::unique_lock lock(mutex);
+        if (more.ok() && *more) {
+          ahead.push_back(std::move(batch));
+        } else {
+          end = more;
+        }
+        changed.notify_all();
+        if (ahead.size() == limit) changed.wait(lock, [&] { return ahead.size() <= limit / 2 || cancelled; });
+        garbage.swap(spent);
+      }
+    });
+  }
+
+  // The next batch, waiting for it, as Receive.
+  absl::StatusOr<bool> Take(Batch& batch) {
+    if (!reader.joinable()) return Receive(batch);
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return !ahead.empty() || end || cancelled; });
+    if (cancelled) return absl::CancelledError("the stream was cancelled");
+    if (ahead.empty()) return *end;
+    spent.push_back(std::exchange(batch, std::move(ahead.front())));
+    ahead.pop_front();
+    if (ahead.size() == limit / 2) changed.notify_all();
+    return true;
+  }
+
+  // What was read ahead is dropped.
+  void Cancel() {
     context.TryCancel();
+    const std::lock_guard lock(mutex);
+    cancelled = true;
+    changed.notify_all();
+  }
+
+  ~Call() {
+    Cancel();
+    if (reader.joinable()) reader.join();
     grpc::ByteBuffer message;
     while (Read(message)) {
     }
@@ -298,15 +366,10 @@ BatchReader::BatchReader(std::unique_ptr<Call> call, std::uint64_t start)
 
 BatchReader::~BatchReader() = default;
 
-void BatchReader::Cancel() { call_->context.TryCancel(); }
+void BatchReader::Cancel() { call_->Cancel(); }
 
 absl::StatusOr<bool> BatchReader::Next(Batch& batch) {
-  auto message = std::make_unique<Batch::Slices>();
-  if (!call_->Read(message->message)) {
-    if (!call_->status.ok()) return ToAbsl(call_->status);
-    return false;
-  }
-  if (absl::Status status = Batch::Parse(std::move(message), batch); !status.ok()) return status;
+  if (const absl::StatusOr<bool> more = call_->Take(batch); !more.ok() || !*more) return more;
   next_index_ = batch.first_index() + static_cast<std::uint64_t>(batch.rows()) * batch.stride();
   return true;
 }
@@ -374,10 +437,12 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   return client;
 }
 
-absl::StatusOr<std::unique_ptr<BatchReader>> Client::Stream(const v1::StreamRequest& request) {
+absl::StatusOr<std::unique_ptr<BatchReader>> Client::Stream(const v1::StreamRequest& request, int prefetch) {
+  if (prefetch < 0) return absl::InvalidArgumentError(absl::StrCat("prefetch ", prefetch, ": 0 or more is wanted"));
   auto call = std::make_unique<BatchReader::Call>();
   impl_->Authorize(call->context);
   call->Start(impl_->generic, Serialize(request));
+  if (prefetch > 0) call->StartPrefetch(prefetch);
   return std::unique_ptr<BatchReader>(new BatchReader(std::move(call), request.start()));
 }
 

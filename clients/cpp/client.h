@@ -3,7 +3,7 @@
 //   absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect("localhost:50051");
 //   v1::StreamRequest request;
 //   request.mutable_stream()->set_preset("up");
-//   absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
+//   absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request, /*prefetch=*/8);
 //   Batch batch;
 //   for (;;) {
 //     absl::StatusOr<bool> more = (*reader)->Next(batch);
@@ -90,8 +90,8 @@ class Batch {
   std::unique_ptr<Slices> slices_;
 };
 
-// Reads a stream, batch after batch. What the server sends between two calls of Next, some megabytes at most, waits in
-// the connection. Not thread-safe, but Cancel may be called from any thread. Destroying it cancels the stream.
+// Reads a stream, batch after batch. Not thread-safe, but Cancel may be called from any thread. Destroying it cancels
+// the stream.
 class BatchReader {
  public:
   ~BatchReader();
@@ -130,7 +130,11 @@ class Client {
   Client& operator=(const Client&) = delete;
 
   // Starts a stream. The server's verdict on the request comes with the first Next.
-  absl::StatusOr<std::unique_ptr<BatchReader>> Stream(const v1::StreamRequest& request);
+  //
+  // prefetch: with 0 the thread that calls Next receives, which is the fastest for a caller that asks again at once. A
+  // trainer sets some 8: a thread of the reader then receives so many batches ahead, and Next finds one ready.
+  // Errors: InvalidArgument for a prefetch below 0.
+  absl::StatusOr<std::unique_ptr<BatchReader>> Stream(const v1::StreamRequest& request, int prefetch = 0);
 
   absl::StatusOr<Batch> Read(const v1::ReadRequest& request);
   absl::StatusOr<v1::DescribeResponse> Describe(const v1::DescribeRequest& request);
