@@ -117,9 +117,12 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
       barren = 0;
     }
     if (barren >= impl_->recipe.starvation_rounds()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "filters: no row survived band and distinct in ", barren, " rounds (starvation_rounds) of lane ", lane,
-          ", segment ", segment, " of seed ", impl_->seed, "; widen band, or choose families that make such rows"));
+      const int family = impl_->mix.Fixed(key);
+      const std::string of_family = family < 0 ? "" : absl::StrCat(", which is all of family ", family_name(family));
+      return absl::FailedPreconditionError(absl::StrCat("filters: no row survived band and distinct in ", barren,
+                                                        " rounds (starvation_rounds) of lane ", lane, ", segment ",
+                                                        segment, " of seed ", impl_->seed, of_family,
+                                                        "; widen band, or choose families that make such rows"));
     }
   }
   out.generated_symbols = iteration->TakeGenerated();

@@ -205,6 +205,17 @@ TEST(StreamTest, StarvedFilterEndsInAnError) {
   EXPECT_NE(std::string(status.message()).find("starvation_rounds"), std::string::npos) << status;
 }
 
+// A segment of a mixture may consist of the one family that a band excludes.
+TEST(StreamTest, StarvedFilterNamesTheSegmentsFamily) {
+  v1::Recipe recipe = *LoadPreset("up");
+  recipe.mutable_band()->set_low(0.3);
+  auto stream = *Stream::Open(recipe, 0);
+  std::vector<std::byte> out(128 * stream->sequence_bytes());
+  const absl::Status status = stream->Read(0, 1, 128, out.data());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(std::string(status.message()).find(", which is all of family repeat; "), std::string::npos) << status;
+}
+
 TEST(StreamTest, CancelledBetweenRounds) {
   auto stream = OpenPreset("up");
   auto workspace = stream->NewWorkspace();
