@@ -1,20 +1,16 @@
 #include "iterate/endless_lane.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/limits.h"
 #include "iterate/segment_writer.h"
 
 namespace iterand {
-namespace {
 
-constexpr std::size_t kMaxSnapshots = 32;
-constexpr std::size_t kRecentSegments = 16;
-
-}  // namespace
-
-EndlessLane::EndlessLane(std::uint64_t seed, std::uint32_t lane) : key_{.seed = seed, .lane = lane} {}
+EndlessLane::EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t rounds_per_segment)
+    : key_{.seed = seed, .lane = lane}, rounds_per_segment_(rounds_per_segment) {}
 
 void EndlessLane::KeepSnapshot() {
   if (live_.segment % snapshot_gap_ != 0) return;
@@ -91,15 +87,13 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
   const bool from_live = live_.segment <= segment && live_.segment >= snapshot->first;
   const std::uint64_t from = from_live ? live_.segment : snapshot->first;
   const std::uint64_t from_round = from_live ? live_.round : snapshot->second.round;
-  // Rounds a segment, from what is known: an emission of emit_rows; at least one row a round on average with EVICT.
-  const std::uint64_t rounds_ahead =
-      segment - from < kMaxReplayRounds && from_round > 0 && from > 0
-          ? static_cast<std::uint64_t>(static_cast<double>(segment - from) * static_cast<double>(from_round) /
-                                       static_cast<double>(from))
-          : segment - from;
-  if (rounds_ahead > kMaxReplayRounds) {
+  // As many a segment as there were so far, and no fewer than there must be.
+  const double so_far = from > 0 ? static_cast<double>(from_round) / static_cast<double>(from) : 0;
+  const double rounds_ahead =
+      static_cast<double>(segment - from) * std::max(so_far, static_cast<double>(rounds_per_segment_));
+  if (rounds_ahead > static_cast<double>(kMaxReplayRounds)) {
     return absl::OutOfRangeError(
-        absl::StrCat("index: segment ", segment, " of an endless pool lies ", rounds_ahead,
+        absl::StrCat("index: segment ", segment, " of an endless pool lies ", std::ceil(rounds_ahead),
                      " rounds ahead of the nearest pool that is kept (segment ", from, "), and at most ",
                      kMaxReplayRounds, " are replayed; read on from there, or use a recipe with pool.endless false"));
   }

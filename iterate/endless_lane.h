@@ -22,10 +22,12 @@ class SegmentWriter;
 
 class EndlessLane {
  public:
-  EndlessLane(std::uint64_t seed, std::uint32_t lane);
+  // rounds_per_segment: the fewest that a segment takes.
+  EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t rounds_per_segment);
 
   // Makes a segment with a thread's pool and writer, or copies it if it was made lately. Thread-safe: one thread
-  // computes at a time. Errors: Cancelled; OutOfRange if more than kMaxReplayRounds would have to be replayed.
+  // computes at a time. Errors: Cancelled; OutOfRange if more than kMaxReplayRounds, by what is known of the lane,
+  // would have to be replayed.
   absl::Status Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled,
                         Segment& out);
 
@@ -50,6 +52,7 @@ class EndlessLane {
 
   std::mutex mutex_;
   RandomKey key_;
+  std::uint64_t rounds_per_segment_;
   bool started_ = false;
   Checkpoint live_;
   std::map<std::uint64_t, Checkpoint> snapshots_;  // by segment; thinned so that gaps grow with the lane

@@ -93,7 +93,7 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
     if (!status.ok()) return status;
   }
   const RowProvenance& provenance = explanation.provenance = segment.provenance[place.offset];
-  if (provenance.round > kMaxReplayRounds) {
+  if (!impl.endless.empty() && provenance.round > kMaxReplayRounds) {
     return absl::OutOfRangeError(absl::StrCat("index: ", index, " was made in round ", provenance.round,
                                               " of an endless pool; explaining replays from round 0, at most ",
                                               kMaxReplayRounds, " rounds"));

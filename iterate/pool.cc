@@ -37,6 +37,18 @@ void Pool::Resolve(v1::Pool& config) {
   if (!config.has_endless()) config.set_endless(true);
 }
 
+double Pool::RowsPerEmitted(const v1::Pool& config) {
+  if (config.emission() == v1::Pool::EVICT) return 1;
+  return static_cast<double>(config.program_rows()) / static_cast<double>(config.emit_rows());
+}
+
+std::uint64_t Pool::FewestRounds(const v1::Pool& config, std::uint64_t emitted) {
+  const auto most = static_cast<std::uint64_t>(
+      config.emission() == v1::Pool::EVICT ? config.constant_rows() + config.noise_rows() + config.program_rows()
+                                           : config.emit_rows());
+  return (emitted + most - 1) / most;
+}
+
 absl::Status Pool::Check(const v1::Pool& config) {
   const std::int64_t pool = config.pool_rows();
   if (absl::Status s = CheckCount("pool.pool_rows", pool, 1, kMaxPoolRows, ""); !s.ok()) return s;

@@ -42,6 +42,10 @@ class Pool final : public Iteration {
   // Writes every default into the message.
   static void Resolve(v1::Pool& config);
 
+  // Of resolved messages: how many rows are generated for one that is emitted, and the fewest rounds that emit so many.
+  static double RowsPerEmitted(const v1::Pool& config);
+  static std::uint64_t FewestRounds(const v1::Pool& config, std::uint64_t emitted);
+
   void Start(const RandomKey& key) override;
   FinishedRows Advance(const RandomKey& key) override;
 

@@ -267,10 +267,21 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
           absl::StrFormat("pool.pool_rows: is %d, which makes a pool of %.0f bytes; a pool may have at most %.0f bytes",
                           recipe.pool().pool_rows(), pool, kMaxPoolBytes));
     }
+    // Each snapshot of an endless pool is a whole one, and so are the live one and that of the thread at work.
+    const double lane = static_cast<double>(kMaxSnapshots + 2) * pool + static_cast<double>(kRecentSegments) * segment;
+    if (recipe.pool().endless() && lane * static_cast<double>(recipe.lanes()) > kMaxStreamBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("pool.endless: is true with %d lanes, each of which keeps %.0f bytes (%d pools of %.0f bytes "
+                          "and %d segments); "
+                          "a stream may hold at most %.0f bytes: fewer pool_rows, fewer lanes, or endless false",
+                          recipe.lanes(), lane, kMaxSnapshots + 2, pool, kRecentSegments, kMaxStreamBytes));
+    }
   }
   auto mix = FamilyMix::Make(recipe);  // checks every family's own fields
   if (!mix.ok()) return mix.status();
   const int rows = MaxProgramRows(recipe);
+  const double made = recipe.has_pool() ? Pool::RowsPerEmitted(recipe.pool()) : 1;  // rows for one of the segment
+  double all_bytes = 0;  // a thread keeps one program of each family
   for (int i = 0; i < mix->size(); ++i) {
     const double bytes = mix->family(i).program_bytes(rows);
     if (bytes > kMaxProgramBytes) {
@@ -279,6 +290,14 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
                           "at most %.0f bytes",
                           i, mix->name(i), rows, bytes, kMaxProgramBytes));
     }
+    all_bytes += bytes;
+    if (all_bytes > kMaxProgramBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("families[%d].%s: with the families before it, programs of %d rows need %.0f bytes; one "
+                          "program of each family "
+                          "may need at most %.0f bytes",
+                          i, mix->name(i), rows, all_bytes, kMaxProgramBytes));
+    }
     const double flops = mix->family(i).flops_per_token() * static_cast<double>(rows) * symbols;
     if (flops > kMaxRoundFlops) {
       return absl::InvalidArgumentError(absl::StrFormat(
@@ -286,7 +305,7 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
           mix->name(i), rows, symbols, flops, kMaxRoundFlops));
     }
     const double segment_flops =
-        mix->family(i).flops_per_token() * symbols * static_cast<double>(recipe.segment_sequences());
+        mix->family(i).flops_per_token() * symbols * static_cast<double>(recipe.segment_sequences()) * made;
     if (segment_flops > kMaxSegmentFlops) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "segment_sequences: is %d, which takes %.3g operations a segment with families[%d].%s; a segment may take at "

@@ -69,10 +69,12 @@ StreamCost Stream::Cost() const {
     cost.flops_per_token += impl_->mix.share(i) * impl_->mix.family(i).flops_per_token();
   }
   cost.flops_per_token *= static_cast<double>(impl_->layout.symbols()) / impl_->length;
+  if (impl_->recipe.has_pool()) cost.flops_per_token *= Pool::RowsPerEmitted(impl_->recipe.pool());
   const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
   cost.segment_bytes = sequences * (sequence_bytes() + (has_mask() ? static_cast<std::uint64_t>(impl_->length) : 0));
-  cost.first_batch_sequences =
-      sequences * std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
+  const auto lanes = std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
+  const std::uint64_t rows = (kFirstBatchRows + lanes - 1) / lanes;  // of a lane
+  cost.first_batch_sequences = lanes * ((rows + sequences - 1) / sequences) * sequences;
   return cost;
 }
 

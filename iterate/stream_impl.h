@@ -10,6 +10,7 @@
 #include "iterate/endless_lane.h"
 #include "iterate/iteration.h"
 #include "iterate/layout.h"
+#include "iterate/pool.h"
 #include "iterate/recipe.h"
 #include "iterate/stream.h"
 
@@ -29,8 +30,9 @@ class Stream::Impl {
         sequences(static_cast<int>(recipe.segment_sequences())),
         held(static_cast<std::size_t>(lanes)) {
     if (recipe.has_pool() && recipe.pool().endless()) {
+      const std::uint64_t rounds = Pool::FewestRounds(recipe.pool(), static_cast<std::uint64_t>(sequences));
       for (int lane = 0; lane < lanes; ++lane) {
-        endless.push_back(std::make_unique<EndlessLane>(seed, static_cast<std::uint32_t>(lane)));
+        endless.push_back(std::make_unique<EndlessLane>(seed, static_cast<std::uint32_t>(lane), rounds));
       }
     }
   }

@@ -72,7 +72,7 @@ Engine::~Engine() {
 absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recipe, std::uint64_t seed) {
   absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(recipe, seed);
   if (!stream.ok()) return stream.status();
-  std::shared_ptr<OpenStream> evicted;  // destroyed after the lock is released
+  std::vector<std::shared_ptr<OpenStream>> evicted;  // destroyed after the lock is released
   std::lock_guard lock(mutex_);
   for (auto it = open_streams_.begin(); it != open_streams_.end(); ++it) {
     if ((*it)->stream().fingerprint() == (*stream)->fingerprint()) {
@@ -82,14 +82,11 @@ absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recip
   }
   open_streams_.push_front(std::shared_ptr<OpenStream>(new OpenStream(*std::move(stream))));
   // Streams in use must be found again, so only those that nobody else holds may go.
-  if (open_streams_.size() > kOpenStreams) {
-    for (auto it = std::prev(open_streams_.end()); it != open_streams_.begin(); --it) {
-      if (it->use_count() == 1) {
-        evicted = std::move(*it);
-        open_streams_.erase(it);
-        break;
-      }
-    }
+  for (auto it = std::prev(open_streams_.end()); open_streams_.size() > kOpenStreams && it != open_streams_.begin();) {
+    const auto at = it--;
+    if (at->use_count() > 1) continue;
+    evicted.push_back(std::move(*at));
+    open_streams_.erase(at);
   }
   return open_streams_.front();
 }

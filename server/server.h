@@ -58,7 +58,7 @@ struct ServerOptions {
   // with RESOURCE_EXHAUSTED.
   std::size_t queue_bytes = std::size_t{256} << 20;
 
-  // Calls of Stream and Read that may be open at a time; more end with RESOURCE_EXHAUSTED.
+  // Calls of Stream, Read and Execute that may be open at a time; more end with RESOURCE_EXHAUSTED.
   int max_streams = 256;
 
   // The largest batch message in bytes. The default is what gRPC clients accept unless told otherwise.

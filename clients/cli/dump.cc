@@ -133,8 +133,13 @@ absl::Status Dump(const DumpOptions& options) {
     if ((*source)->facts().info.fingerprint() != facts->info.fingerprint()) {
       return absl::FailedPreconditionError("the server changed while the dump began; run the command again");
     }
-    std::signal(SIGINT, [](int) { interrupted = true; });
-    std::signal(SIGTERM, [](int) { interrupted = true; });
+    // A second one ends the process at once, should the server not answer: what is journalled is safe.
+    for (const int which : {SIGINT, SIGTERM}) {
+      std::signal(which, [](int signal) {
+        interrupted = true;
+        std::signal(signal, SIG_DFL);
+      });
+    }
     progress.Restart(there);
     RowBatch batch;
     std::vector<std::uint16_t> wide;

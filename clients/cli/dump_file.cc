@@ -269,7 +269,8 @@ absl::Status DumpFile::OpenPartial(const std::function<void(std::uint64_t)>& ver
       got = data_->Read(chunk);
       if (!got.ok()) return got.status();
       hashes_->chunk.Update(chunk.first(*got));
-      if (*got < size || hashes_->chunk.Finish() != line) break;
+      const std::string hash = hashes_->chunk.Finish();  // even of a part of it: the next chunk's begins anew
+      if (*got < size || hash != line) break;
       if (sequences_ == 0) hashes_->whole.Update(std::as_bytes(std::span(header_)));
       hashes_->whole.Update(chunk);
       sequences_ += size / sequence_bytes_;

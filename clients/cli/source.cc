@@ -390,7 +390,8 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   request.mutable_shard()->set_world(shard->world);
   request.set_start(range.start);
   request.set_count(range.count);
-  request.set_batch_rows(BatchRows(facts->info.recipe().length() * token_bytes));
+  const auto rows = static_cast<std::uint64_t>(BatchRows(facts->info.recipe().length() * token_bytes));
+  request.set_batch_rows(static_cast<std::uint32_t>(range.count > 0 ? std::min(rows, range.count) : rows));
   request.set_provenance(options.provenance);
   absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
   if (!reader.ok()) return reader.status();

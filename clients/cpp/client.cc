@@ -239,19 +239,17 @@ struct BatchReader::Call {
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream;
-  grpc::ByteBuffer incoming;  // being read, if `reading`
-  bool reading = false;
+  grpc::ByteBuffer incoming;  // being read, unless done
   bool done = false;
   grpc::Status status;  // if done
 
-  // Of prefetching.
-  std::thread reader;
-  std::mutex mutex;
+  std::thread reader;  // if it reads ahead
+  std::mutex mutex;    // of what follows
   std::condition_variable changed;
   std::deque<Batch> ahead;
   std::size_t limit = 0;                    // of `ahead`
   std::vector<Batch> spent;                 // for the reading thread to free
-  std::optional<absl::StatusOr<bool>> end;  // after `ahead`: as Receive says
+  std::optional<absl::StatusOr<bool>> end;  // after `ahead`, as Receive says
   bool cancelled = false;
 
   static void* ToTag(Tag tag) { return reinterpret_cast<void*>(tag); }  // NOLINT(performance-no-int-to-ptr)
@@ -264,10 +262,7 @@ struct BatchReader::Call {
     StartRead();
   }
 
-  void StartRead() {
-    reading = true;
-    stream->Read(&incoming, ToTag(kRead));
-  }
+  void StartRead() { stream->Read(&incoming, ToTag(kRead)); }
 
   // Waits until what was started is over, and says whether it went well.
   bool Wait(Tag tag) {
@@ -292,7 +287,6 @@ struct BatchReader::Call {
   // False at the stream's end; `status` is then known.
   bool Read(grpc::ByteBuffer& message) {
     if (done) return false;
-    reading = false;
     if (Wait(kRead)) {
       message.Swap(&incoming);
       StartRead();
@@ -326,13 +320,18 @@ struct BatchReader::Call {
     });
   }
 
-  // The next batch, waiting for it, as Receive.
+  // The next batch, waiting for it, as Receive. An end stays one.
   absl::StatusOr<bool> Take(Batch& batch) {
-    if (!reader.joinable()) return Receive(batch);
     std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return !ahead.empty() || end || cancelled; });
+    if (reader.joinable()) changed.wait(lock, [&] { return !ahead.empty() || end || cancelled; });
     if (cancelled) return absl::CancelledError("the stream was cancelled");
-    if (ahead.empty()) return *end;
+    if (ahead.empty() && end) return *end;
+    if (!reader.joinable()) {
+      lock.unlock();
+      absl::StatusOr<bool> more = Receive(batch);
+      if (!more.ok() || !*more) end = more;
+      return more;
+    }
     spent.push_back(std::exchange(batch, std::move(ahead.front())));
     ahead.pop_front();
     if (ahead.size() == limit / 2) changed.notify_all();
@@ -402,11 +401,12 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   if (options.tls || !options.tls_root_file.empty()) {
     grpc::SslCredentialsOptions ssl;
     if (!options.tls_root_file.empty()) {
+      errno = 0;
       std::ifstream file(options.tls_root_file, std::ios::binary);
       std::ostringstream text;
       if (!file || !(text << file.rdbuf())) {
-        return absl::NotFoundError(
-            absl::StrCat("cannot read the TLS roots ", options.tls_root_file, ": ", std::strerror(errno)));
+        return absl::NotFoundError(absl::StrCat("cannot read the TLS roots ", options.tls_root_file, ": ",
+                                                errno != 0 ? std::strerror(errno) : "it is empty"));
       }
       ssl.pem_root_certs = text.str();
     }
@@ -420,6 +420,9 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   arguments.SetInt(GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunk);
   // Batches in few frames: of the default 16 KiB, a batch of 1 MiB would take 64.
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
+  // A server whose host is gone is noticed within these times together, in ms.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   // A server that is being started is found soon.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);

@@ -11,7 +11,9 @@
 #include <filesystem>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
 #include "tests/clients/command_line.h"
 
@@ -188,6 +190,25 @@ TEST_F(CliDump, GoesOnAfterTheLastGoodChunk) {
   EXPECT_EQ(ReadWholeFile(sidecar()), description);
 }
 
+TEST_F(CliDump, TheJournalIsRightAfterATornChunk) {
+  const std::string arguments = "--recipe uniform --sequences 60000";
+  ASSERT_EQ(Dump(arguments).exit_status, 0);
+  MakePartial(/*chunks=*/2, /*bytes=*/2 * kChunkBytes - 1);
+  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "60000"});
+  std::vector<std::string> lines;
+  while (lines.size() < 4) {  // the first, and those of three chunks
+    ASSERT_TRUE(dump.running()) << "the dump ended before it could be killed";
+    lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
+    lines.pop_back();  // what follows the last newline
+  }
+  dump.Signal(SIGKILL);
+  dump.Wait();
+  const std::string data = ReadWholeFile(partial());
+  for (std::size_t chunk = 0; chunk < 3; ++chunk) {
+    EXPECT_EQ(lines[chunk + 1], Sha256Hex(data.substr(chunk * kChunkBytes, kChunkBytes))) << chunk;
+  }
+}
+
 TEST_F(CliDump, DamagedPartsAreMadeAgain) {
   ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
   const std::string whole = ReadWholeFile(tokens());
@@ -279,6 +300,29 @@ TEST_F(CliDump, AServerThatGoesLeavesAPartToGoOnFrom) {
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_THAT(result.err, HasSubstr("server " + server.address()));
   EXPECT_THAT(result.err, HasSubstr("sequences are safe, and the same command goes on after them"));
+}
+
+TEST_F(CliDump, ASecondInterruptEndsADumpThatWaits) {
+  RunningServer server;
+  BackgroundIterand dump(
+      {"dump", "--out", out(), "--recipe", "uniform", "--sequences", "1099511627776", "--server", server.address()});
+  std::string lines;
+  while (std::count(lines.begin(), lines.end(), '\n') < 2) {
+    ASSERT_TRUE(dump.running());
+    if (fs::exists(journal())) lines = ReadWholeFile(journal());
+  }
+  server.process().Signal(SIGSTOP);
+  for (std::uintmax_t before = 0, now = fs::file_size(partial()); before != now; now = fs::file_size(partial())) {
+    before = now;
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until nothing comes any more
+  }
+  dump.Signal(SIGINT);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_TRUE(dump.running());  // it waits for the batch that it asked for
+  dump.Signal(SIGINT);
+  EXPECT_EQ(dump.Wait(), 130);
+  server.process().Signal(SIGCONT);
+  EXPECT_EQ(fs::exists(journal()) && fs::exists(partial()), true);
 }
 
 TEST_F(CliDump, ServedAndInProcessAreEqual) {

@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "iterate/limits.h"
 #include "iterate/presets.h"
 #include "iterate/stream.h"
 #include "randnet/rng.h"
@@ -63,6 +66,24 @@ TEST(ExplainTest, Pools) {
       for (std::uint64_t index = 100; index < 120; ++index) ExpectExplained(*stream, index);
     }
   }
+}
+
+// Rounds are only limited where they have to be replayed from a lane's start.
+TEST(ExplainTest, LateRoundsOfALongSegment) {
+  v1::Recipe recipe = *LoadPreset("uniform");
+  recipe.mutable_chain()->mutable_rows()->set_fixed(1);
+  recipe.set_length(16);
+  recipe.set_lanes(1);
+  recipe.set_segment_sequences(60'000);
+  auto stream = *Stream::Open(recipe, 1);
+  std::uint64_t latest = 0;
+  for (std::uint64_t index = 0; index < 20 && latest <= kMaxReplayRounds; ++index) {
+    const auto explanation = stream->Explain(index);
+    ASSERT_TRUE(explanation.ok()) << explanation.status();
+    EXPECT_TRUE(explanation->reproduced);
+    latest = std::max(latest, explanation->provenance.round);
+  }
+  EXPECT_GT(latest, kMaxReplayRounds);
 }
 
 TEST(ExplainTest, SourcesAreOneStep) {

@@ -93,6 +93,14 @@ const BadRecipe kBadRecipes[] = {
      "bytes", "at most"},
     {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}}],"pool":{}})", "families[0].lstm",
      "operations", "at most"},
+    {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}},{"lstm":{"layers":{"fixed":16},"hidden":
+     {"fixed":512}}}]})",
+     "families[1].lstm: with the families before it", "bytes", "at most"},
+    {R"({"families":[{"uniform":{}}],"pool":{"pool_rows":65536}})", "pool.endless", "with 1 lanes", "at most"},
+    {R"({"families":[{"uniform":{}}],"pool":{},"lanes":32})", "pool.endless", "with 32 lanes", "fewer lanes"},
+    {R"({"families":[{"lstm":{"layers":{"fixed":4},"hidden":{"fixed":128}}}],"pool":{"emit_rows":1,"endless":false},
+     "segment_sequences":1000})",
+     "segment_sequences", "is 1000", "operations"},
 };
 
 TEST(RecipeTest, RefusalsNamePathValueAndWhatIsAllowed) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "iterate/presets.h"
@@ -151,6 +152,53 @@ TEST(StreamTest, EndlessPoolReplaysExactly) {
     EXPECT_EQ(stream->Read(1'000'000'000, 1, 1, std::vector<std::byte>(bytes).data()).code(),
               absl::StatusCode::kOutOfRange);
   }
+}
+
+// What is refused is a number of rounds, not of segments, from the lane's first segment on.
+TEST(StreamTest, AJumpOfManyRoundsIsRefusedInAnEndlessPool) {
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_uniform();
+  recipe.set_length(16);
+  recipe.set_segment_sequences(1000);
+  v1::Pool& pool = *recipe.mutable_pool();
+  for (const auto& [emission, segment] : {std::pair{v1::Pool::SAMPLE, 21}, {v1::Pool::EVICT, 4100}}) {
+    pool.set_emission(emission);
+    if (emission == v1::Pool::SAMPLE)
+      pool.set_emit_rows(1);  // 1000 rounds a segment; with EVICT at most 204 rows a round
+    const auto stream = *Stream::Open(recipe, 0);
+    std::vector<std::byte> row(16);
+    const absl::Status refused = stream->Read(static_cast<std::uint64_t>(segment) * 1000, 1, 1, row.data());
+    EXPECT_EQ(refused.code(), absl::StatusCode::kOutOfRange) << refused;
+    EXPECT_TRUE(stream->Read(2000, 1, 1, row.data()).ok());
+    pool.clear_emit_rows();
+  }
+}
+
+TEST(StreamTest, CostIsThatOfAllThatIsMade) {
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_lstm();
+  const double chain = (*Stream::Open(recipe, 0))->Cost().flops_per_token;
+  EXPECT_GT(chain, 0);
+  recipe.mutable_pool()->set_program_rows(100);
+  recipe.mutable_pool()->set_emit_rows(20);  // of 100 that are made
+  EXPECT_EQ((*Stream::Open(recipe, 0))->Cost().flops_per_token, 5 * chain);
+  recipe.mutable_pool()->clear_emit_rows();
+  recipe.mutable_pool()->set_emission(v1::Pool::EVICT);
+  EXPECT_EQ((*Stream::Open(recipe, 0))->Cost().flops_per_token, chain);
+}
+
+TEST(StreamTest, FirstBatchIsOfWholeSegments) {
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_uniform();
+  const auto first_batch = [&](int lanes, int sequences) {
+    recipe.set_lanes(lanes);
+    recipe.set_segment_sequences(sequences);
+    return (*Stream::Open(recipe, 0))->Cost().first_batch_sequences;
+  };
+  EXPECT_EQ(first_batch(1, 1), 64U);
+  EXPECT_EQ(first_batch(1, 48), 96U);
+  EXPECT_EQ(first_batch(32, 48), 32U * 48);
+  EXPECT_EQ(first_batch(100, 5), 64U * 5);
 }
 
 TEST(StreamTest, EveryEvictedRowIsEmittedOnce) {

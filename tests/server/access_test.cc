@@ -189,6 +189,14 @@ TEST_F(Access, Tls) {
   EXPECT_EQ(Client::Connect((*server)->address(), client_options).status().code(), absl::StatusCode::kUnavailable);
 }
 
+TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
+  ClientOptions options;
+  options.tls_root_file = testing::TempDir() + "/empty.pem";
+  std::ofstream(options.tls_root_file).close();
+  EXPECT_ERROR(Client::Connect(server_->address(), options).status(), absl::StatusCode::kNotFound,
+               HasSubstr("empty.pem: it is empty"));
+}
+
 TEST_F(Access, TlsKeyOfAnotherCertificate) {
   ServerOptions options;
   options.listen = "127.0.0.1:0";

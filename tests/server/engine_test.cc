@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -206,6 +207,17 @@ TEST(Engine, SegmentsOfAnEndlessPoolComeInOrder) {
   const absl::StatusOr<std::string> bytes = consumer.Read(500);
   ASSERT_TRUE(bytes.ok()) << bytes.status();
   EXPECT_TRUE(*bytes == InProcess(recipe, 0, 0, 1, 500));
+}
+
+TEST(Engine, StreamsThatNobodyUsesAreForgotten) {
+  const v1::Recipe recipe = RecipeOf(kCheapRecipe);
+  Engine engine(Options(1));
+  std::vector<std::shared_ptr<OpenStream>> used;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) used.push_back(*engine.Open(recipe, seed));
+  const std::vector<std::weak_ptr<OpenStream>> all(used.begin(), used.end());
+  used.clear();
+  const std::shared_ptr<OpenStream> last = *engine.Open(recipe, 40);
+  EXPECT_EQ(std::ranges::count_if(all, [](const auto& stream) { return !stream.expired(); }), 15);  // 16 with the last
 }
 
 TEST(Engine, ErrorsReachEveryFeed) {

@@ -1,4 +1,4 @@
-// A client that reads ahead gives what one that does not gives.
+// A client gives the same whether it reads ahead or not.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -62,6 +62,7 @@ TEST_P(Prefetch, CancelDropsWhatWasReadAhead) {
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   reader->Cancel();
   EXPECT_EQ(reader->Next(batch).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(reader->Next(batch).status().code(), absl::StatusCode::kCancelled);
   EXPECT_TRUE(WaitUntil([&] { return server_->stats().streams_open == 0; }, std::chrono::seconds(5)));
 }
 
@@ -87,7 +88,7 @@ TEST_P(Prefetch, AFullReaderCanBeDestroyed) {
   EXPECT_TRUE(WaitUntil([&] { return server_->stats().streams_open == 0; }, std::chrono::seconds(5)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Batches, Prefetch, testing::Values(1, 2, 3, 8), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Batches, Prefetch, testing::Values(0, 1, 2, 3, 8), testing::PrintToStringParamName());
 
 using PrefetchRange = ServiceTest;
 

@@ -268,6 +268,32 @@ def test_streams_of_one_client_fall_back_together(own_server: Server, address: s
         np.testing.assert_array_equal(np.concatenate(rows[rank] + rest[rank]), expected[rank::world])
 
 
+def test_a_shard_without_an_index_left_is_out_of_range(address: str) -> None:
+    with (
+        pytest.raises(iterand.OutOfRange, match="shard 0 of 2 has no index"),
+        iterand.stream(address, "up", start=2**64 - 1, shard=(0, 2)) as stream,
+    ):
+        next(iter(stream))
+
+
+def test_a_call_goes_on_when_another_thread_turns_to_the_next_server(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with iterand.Client([address, address]) as client:
+        connect = client._connect
+
+        def turned() -> object:
+            channel = connect()
+            monkeypatch.undo()
+            client.use_next_target(address)  # closes the channel
+            return channel
+
+        monkeypatch.setattr(client, "_connect", turned)
+        described = client.describe("up").stream
+        assert described is not None
+        assert described.vocab_size == 256
+
+
 def test_a_closed_client_stays_closed(address: str) -> None:
     client = iterand.Client(address)
     stream = client.stream("uniform", length=LENGTH, prefetch=1)

@@ -192,6 +192,10 @@ def _pump(client: Client, request: service.StreamRequest, buffer: _Buffer) -> No
 def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffer) -> None:
     world = max(request.shard.world, 1)
     position = first_of_shard(request.start, request.shard.rank, world)
+    if position >= 2**64:
+        raise errors.OutOfRange(
+            f"start is {request.start}: shard {request.shard.rank} of {world} has no index from there to 2^64 - 1"
+        )
     remaining = request.count if request.HasField("count") else None
     attempt = 0
     begin = time.monotonic()

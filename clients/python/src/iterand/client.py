@@ -302,8 +302,9 @@ class Client:
         begin = time.monotonic()
         while True:
             target = self.target
+            channel = self._connect()
             try:
-                method = self._connect().unary_unary(
+                method = channel.unary_unary(
                     _SERVICE + name,
                     request_serializer=type(request).SerializeToString,
                     response_deserializer=deserialize,
@@ -311,6 +312,11 @@ class Client:
                 answer: _T = method(request, timeout=timeout, metadata=self._metadata)
                 self.reached = True
                 return answer
+            except ValueError:
+                # gRPC raises it if another thread has closed the channel meanwhile: for the next server, or for good.
+                with self._lock:
+                    if channel is self._channel:
+                        raise
             except grpc.RpcError as error:
                 failure = errors.from_rpc(error, target)
                 attempt += 1
