@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
 import random
+import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from iterand.study import (  # noqa: E402
     structure,
     sweep,
     tasks,
+    zeroshot,
 )
 from iterand.study.model import Transformer, parameter_groups  # noqa: E402
 from iterand.study.training import Trainer, token_bits  # noqa: E402
@@ -298,19 +302,83 @@ def test_mean_and_interval() -> None:
 
 
 def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
+    file = tmp_path / "study.json"
     for wrong, told in (
         ({"modell": {}}, "modell"),
+        ({"structure": {}}, "structure is unknown"),
         ({"model": {"width": "wide"}}, r"model\.width"),
         ({"pretrain": {"tokens": 1.5}}, r"pretrain\.tokens"),
-        ({"finetune": [{"text": "latin"}]}, "latin"),
+        ({"precision": "float8"}, "precision"),
+        ({"evaluation": {"sets": ["dyke"]}}, r"evaluation\.sets.*dyke"),
+        ({"evaluation": {"sets": ["rep-0"]}}, r"evaluation\.sets.*rep-0"),
+        ({"evaluation": {"tasks": ["copi"]}}, r"evaluation\.tasks.*copi"),
+        ({"evaluation": {"track": ["english"]}}, r"evaluation\.track.*english"),
+        ({"finetune": [{"text": "latin"}]}, r"finetune\[0\]\.text.*latin"),
+        ({"finetune": [{"text": "a", "starts": ["scrath"]}], "evaluation": {"texts": {"a": "a"}}}, "starts.*scrath"),
+        ({"finetune": [{"text": "a", "learning_rates": []}], "evaluation": {"texts": {"a": "a"}}}, "learning_rates"),
+        ({"variants": {"a": {"pretrain": {"token": 1}}}}, r"variants\.a: pretrain\.token"),
+        ({"variants": {"a": {"evaluation": {"tasks": ["copi"]}}}}, r"variants\.a: evaluation\.tasks.*copi"),
+        ({"variants": {"a": 5}}, r"variants\.a: 5"),
         ([], "table"),
     ):
-        file = tmp_path / "study.json"
         file.write_text(json.dumps(wrong))
         with pytest.raises(config.ConfigError, match=told):
             config.load(file)
-    with pytest.raises(config.ConfigError, match=r"variants\.a: pretrain\.token"):
-        sweep.variant_study(config.Study(variants={"a": {"pretrain": {"token": 1}}}), "a", 0)
+
+
+def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    """Those of variants too; a preset's name and a recipe written as JSON text are no paths."""
+    file = tmp_path / "study.json"
+    table: dict[str, Any] = {
+        "pretrain": {"recipe": "recipes/own.json"},
+        "evaluation": {"texts": {"english": "english.txt"}},
+        "variants": {
+            "same": {},
+            "other": {"pretrain": {"recipe": "other.json"}, "evaluation": {"texts": {"german": "german.txt"}}},
+            "dumped": {"pretrain": {"dump": "dumps/up"}},
+            "preset": {"pretrain": {"recipe": "uniform"}},
+        },
+    }
+    file.write_text(json.dumps(table))
+    arms = config.arms(config.load(file))
+    assert {name: arm.pretrain.recipe for name, arm in arms.items()} == {
+        "same": str(tmp_path / "recipes/own.json"),
+        "other": str(tmp_path / "other.json"),
+        "dumped": str(tmp_path / "recipes/own.json"),
+        "preset": "uniform",
+    }
+    assert arms["same"].evaluation.texts == {"english": str(tmp_path / "english.txt")}
+    assert arms["other"].evaluation.texts == {"german": str(tmp_path / "german.txt")}
+    assert arms["dumped"].pretrain.dump == str(tmp_path / "dumps/up")
+
+
+def test_missing_files_are_told_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Those of the second variant too, before a server is asked or the first trains."""
+    file = tmp_path / "study.json"
+    for key, changes in (
+        ("evaluation.texts.english", {"evaluation": {"texts": {"english": "none.txt"}}}),
+        ("pretrain.recipe", {"pretrain": {"recipe": "none.json"}}),
+        ("pretrain.dump", {"pretrain": {"dump": "none"}}),
+    ):
+        file.write_text(json.dumps({"binary": "no-such-binary", "variants": {"first": {}, "second": changes}}))
+        assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 1
+        told = capsys.readouterr().err
+        assert f"{key} is {tmp_path / 'none'}" in told
+
+
+def test_a_sweep_of_dumps_alone_starts_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And one with a variant that is served does, whatever the base says."""
+    (tmp_path / "dump").mkdir()
+    file = tmp_path / "study.json"
+    asked: list[str | None] = []
+    monkeypatch.setattr(data, "server", lambda study: contextlib.nullcontext("served"))
+    monkeypatch.setattr(sweep, "run", lambda study, address, out: asked.append(address))
+    monkeypatch.setattr(report, "write", lambda out, title: None)
+    base, dumped, served = {}, {"pretrain": {"dump": "dump"}}, {"pretrain": {"dump": None}}
+    for whole in ({**base, "variants": {"a": dumped}}, {**dumped, "variants": {"a": {}, "b": served}}):
+        file.write_text(json.dumps(whole))
+        assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 0
+    assert asked == [None, "served"]
 
 
 def study(address: str, **changes: object) -> config.Study:
@@ -325,9 +393,15 @@ def study(address: str, **changes: object) -> config.Study:
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
 
 
-def test_interrupted_pretraining_goes_on_exactly(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = pretrain.run(study(address), address, tmp_path / "whole")
-    assert whole["curve"][-1]["bits"] < whole["curve"][0]["bits"]
+def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trains(*_: object) -> None:
+        raise AssertionError("trains what is finished")
+
+    monkeypatch.setattr(Trainer, "step", trains)
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> None:
+    """`run`, stopped before its 13th step."""
     step = Trainer.step
 
     def breaks(trainer: Trainer, tokens: torch.Tensor) -> float:
@@ -335,44 +409,151 @@ def test_interrupted_pretraining_goes_on_exactly(address: str, tmp_path: Path, m
             raise KeyboardInterrupt
         return step(trainer, tokens)
 
-    monkeypatch.setattr(Trainer, "step", breaks)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain.run(study(address), address, tmp_path / "resumed")
-    monkeypatch.setattr(Trainer, "step", step)
-    resumed = pretrain.run(study(address), address, tmp_path / "resumed")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", breaks)
+        run()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_interrupted_pretraining_goes_on_exactly(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout: float
+) -> None:
+    each = study(address, model=small(dropout=dropout))
+    torch.manual_seed(1)  # what is drawn depends on the study alone, not on what ran before it
+    whole = pretrain.run(each, address, tmp_path / "whole")
+    assert whole["curve"][-1]["bits"] < whole["curve"][0]["bits"]
+    interrupt(monkeypatch, lambda: pretrain.run(each, address, tmp_path / "resumed"))
+    torch.manual_seed(2)
+    resumed = pretrain.run(each, address, tmp_path / "resumed")
     assert resumed["curve"] == whole["curve"]
     assert resumed["evaluations"] == whole["evaluations"]
-    assert pretrain.run(study(address), None, tmp_path / "whole") == whole  # at once: no server is asked
+    forbid_training(monkeypatch)
+    assert pretrain.run(each, address, tmp_path / "whole") == whole
 
 
-def test_pretraining_from_a_dump(address: str, tmp_path: Path) -> None:
-    command = [
-        binary(),
-        "dump",
-        "--recipe",
-        "up",
-        "--seed",
-        "0",
-        "--sequences",
-        "320",
-        "--length",
-        "32",
-        "--format",
-        "bin",
-    ]
-    subprocess.run([*command, "--out", str(tmp_path / "dump")], check=True, capture_output=True)
+def dump(folder: Path, seed: int = 0) -> None:
+    """A dump of the 320 sequences that `study` reads, in place of what is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [binary(), "dump", "--recipe", "up", "--seed", str(seed), "--sequences", "320", "--length", "32"]
+    subprocess.run([*command, "--format", "bin", "--out", str(folder)], check=True, capture_output=True)
+
+
+def test_pretraining_from_a_dump(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dump(tmp_path / "dump")
     served = pretrain.run(study(address), address, tmp_path / "served")
     options = dataclasses.replace(study(address).pretrain, dump=str(tmp_path / "dump"))
     dumped = pretrain.run(study(address, pretrain=options), None, tmp_path / "dumped")
     assert dumped["curve"] == served["curve"]
+    assert pretrain.synthetic_flops(served) == served["generation_flops"] + served["training_flops"]
+    assert dumped["generation_flops"] is None  # a dump does not say what it cost
+    assert pretrain.synthetic_flops(dumped) is None
+    forbid_training(monkeypatch)
+    assert pretrain.run(study(address, pretrain=options), None, tmp_path / "served") == served  # the same stream
 
 
-def test_structure_tells_structure_from_noise_and_constants(address: str) -> None:
-    options = config.Structure(tokens=30 * 16 * 32, width=32, depth=1, length=32, batch_size=16, learning_rate=0.01)
+def test_streams_that_do_not_fit_are_refused(address: str, tmp_path: Path) -> None:
+    dump(tmp_path / "dump")
+    for source in ({}, {"dump": str(tmp_path / "dump")}):
+        each = study(address, model=small(vocab_size=128), pretrain=config.Pretrain(**source))
+        with pytest.raises(config.ConfigError, match=r"below 256; model\.vocab_size is 128"):
+            pretrain.run(each, address, tmp_path / "out")
+    each = study(address, model=small(length=16), pretrain=config.Pretrain(dump=str(tmp_path / "dump")))
+    with pytest.raises(config.ConfigError, match="sequences of 32 tokens"):
+        pretrain.run(each, None, tmp_path / "out")
+    next((tmp_path / "dump").glob("*.json")).write_text("{}")
+    with pytest.raises(config.ConfigError, match="lacks file"):
+        pretrain.run(each, None, tmp_path / "out")
+
+
+@pytest.mark.parametrize("source", ["dump", "recipe"])
+def test_what_another_stream_left_is_not_taken(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Neither as a checkpoint nor as a result, though the configuration names the same dump or recipe file."""
+    where = tmp_path / ("dump" if source == "dump" else "recipe.json")
+
+    def replace(seed: int) -> None:
+        if source == "dump":
+            dump(where, seed)
+        else:
+            where.write_text(json.dumps({"families": [{"weight": 1, ("markov", "uniform")[seed]: {}}]}))
+
+    each = study(address, pretrain=dataclasses.replace(study(address).pretrain, **{source: str(where)}))
+    replace(0)
+    first = pretrain.run(each, address, tmp_path / "whole")
+    interrupt(monkeypatch, lambda: pretrain.run(each, address, tmp_path / "resumed"))
+    replace(1)
+    with pytest.raises(config.ConfigError, match=r"checkpoint\.pt is of another stream.*remove the checkpoint"):
+        pretrain.run(each, address, tmp_path / "resumed")
+    second = pretrain.run(each, address, tmp_path / "whole")
+    assert second["stream"]["fingerprint"] != first["stream"]["fingerprint"]
+    assert second["curve"] != first["curve"]
+    replace(0)
+    assert pretrain.run(each, address, tmp_path / "resumed")["curve"] == first["curve"]
+
+
+def with_text(address: str, file: Path, **changes: Any) -> config.Study:
+    """A study of one small text, finetuned on."""
+    evaluation = dataclasses.replace(study(address).evaluation, texts={"own": str(file)})
+    stage = config.Finetune(
+        text="own", tokens=8 * 16 * 32, batch_size=16, learning_rates=[0.01], evaluations=2, validation_windows=10
+    )
+    return study(address, evaluation=evaluation, finetune=[stage], **changes)
+
+
+def forget_texts() -> None:
+    """As in another process."""
+    evalsets.read_text.cache_clear()
+    evalsets.text_sha256.cache_clear()
+    zeroshot._windows.cache_clear()
+    zeroshot.baselines.cache_clear()
+
+
+def test_texts_count_by_content(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is replaced is another; one that is moved is the same."""
+    file, moved, out = tmp_path / "text", tmp_path / "moved", tmp_path / "out"
+
+    def results() -> dict[str, Any]:
+        return {str(path.relative_to(out)): json.loads(path.read_text()) for path in sorted(out.glob("**/*.json"))}
+
+    file.write_bytes(b"ababab " * 1000)
+    sweep.run(with_text(address, file), address, out)
+    first = results()
+    assert len(first) == 3  # pretraining, finetuning, scratch
+    file.write_bytes(b"uvwxyz " * 1000)
+    forget_texts()
+    sweep.run(with_text(address, file), address, out)
+    second = results()
+    assert len(second) == 4  # scratch of each text
+    changed = [name for name in first if second[name] != first[name]]
+    assert changed == ["study/seed-0/finetune-own.json", "study/seed-0/pretrain.json"]
+    name = changed[0]
+    assert second[name]["starts"]["scratch"]["curve"] != first[name]["starts"]["scratch"]["curve"]
+    file.rename(moved)
+    forget_texts()
+    forbid_training(monkeypatch)
+    sweep.run(with_text(address, moved), address, out)
+    assert results() == second
+
+
+def test_finetuning_repeats_and_is_tested_elsewhere(address: str, tmp_path: Path) -> None:
+    """With dropout too, whatever ran before; the text itself is not elsewhere."""
+    file = tmp_path / "text"
+    file.write_bytes(bytes(random.Random(0).choices(b"abcde ", k=5000)))
+    each = with_text(address, file, model=small(dropout=0.2))
+    stage = dataclasses.replace(each.finetune[0], starts=["scratch"])
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(finetune.run(each, stage, None, tmp_path / str(seed), 0.0)["starts"]["scratch"])
+    assert found[0]["curve"] == found[1]["curve"]
+    assert set(found[0]["elsewhere"]["sets"]) == {"dyck", "rep-3"}
+
+
+def test_structure_tells_structure_from_noise(address: str) -> None:
+    size = structure.Size(tokens=30 * 16 * 32, width=32, depth=1, length=32, batch_size=16, learning_rate=0.01)
     found = {
-        recipe: structure.run(study(address, structure=options, pretrain=config.Pretrain(recipe=recipe)), address)[
-            "structure_bits_per_token"
-        ]
+        recipe: structure.run(address, recipe, size=size)["structure_bits_per_token"]
         for recipe in ("networks", "uniform")
     }
     assert found["networks"] > 0.1
@@ -426,9 +607,7 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
 
 def test_example_configurations_load() -> None:
     for file in sorted([*EXAMPLES.glob("*.json"), *STUDIES.glob("*.json")]):
-        study = config.load(file)
-        for name in study.variants:
-            sweep.variant_study(study, name, 0)
+        config.load(file)
 
 
 def test_study_starts_a_server_of_its_own(tmp_path: Path) -> None:
