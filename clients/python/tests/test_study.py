@@ -27,6 +27,7 @@ from iterand.study import (  # noqa: E402
     data,
     evalsets,
     finetune,
+    labels,
     markov,
     pretrain,
     report,
@@ -298,7 +299,58 @@ def test_mean_and_interval() -> None:
     assert math.isnan(report.mean_and_interval([1.0])[1])
     mean, width = report.mean_and_interval([1.0, 2.0, 3.0])
     assert mean == 2
-    assert width == pytest.approx(4.30 / math.sqrt(3), rel=0.01)
+    assert width == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
+    values = [float(at) for at in range(16)]
+    assert report.mean_and_interval(values)[1] == pytest.approx(2.1314 * np.std(values, ddof=1) / 4, rel=1e-4)
+
+
+def test_quantiles_of_student() -> None:
+    published = {1: 12.706, 9: 2.262, 10: 2.228, 11: 2.201, 12: 2.179, 20: 2.086, 30: 2.042, 120: 1.980}
+    for freedom, quantile in published.items():
+        assert report.student(freedom) == pytest.approx(quantile, abs=6e-4), freedom
+
+
+def test_exchange_rate_is_of_all_seeds() -> None:
+    saves: dict[str, Any] = {"exchange_flops_per_token": 2e6}
+    assert report.exchange([saves, {"exchange_flops_per_token": 4e6}]) == "3e+06"
+    assert report.exchange([saves, {"exchange_flops_per_token": None}]) == "never"  # costs more real tokens
+    assert report.exchange([saves, {}]) == "never"  # does not reach the loss
+
+
+def finetuned(seed: int = 0, stage: dict[str, Any] | None = None, text: str = "0" * 64, **model: Any) -> dict[str, Any]:
+    """As much of a finetuning result as its labels need."""
+    each = config.Study(seed=seed, model=small(**model))
+    whole = config.plain(config.Finetune(text="own", **(stage or {})))
+    starts = {kind: {"curve": [{"tokens": 0.0, "bits": 8.0 - seed}]} for kind in ("scratch", "pretrained")}
+    return {"config": config.plain(each), "stage": whole, "text_sha256": text, "starts": starts, "name": "own"}
+
+
+def test_scratch_runs_that_differ_are_told_apart() -> None:
+    """By architecture, stage and text; what only pretrained starts depend on makes no difference."""
+    found = {
+        ("plain", "own"): [finetuned(0), finetuned(1)],
+        ("plain again", "own"): [finetuned(0, {"shrink": 0.5}), finetuned(2)],
+        ("copies", "own"): [finetuned(0, tied=True, smear=True)],
+        ("long", "own"): [finetuned(0, length=64)],
+        ("slow", "own"): [finetuned(0, {"learning_rates": [1e-4, 2e-4]})],
+        ("other text", "own"): [finetuned(0, text="1" * 64)],
+        ("other", "stage"): [finetuned(0, depth=3)],
+    }
+    arms = labels.arms(found, "own")
+    alone = {arm.name: [stage["config"]["seed"] for stage in arm.stages] for arm in arms if arm.kind == "scratch"}
+    usual, zeros = "learning_rates 0.001 0.002", "text 00000000"
+    assert alone == {
+        f"scratch, 32 x 1, length 32, {usual}, {zeros}": [0, 1, 2],
+        f"scratch, 32 x 1, tied, smear, length 32, {usual}, {zeros}": [0],
+        f"scratch, 32 x 1, length 64, {usual}, {zeros}": [0],
+        f"scratch, 32 x 1, length 32, learning_rates 0.0001 0.0002, {zeros}": [0],
+        f"scratch, 32 x 1, length 32, {usual}, text 11111111": [0],
+    }
+    beside = {arm.name: arm.scratch for arm in arms if arm.kind != "scratch"}
+    assert beside["plain, pretrained"] == beside["plain again, pretrained"] == next(iter(alone))
+    assert beside["copies, pretrained"] == f"scratch, 32 x 1, tied, smear, length 32, {usual}, {zeros}"
+    assert len(beside) == 6
+    assert labels.arms({("plain", "own"): [finetuned()]}, "own")[0].name == "scratch, 32 x 1"
 
 
 def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
@@ -603,6 +655,43 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
     evaluated = json.loads((tmp_path / "zero.json").read_text())
     first = json.loads((out / "up" / "seed-0" / "pretrain.json").read_text())["evaluations"][-1]
     assert evaluated["sets"]["dyck"]["bits_half"] == pytest.approx(first["sets"]["dyck"]["bits_half"], abs=1e-5)
+
+
+def test_report_of_dumps_and_of_variants_that_differ(address: str, tmp_path: Path) -> None:
+    """What a dump cost is left open, scratch of each architecture has a row, and so has each variant's own set."""
+    file = tmp_path / "text"
+    file.write_bytes(b"ababab " * 1000)
+    dump(tmp_path / "dump")
+    variants = {
+        "served": {},
+        "dumped": {"pretrain": {"dump": str(tmp_path / "dump")}, "model": {"tied": True}},
+        "other": {"evaluation": {"sets": ["rep-5"], "tasks": ["sum"]}},
+    }
+    each = with_text(address, file, variants=variants)
+    sweep.run(each, address, tmp_path / "out")
+    page = report.write(tmp_path / "out", "study").read_text()
+    runs = {row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ") for row in page.splitlines() if "|" in row}
+    start = page.index("## Runs")
+    table = [row.strip("| ").split(" | ") for row in page[start:].splitlines()[2:7]]
+    assert {row[0]: row[-1] for row in table[2:]} == {"dumped": "-", "other": "0", "served": "0"}
+    assert "not known (-) where a dump was read" in page
+    assert runs["dumped, pretrained"][-1] == "-"
+    assert {name for name in runs if name.startswith("scratch")} == {"scratch, 32 x 1", "scratch, 32 x 1, tied"}
+    assert "| variant | own | dyck | rep-3 | rep-5 |" in page
+    assert "| variant | copy | sum |" in page
+
+
+def test_report_of_a_folder_that_pretrain_wrote(address: str, tmp_path: Path) -> None:
+    pretrain.run(study(address), address, tmp_path / "alone")
+    assert cli.main(["report", str(tmp_path / "alone")]) == 0
+    assert "| alone | up |" in (tmp_path / "alone" / "report.md").read_text()
+    assert list(report.collect(tmp_path)[0]) == ["alone"]  # of several such folders, each is a variant
+
+
+def test_recipe_files_are_named_without_their_folder(tmp_path: Path) -> None:
+    assert labels.recipe_name(str(tmp_path / "own.json")) == "own"
+    assert labels.recipe_name("uniform") == "uniform"
+    assert labels.recipe_name({"families": []}) == labels.recipe_name('{"families": []}') == "own recipe"
 
 
 def test_example_configurations_load() -> None:
