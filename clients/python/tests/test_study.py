@@ -34,6 +34,7 @@ from iterand.study import (  # noqa: E402
     structure,
     sweep,
     tasks,
+    training,
     zeroshot,
 )
 from iterand.study.model import Transformer, parameter_groups  # noqa: E402
@@ -602,6 +603,20 @@ def test_finetuning_repeats_and_is_tested_elsewhere(address: str, tmp_path: Path
     assert set(found[0]["elsewhere"]["sets"]) == {"dyck", "rep-3"}
 
 
+def test_finetuning_another_model_is_another_result(address: str, tmp_path: Path) -> None:
+    """Also where the weights lie alone, without the result of their pretraining."""
+    file, weights = tmp_path / "text", tmp_path / "model.pt"
+    file.write_bytes(b"ababab " * 1000)
+    each = with_text(address, file)
+    stage = dataclasses.replace(each.finetune[0], starts=["pretrained"])
+    found = []
+    for seed in (1, 2):
+        training.save(weights, {"model": Transformer(small(), seed).state_dict(), "shape": config.plain(small())})
+        found.append(finetune.run(each, stage, weights, tmp_path / "out", None))
+    assert found[0]["starts"]["pretrained"]["curve"] != found[1]["starts"]["pretrained"]["curve"]
+    assert found[1]["synthetic_flops"] is None
+
+
 def test_structure_tells_structure_from_noise(address: str) -> None:
     size = structure.Size(tokens=30 * 16 * 32, width=32, depth=1, length=32, batch_size=16, learning_rate=0.01)
     found = {
@@ -670,13 +685,12 @@ def test_report_of_dumps_and_of_variants_that_differ(address: str, tmp_path: Pat
     each = with_text(address, file, variants=variants)
     sweep.run(each, address, tmp_path / "out")
     page = report.write(tmp_path / "out", "study").read_text()
-    runs = {row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ") for row in page.splitlines() if "|" in row}
-    start = page.index("## Runs")
-    table = [row.strip("| ").split(" | ") for row in page[start:].splitlines()[2:7]]
-    assert {row[0]: row[-1] for row in table[2:]} == {"dumped": "-", "other": "0", "served": "0"}
+    rows = [row.strip("| ").split(" | ") for row in page.splitlines() if row.startswith("|")]
+    assert rows[0][-1] == "generation FLOPs"
+    assert [(row[0], row[-1]) for row in rows[2:5]] == [("dumped", "-"), ("other", "0"), ("served", "0")]
     assert "not known (-) where a dump was read" in page
-    assert runs["dumped, pretrained"][-1] == "-"
-    assert {name for name in runs if name.startswith("scratch")} == {"scratch, 32 x 1", "scratch, 32 x 1, tied"}
+    assert [row[-1] for row in rows if row[0] == "dumped, pretrained"] == ["-"]
+    assert [row[0] for row in rows if row[0].startswith("scratch")] == ["scratch, 32 x 1, tied", "scratch, 32 x 1"]
     assert "| variant | own | dyck | rep-3 | rep-5 |" in page
     assert "| variant | copy | sum |" in page
 

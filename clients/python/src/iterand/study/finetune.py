@@ -16,6 +16,7 @@ beaten.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,12 @@ def compare(scratch: Curve, other: Curve, synthetic_flops: float | None) -> dict
     }
 
 
+def _origin(pretrained: Path) -> str:
+    """What tells a pretrained model from others: its result beside it or, where there is none, its SHA-256."""
+    result = pretrained.parent / "pretrain.json"
+    return result.read_text() if result.exists() else hashlib.sha256(pretrained.read_bytes()).hexdigest()
+
+
 def run(
     study: config.Study,
     stage: config.Finetune,
@@ -138,8 +145,7 @@ def run(
     """
     name = stage.name or stage.text
     path = folder / f"finetune-{name}.json"
-    source = (pretrained.parent / "pretrain.json") if pretrained is not None else None
-    origin = source.read_text() if source is not None and source.exists() else ""
+    origin = _origin(pretrained) if pretrained is not None else ""
     digest = config.digest(identity(study), config.plain(stage), origin, flops)
     done = finished(path, digest)
     if done is not None:

@@ -102,7 +102,7 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
     seen = trainer.done * tokens_a_step
     result["tokens"] = seen
     result["training_flops"] = model.training_flops(seen)
-    cost = info["flops_per_token"]
+    cost = result["stream"]["flops_per_token"]
     result["generation_flops"] = None if cost is None else cost * seen
     save(folder / "model.pt", {"model": model.state_dict(), "shape": described["model"]})
     write_json(folder / "pretrain.json", result)
