@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
 import random
+import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,15 @@ from iterand.study import (  # noqa: E402
     data,
     evalsets,
     finetune,
+    labels,
     markov,
     pretrain,
     report,
     structure,
     sweep,
     tasks,
+    training,
+    zeroshot,
 )
 from iterand.study.model import Transformer, parameter_groups  # noqa: E402
 from iterand.study.training import Trainer, token_bits  # noqa: E402
@@ -294,23 +300,138 @@ def test_mean_and_interval() -> None:
     assert math.isnan(report.mean_and_interval([1.0])[1])
     mean, width = report.mean_and_interval([1.0, 2.0, 3.0])
     assert mean == 2
-    assert width == pytest.approx(4.30 / math.sqrt(3), rel=0.01)
+    assert width == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
+    values = [float(at) for at in range(16)]
+    assert report.mean_and_interval(values)[1] == pytest.approx(2.1314 * np.std(values, ddof=1) / 4, rel=1e-4)
+
+
+def test_quantiles_of_student() -> None:
+    published = {1: 12.706, 9: 2.262, 10: 2.228, 11: 2.201, 12: 2.179, 20: 2.086, 30: 2.042, 120: 1.980}
+    for freedom, quantile in published.items():
+        assert report.student(freedom) == pytest.approx(quantile, abs=6e-4), freedom
+
+
+def test_exchange_rate_is_of_all_seeds() -> None:
+    saves: dict[str, Any] = {"exchange_flops_per_token": 2e6}
+    assert report.exchange([saves, {"exchange_flops_per_token": 4e6}]) == "3e+06"
+    assert report.exchange([saves, {"exchange_flops_per_token": None}]) == "never"  # costs more real tokens
+    assert report.exchange([saves, {}]) == "never"  # does not reach the loss
+
+
+def finetuned(seed: int = 0, stage: dict[str, Any] | None = None, text: str = "0" * 64, **model: Any) -> dict[str, Any]:
+    """As much of a finetuning result as its labels need."""
+    each = config.Study(seed=seed, model=small(**model))
+    whole = config.plain(config.Finetune(text="own", **(stage or {})))
+    starts = {kind: {"curve": [{"tokens": 0.0, "bits": 8.0 - seed}]} for kind in ("scratch", "pretrained")}
+    return {"config": config.plain(each), "stage": whole, "text_sha256": text, "starts": starts, "name": "own"}
+
+
+def test_scratch_runs_that_differ_are_told_apart() -> None:
+    """By architecture, stage and text; what only pretrained starts depend on makes no difference."""
+    found = {
+        ("plain", "own"): [finetuned(0), finetuned(1)],
+        ("plain again", "own"): [finetuned(0, {"shrink": 0.5}), finetuned(2)],
+        ("copies", "own"): [finetuned(0, tied=True, smear=True)],
+        ("long", "own"): [finetuned(0, length=64)],
+        ("slow", "own"): [finetuned(0, {"learning_rates": [1e-4, 2e-4]})],
+        ("other text", "own"): [finetuned(0, text="1" * 64)],
+        ("other", "stage"): [finetuned(0, depth=3)],
+    }
+    arms = labels.arms(found, "own")
+    alone = {arm.name: [stage["config"]["seed"] for stage in arm.stages] for arm in arms if arm.kind == "scratch"}
+    usual, zeros = "learning_rates 0.001 0.002", "text 00000000"
+    assert alone == {
+        f"scratch, 32 x 1, length 32, {usual}, {zeros}": [0, 1, 2],
+        f"scratch, 32 x 1, tied, smear, length 32, {usual}, {zeros}": [0],
+        f"scratch, 32 x 1, length 64, {usual}, {zeros}": [0],
+        f"scratch, 32 x 1, length 32, learning_rates 0.0001 0.0002, {zeros}": [0],
+        f"scratch, 32 x 1, length 32, {usual}, text 11111111": [0],
+    }
+    beside = {arm.name: arm.scratch for arm in arms if arm.kind != "scratch"}
+    assert beside["plain, pretrained"] == beside["plain again, pretrained"] == next(iter(alone))
+    assert beside["copies, pretrained"] == f"scratch, 32 x 1, tied, smear, length 32, {usual}, {zeros}"
+    assert len(beside) == 6
+    assert labels.arms({("plain", "own"): [finetuned()]}, "own")[0].name == "scratch, 32 x 1"
 
 
 def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
+    file = tmp_path / "study.json"
     for wrong, told in (
         ({"modell": {}}, "modell"),
+        ({"structure": {}}, "structure is unknown"),
         ({"model": {"width": "wide"}}, r"model\.width"),
         ({"pretrain": {"tokens": 1.5}}, r"pretrain\.tokens"),
-        ({"finetune": [{"text": "latin"}]}, "latin"),
+        ({"precision": "float8"}, "precision"),
+        ({"evaluation": {"sets": ["dyke"]}}, r"evaluation\.sets.*dyke"),
+        ({"evaluation": {"sets": ["rep-0"]}}, r"evaluation\.sets.*rep-0"),
+        ({"evaluation": {"tasks": ["copi"]}}, r"evaluation\.tasks.*copi"),
+        ({"evaluation": {"track": ["english"]}}, r"evaluation\.track.*english"),
+        ({"finetune": [{"text": "latin"}]}, r"finetune\[0\]\.text.*latin"),
+        ({"finetune": [{"text": "a", "starts": ["scrath"]}], "evaluation": {"texts": {"a": "a"}}}, "starts.*scrath"),
+        ({"finetune": [{"text": "a", "learning_rates": []}], "evaluation": {"texts": {"a": "a"}}}, "learning_rates"),
+        ({"variants": {"a": {"pretrain": {"token": 1}}}}, r"variants\.a: pretrain\.token"),
+        ({"variants": {"a": {"evaluation": {"tasks": ["copi"]}}}}, r"variants\.a: evaluation\.tasks.*copi"),
+        ({"variants": {"a": 5}}, r"variants\.a: 5"),
         ([], "table"),
     ):
-        file = tmp_path / "study.json"
         file.write_text(json.dumps(wrong))
         with pytest.raises(config.ConfigError, match=told):
             config.load(file)
-    with pytest.raises(config.ConfigError, match=r"variants\.a: pretrain\.token"):
-        sweep.variant_study(config.Study(variants={"a": {"pretrain": {"token": 1}}}), "a", 0)
+
+
+def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    """Those of variants too; a preset's name and a recipe written as JSON text are no paths."""
+    file = tmp_path / "study.json"
+    table: dict[str, Any] = {
+        "pretrain": {"recipe": "recipes/own.json"},
+        "evaluation": {"texts": {"english": "english.txt"}},
+        "variants": {
+            "same": {},
+            "other": {"pretrain": {"recipe": "other.json"}, "evaluation": {"texts": {"german": "german.txt"}}},
+            "dumped": {"pretrain": {"dump": "dumps/up"}},
+            "preset": {"pretrain": {"recipe": "uniform"}},
+        },
+    }
+    file.write_text(json.dumps(table))
+    arms = config.arms(config.load(file))
+    assert {name: arm.pretrain.recipe for name, arm in arms.items()} == {
+        "same": str(tmp_path / "recipes/own.json"),
+        "other": str(tmp_path / "other.json"),
+        "dumped": str(tmp_path / "recipes/own.json"),
+        "preset": "uniform",
+    }
+    assert arms["same"].evaluation.texts == {"english": str(tmp_path / "english.txt")}
+    assert arms["other"].evaluation.texts == {"german": str(tmp_path / "german.txt")}
+    assert arms["dumped"].pretrain.dump == str(tmp_path / "dumps/up")
+
+
+def test_missing_files_are_told_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Those of the second variant too, before a server is asked or the first trains."""
+    file = tmp_path / "study.json"
+    for key, changes in (
+        ("evaluation.texts.english", {"evaluation": {"texts": {"english": "none.txt"}}}),
+        ("pretrain.recipe", {"pretrain": {"recipe": "none.json"}}),
+        ("pretrain.dump", {"pretrain": {"dump": "none"}}),
+    ):
+        file.write_text(json.dumps({"binary": "no-such-binary", "variants": {"first": {}, "second": changes}}))
+        assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 1
+        told = capsys.readouterr().err
+        assert f"{key} is {tmp_path / 'none'}" in told
+
+
+def test_a_sweep_of_dumps_alone_starts_no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And one with a variant that is served does, whatever the base says."""
+    (tmp_path / "dump").mkdir()
+    file = tmp_path / "study.json"
+    asked: list[str | None] = []
+    monkeypatch.setattr(data, "server", lambda study: contextlib.nullcontext("served"))
+    monkeypatch.setattr(sweep, "run", lambda study, address, out: asked.append(address))
+    monkeypatch.setattr(report, "write", lambda out, title: None)
+    base, dumped, served = {}, {"pretrain": {"dump": "dump"}}, {"pretrain": {"dump": None}}
+    for whole in ({**base, "variants": {"a": dumped}}, {**dumped, "variants": {"a": {}, "b": served}}):
+        file.write_text(json.dumps(whole))
+        assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 0
+    assert asked == [None, "served"]
 
 
 def study(address: str, **changes: object) -> config.Study:
@@ -325,9 +446,15 @@ def study(address: str, **changes: object) -> config.Study:
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
 
 
-def test_interrupted_pretraining_goes_on_exactly(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = pretrain.run(study(address), address, tmp_path / "whole")
-    assert whole["curve"][-1]["bits"] < whole["curve"][0]["bits"]
+def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trains(*_: object) -> None:
+        raise AssertionError("trains what is finished")
+
+    monkeypatch.setattr(Trainer, "step", trains)
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> None:
+    """`run`, stopped before its 13th step."""
     step = Trainer.step
 
     def breaks(trainer: Trainer, tokens: torch.Tensor) -> float:
@@ -335,44 +462,165 @@ def test_interrupted_pretraining_goes_on_exactly(address: str, tmp_path: Path, m
             raise KeyboardInterrupt
         return step(trainer, tokens)
 
-    monkeypatch.setattr(Trainer, "step", breaks)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain.run(study(address), address, tmp_path / "resumed")
-    monkeypatch.setattr(Trainer, "step", step)
-    resumed = pretrain.run(study(address), address, tmp_path / "resumed")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", breaks)
+        run()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_interrupted_pretraining_goes_on_exactly(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dropout: float
+) -> None:
+    each = study(address, model=small(dropout=dropout))
+    torch.manual_seed(1)  # what is drawn depends on the study alone, not on what ran before it
+    whole = pretrain.run(each, address, tmp_path / "whole")
+    assert whole["curve"][-1]["bits"] < whole["curve"][0]["bits"]
+    interrupt(monkeypatch, lambda: pretrain.run(each, address, tmp_path / "resumed"))
+    torch.manual_seed(2)
+    resumed = pretrain.run(each, address, tmp_path / "resumed")
     assert resumed["curve"] == whole["curve"]
     assert resumed["evaluations"] == whole["evaluations"]
-    assert pretrain.run(study(address), None, tmp_path / "whole") == whole  # at once: no server is asked
+    forbid_training(monkeypatch)
+    assert pretrain.run(each, address, tmp_path / "whole") == whole
 
 
-def test_pretraining_from_a_dump(address: str, tmp_path: Path) -> None:
-    command = [
-        binary(),
-        "dump",
-        "--recipe",
-        "up",
-        "--seed",
-        "0",
-        "--sequences",
-        "320",
-        "--length",
-        "32",
-        "--format",
-        "bin",
-    ]
-    subprocess.run([*command, "--out", str(tmp_path / "dump")], check=True, capture_output=True)
+def dump(folder: Path, seed: int = 0) -> None:
+    """A dump of the 320 sequences that `study` reads, in place of what is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [binary(), "dump", "--recipe", "up", "--seed", str(seed), "--sequences", "320", "--length", "32"]
+    subprocess.run([*command, "--format", "bin", "--out", str(folder)], check=True, capture_output=True)
+
+
+def test_pretraining_from_a_dump(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dump(tmp_path / "dump")
     served = pretrain.run(study(address), address, tmp_path / "served")
     options = dataclasses.replace(study(address).pretrain, dump=str(tmp_path / "dump"))
     dumped = pretrain.run(study(address, pretrain=options), None, tmp_path / "dumped")
     assert dumped["curve"] == served["curve"]
+    assert pretrain.synthetic_flops(served) == served["generation_flops"] + served["training_flops"]
+    assert dumped["generation_flops"] is None  # a dump does not say what it cost
+    assert pretrain.synthetic_flops(dumped) is None
+    forbid_training(monkeypatch)
+    assert pretrain.run(study(address, pretrain=options), None, tmp_path / "served") == served  # the same stream
 
 
-def test_structure_tells_structure_from_noise_and_constants(address: str) -> None:
-    options = config.Structure(tokens=30 * 16 * 32, width=32, depth=1, length=32, batch_size=16, learning_rate=0.01)
+def test_streams_that_do_not_fit_are_refused(address: str, tmp_path: Path) -> None:
+    dump(tmp_path / "dump")
+    for source in ({}, {"dump": str(tmp_path / "dump")}):
+        each = study(address, model=small(vocab_size=128), pretrain=config.Pretrain(**source))
+        with pytest.raises(config.ConfigError, match=r"below 256; model\.vocab_size is 128"):
+            pretrain.run(each, address, tmp_path / "out")
+    each = study(address, model=small(length=16), pretrain=config.Pretrain(dump=str(tmp_path / "dump")))
+    with pytest.raises(config.ConfigError, match="sequences of 32 tokens"):
+        pretrain.run(each, None, tmp_path / "out")
+    next((tmp_path / "dump").glob("*.json")).write_text("{}")
+    with pytest.raises(config.ConfigError, match="lacks file"):
+        pretrain.run(each, None, tmp_path / "out")
+
+
+@pytest.mark.parametrize("source", ["dump", "recipe"])
+def test_what_another_stream_left_is_not_taken(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Neither as a checkpoint nor as a result, though the configuration names the same dump or recipe file."""
+    where = tmp_path / ("dump" if source == "dump" else "recipe.json")
+
+    def replace(seed: int) -> None:
+        if source == "dump":
+            dump(where, seed)
+        else:
+            where.write_text(json.dumps({"families": [{"weight": 1, ("markov", "uniform")[seed]: {}}]}))
+
+    each = study(address, pretrain=dataclasses.replace(study(address).pretrain, **{source: str(where)}))
+    replace(0)
+    first = pretrain.run(each, address, tmp_path / "whole")
+    interrupt(monkeypatch, lambda: pretrain.run(each, address, tmp_path / "resumed"))
+    replace(1)
+    with pytest.raises(config.ConfigError, match=r"checkpoint\.pt is of another stream.*remove the checkpoint"):
+        pretrain.run(each, address, tmp_path / "resumed")
+    second = pretrain.run(each, address, tmp_path / "whole")
+    assert second["stream"]["fingerprint"] != first["stream"]["fingerprint"]
+    assert second["curve"] != first["curve"]
+    replace(0)
+    assert pretrain.run(each, address, tmp_path / "resumed")["curve"] == first["curve"]
+
+
+def with_text(address: str, file: Path, **changes: Any) -> config.Study:
+    """A study of one small text, finetuned on."""
+    evaluation = dataclasses.replace(study(address).evaluation, texts={"own": str(file)})
+    stage = config.Finetune(
+        text="own", tokens=8 * 16 * 32, batch_size=16, learning_rates=[0.01], evaluations=2, validation_windows=10
+    )
+    return study(address, evaluation=evaluation, finetune=[stage], **changes)
+
+
+def forget_texts() -> None:
+    """As in another process."""
+    evalsets.read_text.cache_clear()
+    evalsets.text_sha256.cache_clear()
+    zeroshot._windows.cache_clear()
+    zeroshot.baselines.cache_clear()
+
+
+def test_texts_count_by_content(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is replaced is another; one that is moved is the same."""
+    file, moved, out = tmp_path / "text", tmp_path / "moved", tmp_path / "out"
+
+    def results() -> dict[str, Any]:
+        return {str(path.relative_to(out)): json.loads(path.read_text()) for path in sorted(out.glob("**/*.json"))}
+
+    file.write_bytes(b"ababab " * 1000)
+    sweep.run(with_text(address, file), address, out)
+    first = results()
+    assert len(first) == 3  # pretraining, finetuning, scratch
+    file.write_bytes(b"uvwxyz " * 1000)
+    forget_texts()
+    sweep.run(with_text(address, file), address, out)
+    second = results()
+    assert len(second) == 4  # scratch of each text
+    changed = [name for name in first if second[name] != first[name]]
+    assert changed == ["study/seed-0/finetune-own.json", "study/seed-0/pretrain.json"]
+    name = changed[0]
+    assert second[name]["starts"]["scratch"]["curve"] != first[name]["starts"]["scratch"]["curve"]
+    file.rename(moved)
+    forget_texts()
+    forbid_training(monkeypatch)
+    sweep.run(with_text(address, moved), address, out)
+    assert results() == second
+
+
+def test_finetuning_repeats_and_is_tested_elsewhere(address: str, tmp_path: Path) -> None:
+    """With dropout too, whatever ran before; the text itself is not elsewhere."""
+    file = tmp_path / "text"
+    file.write_bytes(bytes(random.Random(0).choices(b"abcde ", k=5000)))
+    each = with_text(address, file, model=small(dropout=0.2))
+    stage = dataclasses.replace(each.finetune[0], starts=["scratch"])
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(finetune.run(each, stage, None, tmp_path / str(seed), 0.0)["starts"]["scratch"])
+    assert found[0]["curve"] == found[1]["curve"]
+    assert set(found[0]["elsewhere"]["sets"]) == {"dyck", "rep-3"}
+
+
+def test_finetuning_another_model_is_another_result(address: str, tmp_path: Path) -> None:
+    """Also where the weights lie alone, without the result of their pretraining."""
+    file, weights = tmp_path / "text", tmp_path / "model.pt"
+    file.write_bytes(b"ababab " * 1000)
+    each = with_text(address, file)
+    stage = dataclasses.replace(each.finetune[0], starts=["pretrained"])
+    found = []
+    for seed in (1, 2):
+        training.save(weights, {"model": Transformer(small(), seed).state_dict(), "shape": config.plain(small())})
+        found.append(finetune.run(each, stage, weights, tmp_path / "out", None))
+    assert found[0]["starts"]["pretrained"]["curve"] != found[1]["starts"]["pretrained"]["curve"]
+    assert found[1]["synthetic_flops"] is None
+
+
+def test_structure_tells_structure_from_noise(address: str) -> None:
+    size = structure.Size(tokens=30 * 16 * 32, width=32, depth=1, length=32, batch_size=16, learning_rate=0.01)
     found = {
-        recipe: structure.run(study(address, structure=options, pretrain=config.Pretrain(recipe=recipe)), address)[
-            "structure_bits_per_token"
-        ]
+        recipe: structure.run(address, recipe, size=size)["structure_bits_per_token"]
         for recipe in ("networks", "uniform")
     }
     assert found["networks"] > 0.1
@@ -424,11 +672,45 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
     assert evaluated["sets"]["dyck"]["bits_half"] == pytest.approx(first["sets"]["dyck"]["bits_half"], abs=1e-5)
 
 
+def test_report_of_dumps_and_of_variants_that_differ(address: str, tmp_path: Path) -> None:
+    """What a dump cost is left open, scratch of each architecture has a row, and so has each variant's own set."""
+    file = tmp_path / "text"
+    file.write_bytes(b"ababab " * 1000)
+    dump(tmp_path / "dump")
+    variants = {
+        "served": {},
+        "dumped": {"pretrain": {"dump": str(tmp_path / "dump")}, "model": {"tied": True}},
+        "other": {"evaluation": {"sets": ["rep-5"], "tasks": ["sum"]}},
+    }
+    each = with_text(address, file, variants=variants)
+    sweep.run(each, address, tmp_path / "out")
+    page = report.write(tmp_path / "out", "study").read_text()
+    rows = [row.strip("| ").split(" | ") for row in page.splitlines() if row.startswith("|")]
+    assert rows[0][-1] == "generation FLOPs"
+    assert [(row[0], row[-1]) for row in rows[2:5]] == [("dumped", "-"), ("other", "0"), ("served", "0")]
+    assert "not known (-) where a dump was read" in page
+    assert [row[-1] for row in rows if row[0] == "dumped, pretrained"] == ["-"]
+    assert [row[0] for row in rows if row[0].startswith("scratch")] == ["scratch, 32 x 1, tied", "scratch, 32 x 1"]
+    assert "| variant | own | dyck | rep-3 | rep-5 |" in page
+    assert "| variant | copy | sum |" in page
+
+
+def test_report_of_a_folder_that_pretrain_wrote(address: str, tmp_path: Path) -> None:
+    pretrain.run(study(address), address, tmp_path / "alone")
+    assert cli.main(["report", str(tmp_path / "alone")]) == 0
+    assert "| alone | up |" in (tmp_path / "alone" / "report.md").read_text()
+    assert list(report.collect(tmp_path)[0]) == ["alone"]  # of several such folders, each is a variant
+
+
+def test_recipe_files_are_named_without_their_folder(tmp_path: Path) -> None:
+    assert labels.recipe_name(str(tmp_path / "own.json")) == "own"
+    assert labels.recipe_name("uniform") == "uniform"
+    assert labels.recipe_name({"families": []}) == labels.recipe_name('{"families": []}') == "own recipe"
+
+
 def test_example_configurations_load() -> None:
     for file in sorted([*EXAMPLES.glob("*.json"), *STUDIES.glob("*.json")]):
-        study = config.load(file)
-        for name in study.variants:
-            sweep.variant_study(study, name, 0)
+        config.load(file)
 
 
 def test_study_starts_a_server_of_its_own(tmp_path: Path) -> None:

@@ -76,16 +76,11 @@ def _structure(options: argparse.Namespace) -> None:
     from iterand.study import data, structure
     from iterand.study.training import write_json
 
-    study = config.Study(
-        server=options.server,
-        binary=options.binary or "iterand",
-        structure=config.Structure(tokens=int(options.tokens)),
-    )
     results = []
-    with data.server(study) as address:
+    with data.server(config.Study(server=options.server, binary=options.binary or "iterand")) as address:
         for recipe in options.recipe:
-            pretrain = config.Pretrain(recipe=recipe, stream_seed=options.seed)
-            results.append(structure.run(dataclasses.replace(study, pretrain=pretrain), address))
+            size = structure.Size(tokens=int(options.tokens))
+            results.append(structure.run(address, recipe, options.seed, size))
             _print_structure(results[-1])
             if options.out:
                 write_json(options.out, results)
@@ -126,6 +121,7 @@ def _run(options: argparse.Namespace) -> None:
         _structure(options)
     elif options.command == "zero-shot":
         study = _study(options)
+        config.check_files(study, pretraining=False)
         found = zeroshot.evaluate(pretrain.load_model(options.model), study.evaluation)
         if options.out:
             write_json(options.out, found)
@@ -133,15 +129,18 @@ def _run(options: argparse.Namespace) -> None:
             print(json.dumps(found, indent=1))
     elif options.command == "finetune":
         study = _study(options)
+        config.check_files(study, pretraining=False)
         beside = options.model.parent / "pretrain.json"
-        paid = json.loads(beside.read_text()) if beside.exists() else {}
-        flops = paid.get("training_flops", 0.0) + paid.get("generation_flops", 0.0)
+        flops = pretrain.synthetic_flops(json.loads(beside.read_text())) if beside.exists() else None
         study = dataclasses.replace(study, model=pretrain.load_model(options.model).shape)
         for stage in study.finetune:
             finetune.run(study, stage, options.model, options.out, flops)
     else:
         study = _study(options)
-        needs_server = study.pretrain.dump is None
+        arms = list(config.arms(study).values()) if options.command == "sweep" else [study]
+        for arm in arms:
+            config.check_files(arm, pretraining=True)
+        needs_server = any(arm.pretrain.dump is None for arm in arms)
         with data.server(study) if needs_server else contextlib.nullcontext() as address:
             if options.command == "pretrain":
                 pretrain.run(study, address, options.out)
@@ -161,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"iterand-study: {error}; install the extra `study`: pip install 'iterand[study]'", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("iterand-study: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("iterand-study: interrupted; the same command goes on with what is not finished", file=sys.stderr)
         return 130
     return 0
 

@@ -5,15 +5,21 @@ Every run is made again by its configuration alone: it names the seeds, and the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+
+PRECISIONS = ("auto", "float32", "bfloat16")  # of Study.precision
+STARTS = ("scratch", "pretrained", "fresh")  # of Finetune.starts; finetune.py says what they are
 
 
 class ConfigError(ValueError):
@@ -95,20 +101,8 @@ class Finetune:
     evaluations: int = 20
     validation_windows: int = 200
     data_seed: int | None = None  # of the order of the real data; none: the study's seed
-    starts: list[str] = field(default_factory=lambda: ["scratch", "pretrained", "fresh"])  # fresh: new embedding, head
+    starts: list[str] = field(default_factory=lambda: [*STARTS])  # fresh: new embedding, head
     shrink: float = 1.0  # pretrained weights times this, plus (1 - this) times fresh ones
-
-
-@dataclass(frozen=True)
-class Structure:
-    """Prequential estimate of a recipe's learnable structure."""
-
-    tokens: int = 1_000_000
-    width: int = 64
-    depth: int = 2
-    length: int = 128
-    batch_size: int = 64
-    learning_rate: float = 3e-3
 
 
 @dataclass(frozen=True)
@@ -127,7 +121,6 @@ class Study:
     pretrain: Pretrain = field(default_factory=Pretrain)
     evaluation: Evaluation = field(default_factory=Evaluation)
     finetune: list[Finetune] = field(default_factory=list)
-    structure: Structure = field(default_factory=Structure)
     variants: dict[str, Any] = field(default_factory=dict)  # arms of a sweep: name -> the keys of this file it changes
     seeds: list[int] = field(default_factory=lambda: [0])  # of a sweep: model and stream
 
@@ -171,7 +164,11 @@ def from_plain(kind: type[_T], value: Any, path: str = "") -> _T:
 
 
 def load(path: str | Path) -> Study:
-    """Reads a JSON or TOML file. Paths of texts and dumps in it are relative to it."""
+    """Reads a JSON or TOML file. Paths of texts, dumps and recipe files in it, its variants' too, are relative to it.
+
+    Errors: ConfigError that names the key, for the configuration itself and for each variant. That the files are there
+    is for check_files to say.
+    """
     path = Path(path)
     try:
         if path.suffix == ".toml":
@@ -179,28 +176,116 @@ def load(path: str | Path) -> Study:
                 import tomllib
             except ImportError:
                 raise ConfigError("TOML wants Python 3.11; write the configuration as JSON") from None
-            plain = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
         else:
-            plain = json.loads(path.read_text(encoding="utf-8"))
+            table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    study = from_plain(Study, plain)
-    folder = path.resolve().parent
-    texts = {name: str(folder / file) for name, file in study.evaluation.texts.items()}
-    study = dataclasses.replace(study, evaluation=dataclasses.replace(study.evaluation, texts=texts))
-    if study.pretrain.dump is not None:
-        study = dataclasses.replace(
-            study, pretrain=dataclasses.replace(study.pretrain, dump=str(folder / study.pretrain.dump))
-        )
+    typed = from_plain(Study, table)
+    arms(typed)  # before paths are looked for in them, all variants are known to be well formed
+    for each in (table, *typed.variants.values()):
+        _resolve(each, path.resolve().parent)
+    study = from_plain(Study, table)
+    check(study)
+    return study
+
+
+def _resolve(table: dict[str, Any], folder: Path) -> None:
+    """Makes the paths of a configuration, or of a variant's changes to it, absolute in place."""
+    pretrain, evaluation = table.get("pretrain", {}), table.get("evaluation", {})
+    if is_recipe_file(pretrain.get("recipe")):
+        pretrain["recipe"] = str(folder / pretrain["recipe"])
+    if pretrain.get("dump") is not None:
+        pretrain["dump"] = str(folder / pretrain["dump"])
+    if "texts" in evaluation:
+        evaluation["texts"] = {name: str(folder / file) for name, file in evaluation["texts"].items()}
+
+
+def is_recipe_file(recipe: Any) -> bool:
+    """Whether a recipe is the path of a file, and no preset's name, JSON text or table."""
+    return isinstance(recipe, str) and recipe.endswith(".json") and not recipe.lstrip().startswith("{")
+
+
+def check(study: Study) -> None:
+    """Refuses names that nothing bears, in the study itself and in its variants. Errors: ConfigError names the key."""
+    _check_names(study)
+    if study.variants:
+        for name, each in arms(study).items():
+            with _in_variant(name):
+                _check_names(each)
+
+
+def _check_names(study: Study) -> None:
+    from iterand.study import evalsets, tasks  # they import this module
+
+    evaluation, texts = study.evaluation, study.evaluation.texts
+
+    def is_set(name: str) -> bool:
+        return name in evalsets.LANGUAGES or re.fullmatch("rep-[1-9][0-9]*", name) is not None
+
+    for name in evaluation.sets:
+        if not is_set(name):
+            raise ConfigError(f"evaluation.sets has {name!r}; known are {', '.join(evalsets.LANGUAGES)} and rep-N")
+    for name in evaluation.tasks:
+        if name not in tasks.TASKS:
+            raise ConfigError(f"evaluation.tasks has {name!r}; known are {', '.join(tasks.TASKS)}")
+    for name in evaluation.track:
+        if not (name in texts or is_set(name) or name in tasks.TASKS):
+            raise ConfigError(f"evaluation.track has {name!r}, which is no text, set or task")
+    if study.precision not in PRECISIONS:
+        raise ConfigError(f"precision is {study.precision!r}; known are {', '.join(PRECISIONS)}")
     names: set[str] = set()
     for number, stage in enumerate(study.finetune):
         if stage.text not in texts:
             raise ConfigError(f"finetune[{number}].text is {stage.text!r}; evaluation.texts has {sorted(texts)}")
+        for start in stage.starts:
+            if start not in STARTS:
+                raise ConfigError(f"finetune[{number}].starts has {start!r}; known are {', '.join(STARTS)}")
+        if not stage.learning_rates:
+            raise ConfigError(f"finetune[{number}].learning_rates is empty")
         name = stage.name or stage.text
         if name in names:
             raise ConfigError(f"finetune[{number}].name is {name!r}, as an earlier stage's; give each its own")
         names.add(name)
-    return study
+
+
+def check_files(study: Study, pretraining: bool) -> None:
+    """Refuses a study whose texts are not there or, if it is to pretrain, whose dump or recipe file. Variants are not
+    looked at (arms makes them studies). Errors: ConfigError names the key and the file."""
+    wanted = {f"evaluation.texts.{name}": file for name, file in study.evaluation.texts.items()}
+    options = study.pretrain
+    if pretraining and options.dump is not None:
+        wanted["pretrain.dump"] = options.dump
+    elif pretraining and is_recipe_file(options.recipe):
+        wanted["pretrain.recipe"] = options.recipe
+    for key, file in wanted.items():
+        if not (Path(file).is_dir() if key == "pretrain.dump" else Path(file).is_file()):
+            raise ConfigError(f"{key} is {file}, which is not there")
+
+
+@contextlib.contextmanager
+def _in_variant(name: str) -> Iterator[None]:
+    """Errors name the variant."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"variants.{name}: {error}") from None
+
+
+def arms(study: Study) -> dict[str, Study]:
+    """The variants by name, each with its changes made; a study without variants is its own only one.
+
+    Errors: ConfigError if a variant changes what is no key.
+    """
+    if not study.variants:
+        return {study.name: study}
+    found = {}
+    for name, changes in study.variants.items():
+        with _in_variant(name):
+            if not isinstance(changes, dict):
+                raise ConfigError(f"{changes!r} is given; a table is wanted")
+            found[name] = from_plain(Study, merged({**plain(study), "variants": {}}, changes))
+    return found
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Stream:
     """Batches of a stream from some step on, and what it is."""
 
     batches: Iterator[npt.NDArray[Any]]
-    info: dict[str, Any]  # recipe, fingerprint, FLOPs a token
+    info: dict[str, Any]  # as of `describe`
     waited: float = 0.0  # seconds that training waited for data
 
     def __iter__(self) -> Iterator[torch.Tensor]:
@@ -65,29 +65,55 @@ class Stream:
             yield torch.from_numpy(tokens.astype(np.int64))
 
 
+def describe(study: config.Study, address: str | None) -> dict[str, Any]:
+    """What the study's pretraining stream is: recipe, seed, fingerprint, vocab_size, start, shard and FLOPs a token.
+
+    `address` may be None for a dump, whose FLOPs a token are None: it does not say them. Errors: ConfigError if the
+    stream does not fit the model.
+    """
+    options, length = study.pretrain, study.model.length
+    if options.dump is not None:
+        info: dict[str, Any] = {"flops_per_token": None, **read_dump(options.dump, length)[1]}
+    else:
+        if address is None:
+            raise config.ConfigError("pretraining wants a server or a dump")
+        described = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length).stream
+        assert described is not None  # a recipe was named
+        info = {
+            "recipe": described.recipe,
+            "seed": described.seed,
+            "fingerprint": described.fingerprint.hex(),
+            "vocab_size": described.vocab_size,
+            "flops_per_token": described.cost.flops_per_token,
+            "start": 0,
+            "shard": {"rank": 0, "world": 1},
+        }
+    if info["vocab_size"] > study.model.vocab_size:
+        raise config.ConfigError(
+            f"the stream's tokens are below {info['vocab_size']}; model.vocab_size is {study.model.vocab_size}"
+        )
+    return info
+
+
+def sequences(info: dict[str, Any]) -> dict[str, Any]:
+    """The part of a description that settles which tokens are read: equal for a dump and the stream it is of."""
+    return {key: info[key] for key in ("fingerprint", "start", "shard")}
+
+
 @contextlib.contextmanager
 def stream(study: config.Study, address: str | None, first_step: int, steps: int) -> Iterator[Stream]:
-    """The batches first_step .. steps - 1 of the study's pretraining stream. `address` may be None for a dump."""
+    """The batches first_step .. steps - 1 of the stream that `describe` describes, rows x length each."""
     options, length = study.pretrain, study.model.length
     start, count = first_step * options.batch_size, (steps - first_step) * options.batch_size
+    info = describe(study, address)
     if options.dump is not None:
-        rows, info = read_dump(options.dump, length)
+        rows, _ = read_dump(options.dump, length)
         if start + count > len(rows):
             raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are wanted")
         starts = range(start, start + count, options.batch_size)
         yield Stream((rows[at : at + options.batch_size] for at in starts), info)
         return
-    if address is None:
-        raise config.ConfigError("pretraining wants a server or a dump")
-    described = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length).stream
-    if described is None or described.vocab_size > study.model.vocab_size:
-        raise config.ConfigError(f"the recipe's tokens do not fit model.vocab_size {study.model.vocab_size}")
-    info = {
-        "recipe": described.recipe,
-        "seed": described.seed,
-        "fingerprint": described.fingerprint.hex(),
-        "flops_per_token": described.cost.flops_per_token,
-    }
+    assert address is not None  # describe has refused it
     with iterand.stream(
         address,
         options.recipe,
@@ -96,18 +122,28 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         batch_size=options.batch_size,
         start=start,
         count=count,
-        expected_fingerprint=described.fingerprint,
+        expected_fingerprint=bytes.fromhex(info["fingerprint"]),
     ) as batches:
         yield Stream(batches, info)
 
 
+# What a dump's sidecar has to say.
+_SIDECAR = ("file", "dtype", "data_offset", "shape", "fingerprint", "start", "shard", "vocab_size")
+
+
 def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-    """The sequences of an `iterand dump` (either format), mapped and not read, and what its sidecar says."""
+    """The sequences of an `iterand dump` (either format), mapped and not read, and what its sidecar says.
+
+    Errors: ConfigError if the folder holds no dump, or one of another length.
+    """
     folder = Path(folder)
     sidecars = sorted(folder.glob("*.json"))
     if len(sidecars) != 1:
         raise config.ConfigError(f"{folder} has {len(sidecars)} JSON files; a dump has one")
     info = json.loads(sidecars[0].read_text())
+    missing = [key for key in _SIDECAR if key not in info]
+    if missing:
+        raise config.ConfigError(f"{sidecars[0]} is no dump's: it lacks {', '.join(missing)}")
     rows = np.memmap(
         folder / info["file"],
         dtype=np.dtype(info["dtype"]).newbyteorder("<"),

@@ -1,4 +1,7 @@
-"""Evaluation sets for zero-shot prediction: small languages that no stream of noise was made to resemble.
+"""Evaluation sets for zero-shot prediction: small languages and words repeated.
+
+Some have a family of noise that resembles them, so that a model may have read their like: `dyck` the family dyck,
+`ndfa` and `aut` the family automaton, `rep-n` the family repeat. The others no family was made to resemble.
 
 Each is one long text of ASCII from which windows are cut at random. Unless its description says otherwise, the text is
 a series of strings, each followed by `|`. A text is a pure function of its name and seed. Definitions: Bloem 2025
@@ -8,6 +11,7 @@ a series of strings, each followed by `|`. A text is a pure function of its name
 from __future__ import annotations
 
 import functools
+import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -195,9 +199,16 @@ def rep(period: int, length: int, count: int, seed: int = 0) -> Bytes:
     return np.ascontiguousarray(repeated)
 
 
+@functools.lru_cache(maxsize=32)
 def read_text(path: str | Path) -> Bytes:
-    """A file's bytes."""
+    """A file's bytes, read once: for a process a text stays what it was when it was first asked for."""
     return np.frombuffer(Path(path).read_bytes(), np.uint8)
+
+
+@functools.lru_cache(maxsize=32)
+def text_sha256(path: str | Path) -> str:
+    """What a text is, whatever its path: the SHA-256 of read_text, in hexadecimal digits."""
+    return hashlib.sha256(read_text(path).tobytes()).hexdigest()
 
 
 def evaluation_windows(name: str, length: int, count: int, seed: int = 0, files: dict[str, Any] | None = None) -> Bytes:

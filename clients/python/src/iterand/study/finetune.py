@@ -16,6 +16,7 @@ beaten.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import torch
 from iterand.study import config, data, evalsets, zeroshot
 from iterand.study.model import Transformer
 from iterand.study.pretrain import load_model
-from iterand.study.training import Trainer, device_of, finished, hardware, token_bits, write_json
+from iterand.study.training import Trainer, device_of, finished, hardware, identity, token_bits, write_json
 
 Curve = list[dict[str, float]]
 
@@ -51,8 +52,8 @@ def start_model(kind: str, study: config.Study, stage: config.Finetune, pretrain
     scratch = Transformer(study.model, study.seed + 7)
     if kind == "scratch":
         return scratch
-    if kind not in ("pretrained", "fresh"):
-        raise config.ConfigError(f"finetune.starts has {kind!r}; known are scratch, pretrained, fresh")
+    if kind not in config.STARTS:
+        raise config.ConfigError(f"finetune.starts has {kind!r}; known are {', '.join(config.STARTS)}")
     if pretrained is None:
         raise config.ConfigError(f"start {kind!r} wants a pretrained model")
     model = load_model(pretrained)
@@ -73,6 +74,7 @@ def _train(
     steps = max(1, stage.tokens // tokens_a_step)
     options = dataclasses.replace(stage.optimizer, learning_rate=rate)
     trainer = Trainer(model, options, steps, device, study.compile, study.precision)
+    torch.manual_seed(study.seed)  # dropout
     validation = evalsets.windows(text.validation, length, stage.validation_windows, seed=1)
     # Close together at first, where the curves differ most.
     marks = {max(1, round(steps * (place / stage.evaluations) ** 2)) for place in range(1, stage.evaluations + 1)}
@@ -94,8 +96,11 @@ def _train(
     }
 
 
-def compare(scratch: Curve, other: Curve, synthetic_flops: float) -> dict[str, Any]:
-    """Data saved and exchange rate of a start, at the losses that scratch has after 1/8, 1/4, 1/2 and all tokens."""
+def compare(scratch: Curve, other: Curve, synthetic_flops: float | None) -> dict[str, Any]:
+    """Data saved and exchange rate of a start, at the losses that scratch has after 1/8, 1/4, 1/2 and all tokens.
+
+    A level's exchange rate is None where no token is saved, or where the FLOPs are not known.
+    """
     total = scratch[-1]["tokens"]
     levels = []
     for share in (0.125, 0.25, 0.5, 1.0):
@@ -108,7 +113,9 @@ def compare(scratch: Curve, other: Curve, synthetic_flops: float) -> dict[str, A
             level["saved_tokens"] = needed_by_scratch - needed
             level["saved_share"] = 1 - needed / needed_by_scratch
             saved = needed_by_scratch - needed
-            level["exchange_flops_per_token"] = synthetic_flops / saved if saved > 0 else None
+            level["exchange_flops_per_token"] = (
+                synthetic_flops / saved if synthetic_flops is not None and saved > 0 else None
+            )
         levels.append(level)
     return {
         "levels": levels,
@@ -117,25 +124,29 @@ def compare(scratch: Curve, other: Curve, synthetic_flops: float) -> dict[str, A
     }
 
 
+def _origin(pretrained: Path) -> str:
+    """What tells a pretrained model from others: its result beside it or, where there is none, its SHA-256."""
+    result = pretrained.parent / "pretrain.json"
+    return result.read_text() if result.exists() else hashlib.sha256(pretrained.read_bytes()).hexdigest()
+
+
 def run(
     study: config.Study,
     stage: config.Finetune,
     pretrained: Path | None,
     folder: Path,
-    flops: float,
+    flops: float | None,
     scratch: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One stage; writes finetune-NAME.json into `folder`; its name is the text's, unless it has one of its own.
 
-    flops: what pretraining paid, for the exchange rate. scratch: that start's result, if it is known from elsewhere.
+    flops: what pretraining paid, for the exchange rate; None: not known. scratch: that start's result, if it is known
+    from elsewhere. A stage that was interrupted begins anew.
     """
-    described = config.plain(study)
     name = stage.name or stage.text
     path = folder / f"finetune-{name}.json"
-    source = (pretrained.parent / "pretrain.json") if pretrained is not None else None
-    origin = source.read_text() if source is not None and source.exists() else ""
-    run = (described[key] for key in ("model", "evaluation", "seed", "compile", "precision"))
-    digest = config.digest(*run, config.plain(stage), origin, flops)
+    origin = _origin(pretrained) if pretrained is not None else ""
+    digest = config.digest(identity(study), config.plain(stage), origin, flops)
     done = finished(path, digest)
     if done is not None:
         return done
@@ -148,6 +159,8 @@ def run(
         stage.validation_windows,
         seed=2,
     )
+    others = {other: file for other, file in study.evaluation.texts.items() if other != stage.text}
+    elsewhere = dataclasses.replace(study.evaluation, texts=others)
     starts: dict[str, dict[str, Any]] = {}
     for kind in stage.starts:
         if kind == "scratch" and scratch is not None:
@@ -167,7 +180,7 @@ def run(
         starts[kind] = {
             **best,
             "test_bits": float(token_bits(best_model, test).mean()),
-            "elsewhere": zeroshot.evaluate(best_model, study.evaluation),
+            "elsewhere": zeroshot.evaluate(best_model, elsewhere),
             "tried": [{"learning_rate": each["learning_rate"], "final_bits": each["final_bits"]} for each in runs],
         }
         print(f"{study.name}: {name} from {kind}: {best['final_bits']:.3f} bits/token", flush=True)
@@ -175,7 +188,8 @@ def run(
         "digest": digest,
         "name": name,
         "text": stage.text,
-        "config": described,
+        "text_sha256": evalsets.text_sha256(study.evaluation.texts[stage.text]),
+        "config": config.plain(study),
         "stage": config.plain(stage),
         "hardware": hardware(device),
         "synthetic_flops": flops,

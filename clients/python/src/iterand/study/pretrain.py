@@ -11,7 +11,7 @@ import torch
 
 from iterand.study import config, data, zeroshot
 from iterand.study.model import Transformer
-from iterand.study.training import Trainer, device_of, finished, hardware, save, write_json
+from iterand.study.training import Trainer, device_of, finished, hardware, identity, save, write_json
 
 
 def track_point(model: Transformer, options: config.Evaluation, tokens: int) -> dict[str, Any]:
@@ -21,18 +21,26 @@ def track_point(model: Transformer, options: config.Evaluation, tokens: int) -> 
 
 
 def run(study: config.Study, address: str | None, folder: Path, log: bool = True) -> dict[str, Any]:
-    """Pretrains; writes pretrain.json and model.pt into `folder`. Returns the result, at once if it is there."""
+    """Pretrains; writes pretrain.json and model.pt into `folder`. Returns the result, if it is there without training.
+
+    Stream and texts count by what they are, not by their names: a result of another stream is none of this study's.
+    Errors: ConfigError if the checkpoint in `folder` is of another stream.
+    """
     options = study.pretrain
     described = config.plain(study)
-    digest = config.digest(
-        *(described[key] for key in ("model", "pretrain", "evaluation", "seed", "compile", "precision"))
+    info = data.describe(study, address)
+    named = ("recipe", "stream_seed", "dump")  # where the stream comes from; `info` has what it is
+    settings = config.digest(
+        identity(study), {key: value for key, value in described["pretrain"].items() if key not in named}
     )
+    digest = config.digest(settings, data.sequences(info))
     done = finished(folder / "pretrain.json", digest)
     if done is not None:
         return done
 
     device = device_of(study)
     model = Transformer(study.model, study.seed)
+    torch.manual_seed(study.seed)  # dropout
     tokens_a_step = options.batch_size * study.model.length
     steps = max(1, options.tokens // tokens_a_step)
     trainer = Trainer(model, options.optimizer, steps, device, study.compile, study.precision)
@@ -40,6 +48,7 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
         "digest": digest,
         "name": study.name,
         "config": described,
+        "stream": info,
         "hardware": hardware(device),
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "curve": [],
@@ -52,7 +61,8 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device)
-        if saved["result"]["digest"] == digest:
+        if saved.get("settings") == settings:
+            _check_stream(checkpoint, saved["result"]["stream"], info)
             result, losses = saved["result"], saved["losses"]
             trainer.load(saved["trainer"])
 
@@ -61,7 +71,6 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
 
     evaluate_at, track_at, save_at = marks(options.evaluations), marks(options.tracks), marks(options.checkpoints)
     with data.stream(study, address, trainer.done, steps) as stream:
-        result["stream"] = stream.info
         begin, waited = time.perf_counter(), 0.0
         for tokens in stream:
             losses.append(trainer.step(tokens))
@@ -85,18 +94,35 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
                 if step in track_at:
                     result["track"].append(track_point(model, study.evaluation, step * tokens_a_step))
                 if step in save_at and step < steps:
-                    save(checkpoint, {"trainer": trainer.state(), "result": result, "losses": losses})
+                    state = {"trainer": trainer.state(), "result": result, "losses": losses, "settings": settings}
+                    save(checkpoint, state)
                 begin, waited = time.perf_counter(), stream.waited
         result["seconds"] += time.perf_counter() - begin
         result["waited_seconds"] += stream.waited - waited
     seen = trainer.done * tokens_a_step
     result["tokens"] = seen
     result["training_flops"] = model.training_flops(seen)
-    result["generation_flops"] = float(result["stream"].get("flops_per_token", 0.0)) * seen
+    cost = result["stream"]["flops_per_token"]
+    result["generation_flops"] = None if cost is None else cost * seen
     save(folder / "model.pt", {"model": model.state_dict(), "shape": described["model"]})
     write_json(folder / "pretrain.json", result)
     checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _check_stream(checkpoint: Path, saved: dict[str, Any], info: dict[str, Any]) -> None:
+    before, now = data.sequences(saved), data.sequences(info)
+    if before != now:
+        raise config.ConfigError(
+            f"{checkpoint} is of another stream, {before}, than the configuration names now, {now}: "
+            "bring that stream back (recipe, seed, dump, engine version), or remove the checkpoint to begin anew"
+        )
+
+
+def synthetic_flops(result: dict[str, Any]) -> float | None:
+    """What a run paid for its training and its stream; None if what the stream cost is not known (a dump's)."""
+    paid: float | None = result["generation_flops"]
+    return None if paid is None else paid + result["training_flops"]
 
 
 def load_model(path: Path) -> Transformer:

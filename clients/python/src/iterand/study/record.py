@@ -8,7 +8,7 @@
      "baselines": {set: {"markov_half", ...}}}
 
 Bits are bits a token, tokens are tokens seen. Scratch runs, which all variants of a model share, stand under the
-variant "scratch", once for each model shape, stage and seed.
+variant "scratch", once for each model, stage and seed. What generation cost is null where it is not known.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+
+from iterand.study import config, labels
 
 Result = dict[str, Any]
 
@@ -50,12 +52,13 @@ def build(pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], 
             for found in run["evaluations"]:
                 for name, values in found["sets"].items():
                     baselines[name] = {key: values[key] for key in values if key.startswith(("markov", "compressors"))}
+            recipe = run["config"]["pretrain"]["recipe"]
             kept = ("tokens", "seconds", "waited_seconds", "parameters", "training_flops", "generation_flops")
             runs.append(
                 {
                     "variant": variant,
                     "seed": run["config"]["seed"],
-                    "recipe": run["config"]["pretrain"]["recipe"],
+                    "recipe": Path(recipe).name if config.is_recipe_file(recipe) else recipe,
                     "fingerprint": run["stream"].get("fingerprint"),
                     "model": run["config"]["model"],
                     "optimizer": run["config"]["pretrain"]["optimizer"],
@@ -86,7 +89,7 @@ def build(pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], 
                 }
                 if kind == "scratch":
                     entry["model"] = found["config"]["model"]
-                    key = json.dumps([entry["model"], name, entry["seed"]], sort_keys=True)
+                    key = json.dumps([labels.scratch_settings(found), name, entry["seed"]], sort_keys=True)
                     if key in told:
                         continue
                     told.add(key)

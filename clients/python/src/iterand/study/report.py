@@ -16,12 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from iterand.study import finetune, record
+from iterand.study import finetune, labels, plots, record
 
 Result = dict[str, Any]
 
 # 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom.
-_STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+def student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t for so many degrees of freedom (at least 1), to three decimals."""
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    z = 1.959964  # of the normal distribution; Abramowitz and Stegun 26.7.5
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def mean_and_interval(values: list[float]) -> tuple[float, float]:
@@ -29,8 +39,7 @@ def mean_and_interval(values: list[float]) -> tuple[float, float]:
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, math.nan
-    quantile = _STUDENT[len(values) - 2] if len(values) - 2 < len(_STUDENT) else 2.0
-    return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, student(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def _shown(values: list[float], digits: int = 2) -> str:
@@ -102,27 +111,23 @@ def page(parts: list[Part], folder: Path, title: str) -> str:
 
 
 def collect(out: Path) -> tuple[dict[str, list[Result]], dict[tuple[str, str], list[Result]]]:
-    """Results by variant, and finetuning results by (variant, stage); each list has one entry a seed."""
+    """Results by variant, and finetuning results by (variant, stage); each list has one entry a seed.
+
+    A sweep has a variant's results in VARIANT/seed-N; a folder of another name is a variant of its own, and one that
+    `pretrain` wrote may be `out` itself.
+    """
     pretrained: dict[str, list[Result]] = {}
     finetuned: dict[tuple[str, str], list[Result]] = defaultdict(list)
     for file in sorted(out.glob("**/pretrain.json")):
-        variant = str(file.parent.parent.relative_to(out))
+        folder = file.parent
+        if folder != out and folder.name.startswith("seed-"):
+            folder = folder.parent
+        variant = str(folder.relative_to(out)) if folder != out else out.resolve().name
         pretrained.setdefault(variant, []).append(json.loads(file.read_text()))
         for stage in sorted(file.parent.glob("finetune-*.json")):
             found = json.loads(stage.read_text())
             finetuned[variant, found["name"]].append(found)
     return pretrained, dict(finetuned)
-
-
-def _recipe_name(recipe: Any) -> str:
-    return recipe if isinstance(recipe, str) else "own recipe"
-
-
-def _start_name(variant: str, kind: str, stage: Result) -> str:
-    """Scratch runs are the same for all variants of one model shape."""
-    return (
-        f"{variant}, {kind}" if kind != "scratch" else "scratch, {width} x {depth}".format(**stage["config"]["model"])
-    )
 
 
 # Asked of the tracked curves: s of the published model after 256 M, 768 M and 1 536 M tokens; a task done.
@@ -173,173 +178,19 @@ def _tracked(pretrained: dict[str, list[Result]]) -> list[Part]:
     ]
 
 
-def _plots(
-    out: Path, pretrained: dict[str, list[Result]], finetuned: dict[tuple[str, str], list[Result]]
-) -> list[Picture]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    pictures: list[Picture] = []
-
-    def finish(figure: Any, name: str, caption: str) -> None:
-        figure.tight_layout()
-        figure.savefig(out / name, dpi=110)
-        pyplot.close(figure)
-        pictures.append(Picture(name, caption))
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    for number, (variant, runs) in enumerate(pretrained.items()):
-        for seed, run in enumerate(runs):
-            points = run["curve"]
-            axes.plot(
-                [point["tokens"] for point in points],
-                [point["bits"] for point in points],
-                color=f"C{number}",
-                alpha=0.8,
-                label=variant if seed == 0 else None,
-            )
-    axes.set(xlabel="tokens of the stream", ylabel="bits a token", xscale="log", title="Loss on the stream itself")
-    axes.legend(fontsize=8)
-    finish(figure, "pretraining.png", "Loss on the stream against its tokens")
-
-    first = next(iter(pretrained.values()))[0]
-    if first["evaluations"]:
-        names = list(first["evaluations"][-1]["sets"])
-        columns = min(4, len(names))
-        lines = -(-len(names) // columns)
-        figure, grid = pyplot.subplots(lines, columns, figsize=(3.2 * columns, 2.6 * lines), squeeze=False)
-        for axes in grid.flat[len(names) :]:
-            axes.axis("off")
-        for name, axes in zip(names, grid.flat, strict=False):
-            for number, (variant, runs) in enumerate(pretrained.items()):
-                for seed, run in enumerate(runs):
-                    points = [point for point in run["evaluations"] if name in point["sets"]]
-                    axes.plot(
-                        [point["tokens"] for point in points],
-                        [point["sets"][name]["bits_half"] for point in points],
-                        "o-",
-                        color=f"C{number}",
-                        markersize=3,
-                        label=variant if seed == 0 else None,
-                    )
-            known = first["evaluations"][-1]["sets"].get(name)
-            if known:
-                axes.axhline(known["markov_half"], color="grey", linestyle="--", linewidth=1)
-            axes.axhline(8, color="grey", linestyle=":", linewidth=1)
-            axes.set_title(name, fontsize=9)
-            axes.tick_params(labelsize=7)
-        grid[0, 0].legend(fontsize=6)
-        caption = "Zero-shot bits a token (second half) against tokens; dashed: best context-Markov, dotted: chance"
-        finish(figure, "zero-shot.png", caption)
-
-        shapes = {run["config"]["model"]["width"] for runs in pretrained.values() for run in runs}
-        if len(shapes) > 1:
-            figure, axes = pyplot.subplots(figsize=(8, 4.5))
-            for name in names:
-                by_width: dict[int, list[float]] = defaultdict(list)
-                for runs in pretrained.values():
-                    for run in runs:
-                        by_width[run["config"]["model"]["width"]].append(
-                            run["evaluations"][-1]["sets"][name]["bits_half"]
-                        )
-                widths = sorted(by_width)
-                axes.plot(widths, [float(np.mean(by_width[width])) for width in widths], "o-", label=name)
-            axes.set(xlabel="width", ylabel="bits a token", xscale="log", title="Zero-shot loss against width")
-            axes.legend(fontsize=7)
-            finish(figure, "width.png", "Zero-shot loss against the model's width")
-
-    if first.get("track"):
-        names = [name for name in first["track"][0] if name != "tokens"]
-        figure, grid = pyplot.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), squeeze=False)
-        for name, axes in zip(names, grid.flat, strict=True):
-            for number, (variant, runs) in enumerate(pretrained.items()):
-                for seed, run in enumerate(runs):
-                    points = [point for point in run.get("track", []) if name in point]
-                    axes.plot(
-                        [point["tokens"] for point in points],
-                        [point[name] for point in points],
-                        color=f"C{number % 10}",
-                        linestyle="-" if number < 10 else "--",
-                        label=variant if seed == 0 else None,
-                    )
-            axes.set_title(name, fontsize=9)
-            axes.tick_params(labelsize=7)
-            axes.set_xlabel("tokens of the stream", fontsize=7)
-        grid[0, 0].legend(fontsize=6)
-        finish(figure, "track.png", "s of sets and share of right answers of tasks against tokens of the stream")
-
-    for text in sorted({text for _, text in finetuned}):
-        figure, axes = pyplot.subplots(figsize=(8, 4.5))
-        drawn_scratch: set[str] = set()
-        number = 0
-        for (variant, of_text), runs in finetuned.items():
-            if of_text != text:
-                continue
-            for kind in runs[0]["starts"]:
-                label = _start_name(variant, kind, runs[0])
-                if label in drawn_scratch:
-                    continue
-                colour = ("black", "grey", "silver")[len(drawn_scratch) % 3] if kind == "scratch" else f"C{number}"
-                for seed, run in enumerate(runs):
-                    points = run["starts"][kind]["curve"][1:]
-                    axes.plot(
-                        [point["tokens"] for point in points],
-                        [point["bits"] for point in points],
-                        color=colour,
-                        linestyle="--" if kind == "fresh" else "-",
-                        label=label if seed == 0 else None,
-                    )
-                if kind == "scratch":
-                    drawn_scratch.add(label)
-            number += 1
-        axes.set(xlabel="real tokens", ylabel="validation bits a token", xscale="log", title=f"Finetuning on {text}")
-        axes.legend(fontsize=7)
-        finish(figure, f"finetune-{text}.png", f"Validation loss on {text} against real tokens")
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    drawn = False
-    for number, ((variant, text), runs) in enumerate(finetuned.items()):
-        for kind in runs[0]["comparisons"]:
-            shares = [run["comparisons"][kind]["levels"][-1].get("saved_share") for run in runs]
-            paid = [run["synthetic_flops"] for run in runs]
-            points = [(flops, 100 * share) for flops, share in zip(paid, shares, strict=True) if share is not None]
-            if points:
-                drawn = True
-                marker = "o" if kind == "pretrained" else "s"
-                label = f"{variant}, {text}, {kind}"
-                axes.plot(*zip(*points, strict=True), marker, color=f"C{number % 10}", label=label)
-    if drawn:
-        axes.axhline(0, color="grey", linewidth=1)
-        axes.set(xlabel="synthetic FLOPs (generation and training)", ylabel="real data saved, %", xscale="log")
-        axes.set_title("Data saved at scratch's final loss against compute")
-        axes.legend(fontsize=7)
-        finish(figure, "data-saved.png", "Real data saved against synthetic compute")
-    else:
-        pyplot.close(figure)
-    return pictures
-
-
 _FINETUNE_COLUMNS = (
     *("start", "learning rate", "final bits", "test bits"),
     *("saved 1/8", "1/4", "1/2", "all", "all, mean scratch", "exchange rate"),
 )
 
 
-def _scratch_curves(stages: list[Result]) -> dict[str, finetune.Curve]:
-    """The mean over seeds of scratch's validation curve, for each model shape (_start_name)."""
-    curves: dict[str, dict[int, finetune.Curve]] = defaultdict(dict)
-    for stage in stages:
-        if "scratch" in stage["starts"]:
-            curves[_start_name("", "scratch", stage)][stage["config"]["seed"]] = stage["starts"]["scratch"]["curve"]
-    return {
-        name: [
-            {"tokens": points[0]["tokens"], "bits": float(np.mean([point["bits"] for point in points]))}
-            for points in zip(*of_seed.values(), strict=True)
-        ]
-        for name, of_seed in curves.items()
-    }
+def _mean_curve(scratch: labels.Arm) -> finetune.Curve:
+    """The mean over seeds of scratch's validation curve."""
+    curves = [stage["starts"]["scratch"]["curve"] for stage in scratch.stages]
+    return [
+        {"tokens": points[0]["tokens"], "bits": float(np.mean([point["bits"] for point in points]))}
+        for points in zip(*curves, strict=True)
+    ]
 
 
 def _shares(shares: list[float | None]) -> str:
@@ -348,6 +199,51 @@ def _shares(shares: list[float | None]) -> str:
     if len(known) < len(shares):
         return "never"
     return _shown(known, 0) + (" %" if known else "")
+
+
+def exchange(levels: list[Result]) -> str:
+    """The mean exchange rate of the levels of all seeds; `never` if one of them saved nothing."""
+    rates = [level.get("exchange_flops_per_token") for level in levels]
+    paid = [rate for rate in rates if rate is not None]
+    return f"{np.mean(paid):.2g}" if len(paid) == len(rates) else "never"
+
+
+def _finetuning(finetuned: dict[tuple[str, str], list[Result]], text: str) -> list[Part]:
+    """A stage's table."""
+    arms = labels.arms(finetuned, text)
+    means = {arm.name: _mean_curve(arm) for arm in arms if arm.kind == "scratch"}
+    rows: list[list[str]] = []
+    for arm in arms:
+        starts = [stage["starts"][arm.kind] for stage in arm.stages]
+        compared = [
+            stage["comparisons"][arm.kind]["levels"] for stage in arm.stages if arm.kind in stage["comparisons"]
+        ]
+        saved = [[level[place].get("saved_share") for level in compared] for place in range(4)]
+        mean = means.get(arm.scratch) if compared else None
+        against = [finetune.compare(mean, start["curve"], None)["levels"][-1] for start in starts] if mean else []
+        saved.append([level.get("saved_share") for level in against])
+        known = compared and all(stage["synthetic_flops"] is not None for stage in arm.stages)
+        rows.append(
+            [
+                arm.name,
+                ", ".join(sorted({f"{start['learning_rate']:g}" for start in starts})),
+                _shown([start["final_bits"] for start in starts], 3),
+                _shown([start["test_bits"] for start in starts], 3),
+                *(_shares(shares) for shares in saved),
+                exchange([level[-1] for level in compared]) if known else "-",
+            ]
+        )
+    return [
+        Heading(f"Finetuning on {text}"),
+        "Data saved: real tokens needed less than scratch needs for the loss that it has after an eighth, "
+        "a quarter, half and all of its tokens (negative: more are needed), beside scratch of its own seed, "
+        "and at the end beside the mean curve of all scratch runs of the same model and stage, which is taken as "
+        "exact: how far it may be off is not in that interval. Exchange rate: synthetic FLOPs, of training and "
+        "generation, for each real token saved at scratch's final loss; never: a seed saved none; -: what generation "
+        "cost is not known. "
+        "Learning rates are the best of the list for each start.",
+        Table([*_FINETUNE_COLUMNS], rows),
+    ]
 
 
 def build(out: Path, title: str) -> list[Part]:
@@ -367,117 +263,82 @@ def build(out: Path, title: str) -> list[Part]:
                 "variant",
                 "recipe",
                 "seeds",
-                "width x depth, length",
+                "width x depth",
+                "length",
                 "tokens",
                 "final loss",
                 "tokens/s",
                 "waited",
-                "FLOPs",
+                "training FLOPs",
+                "generation FLOPs",
             ],
             [
                 [
                     variant,
-                    _recipe_name(of_variant[0]["config"]["pretrain"]["recipe"]),
+                    labels.recipe_name(of_variant[0]["config"]["pretrain"]["recipe"]),
                     ", ".join(str(run["config"]["seed"]) for run in of_variant),
-                    "{width} x {depth}, {length}".format(**of_variant[0]["config"]["model"]),
+                    labels.model_name(of_variant[0]["config"]["model"]),
+                    str(of_variant[0]["config"]["model"]["length"]),
                     f"{of_variant[0]['tokens']:,}".replace(",", " "),
                     _shown([run["curve"][-1]["bits"] for run in of_variant]),
                     f"{np.mean([run['tokens'] / run['seconds'] for run in of_variant]):.0f}",
                     f"{100 * np.mean([run['waited_seconds'] / run['seconds'] for run in of_variant]):.1f} %",
-                    f"{of_variant[0]['training_flops'] + of_variant[0]['generation_flops']:.2g}",
+                    f"{of_variant[0]['training_flops']:.2g}",
+                    "-" if of_variant[0]["generation_flops"] is None else f"{of_variant[0]['generation_flops']:.2g}",
                 ]
                 for variant, of_variant in pretrained.items()
             ],
         ),
     ]
+    if any(run["generation_flops"] is None for run in runs):
+        parts.append("Generation FLOPs are not known (-) where a dump was read: it does not say what it cost.")
     evaluated = {name: [run["evaluations"][-1] for run in rs if run["evaluations"]] for name, rs in pretrained.items()}
     evaluated = {name: found for name, found in evaluated.items() if found}
     if evaluated:
-        names = list(next(iter(evaluated.values()))[0]["sets"])
-        known = next(iter(evaluated.values()))[0]["sets"]
+        # Variants may be evaluated on sets of their own; what one lacks is left open.
+        all_of_them = [one for found in evaluated.values() for one in found]
+        known = {name: values for one in all_of_them for name, values in one["sets"].items()}
+        others = dict.fromkeys(other for values in known.values() for other in values.get("compressors_half", {}))
+
+        def by_set(key: str) -> list[list[str]]:
+            return [
+                [variant, *(_shown([one["sets"][name][key] for one in found if name in one["sets"]]) for name in known)]
+                for variant, found in evaluated.items()
+            ]
+
+        def compressed(values: Result, other: str) -> str:
+            return f"{values['compressors_half'][other]:.2f}" if "compressors_half" in values else "-"
+
         parts += [
             Heading("Zero-shot"),
             "Bits a token over the second half of the window, at the end of pretraining; chance is 8.",
             Table(
-                ["variant", *names],
-                [
-                    [variant, *(_shown([one["sets"][name]["bits_half"] for one in found]) for name in names)]
-                    for variant, found in evaluated.items()
-                ]
-                + [["best context-Markov", *(f"{known[name]['markov_half']:.2f}" for name in names)]]
-                + [
-                    [other, *(f"{known[name]['compressors_half'][other]:.2f}" for name in names)]
-                    for other in known[names[0]].get("compressors_half", {})
-                ],
+                ["variant", *known],
+                by_set("bits_half")
+                + [["best context-Markov", *(f"{values['markov_half']:.2f}" for values in known.values())]]
+                + [[other, *(compressed(values, other) for values in known.values())] for other in others],
             ),
             "s = (8 - bits) / (8 - best context-Markov bits): 0 is chance, 1 is the best Markov model of the window.",
-            Table(
-                ["variant", *names],
-                [
-                    [variant, *(_shown([one["sets"][name]["s_half"] for one in found]) for name in names)]
-                    for variant, found in evaluated.items()
-                ],
-            ),
+            Table(["variant", *known], by_set("s_half")),
         ]
-        tasks = list(next(iter(evaluated.values()))[0]["tasks"])
+        tasks = dict.fromkeys(task for one in all_of_them for task in one["tasks"])
         if tasks:
+            rights = {
+                variant: [[100 * one["tasks"][task] for one in found if task in one["tasks"]] for task in tasks]
+                for variant, found in evaluated.items()
+            }
             parts += [
                 Heading("In-context tasks"),
                 "Share of the answers in the second half of the window that the model ranks first, in per cent.",
                 Table(
                     ["variant", *tasks],
-                    [
-                        [variant, *(_shown([100 * one["tasks"][task] for one in found], 1) for task in tasks)]
-                        for variant, found in evaluated.items()
-                    ],
+                    [[variant, *(_shown(shares, 1) for shares in found)] for variant, found in rights.items()],
                 ),
             ]
     parts += _tracked(pretrained)
     for text in sorted({text for _, text in finetuned}):
-        rows: list[list[str]] = []
-        told_scratch: set[str] = set()
-        means = _scratch_curves(
-            [stage for (_, of_text), stages in finetuned.items() if of_text == text for stage in stages]
-        )
-        for (variant, of_text), stages in finetuned.items():
-            if of_text != text:
-                continue
-            for kind in stages[0]["starts"]:
-                name = _start_name(variant, kind, stages[0])
-                if name in told_scratch:
-                    continue
-                if kind == "scratch":
-                    told_scratch.add(name)
-                starts = [stage["starts"][kind] for stage in stages]
-                compared = [stage["comparisons"][kind]["levels"] for stage in stages if kind in stage["comparisons"]]
-                saved = [[level[place].get("saved_share") for level in compared] for place in range(4)]
-                mean = means.get(_start_name("", "scratch", stages[0])) if compared else None
-                if mean is not None:
-                    against = [finetune.compare(mean, start["curve"], 0.0)["levels"][-1] for start in starts]
-                    saved.append([level.get("saved_share") for level in against])
-                else:
-                    saved.append([])
-                rates = [level[-1].get("exchange_flops_per_token") for level in compared]
-                paid = [rate for rate in rates if rate is not None]
-                rows.append(
-                    [
-                        name,
-                        ", ".join(sorted({f"{start['learning_rate']:g}" for start in starts})),
-                        _shown([start["final_bits"] for start in starts], 3),
-                        _shown([start["test_bits"] for start in starts], 3),
-                        *(_shares(shares) for shares in saved),
-                        f"{np.mean(paid):.2g}" if paid else "-",
-                    ]
-                )
-        parts += [
-            Heading(f"Finetuning on {text}"),
-            "Data saved: real tokens needed less than scratch needs for the loss that it has after an eighth, "
-            "a quarter, half and all of its tokens (negative: more are needed), beside scratch of its own seed, "
-            "and at the end beside the mean curve of all scratch runs. Exchange rate: synthetic FLOPs for each real "
-            "token saved at scratch's final loss. Learning rates are the best of the list for each start.",
-            Table([*_FINETUNE_COLUMNS], rows),
-        ]
-    parts += [Heading("Plots"), *_plots(out, pretrained, finetuned)]
+        parts += _finetuning(finetuned, text)
+    parts += [Heading("Plots"), *(Picture(*each) for each in plots.draw(out, pretrained, finetuned))]
     return parts
 
 

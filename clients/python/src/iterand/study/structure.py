@@ -2,20 +2,33 @@
 
 A small model reads the stream once. Each batch is predicted before it is learnt from, so that the losses along the way
 are the code length of the data by a learner that starts with nothing. The area between that curve and the loss at its
-end is what the model has learnt and kept, the structure; the rest is what looks random to it. Noise and constants
-score zero, and so does chaos. The loss at the end is a mean over the last tenth of the steps.
+end is what the model has learnt and kept, the structure; the rest is what looks random to it. Noise and chaos score
+zero; constant rows of random symbols score what it costs to learn to repeat a symbol. The loss at the end is a mean
+over the last tenth of the steps.
 
 Minutes on a CPU; the size of the model and the number of tokens belong to the measure, so compare only equal ones.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from iterand.study import config, data
 from iterand.study.model import Transformer
 from iterand.study.training import Trainer, device_of, hardware
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the measure depends on, beside the recipe."""
+
+    tokens: int = 1_000_000
+    width: int = 64
+    depth: int = 2
+    length: int = 128
+    batch_size: int = 64
+    learning_rate: float = 3e-3
 
 
 def estimate(losses: list[float], tokens_a_step: int) -> dict[str, float]:
@@ -31,33 +44,33 @@ def estimate(losses: list[float], tokens_a_step: int) -> dict[str, float]:
     }
 
 
-def run(study: config.Study, address: str | None) -> dict[str, Any]:
-    """The estimate for the study's pretraining recipe."""
-    options = study.structure
-    model_options = dataclasses.replace(
-        study.model,
-        width=options.width,
-        depth=options.depth,
-        length=options.length,
-        base_width=options.width,
-        head_width=min(study.model.head_width, options.width),
+def run(address: str, recipe: Any, seed: int = 0, size: Size | None = None) -> dict[str, Any]:
+    """The estimate for a recipe (a preset's name, a recipe, or the path of a JSON file) with a stream seed."""
+    size = size or Size()
+    study = config.Study(
+        model=config.Model(
+            width=size.width,
+            depth=size.depth,
+            length=size.length,
+            base_width=size.width,
+            head_width=min(config.Model.head_width, size.width),
+        ),
+        pretrain=config.Pretrain(recipe=recipe, stream_seed=seed, batch_size=size.batch_size, tokens=size.tokens),
     )
-    pretrain = dataclasses.replace(study.pretrain, batch_size=options.batch_size, tokens=options.tokens)
-    study = dataclasses.replace(study, model=model_options, pretrain=pretrain)
     device = device_of(study)
-    tokens_a_step = options.batch_size * options.length
-    steps = max(1, options.tokens // tokens_a_step)
-    optimizer = config.Optimizer(learning_rate=options.learning_rate)
-    trainer = Trainer(Transformer(model_options, study.seed), optimizer, steps, device)
+    tokens_a_step = size.batch_size * size.length
+    steps = max(1, size.tokens // tokens_a_step)
+    optimizer = config.Optimizer(learning_rate=size.learning_rate)
+    trainer = Trainer(Transformer(study.model, study.seed), optimizer, steps, device)
     with data.stream(study, address, 0, steps) as stream:
         losses = [trainer.step(tokens) for tokens in stream]
         info = stream.info
     thin = max(1, len(losses) // 50)
     return {
-        "recipe": study.pretrain.recipe,
+        "recipe": recipe,
         "stream": info,
         "hardware": hardware(device),
-        "config": config.plain(options),
+        "config": config.plain(size),
         "tokens": len(losses) * tokens_a_step,
         **estimate(losses, tokens_a_step),
         "losses": [round(loss, 4) for loss in losses[::thin]],

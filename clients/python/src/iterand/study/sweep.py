@@ -10,42 +10,35 @@ import dataclasses
 from pathlib import Path
 
 from iterand.study import config, finetune, pretrain
+from iterand.study.training import identity
 
 
-def variant_study(study: config.Study, name: str, seed: int) -> config.Study:
-    """The study of one variant and seed. Errors: ConfigError if the variant changes what is no key."""
-    base = config.plain(study)
-    base["variants"] = {}
-    changed = config.merged(base, study.variants.get(name, {}))
-    try:
-        each = config.from_plain(config.Study, changed)
-    except config.ConfigError as error:
-        raise config.ConfigError(f"variants.{name}: {error}") from None
+def seeded(study: config.Study, name: str, seed: int) -> config.Study:
+    """The study of one arm (config.arms) with one seed, of model and stream."""
     return dataclasses.replace(
-        each,
+        study,
         name=f"{name}/seed-{seed}",
         seed=seed,
         seeds=[seed],
-        pretrain=dataclasses.replace(each.pretrain, stream_seed=seed),
+        pretrain=dataclasses.replace(study.pretrain, stream_seed=seed),
     )
 
 
 def run(study: config.Study, address: str | None, out: Path) -> None:
-    """All variants and seeds; a study without variants is its own only one.
+    """All variants and seeds. `address` may be None if all have dumps.
 
-    Scratch runs are shared by all variants with the same model, stage and seed.
+    Scratch runs are shared by all variants that agree in what they depend on: model, evaluation, stage and seed.
     """
-    names = list(study.variants) or [study.name]
-    studies = [(name, variant_study(study, name, seed)) for seed in study.seeds for name in names]
-    for name, each in studies:
-        folder = out / name / f"seed-{each.seed}"
-        result = pretrain.run(each, address, folder)
-        flops = result["training_flops"] + result["generation_flops"]
-        for stage in each.finetune:
-            scratch = None
-            if "scratch" in stage.starts:
-                alone = dataclasses.replace(stage, starts=["scratch"])
-                tag = config.digest(config.plain(each.model), config.plain(alone), each.seed)
-                shared = dataclasses.replace(each, name="scratch")
-                scratch = finetune.run(shared, alone, None, out / "scratch" / tag, 0.0)["starts"]["scratch"]
-            finetune.run(each, stage, folder / "model.pt", folder, flops, scratch)
+    arms = config.arms(study)
+    for seed in study.seeds:
+        for name, arm in arms.items():
+            each, folder = seeded(arm, name, seed), out / name / f"seed-{seed}"
+            flops = pretrain.synthetic_flops(pretrain.run(each, address, folder))
+            for stage in each.finetune:
+                scratch = None
+                if "scratch" in stage.starts:
+                    alone = dataclasses.replace(stage, starts=["scratch"])
+                    shared = dataclasses.replace(each, name="scratch")
+                    tag = config.digest(identity(shared), config.plain(alone))
+                    scratch = finetune.run(shared, alone, None, out / "scratch" / tag, 0.0)["starts"]["scratch"]
+                finetune.run(each, stage, folder / "model.pt", folder, flops, scratch)

@@ -16,8 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from iterand.study import config
+from iterand.study import config, evalsets
 from iterand.study.model import Transformer, parameter_groups
+
+
+def identity(study: config.Study) -> dict[str, Any]:
+    """What any result of a study depends on, beside its stream and stages. Texts count by their content (SHA-256)."""
+    texts = {name: evalsets.text_sha256(file) for name, file in study.evaluation.texts.items()}
+    return {
+        "model": config.plain(study.model),
+        "evaluation": {**config.plain(study.evaluation), "texts": texts},
+        **{key: getattr(study, key) for key in ("seed", "compile", "precision")},
+    }
 
 
 def device_of(study: config.Study) -> torch.device:
@@ -31,8 +41,8 @@ def device_of(study: config.Study) -> torch.device:
 
 def precision(device: torch.device, wanted: str = "auto") -> contextlib.AbstractContextManager[Any]:
     """What matrices are multiplied in: `wanted`, where auto is bfloat16 on a GPU and float32 elsewhere."""
-    if wanted not in ("auto", "float32", "bfloat16"):
-        raise config.ConfigError(f"precision is {wanted!r}; known are auto, float32, bfloat16")
+    if wanted not in config.PRECISIONS:
+        raise config.ConfigError(f"precision is {wanted!r}; known are {', '.join(config.PRECISIONS)}")
     if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
@@ -100,12 +110,24 @@ class Trainer:
         return loss.item() / math.log(2)
 
     def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done}
+        """All that the next step depends on, PyTorch's random states for dropout among it."""
+        on_gpu = self.device.type == "cuda"
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "done": self.done,
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
+        """Goes on from `state`. What was saved on a GPU and is loaded on none draws other dropout."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.done = state["done"]
+        torch.set_rng_state(state["random"].cpu())  # a checkpoint's tensors are all loaded onto the device
+        if self.device.type == "cuda" and state["random_gpu"] is not None:
+            torch.cuda.set_rng_state(state["random_gpu"].cpu(), self.device)
 
 
 @torch.no_grad()
