@@ -345,7 +345,7 @@ int main(int argc, char** argv) {
         if (entry.name == "markov") presets.emplace_back("context_tree");
         if (entry.name == "nca") presets.emplace_back("nca-bytes");
       }
-      presets.insert(presets.end(), {"up", "up-finetune", "statistics", "mix"});
+      presets.insert(presets.end(), {"up", "up-zero-shot", "statistics", "mix"});
     }
     report = Json::array();
     for (const std::string& preset : presets) report.push_back(MeasureFamily(preset, seconds, rows, trial_config));
