@@ -16,6 +16,9 @@ namespace {
 
 constexpr std::uint64_t kFirstBatchRows = 64;
 
+// Fewer are copied by one thread, before others would have come.
+constexpr std::size_t kParallelCopyBytes = std::size_t{128} << 10;
+
 class ThreadWorkspace final : public Workspace {
  public:
   ThreadWorkspace(const v1::Recipe& recipe, const FamilyMix& mix)
@@ -154,6 +157,7 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
   // Passes: as many rows as need no more than one segment of each lane.
   for (int begin = 0; begin < rows;) {
     impl.missing.clear();
+    impl.claimed.clear();
     int end = begin;
     for (; end < rows; ++end) {
       const Place place = Locate(first_index + static_cast<std::uint64_t>(end) * stride);
@@ -161,6 +165,7 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
       if (held.claimed && held.number != place.segment) break;
       if (held.claimed) continue;
       held.claimed = true;
+      impl.claimed.push_back(place.lane);
       if (!held.valid || held.number != place.segment) {
         held.valid = false;
         held.number = place.segment;
@@ -178,10 +183,12 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
       held.valid = status.ok();
       if (!status.ok()) impl.errors[thread] = std::move(status);
     }
+    for (const std::uint32_t lane : impl.claimed) impl.held[lane].claimed = false;
+#pragma omp parallel for schedule(static) \
+    num_threads(threads) if (static_cast<std::size_t>(end - begin) * bytes >= kParallelCopyBytes)
     for (int i = begin; i < end; ++i) {
       const Place place = Locate(first_index + static_cast<std::uint64_t>(i) * stride);
-      Impl::HeldSegment& held = impl.held[place.lane];
-      held.claimed = false;
+      const Impl::HeldSegment& held = impl.held[place.lane];
       if (!held.valid) continue;
       std::memcpy(static_cast<std::byte*>(out) + static_cast<std::size_t>(i) * bytes, held.segment.row(place.offset),
                   bytes);

@@ -62,6 +62,7 @@ class Stream::Impl {
   std::vector<HeldSegment> held;  // by lane
   std::vector<std::unique_ptr<Workspace>> workspaces;
   std::vector<std::uint32_t> missing;  // lanes whose claimed segment must be made
+  std::vector<std::uint32_t> claimed;  // lanes of the present pass
   std::vector<absl::Status> errors;    // by thread
 };
 
