@@ -1,10 +1,7 @@
 #include "clients/cpp/client.h"
 
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/wire_format_lite.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/proto_buffer_reader.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,9 +23,6 @@
 
 namespace iterand {
 namespace {
-
-using google::protobuf::internal::WireFormatLite;
-using google::protobuf::io::CodedInputStream;
 
 constexpr char kStreamMethod[] = "/iterand.v1.NoiseService/Stream";
 constexpr char kReadMethod[] = "/iterand.v1.NoiseService/Read";
@@ -61,23 +55,6 @@ absl::Status ToAbsl(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 
-absl::Status Malformed(const std::string& what) {
-  return absl::DataLossError(absl::StrCat("the server sent a malformed batch: ", what));
-}
-
-std::size_t DtypeBytes(v1::Dtype dtype) {
-  switch (dtype) {
-    case v1::DTYPE_UINT8:
-      return 1;
-    case v1::DTYPE_UINT16:
-      return 2;
-    case v1::DTYPE_UINT32:
-      return 4;
-    default:
-      return 0;
-  }
-}
-
 // gRPC takes an address without a port for one with port 443, and a URL for a host's name.
 absl::Status CheckAddress(const std::string& address) {
   if (!absl::StrContains(address, ':') || absl::StartsWith(address, "http://") ||
@@ -106,126 +83,6 @@ grpc::ByteBuffer Serialize(const Message& message) {
 }
 
 }  // namespace
-
-// ---- Batch ---------------------------------------------------------------------------------------------------------
-
-struct Batch::Slices {
-  grpc::ByteBuffer message;
-  std::vector<grpc::Slice> slices;
-};
-
-Batch::Batch() = default;
-Batch::~Batch() = default;
-Batch::Batch(Batch&&) noexcept = default;
-Batch& Batch::operator=(Batch&&) noexcept = default;
-
-absl::Status Batch::Parse(std::unique_ptr<Slices> message, Batch& batch) {
-  batch.first_index_ = 0;
-  batch.stride_ = 0;
-  batch.rows_ = 0;
-  batch.length_ = 0;
-  batch.dtype_ = v1::DTYPE_UNSPECIFIED;
-  batch.token_bytes_ = 0;
-  batch.fingerprint_.clear();
-  batch.provenance_.clear();
-  batch.mask_.clear();
-  batch.pieces_.clear();
-  batch.joined_.clear();
-  batch.slices_ = std::move(message);
-  if (!batch.slices_->message.Dump(&batch.slices_->slices).ok()) return Malformed("it cannot be read");
-
-  // The fields of v1.Batch; the tokens are not read but located.
-  std::size_t tokens_begin = 0;
-  grpc::ProtoBufferReader reader(&batch.slices_->message);
-  CodedInputStream in(&reader);
-  for (std::uint32_t tag = in.ReadTag(); tag != 0; tag = in.ReadTag()) {
-    bool ok = true;
-    std::uint64_t number = 0;
-    std::uint32_t size = 0;
-    switch (WireFormatLite::GetTagFieldNumber(tag)) {
-      case v1::Batch::kFirstIndexFieldNumber:
-        ok = in.ReadVarint64(&batch.first_index_);
-        break;
-      case v1::Batch::kStrideFieldNumber:
-        ok = in.ReadVarint64(&batch.stride_);
-        break;
-      case v1::Batch::kRowsFieldNumber:
-        ok = in.ReadVarint64(&number);
-        batch.rows_ = static_cast<int>(number);
-        break;
-      case v1::Batch::kLengthFieldNumber:
-        ok = in.ReadVarint64(&number);
-        batch.length_ = static_cast<int>(number);
-        break;
-      case v1::Batch::kDtypeFieldNumber:
-        ok = in.ReadVarint64(&number);
-        batch.dtype_ = static_cast<v1::Dtype>(number);
-        break;
-      case v1::Batch::kFingerprintFieldNumber:
-        ok = in.ReadVarint32(&size) && in.ReadString(&batch.fingerprint_, static_cast<int>(size));
-        break;
-      case v1::Batch::kProvenanceFieldNumber: {
-        ok = in.ReadVarint32(&size);
-        const CodedInputStream::Limit limit = in.PushLimit(static_cast<int>(size));
-        ok = ok && batch.provenance_.emplace_back().ParseFromCodedStream(&in) && in.BytesUntilLimit() == 0;
-        in.PopLimit(limit);
-        break;
-      }
-      case v1::Batch::kMaskFieldNumber:
-        ok = in.ReadVarint32(&size) && in.ReadString(&batch.mask_, static_cast<int>(size));
-        break;
-      case v1::Batch::kTokensFieldNumber:
-        ok = in.ReadVarint32(&size);
-        tokens_begin = static_cast<std::size_t>(in.CurrentPosition());
-        batch.token_bytes_ = size;
-        ok = ok && in.Skip(static_cast<int>(size));
-        break;
-      default:
-        ok = WireFormatLite::SkipField(&in, tag);
-    }
-    if (!ok) return Malformed(absl::StrCat("field ", WireFormatLite::GetTagFieldNumber(tag), " is broken"));
-  }
-  const std::size_t tokens = static_cast<std::size_t>(batch.rows_) * static_cast<std::size_t>(batch.length_);
-  const std::size_t expected = tokens * iterand::DtypeBytes(batch.dtype_);
-  if (batch.token_bytes_ != expected) {
-    return Malformed(
-        absl::StrCat(batch.token_bytes_, " bytes of tokens for ", batch.rows_, " rows of ", batch.length_, " tokens"));
-  }
-
-  if (!batch.mask_.empty() && batch.mask_.size() != tokens) {
-    return Malformed(
-        absl::StrCat(batch.mask_.size(), " bytes of mask for ", batch.rows_, " rows of ", batch.length_, " tokens"));
-  }
-
-  std::size_t position = 0;  // in the message, of the slice's begin
-  const std::size_t tokens_end = tokens_begin + batch.token_bytes_;
-  for (const grpc::Slice& slice : batch.slices_->slices) {
-    const std::size_t begin = std::max(position, tokens_begin);
-    const std::size_t end = std::min(position + slice.size(), tokens_end);
-    if (begin < end) {
-      batch.pieces_.emplace_back(reinterpret_cast<const std::byte*>(slice.begin()) + (begin - position), end - begin);
-    }
-    position += slice.size();
-  }
-  return absl::OkStatus();
-}
-
-std::span<const std::byte> Batch::tokens() const {
-  if (pieces_.size() <= 1) return pieces_.empty() ? std::span<const std::byte>() : pieces_.front();
-  if (joined_.empty()) {
-    joined_.resize(token_bytes_);
-    CopyTo(joined_.data());
-  }
-  return joined_;
-}
-
-void Batch::CopyTo(void* out) const {
-  auto* to = static_cast<std::byte*>(out);
-  for (const std::span<const std::byte> piece : pieces_) {
-    std::memcpy(to, piece.data(), piece.size());
-    to += piece.size();
-  }
-}
 
 // ---- BatchReader ---------------------------------------------------------------------------------------------------
 
@@ -275,12 +132,12 @@ struct BatchReader::Call {
 
   // Waits for the batch that is being read: false at the stream's end, or how it ended.
   absl::StatusOr<bool> Receive(Batch& batch) {
-    auto message = std::make_unique<Batch::Slices>();
-    if (!Read(message->message)) {
+    grpc::ByteBuffer message;
+    if (!Read(message)) {
       if (!status.ok()) return ToAbsl(status);
       return false;
     }
-    if (absl::Status parsed = Batch::Parse(std::move(message), batch); !parsed.ok()) return parsed;
+    if (absl::Status parsed = batch.Parse(message); !parsed.ok()) return parsed;
     return true;
   }
 
@@ -453,25 +310,24 @@ absl::StatusOr<Batch> Client::Read(const v1::ReadRequest& request) {
   grpc::ClientContext context;
   impl_->Authorize(context);
   grpc::ByteBuffer bytes = Serialize(request);
-  auto message = std::make_unique<Batch::Slices>();
+  grpc::ByteBuffer message;
   std::mutex mutex;
   std::condition_variable changed;
   bool done = false;
   grpc::Status status;
-  impl_->generic.UnaryCall(&context, kReadMethod, grpc::StubOptions(), &bytes, &message->message,
-                           [&](grpc::Status end) {
-                             std::lock_guard lock(mutex);
-                             status = std::move(end);
-                             done = true;
-                             changed.notify_one();
-                           });
+  impl_->generic.UnaryCall(&context, kReadMethod, grpc::StubOptions(), &bytes, &message, [&](grpc::Status end) {
+    std::lock_guard lock(mutex);
+    status = std::move(end);
+    done = true;
+    changed.notify_one();
+  });
   {
     std::unique_lock lock(mutex);
     changed.wait(lock, [&] { return done; });
   }
   if (!status.ok()) return ToAbsl(status);
   Batch batch;
-  if (absl::Status parsed = Batch::Parse(std::move(message), batch); !parsed.ok()) return parsed;
+  if (absl::Status parsed = batch.Parse(message); !parsed.ok()) return parsed;
   return batch;
 }
 
