@@ -9,7 +9,7 @@ namespace iterand {
 // Engine version, presets and families.
 void DescribeServer(v1::DescribeResponse& response);
 
-// What a stream's recipe resolves to, and what it costs.
+// What a stream's recipe resolves to, and what it costs. Not max_batch_rows, which is a server's.
 void DescribeStream(const Stream& stream, v1::StreamInfo& info);
 
 }  // namespace iterand

@@ -152,7 +152,12 @@ grpc::ServerUnaryReactor* NoiseService::Describe(grpc::CallbackServerContext* co
     if (request->has_stream()) {
       const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
       status = open.status();
-      if (open.ok()) DescribeStream((*open)->stream(), *response->mutable_stream());
+      if (open.ok()) {
+        const iterand::Stream& stream = (*open)->stream();
+        DescribeStream(stream, *response->mutable_stream());
+        response->mutable_stream()->set_max_batch_rows(
+            BatchBuilder(stream, /*provenance=*/true).MaxRows(options_.max_batch_bytes));
+      }
     }
   }
   reactor->Finish(ToGrpc(status));

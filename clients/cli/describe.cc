@@ -26,17 +26,6 @@ struct DescribeOptions {
   bool recipe_json = false;
 };
 
-std::string DtypeText(v1::Dtype dtype) {
-  switch (dtype) {
-    case v1::DTYPE_UINT8:
-      return "uint8";
-    case v1::DTYPE_UINT16:
-      return "uint16";
-    default:
-      return "uint32";
-  }
-}
-
 // 123, 45 k, 6.7 M: for people.
 std::string Magnitude(double value) {
   for (const auto& [scale, unit] :
@@ -82,7 +71,7 @@ std::string ToText(const std::string& name, const StreamFacts& facts) {
   const auto line = [&text](const char* label, const auto&... value) {
     absl::StrAppend(&text, absl::StrFormat("  %-14s  ", label), absl::StrCat(value...), "\n");
   };
-  line("tokens", DtypeText(info.dtype()), ", below ", recipe.vocab_size());
+  line("tokens", DtypeName(FromProto(info.dtype())), ", below ", recipe.vocab_size());
   line("sequence", recipe.length(), " tokens");
   line("families", FamilyShares(recipe), recipe.families_size() > 1 ? ", " : "",
        recipe.families_size() > 1 ? MixText(recipe.mix()) : "");
@@ -111,7 +100,7 @@ std::string ToJson(const StreamFacts& facts) {
   json["engine_version"] = facts.engine_version;
   json["fingerprint"] = absl::BytesToHexString(info.fingerprint());
   json["seed"] = info.seed();
-  json["dtype"] = DtypeText(info.dtype());
+  json["dtype"] = DtypeName(FromProto(info.dtype()));
   json["cost"] = {{"flops_per_token", info.cost().flops_per_token()},
                   {"segment_bytes", info.cost().segment_bytes()},
                   {"first_batch_sequences", info.cost().first_batch_sequences()}};

@@ -34,7 +34,7 @@ std::atomic<bool> interrupted = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
 
 absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const StreamFacts& facts, Dtype dtype) {
-  absl::StatusOr<ShardChoice> shard = ParseShard(options.range.shard);
+  const absl::StatusOr<v1::Shard> shard = ParseShard(options.range.shard);
   if (!shard.ok()) return shard.status();
   DumpIdentity identity;
   identity.format = options.format == "bin" ? DumpFormat::kBin : DumpFormat::kNpy;
@@ -50,8 +50,8 @@ absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const Stre
   identity.sequences = options.range.count;
   identity.length = static_cast<int>(facts.info.recipe().length());
   identity.start = options.range.start;
-  identity.rank = shard->rank;
-  identity.world = shard->world;
+  identity.rank = shard->rank();
+  identity.world = shard->world();
   identity.seed = facts.info.seed();
   identity.vocab_size = facts.info.recipe().vocab_size();
   identity.fingerprint = absl::BytesToHexString(facts.info.fingerprint());

@@ -19,6 +19,8 @@
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
 #include "iterate/stream.h"
+#include "server/describe.h"
+#include "server/request.h"
 
 namespace iterand::cli {
 namespace {
@@ -68,25 +70,7 @@ absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
 StreamFacts LocalFacts(const Stream& stream) {
   StreamFacts facts;
   facts.engine_version = kEngineVersion;
-  *facts.info.mutable_recipe() = stream.recipe();
-  facts.info.set_recipe_json(RecipeToJson(stream.recipe()));
-  facts.info.set_seed(stream.seed());
-  facts.info.set_fingerprint(std::string(stream.fingerprint().begin(), stream.fingerprint().end()));
-  switch (stream.dtype()) {
-    case Dtype::kUint8:
-      facts.info.set_dtype(v1::DTYPE_UINT8);
-      break;
-    case Dtype::kUint16:
-      facts.info.set_dtype(v1::DTYPE_UINT16);
-      break;
-    case Dtype::kUint32:
-      facts.info.set_dtype(v1::DTYPE_UINT32);
-      break;
-  }
-  const StreamCost cost = stream.Cost();
-  facts.info.mutable_cost()->set_flops_per_token(cost.flops_per_token);
-  facts.info.mutable_cost()->set_segment_bytes(cost.segment_bytes);
-  facts.info.mutable_cost()->set_first_batch_sequences(cost.first_batch_sequences);
+  iterand::DescribeStream(stream, facts.info);
   return facts;
 }
 
@@ -104,27 +88,13 @@ absl::StatusOr<StreamFacts> RemoteFacts(Client& client, const v1::StreamSpec& sp
   return facts;
 }
 
-// As the server does: lanes must be a multiple of the shards, so that each lane has one reader.
-absl::Status CheckShard(std::uint32_t world, int lanes) {
-  if (lanes % world == 0) return absl::OkStatus();
-  std::uint32_t below = std::min<std::uint32_t>(world, lanes);
-  while (lanes % below != 0) --below;
-  std::uint32_t above = world;
-  while (above < static_cast<std::uint32_t>(lanes) && lanes % above != 0) ++above;
-  std::string nearest = absl::StrCat(below);
-  if (above <= static_cast<std::uint32_t>(lanes)) absl::StrAppend(&nearest, " or ", above);
-  return absl::InvalidArgumentError(absl::StrCat("--shard: ", world, " shards do not divide the stream's ", lanes,
-                                                 " lanes evenly; the nearest allowed: ", nearest));
-}
-
 class LocalSource : public SequenceSource {
  public:
-  LocalSource(std::shared_ptr<Stream> stream, std::uint64_t first, std::uint64_t world, std::uint64_t count,
-              bool provenance)
+  LocalSource(std::shared_ptr<Stream> stream, const ShardPlan& plan, std::uint64_t count, bool provenance)
       : SequenceSource(LocalFacts(*stream)),
         stream_(std::move(stream)),
-        next_(first),
-        world_(world),
+        next_(plan.first),
+        stride_(plan.stride),
         left_(count),
         provenance_(provenance),
         batch_rows_(BatchRows(stream_->sequence_bytes())),
@@ -135,11 +105,11 @@ class LocalSource : public SequenceSource {
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
     const int rows = static_cast<int>(std::min<std::uint64_t>(left_, batch_rows_));
-    absl::Status status = stream_->Read(next_, world_, rows, tokens_.data(), provenance_ ? rows_.data() : nullptr,
+    absl::Status status = stream_->Read(next_, stride_, rows, tokens_.data(), provenance_ ? rows_.data() : nullptr,
                                         mask_.empty() ? nullptr : mask_.data());
     if (!status.ok()) return status;
     batch.first_index = next_;
-    batch.stride = world_;
+    batch.stride = stride_;
     batch.rows = rows;
     batch.tokens = std::span(tokens_).first(rows * stream_->sequence_bytes());
     batch.mask = std::as_bytes(std::span(mask_)).first(mask_.empty() ? 0 : rows * stream_->length());
@@ -153,7 +123,7 @@ class LocalSource : public SequenceSource {
       to.set_family(stream_->family_name(rows_[i].family));
       to.set_depth(rows_[i].depth);
     }
-    next_ += rows * world_;
+    next_ += rows * stride_;
     left_ -= rows;
     return true;
   }
@@ -161,7 +131,7 @@ class LocalSource : public SequenceSource {
  private:
   std::shared_ptr<Stream> stream_;
   std::uint64_t next_;
-  std::uint64_t world_;
+  std::uint64_t stride_;
   std::uint64_t left_;
   bool provenance_;
   int batch_rows_;
@@ -325,14 +295,17 @@ void RangeChoice::AddTo(CLI::App& command) {
       ->capture_default_str();
 }
 
-absl::StatusOr<ShardChoice> ParseShard(const std::string& text) {
-  ShardChoice shard;
+absl::StatusOr<v1::Shard> ParseShard(const std::string& text) {
+  std::uint32_t rank = 0;
+  std::uint32_t world = 1;
   const std::vector<std::string> parts = absl::StrSplit(text, '/');
-  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &shard.rank) || !absl::SimpleAtoi(parts[1], &shard.world) ||
-      shard.rank >= shard.world) {
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &rank) || !absl::SimpleAtoi(parts[1], &world) || rank >= world) {
     return absl::InvalidArgumentError(
         absl::StrCat("--shard ", text, ": r/W is wanted, with 0 <= r < W, such as 0/4 for the first of four shards"));
   }
+  v1::Shard shard;
+  shard.set_rank(rank);
+  shard.set_world(world);
   return shard;
 }
 
@@ -355,12 +328,13 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
                                                                      const RangeChoice& range,
                                                                      const ServerChoice& server,
                                                                      const Options& options) {
-  absl::StatusOr<ShardChoice> shard = ParseShard(range.shard);
+  const absl::StatusOr<v1::Shard> shard = ParseShard(range.shard);
   if (!shard.ok()) return shard.status();
   // The first index at or after `start` that belongs to the shard, and the last one that is asked for.
-  const std::uint64_t step = (shard->rank + shard->world - range.start % shard->world) % shard->world;
+  const std::uint64_t world = shard->world();
+  const std::uint64_t step = (shard->rank() + world - range.start % world) % world;
   const std::uint64_t room = kMaxUint64 - range.start;
-  if (step > room || (range.count > 0 && range.count - 1 > (room - step) / shard->world)) {
+  if (step > room || (range.count > 0 && range.count - 1 > (room - step) / world)) {
     return absl::OutOfRangeError(absl::StrCat("--start ", range.start, " --count ", range.count, " --shard ",
                                               range.shard, ": the last index would exceed 2^64 - 1"));
   }
@@ -368,10 +342,12 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   if (server.address.empty()) {
     absl::StatusOr<std::shared_ptr<Stream>> local = OpenLocal(stream);
     if (!local.ok()) return local.status();
-    if (absl::Status status = CheckShard(shard->world, (*local)->lanes()); !status.ok()) return status;
+    const absl::StatusOr<ShardPlan> plan = PlanShard(*shard, range.start, **local);
+    if (!plan.ok()) {
+      return absl::Status(plan.status().code(), absl::StrCat("--shard ", range.shard, ": ", plan.status().message()));
+    }
     (*local)->set_threads(options.threads);
-    return std::make_unique<LocalSource>(*std::move(local), range.start + step, shard->world, range.count,
-                                         options.provenance);
+    return std::make_unique<LocalSource>(*std::move(local), *plan, range.count, options.provenance);
   }
 
   absl::StatusOr<v1::StreamSpec> spec = MakeSpec(stream);
@@ -380,18 +356,18 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   if (!client.ok()) return client.status();
   absl::StatusOr<StreamFacts> facts = RemoteFacts(**client, *spec);
   if (!facts.ok()) return AtRecipe(stream, facts.status());
-  const std::size_t token_bytes = facts->info.dtype() == v1::DTYPE_UINT8    ? 1
-                                  : facts->info.dtype() == v1::DTYPE_UINT16 ? 2
-                                                                            : 4;
   v1::StreamRequest request;
   *request.mutable_stream() = *std::move(spec);
   request.mutable_stream()->set_expected_fingerprint(facts->info.fingerprint());
-  request.mutable_shard()->set_rank(shard->rank);
-  request.mutable_shard()->set_world(shard->world);
+  *request.mutable_shard() = *shard;
   request.set_start(range.start);
   request.set_count(range.count);
-  const auto rows = static_cast<std::uint64_t>(BatchRows(facts->info.recipe().length() * token_bytes));
-  request.set_batch_rows(static_cast<std::uint32_t>(range.count > 0 ? std::min(rows, range.count) : rows));
+  const std::size_t token_bytes = DtypeBytes(FromProto(facts->info.dtype()));
+  auto rows = static_cast<std::uint64_t>(BatchRows(facts->info.recipe().length() * token_bytes));
+  if (range.count > 0) rows = std::min(rows, range.count);
+  // A server of an earlier version does not tell its limit.
+  if (const std::uint64_t most = facts->info.max_batch_rows(); most > 0) rows = std::min(rows, most);
+  request.set_batch_rows(static_cast<std::uint32_t>(rows));
   request.set_provenance(options.provenance);
   absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
   if (!reader.ok()) return reader.status();
@@ -399,8 +375,10 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
                                         range.count);
 }
 
-Dtype SequenceSource::dtype() const {
-  switch (facts_.info.dtype()) {
+Dtype SequenceSource::dtype() const { return FromProto(facts_.info.dtype()); }
+
+Dtype FromProto(v1::Dtype dtype) {
+  switch (dtype) {
     case v1::DTYPE_UINT8:
       return Dtype::kUint8;
     case v1::DTYPE_UINT16:

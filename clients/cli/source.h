@@ -57,11 +57,7 @@ struct RangeChoice {
 };
 
 // A parsed shard. Errors: InvalidArgument that says what is wrong and how a shard is written.
-struct ShardChoice {
-  std::uint32_t rank = 0;
-  std::uint32_t world = 1;
-};
-absl::StatusOr<ShardChoice> ParseShard(const std::string& text);
+absl::StatusOr<v1::Shard> ParseShard(const std::string& text);
 
 // Everything about a stream that is known before its first sequence: engine version, resolved recipe, seed,
 // fingerprint, dtype, cost. `server` decides who is asked. Errors: NotFound or InvalidArgument for a recipe that does
@@ -114,6 +110,9 @@ class SequenceSource {
  private:
   StreamFacts facts_;
 };
+
+// Of a stream whose description has one.
+Dtype FromProto(v1::Dtype dtype);
 
 // "uint8", "uint16", "uint32".
 std::string DtypeName(Dtype dtype);

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <ostream>
 #include <set>
 #include <sstream>
 #include <string>
@@ -264,6 +265,8 @@ struct BadInput {
   const char* arguments;
   int exit_status;
   const char* part;  // of the message
+
+  friend void PrintTo(const BadInput& input, std::ostream* out) { *out << "iterand " << input.arguments; }
 };
 
 class CliBadInput : public ::testing::TestWithParam<BadInput> {};
@@ -284,7 +287,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"sample --recipe /dev/null", 2, "/dev/null"}, BadInput{"sample --recipe /", 2, "/"},
         BadInput{"sample --length 3", 2, "length"}, BadInput{"sample --length 1000000000", 2, "length"},
         BadInput{"sample --shard 2/2", 2, "0 <= r < W"}, BadInput{"sample --shard 1", 2, "r/W"},
-        BadInput{"sample --shard 0/0", 2, "r/W"}, BadInput{"sample --shard 0/3", 2, "2 or 4"},
+        BadInput{"sample --shard 0/0", 2, "r/W"}, BadInput{"sample --shard 0/3", 2, "2 and 4"},
         BadInput{"sample --shard 0/33", 2, "32"}, BadInput{"sample --start 18446744073709551615 --count 2", 2, "2^64"},
         BadInput{"sample --tls", 2, "--server"}, BadInput{"describe", 2, "RECIPE"},
         BadInput{"describe nosuch", 2, "nosuch"}, BadInput{"dump --sequences 5", 2, "--out"},
@@ -346,6 +349,14 @@ TEST(CliServer, AsksForItsSecret) {
   ExpectError(RunIterand(served), 1, "authori");
   WriteWholeFile(scratch.File("wrong"), "battery\nstaple\n");
   ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 2, "printable ASCII");
+}
+
+TEST(CliServer, BatchesFitTheServersLimit) {
+  const RunningServer server({"--max-batch", "16kb"});
+  const std::string sample = "sample --recipe uniform --count 100 --format raw";
+  const CommandResult served = RunIterand(sample + " --server " + server.address());
+  EXPECT_EQ(served.exit_status, 0) << served.err;
+  EXPECT_EQ(served.out, RunIterand(sample).out);
 }
 
 TEST(CliServer, EndsCleanlyOnSigterm) {

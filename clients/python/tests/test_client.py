@@ -139,6 +139,9 @@ def test_describe(address: str) -> None:
     with iterand.stream(address, "up", seed=3, length=LENGTH, count=1) as stream:
         next(stream)
         assert stream.fingerprint == info.fingerprint
+    rows = info.max_batch_rows
+    with iterand.stream(address, length=LENGTH, count=rows, batch_size=rows, provenance=True) as stream:
+        assert next(stream).shape == (rows, LENGTH)
 
 
 def test_errors_carry_the_servers_message(address: str) -> None:
