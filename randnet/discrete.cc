@@ -50,7 +50,7 @@ void DrawLogGammas(Rng& rng, const GammaShape& shape, std::span<float> out) {
     std::uint64_t rejected =
         internal::ProposeLogGammas(shape, rng.state(), rng.increment(), values.data(), boosts.data(), n);
     const std::size_t words = (shape.boosts ? 3 : 2) * n;
-    rng.set_state(internal::kPcgJumps.power[words] * rng.state() + internal::kPcgJumps.sum[words] * rng.increment());
+    rng.set_state(kPcgJumps.power[words] * rng.state() + kPcgJumps.sum[words] * rng.increment());
     for (; rejected != 0; rejected &= rejected - 1) {
       values[static_cast<std::size_t>(std::countr_zero(rejected))] =
           shape.log_d + ProposeUntilAccepted(rng, shape.d, shape.c);

@@ -48,8 +48,8 @@ HWY_INLINE States<D64> StatesFrom(D64 d64, std::uint64_t state, std::uint64_t in
 // Those `steps` further.
 template <class D64>
 HWY_INLINE States<D64> Jump(D64 d64, const States<D64>& states, std::uint64_t increment, std::size_t steps) {
-  const std::uint64_t power = internal::kPcgJumps.power[steps];
-  const auto add = hn::Set(d64, internal::kPcgJumps.sum[steps] * increment);
+  const std::uint64_t power = kPcgJumps.power[steps];
+  const auto add = hn::Set(d64, kPcgJumps.sum[steps] * increment);
   return {hn::Add(MulLow(d64, states.low, power), add), hn::Add(MulLow(d64, states.high, power), add)};
 }
 
@@ -110,8 +110,7 @@ std::uint64_t ProposeLogGammas(const GammaShape& shape, std::uint64_t state, std
   const hn::Repartition<std::uint64_t, decltype(d)> d64;
   std::uint64_t accepted = 0;
   for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
-    const auto normal_states =
-        StatesFrom(d64, state, increment, internal::kPcgJumps.power.data() + i, internal::kPcgJumps.sum.data() + i);
+    const auto normal_states = StatesFrom(d64, state, increment, kPcgJumps.power.data() + i, kPcgJumps.sum.data() + i);
     const auto uniform_states = Jump(d64, normal_states, increment, count);
     const auto proposals = Propose(d, shape, Words(du, d64, normal_states), Words(du, d64, uniform_states));
     accepted |= MaskBits(d, proposals.accepted) << i;
@@ -298,7 +297,7 @@ HWY_INLINE bool DirichletTables(const GammaShape& shape, const internal::Dirichl
   const hn::Repartition<std::uint64_t, decltype(d)> d64;
   const std::size_t lanes = hn::Lanes(d);
   using V = hn::Vec<decltype(d)>;
-  const auto& jumps = internal::kPcgJumps;
+  const auto& jumps = kPcgJumps;
   const auto& pairs = internal::kPcgPairJumps;
   const std::size_t words = (shape.boosts ? 3 : 2) * count;
   const auto log_d = hn::Set(d, shape.log_d);

@@ -16,25 +16,10 @@ inline constexpr std::size_t kGammaChunk = 64;
 // Elements that every array must have behind its `count`, since whole vectors are written.
 inline constexpr std::size_t kGammaLanes = 16;
 
-// A PCG32 n steps on (as in randnet/rng_simd.h): power[n] * state + sum[n] * increment, modulo 2^64.
-struct PcgJumps {
-  static constexpr std::size_t kCount = 3 * kGammaChunk + 1;
-  std::array<std::uint64_t, kCount> power;
-  std::array<std::uint64_t, kCount> sum;
-};
-constexpr PcgJumps MakePcgJumps() {
-  PcgJumps jumps{};
-  jumps.power[0] = 1;
-  for (std::size_t n = 1; n < PcgJumps::kCount; ++n) {
-    jumps.power[n] = jumps.power[n - 1] * kPcgMultiplier;
-    jumps.sum[n] = jumps.sum[n - 1] * kPcgMultiplier + 1;
-  }
-  return jumps;
-}
-inline constexpr PcgJumps kPcgJumps = MakePcgJumps();
+static_assert(3 * kGammaChunk < PcgJumps::kCount, "a value takes up to three words");
 
-// Every second one of them, in a row for vector loads: entry kFront + n is 2 n steps on, up to two vectors of them.
-// Those in front are read beside them and mean nothing.
+// Every second one of kPcgJumps, in a row for vector loads: entry kFront + n is 2 n steps on, up to two vectors of
+// them. Those in front are read beside them and mean nothing.
 struct PcgPairJumps {
   static constexpr std::size_t kFront = kGammaLanes;
   static constexpr std::size_t kCount = kFront + 2 * kGammaLanes;

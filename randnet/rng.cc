@@ -68,19 +68,23 @@ void Rng::FillNormal(float scale, std::span<float> out) {
   engine_.set_state(internal::FillNormal(engine_.state(), engine_.odd_increment(), scale, out.data(), out.size()));
 }
 
-Rng MakeRng(const RandomKey& key, Purpose purpose, std::uint64_t row) {
-  const std::uint64_t parts[] = {key.seed, key.lane, key.segment, key.round, static_cast<std::uint64_t>(purpose), row};
-  // Two chains of the same parts from different constants, so that state and stream are 128 independent bits.
-  std::uint64_t state = 0x243F6A8885A308D3U;
-  std::uint64_t stream = 0x13198A2E03707344U;
-  std::uint64_t salt = 0;
-  for (const std::uint64_t part : parts) {
-    salt += 0x9E3779B97F4A7C15U;
-    const std::uint64_t mixed = Mix(part + salt);
-    state = Mix(state ^ mixed) + salt;
-    stream = Mix(stream + mixed) ^ salt;
+RngMaker::RngMaker(const RandomKey& key, Purpose purpose) {
+  for (const std::uint64_t part : {key.seed, key.lane, key.segment, key.round, static_cast<std::uint64_t>(purpose)}) {
+    Absorb(part);
   }
-  return Rng(Mix(state), Mix(stream));
+}
+
+void RngMaker::Absorb(std::uint64_t part) {
+  salt_ += 0x9E3779B97F4A7C15U;
+  const std::uint64_t mixed = Mix(part + salt_);
+  state_ = Mix(state_ ^ mixed) + salt_;
+  stream_ = Mix(stream_ + mixed) ^ salt_;
+}
+
+Rng RngMaker::ForRow(std::uint64_t row) const {
+  RngMaker whole = *this;
+  whole.Absorb(row);
+  return Rng(Mix(whole.state_), Mix(whole.stream_));
 }
 
 }  // namespace iterand

@@ -87,20 +87,37 @@ class Rng {
   Engine engine_;
 };
 
+// The hash of a key and a purpose, from which the generators of all their rows are made.
+class RngMaker {
+ public:
+  RngMaker(const RandomKey& key, Purpose purpose);
+  Rng ForRow(std::uint64_t row) const;
+
+ private:
+  void Absorb(std::uint64_t part);
+
+  // Two chains of the same parts from different constants, so that state and stream are 128 independent bits.
+  std::uint64_t state_ = 0x243F6A8885A308D3U;
+  std::uint64_t stream_ = 0x13198A2E03707344U;
+  std::uint64_t salt_ = 0;
+};
+
 // The generator of a key, a purpose and a row.
-Rng MakeRng(const RandomKey& key, Purpose purpose, std::uint64_t row = 0);
+inline Rng MakeRng(const RandomKey& key, Purpose purpose, std::uint64_t row = 0) {
+  return RngMaker(key, purpose).ForRow(row);
+}
 
 // Makes the generators that a program's rows use while it runs: one a row, whatever rows run beside it.
 class RowRng {
  public:
   // Row r of the run is row first_row + r of the round.
-  explicit RowRng(const RandomKey& key, int first_row = 0) : key_(key), first_row_(first_row) {}
+  explicit RowRng(const RandomKey& key, int first_row = 0) : maker_(key, Purpose::kRunRow), first_row_(first_row) {}
   Rng ForRow(int row) const {
-    return MakeRng(key_, Purpose::kRunRow, static_cast<std::uint64_t>(first_row_) + static_cast<std::uint64_t>(row));
+    return maker_.ForRow(static_cast<std::uint64_t>(first_row_) + static_cast<std::uint64_t>(row));
   }
 
  private:
-  RandomKey key_;
+  RngMaker maker_;
   int first_row_;
 };
 

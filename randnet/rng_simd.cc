@@ -22,6 +22,41 @@ inline std::uint32_t Output(std::uint64_t state) {
   return std::rotr(static_cast<std::uint32_t>(((state >> 18) ^ state) >> 27), static_cast<int>(state >> 59));
 }
 
+// The states from which a vector of words is made, in two vectors: 64-bit lane j of `even` makes word 2j, of `odd` word
+// 2j + 1. The rotation can leave its result in the upper half as well as in the lower, so the two interleave for
+// nothing.
+template <class V64>
+struct StatePair {
+  V64 even;
+  V64 odd;
+};
+
+// Those of the words from word `first` on, counted from the state.
+template <class D64, class V64 = hn::Vec<D64>>
+HWY_INLINE StatePair<V64> StatesFrom(D64 d64, std::uint64_t state, std::uint64_t increment, std::size_t first) {
+  HWY_ALIGN std::uint64_t even[hn::MaxLanes(D64())];
+  HWY_ALIGN std::uint64_t odd[hn::MaxLanes(D64())];
+  for (std::size_t j = 0; j < hn::MaxLanes(d64); ++j) {
+    const std::size_t n = first + 2 * j;
+    even[j] = kPcgJumps.power[n] * state + kPcgJumps.sum[n] * increment;
+    odd[j] = kPcgJumps.power[n + 1] * state + kPcgJumps.sum[n + 1] * increment;
+  }
+  return {hn::Load(d64, even), hn::Load(d64, odd)};
+}
+
+template <class D64, class V64>
+HWY_INLINE auto OutputOf(D64 d64, const StatePair<V64>& states) {
+  const hn::Repartition<std::uint32_t, D64> d32;
+  const auto xorshift = [&](V64 s) HWY_ATTR {
+    // The value in both halves, so that a 64-bit shift rotates it.
+    return hn::BitCast(d64, hn::DupEven(hn::BitCast(d32, hn::ShiftRight<27>(hn::Xor(hn::ShiftRight<18>(s), s)))));
+  };
+  const auto even = hn::Shr(xorshift(states.even), hn::ShiftRight<59>(states.even));
+  const auto odd =
+      hn::Shl(xorshift(states.odd), hn::Sub(hn::Set(d64, std::uint64_t{32}), hn::ShiftRight<59>(states.odd)));
+  return hn::OddEven(hn::BitCast(d32, odd), hn::BitCast(d32, even));
+}
+
 // Calls store(i, words) for every full vector of words, and store_one(i, word) for the rest.
 template <class Store, class StoreOne>
 HWY_INLINE std::uint64_t ForEachWord(std::uint64_t state, std::uint64_t increment, std::size_t count,
@@ -31,38 +66,25 @@ HWY_INLINE std::uint64_t ForEachWord(std::uint64_t state, std::uint64_t incremen
   constexpr std::size_t kWords = hn::MaxLanes(d32);
   std::size_t i = 0;
   if (count >= kWords) {
-    // 64-bit lane j of `even` makes word 2j of a vector, of `odd` word 2j + 1: the rotation can leave its result in the
-    // upper half as well as in the lower, and the two interleave for nothing.
-    HWY_ALIGN std::uint64_t even_states[kWords / 2];
-    HWY_ALIGN std::uint64_t odd_states[kWords / 2];
-    std::uint64_t multiplier = 1;  // A^kWords, and the increment of a jump by kWords
-    std::uint64_t jump = 0;
-    for (std::size_t j = 0; j < kWords / 2; ++j) {
-      even_states[j] = state;
-      odd_states[j] = Bump(state, increment);
-      state = Bump(odd_states[j], increment);
-      for (int n = 0; n < 2; ++n) {
-        multiplier *= kPcgMultiplier;
-        jump = Bump(jump, increment);
-      }
+    // Two vectors of words in turn: a step has to wait for the multiplication of the one before it.
+    auto first = StatesFrom(d64, state, increment, 0);
+    auto second = StatesFrom(d64, state, increment, kWords);
+    const std::uint64_t power = kPcgJumps.power[2 * kWords];
+    const auto add = hn::Set(d64, kPcgJumps.sum[2 * kWords] * increment);
+    for (; i + 2 * kWords <= count; i += 2 * kWords) {
+      store(i, OutputOf(d64, first));
+      store(i + kWords, OutputOf(d64, second));
+      first.even = hn::Add(MulLow(d64, first.even, power), add);
+      first.odd = hn::Add(MulLow(d64, first.odd, power), add);
+      second.even = hn::Add(MulLow(d64, second.even, power), add);
+      second.odd = hn::Add(MulLow(d64, second.odd, power), add);
     }
-    auto even = hn::Load(d64, even_states);
-    auto odd = hn::Load(d64, odd_states);
-    const auto add = hn::Set(d64, jump);
-    const auto thirty_two = hn::Set(d64, std::uint64_t{32});
-    const auto xorshift = [&](auto s) HWY_ATTR {
-      // The value in both halves, so that a 64-bit shift rotates it.
-      return hn::BitCast(d64, hn::DupEven(hn::BitCast(d32, hn::ShiftRight<27>(hn::Xor(hn::ShiftRight<18>(s), s)))));
-    };
-    for (; i + kWords <= count; i += kWords) {
-      const auto even_words = hn::Shr(xorshift(even), hn::ShiftRight<59>(even));
-      const auto odd_words = hn::Shl(xorshift(odd), hn::Sub(thirty_two, hn::ShiftRight<59>(odd)));
-      store(i, hn::OddEven(hn::BitCast(d32, odd_words), hn::BitCast(d32, even_words)));
-      even = hn::Add(MulLow(d64, even, multiplier), add);
-      odd = hn::Add(MulLow(d64, odd, multiplier), add);
+    state = hn::GetLane(first.even);
+    if (i + kWords <= count) {
+      store(i, OutputOf(d64, first));
+      state = hn::GetLane(second.even);
+      i += kWords;
     }
-    hn::Store(even, d64, even_states);
-    state = even_states[0];
   }
   for (; i < count; ++i) {
     store_one(i, Output(state));

@@ -1,5 +1,4 @@
-// Vector code of randnet/rng.cc: many PCG32 steps at once by jumping ahead (Brown 1994, "Random number generation with
-// arbitrary strides"): s(t + n) = A^n s(t) + C (A^n - 1) / (A - 1), modulo 2^64.
+// Vector code of randnet/rng.cc: many PCG32 steps at once by jumping ahead (randnet/pcg.h).
 #pragma once
 
 #include <cstddef>
