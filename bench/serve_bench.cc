@@ -1,6 +1,7 @@
 // What serving costs: throughput of the wire and of the engine, measured beside what they are compared with in one run.
 //
-//   serve_bench [--seconds S] [--repeats N] [--part wire|serving|trainer]... [--batch-rows N]... [--json FILE]
+//   serve_bench [--seconds S] [--repeats N] [--part wire|serving|trainer]... [--batch-rows N]... [--preset P]...
+//               [--json FILE]
 //
 //   wire      equal messages: a bare gRPC server that sends one ready-made message again and again and a client that
 //             counts its bytes, against preset `markov` from the server's cache, as the second run of a sweep has it,
@@ -57,9 +58,6 @@ constexpr double kTrainerRate = 1e7;
 
 // Batches that the trainer's client receives ahead.
 constexpr int kPrefetch = 8;
-
-// Those of the parts `serving` and `trainer`.
-constexpr const char* kServedPresets[] = {"networks", "up"};
 
 // 100 MB of tokens: what the server's cache holds.
 constexpr std::uint64_t kCachedSequences = 200'000;
@@ -394,14 +392,14 @@ nlohmann::json MeasureWire(const std::vector<int>& batch_rows, double seconds, i
   return report;
 }
 
-nlohmann::json MeasureServing(double seconds, int repeats) {
+nlohmann::json MeasureServing(const std::vector<std::string>& presets, double seconds, int repeats) {
   const ServerProcess iterand("--serve-iterand");
   const auto client = Client::Connect(iterand.address());
   if (!client.ok()) Fail(client.status());
   std::printf("\nserving: tokens/s\n%12s %12s %12s %9s | %12s %12s %16s\n", "preset", "1 thread", "2 threads",
               "scaling", "served", "of 2 threads", "first batch s");
   nlohmann::json report = nlohmann::json::array();
-  for (const char* preset : kServedPresets) {
+  for (const std::string& preset : presets) {
     const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), 0);
     if (!stream.ok()) Fail(stream.status());
     const double tokens_a_segment = static_cast<double>(Period(**stream)) * (*stream)->length();
@@ -419,7 +417,7 @@ nlohmann::json MeasureServing(double seconds, int repeats) {
     const Rate one = MedianRate(one_rates);
     const Rate two = MedianRate(two_rates);
     const Rate served = MedianRate(served_rates);
-    std::printf("%12s %12.0f %12.0f %9.3f | %12.0f %12.3f %16.3f\n", preset, one.per_second, two.per_second,
+    std::printf("%12s %12.0f %12.0f %9.3f | %12.0f %12.3f %16.3f\n", preset.c_str(), one.per_second, two.per_second,
                 two.per_second / one.per_second, served.per_second, served.per_second / two.per_second,
                 served.first_batch_seconds);
     std::fflush(stdout);
@@ -432,20 +430,20 @@ nlohmann::json MeasureServing(double seconds, int repeats) {
   return report;
 }
 
-nlohmann::json MeasureTrainer(double seconds) {
+nlohmann::json MeasureTrainer(const std::vector<std::string>& presets, double seconds) {
   const ServerProcess iterand("--serve-iterand");
   const auto client = Client::Connect(iterand.address());
   if (!client.ok()) Fail(client.status());
   std::printf("\ntrainer, at half of the served rate and at ten million tokens/s\n%12s %12s %12s %12s %14s %16s\n",
               "preset", "tokens/s", "batches", "wait share", "longest wait s", "first batch s");
   nlohmann::json report = nlohmann::json::array();
-  for (const char* preset : kServedPresets) {
+  for (const std::string& preset : presets) {
     const double served = ServedTokens(iterand, **client, Request(preset, 64), Until{.segments = 4}).per_second;
     std::vector<double> rates = {0.5 * served};
     if (rates[0] > kTrainerRate) rates.push_back(kTrainerRate);
     for (const double rate : rates) {
       const Waiting waiting = WaitingShare(**client, Request(preset, 64, 99), rate, 10 * seconds);
-      std::printf("%12s %12.0f %12d %12.4f %14.4f %16.3f\n", preset, rate, waiting.batches, waiting.share,
+      std::printf("%12s %12.0f %12d %12.4f %14.4f %16.3f\n", preset.c_str(), rate, waiting.batches, waiting.share,
                   waiting.longest_seconds, waiting.first_batch_seconds);
       std::fflush(stdout);
       report.push_back({{"preset", preset},
@@ -466,6 +464,7 @@ int main(int argc, char** argv) {
   int repeats = 5;
   std::vector<std::string> parts = {"wire", "serving", "trainer"};
   std::vector<int> batch_rows = {64, 512, 2048};
+  std::vector<std::string> presets = {"networks", "up"};
   std::string json_file;
   bool serve_bare = false;
   bool serve_iterand = false;
@@ -473,6 +472,7 @@ int main(int argc, char** argv) {
   app.add_option("--repeats", repeats)->check(CLI::PositiveNumber);
   app.add_option("--part", parts)->check(CLI::IsMember(parts));
   app.add_option("--batch-rows", batch_rows, "Of part wire")->check(CLI::PositiveNumber);
+  app.add_option("--preset", presets, "Of parts serving and trainer");
   app.add_option("--json", json_file);
   app.add_flag("--serve-bare", serve_bare);
   app.add_flag("--serve-iterand", serve_iterand)->group("");
@@ -490,8 +490,8 @@ int main(int argc, char** argv) {
   const auto wanted = [&](const char* part) { return std::find(parts.begin(), parts.end(), part) != parts.end(); };
   nlohmann::json report = {{"cores", std::thread::hardware_concurrency()}};
   if (wanted("wire")) report["wire"] = iterand::MeasureWire(batch_rows, seconds, repeats);
-  if (wanted("serving")) report["serving"] = iterand::MeasureServing(seconds, repeats);
-  if (wanted("trainer")) report["trainer"] = iterand::MeasureTrainer(seconds);
+  if (wanted("serving")) report["serving"] = iterand::MeasureServing(presets, seconds, repeats);
+  if (wanted("trainer")) report["trainer"] = iterand::MeasureTrainer(presets, seconds);
   if (!json_file.empty()) std::ofstream(json_file) << report.dump(1) << "\n";
   return 0;
 }

@@ -10,6 +10,9 @@
 namespace iterand {
 namespace {
 
+constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kPrefetchBytes = 1024;
+
 // Folds the product of two words (Vaidya, "wyhash"): all bits of the result depend on all of theirs.
 std::uint64_t Fold(std::uint64_t a, std::uint64_t b) {
   const auto product = static_cast<unsigned __int128>(a) * b;
@@ -88,6 +91,13 @@ bool SegmentWriter::Accept(const Symbol* row) {
   return !distinct_ || IsNew(row);
 }
 
+// The rows of a stripe lie far apart, and writing one would wait for memory: it comes while the next row is made.
+void SegmentWriter::PrefetchRow(const std::byte* row) const {
+  for (std::size_t i = 0; i < std::min(out_->row_bytes, kPrefetchBytes); i += kCacheLine) {
+    __builtin_prefetch(row + i, /*rw=*/1);
+  }
+}
+
 template <typename Token>
 void SegmentWriter::WriteRow(const Symbol* row, Token* out) {
   if (!layout_.plain()) {
@@ -139,6 +149,7 @@ void SegmentWriter::Write(const Symbol* row, const std::uint8_t* mask, const Row
   if (masked_) WriteMask(mask, out_->mask.data() + place * static_cast<std::size_t>(layout_.length()));
   out_->provenance[place] = provenance;
   ++count_;
+  if (count_ < sequences_) PrefetchRow(out_->row(order_[static_cast<std::size_t>(count_)]));
 }
 
 }  // namespace iterand

@@ -43,6 +43,7 @@ class SegmentWriter {
   template <typename Token>
   void WriteRow(const Symbol* row, Token* out);
   void WriteMask(const std::uint8_t* mask, std::uint8_t* out) const;
+  void PrefetchRow(const std::byte* row) const;
   bool IsNew(const Symbol* row);
 
   SequenceLayout layout_;

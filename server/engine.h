@@ -65,6 +65,7 @@ struct CoreAccount {
   double virtual_time = 0;     // seconds
   double task_seconds = 1e-3;  // expected of a segment or piece; a moving average of what was measured
   bool measured = false;
+  int unmeasured = 0;  // tasks since the last measured one
   double core_seconds = 0;
   int running = 0;
 };
@@ -264,10 +265,13 @@ class Engine {
   struct Task {
     std::shared_ptr<CoreAccount> account;
     double expected_seconds = 0;  // charged in advance
+    bool measured = false;        // else it counts as expected
     std::function<void()> piece;  // of an errand; else null
     std::shared_ptr<OpenStream> open;
     std::shared_ptr<Entry> entry;
   };
+  // Core time of a task.
+  class TaskMeter;
   // What is to be done after mutex_ is released.
   struct Leftovers {
     std::vector<std::shared_ptr<const std::function<void()>>> notify;
