@@ -307,12 +307,13 @@ def show(report: Row) -> None:
             [
                 row["preset"],
                 big(row["tokens_per_second"]),
+                str(row["prefetch"]),
                 f"{row['wait_share']:.2%}",
                 f"{1e3 * row['longest_wait_s']:.1f}",
             ]
             for row in wire["trainer"]
         ]
-        columns = ["preset", "takes tokens/s", "waits", "longest, ms"]
+        columns = ["preset", "takes tokens/s", "ahead", "waits", "longest, ms"]
         console.print(table("Trainer, in batches of 64: share of its time that it waits", columns, rows, 1))
 
 

@@ -77,7 +77,8 @@ class Client {
   // Starts a stream. The server's verdict on the request comes with the first Next.
   //
   // prefetch: with 0 the thread that calls Next receives, which is the fastest for a caller that asks again at once. A
-  // trainer sets some 8: a thread of the reader then receives so many batches ahead, and Next finds one ready.
+  // trainer sets some 8, or what it takes in some 20 ms if that is more: a thread of the reader then receives so many
+  // batches ahead, and Next finds one ready.
   // Errors: InvalidArgument for a prefetch below 0.
   absl::StatusOr<std::unique_ptr<BatchReader>> Stream(const v1::StreamRequest& request, int prefetch = 0);
 
