@@ -42,6 +42,11 @@ build_jobs() {
   if ((memory_gb < cores)); then echo "$memory_gb"; else echo "$cores"; fi
 }
 
+# The sanitizers for addresses and undefined behaviour are built with clang, since gcc takes several times as long.
+need_clang() {
+  command -v clang++-19 > /dev/null || fail 'needs clang (apt-get install clang-19 libclang-rt-19-dev libomp-19-dev)'
+}
+
 # The packages of apt-packages.txt, one a line.
 listed_packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' apt-packages.txt | tr -d ' \t'; }
 
