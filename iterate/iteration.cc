@@ -21,6 +21,8 @@ absl::StatusOr<FamilyMix> FamilyMix::Make(const v1::Recipe& recipe) {
     const FamilyEntry& entry = *FindFamily(config.kind_case());
     auto family = entry.make(config, context, absl::StrCat("families[", i, "].", std::string(entry.name)));
     if (!family.ok()) return family.status();
+    // Rounded by addition, which is part of the stream's definition and needs no library.
+    // NOLINTNEXTLINE(bugprone-incorrect-roundings)
     const auto weight = static_cast<std::uint32_t>(config.weight() / largest * (1 << 20) + 0.5);
     mix.weights_.push_back(weight);
     mix.total_ += weight;

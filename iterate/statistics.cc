@@ -23,7 +23,7 @@ std::uint64_t Mix(std::uint64_t hash, std::uint64_t value) {
 
 double Quantile(std::vector<float> values, double q) {
   if (values.empty()) return 0;
-  const auto at = static_cast<std::size_t>(q * static_cast<double>(values.size() - 1) + 0.5);
+  const auto at = static_cast<std::size_t>(std::lround(q * static_cast<double>(values.size() - 1)));
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());
   return static_cast<double>(values[at]);
 }

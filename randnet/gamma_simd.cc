@@ -105,6 +105,7 @@ HWY_INLINE hn::Vec<D> Boost(D d, const GammaShape& shape, V32 words) {
 
 std::uint64_t ProposeLogGammas(const GammaShape& shape, std::uint64_t state, std::uint64_t increment,
                                float* HWY_RESTRICT values, float* HWY_RESTRICT boosts, std::size_t count) {
+  if (count == 0) return 0;
   const hn::ScalableTag<float> d;
   const hn::RebindToUnsigned<decltype(d)> du;
   const hn::Repartition<std::uint64_t, decltype(d)> d64;
@@ -297,7 +298,6 @@ HWY_INLINE bool DirichletTables(const GammaShape& shape, const internal::Dirichl
   const hn::Repartition<std::uint64_t, decltype(d)> d64;
   const std::size_t lanes = hn::Lanes(d);
   using V = hn::Vec<decltype(d)>;
-  const auto& jumps = kPcgJumps;
   const auto& pairs = internal::kPcgPairJumps;
   const std::size_t words = (shape.boosts ? 3 : 2) * count;
   const auto log_d = hn::Set(d, shape.log_d);
@@ -308,7 +308,7 @@ HWY_INLINE bool DirichletTables(const GammaShape& shape, const internal::Dirichl
   HWY_ALIGN float log_gammas[kTables][2 * internal::kGammaLanes];  // of the attempts
   std::uint64_t accepted[kTables] = {};
   const auto later = [&](int c) {
-    return jumps.power[words] * tables[c].state + jumps.sum[words] * tables[c].increment;
+    return kPcgJumps.power[words] * tables[c].state + kPcgJumps.sum[words] * tables[c].increment;
   };
   HWY_UNROLL(8)
   for (int v = 0; v < kVectors; ++v) {
@@ -317,7 +317,7 @@ HWY_INLINE bool DirichletTables(const GammaShape& shape, const internal::Dirichl
       const std::size_t first = static_cast<std::size_t>(v) * lanes;
       const std::uint64_t increment = tables[c].increment;
       auto normal_states =
-          StatesFrom(d64, tables[c].state, increment, jumps.power.data() + first, jumps.sum.data() + first);
+          StatesFrom(d64, tables[c].state, increment, kPcgJumps.power.data() + first, kPcgJumps.sum.data() + first);
       auto uniform_states = Jump(d64, normal_states, increment, count);
       const auto boost_states = Jump(d64, uniform_states, increment, count);
       if (v == kVectors - 1) {

@@ -140,7 +140,7 @@ HWY_INLINE void GateExpEach(D d, V (&x)[sizeof...(kScale)]) {
   V p[kCount];
   HWY_UNROLL(8)
   for (int i = 0; i < kCount; ++i) {
-    const float magnitude = static_cast<float>(kScales[i] < 0 ? -kScales[i] : kScales[i]);
+    const auto magnitude = static_cast<float>(kScales[i] < 0 ? -kScales[i] : kScales[i]);
     x[i] = hn::Min(x[i], hn::Set(d, coefficient::kGateLimit / magnitude));
     x[i] = hn::Max(x[i], hn::Set(d, -(coefficient::kGateLimit / magnitude)));
   }

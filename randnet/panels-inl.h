@@ -338,7 +338,7 @@ HWY_INLINE void Weights(float* HWY_RESTRICT logits, int symbols, int padded, flo
   for (int v = 1; v < kVectors; ++v) top = hn::Max(top, column[v]);
   top = hn::MaxOfLanes(d, top);
   const V scale = hn::Set(d, 1.0F / temperature);
-  for (int v = 0; v < kVectors; ++v) column[v] = hn::Zero(d);
+  for (V& sum : column) sum = hn::Zero(d);
   for (int n = 0; n < padded; n += kPanel) {
     HWY_UNROLL(4)
     for (int v = 0; v < kVectors; ++v) {

@@ -24,7 +24,7 @@ void CallRegistry::GivePlaceBack() {
   --places_taken_;
 }
 
-void CallRegistry::Add(std::shared_ptr<ActiveCall> call) {
+void CallRegistry::Add(const std::shared_ptr<ActiveCall>& call) {
   bool draining;
   {
     std::lock_guard lock(mutex_);

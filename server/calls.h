@@ -45,7 +45,7 @@ class CallRegistry {
   void GivePlaceBack();
 
   // Keeps a call that has a place, until Remove, which gives the place back.
-  void Add(std::shared_ptr<ActiveCall> call);
+  void Add(const std::shared_ptr<ActiveCall>& call);
   void Remove(const std::shared_ptr<ActiveCall>& call);
 
   // Drains the calls under way and those that still come.

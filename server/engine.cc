@@ -1,11 +1,11 @@
 #include "server/engine.h"
 
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <ctime>
 #include <utility>
 
 namespace iterand {

@@ -78,7 +78,7 @@ absl::StatusOr<Execution> Execution::Make(const v1::ExecuteRequest& request) {
   return execution;
 }
 
-void Execution::StartNext() {
+TapeRun Execution::StartNext() {
   const Entry& entry = programs_[next_];
   if (entry.seed) {
     Rng rng = MakeRng({.seed = *entry.seed}, Purpose::kNoise);
@@ -88,7 +88,7 @@ void Execution::StartNext() {
     input_.resize(entry.input.size());
     for (std::size_t i = 0; i < input_.size(); ++i) input_[i] = static_cast<unsigned char>(entry.input[i]);
   }
-  run_ = *TapeRun::Start(entry.program, input_, limits_, output_);  // the limits have been checked
+  return *TapeRun::Start(entry.program, input_, limits_, output_);  // the limits have been checked
 }
 
 void Execution::Advance(v1::ExecuteResponse& response) {
@@ -96,7 +96,7 @@ void Execution::Advance(v1::ExecuteResponse& response) {
   std::size_t bytes = 0;
   while (!done() && spent < kPieceSteps && bytes < kPieceBytes) {
     if (!run_) {
-      StartNext();
+      run_ = StartNext();
       spent += StartSteps(programs_[next_].program, limits_, input_.size());
     }
     const std::uint64_t steps = run_->Advance(kPieceSteps);

@@ -49,7 +49,7 @@ class Execution {
   };
 
   Execution() = default;
-  void StartNext();
+  TapeRun StartNext();
 
   std::vector<Entry> programs_;
   TapeLimits limits_;

@@ -54,6 +54,7 @@ void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::s
     ++seen[entry->second].count;
   }
   std::vector<Seen*> by_rank;
+  by_rank.reserve(seen.size());
   for (Seen& entry : seen) by_rank.push_back(&entry);
   std::ranges::stable_sort(by_rank, [](const Seen* a, const Seen* b) { return a->count > b->count; });
   for (std::size_t rank = 0; rank < std::min(by_rank.size(), kGlyphs.size()); ++rank) {
@@ -86,9 +87,9 @@ void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::
     }
   }
   // A family's name is an identifier of the schema, so it needs no escapes.
-  absl::StrAppend(&out, "], \"provenance\": {\"lane\": ", provenance.lane(), ", \"segment\": ", provenance.segment(),
-                  ", \"round\": ", provenance.round(), ", \"row\": ", provenance.row());
-  absl::StrAppend(&out, ", \"family\": \"", provenance.family(), "\", \"depth\": ", provenance.depth(), "}}\n");
+  absl::StrAppend(&out, R"(], "provenance": {"lane": )", provenance.lane(), R"(, "segment": )", provenance.segment(),
+                  R"(, "round": )", provenance.round(), R"(, "row": )", provenance.row());
+  absl::StrAppend(&out, R"(, "family": ")", provenance.family(), R"(", "depth": )", provenance.depth(), "}}\n");
 }
 
 }  // namespace iterand::cli

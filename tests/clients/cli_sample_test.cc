@@ -21,9 +21,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::AllOf;
-using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 std::vector<std::string> Lines(const std::string& text) {
@@ -333,8 +331,9 @@ TEST(CliServer, MessagesComeThrough) {
   ExpectError(RunIterand("sample --length 3" + served), 2, "length");
   const ScratchFolder scratch;
   WriteWholeFile(scratch.File("bad.json"), R"({"families": [{"lstn": {}}]})");
+  const std::string arguments = scratch.File("bad.json") + served;
   for (const std::string command : {"sample --recipe ", "describe "}) {
-    ExpectError(RunIterand(command + scratch.File("bad.json") + served), 2, "bad.json: families[0]");
+    ExpectError(RunIterand(command + arguments), 2, "bad.json: families[0]");
   }
 }
 

@@ -14,8 +14,6 @@
 #include <stdexcept>
 #include <thread>
 
-extern char** environ;
-
 namespace iterand::testing {
 namespace {
 
@@ -53,6 +51,7 @@ BackgroundIterand::BackgroundIterand(const std::vector<std::string>& arguments) 
   std::vector<std::string> words = {ITERAND_BINARY};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t files;

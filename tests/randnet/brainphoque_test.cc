@@ -38,11 +38,13 @@ struct Reference {
   std::uint32_t instructions = 8;  // 7 without `,`
   bool order_2 = false;
 
-  // Results of Run.
+  // Results of Run. Without initializers gcc warns where they are left out.
+  // NOLINTBEGIN(readability-redundant-member-init)
   std::vector<Symbol> output{};
   std::uint64_t steps = 0;
   std::vector<const Place*> text{};  // in the order of drawing
   std::unique_ptr<Place> root{};
+  // NOLINTEND(readability-redundant-member-init)
 
   std::unique_ptr<Place> Draw(std::uint64_t state, Place* before, Place* loop) {
     const auto word =

@@ -225,8 +225,8 @@ class EigenRecurrent {
       w_own_.push_back(w_own);
       b_in_.push_back(b_in);
       b_own_.push_back(b_own);
-      h_.push_back(Eigen::VectorXd::Zero(hidden_));
-      c_.push_back(Eigen::VectorXd::Zero(hidden_));
+      h_.emplace_back(Eigen::VectorXd::Zero(hidden_));
+      c_.emplace_back(Eigen::VectorXd::Zero(hidden_));
     }
     w_out_.resize(net.alphabet, hidden_);
     b_out_.resize(net.alphabet);

@@ -341,7 +341,7 @@ TEST(RecurrentProgramTest, StatesItsCost) {
 
 TEST_P(RecurrentTest, TheSteadyStateAllocatesNothing) {
   const std::string name(FindFamily(Config({.cell = GetParam()}).kind_case())->name);
-  CheckMemory("{\"" + name + "\": {\"hidden\": {\"uniform\": {\"low\": 4, \"high\": 40}}}}",
+  CheckMemory(R"({")" + name + R"(": {"hidden": {"uniform": {"low": 4, "high": 40}}}})",
               {.alphabet = 100, .length = 40});
 }
 

@@ -29,7 +29,7 @@ TEST(RepeatTest, RowsRepeatWordsOfTheirOwn) {
     for (std::size_t t = 0; t < 37; ++t) ++counts[row[t]];
   }
   EXPECT_EQ(words.size(), 50U);
-  for (const int count : counts) EXPECT_NEAR(count, 50 * 37 / 9, 60);  // 4 standard deviations
+  for (const int count : counts) EXPECT_NEAR(count, 50 * 37 / 9.0, 60);  // 4 standard deviations
 }
 
 TEST(RepeatTest, ReadsTheBeginningOfItsInput) {

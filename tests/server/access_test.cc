@@ -74,8 +74,9 @@ TEST_F(Access, Reflection) {
   EXPECT_THAT(services, AllOf(HasSubstr("iterand.v1.NoiseService"), HasSubstr("grpc.health.v1.Health")));
   // ServerReflectionRequest {file_containing_symbol: "iterand.v1.NoiseService"}
   const std::string symbol = "iterand.v1.NoiseService";
-  const std::string file = RawCall(server_->address(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-                                   absl::StrCat("\x22", std::string(1, static_cast<char>(symbol.size())), symbol));
+  const std::string file =
+      RawCall(server_->address(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+              absl::StrCat(std::string(1, '\x22'), std::string(1, static_cast<char>(symbol.size())), symbol));
   EXPECT_THAT(file, HasSubstr("iterand/v1/noise_service.proto"));
 }
 

@@ -62,6 +62,7 @@ TEST(Engine, EqualStreamsShareSegments) {
   constexpr int kRows = 4 * 20 * 5;
   std::vector<std::string> read(3);
   std::vector<std::thread> threads;
+  threads.reserve(read.size());
   for (std::string& bytes : read) {
     threads.emplace_back([&] {
       Consumer consumer(engine, open, 0, 1, kRows);

@@ -36,7 +36,7 @@ class ExecuteTest : public ServiceTest {
  protected:
   absl::StatusOr<std::vector<v1::ExecuteResult>> Execute(const v1::ExecuteRequest& request) {
     std::vector<v1::ExecuteResult> results;
-    const absl::Status status = client_->Execute(request, [&](const v1::ExecuteResult& result) {
+    absl::Status status = client_->Execute(request, [&](const v1::ExecuteResult& result) {
       results.push_back(result);
       return true;
     });

@@ -142,7 +142,7 @@ class ServiceTest : public testing::Test {
 
 #define EXPECT_ERROR(expression, error, matcher)                         \
   do {                                                                   \
-    const absl::Status expect_error_status = (expression);               \
+    const absl::Status& expect_error_status = (expression);              \
     EXPECT_EQ(expect_error_status.code(), error) << expect_error_status; \
     EXPECT_THAT(std::string(expect_error_status.message()), matcher);    \
   } while (false)
