@@ -478,7 +478,9 @@ int main(int argc, char** argv) {
   app.add_option("--repeats", repeats)->check(CLI::PositiveNumber);
   app.add_option("--part", parts)->check(CLI::IsMember(parts));
   app.add_option("--batch-rows", batch_rows, "Of part wire")->check(CLI::PositiveNumber);
-  app.add_option("--preset", presets, "Of parts serving and trainer");
+  app.add_option("--preset", presets, "Of parts serving and trainer")->check([](const std::string& name) {
+    return std::string(iterand::LoadPreset(name).status().message());
+  });
   app.add_option("--json", json_file);
   app.add_flag("--serve-bare", serve_bare);
   app.add_flag("--serve-iterand", serve_iterand)->group("");

@@ -111,7 +111,7 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
     if (!ok) return Malformed(absl::StrCat("field ", WireFormatLite::GetTagFieldNumber(tag), " is broken"));
   }
   const std::size_t tokens = static_cast<std::size_t>(rows_) * static_cast<std::size_t>(length_);
-  const std::size_t expected = tokens * iterand::DtypeBytes(dtype_);
+  const std::size_t expected = tokens * DtypeBytes(dtype_);
   if (token_bytes_ != expected) {
     return Malformed(absl::StrCat(token_bytes_, " bytes of tokens for ", rows_, " rows of ", length_, " tokens"));
   }
