@@ -13,6 +13,7 @@
 #include "randnet/mlp_window.h"
 #include "randnet/nca.h"
 #include "randnet/pcfg.h"
+#include "randnet/pitman_yor.h"
 #include "randnet/pointwise.h"
 #include "randnet/repeat.h"
 #include "randnet/reservoir.h"
@@ -32,7 +33,7 @@ std::span<const FamilyEntry> AllFamilies() {
       kLstmEntry,        kUniformEntry, kConstantEntry,  kPointwiseEntry,   kMarkovEntry,      kAutomatonEntry,
       kGruEntry,         kRnnEntry,     kReservoirEntry, kNcaEntry,         kMlpWindowEntry,   kStateSpaceEntry,
       kTransformerEntry, kEcaEntry,     kDyckEntry,      kDyckShuffleEntry, kBrainphoqueEntry, kTapeMachineEntry,
-      kTransducerEntry,  kPcfgEntry,    kTasksEntry,     kRepeatEntry,
+      kTransducerEntry,  kPcfgEntry,    kTasksEntry,     kRepeatEntry,      kPitmanYorEntry,
   };
   return kFamilies;
 }

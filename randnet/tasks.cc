@@ -16,6 +16,7 @@ struct TasksKnobs {
   IntegerKnob symbols;
   IntegerKnob items;
   bool from_row;
+  bool one_mark;
 };
 
 class TasksProgram final : public Program {
@@ -53,8 +54,7 @@ class TasksProgram final : public Program {
     bool answer = false;
     for (std::size_t t = 0; t < row.size(); ++t) {
       mask[t] = answer ? 1 : 0;
-      if (row[t] == k_) answer = true;
-      if (row[t] == k_ + 1) answer = false;
+      if (row[t] == (answer ? end() : k_)) answer = !answer;
     }
   }
 
@@ -63,6 +63,9 @@ class TasksProgram final : public Program {
   }
 
  private:
+  // The symbol behind an output.
+  std::uint32_t end() const { return knobs_.one_mark ? k_ : k_ + 1; }
+
   // Appends an input's symbols to input_ and to the instance.
   void DrawInput(Rng& rng) {
     const std::uint32_t count = 1 + rng.Below(items_);
@@ -90,7 +93,6 @@ class TasksProgram final : public Program {
 
   void MakeInstance(Rng& rng) {
     const auto separator = static_cast<Symbol>(k_);
-    const auto end = static_cast<Symbol>(k_ + 1);
     const auto between = static_cast<Symbol>(k_ + 2);
     input_.clear();
     instance_.clear();
@@ -141,7 +143,7 @@ class TasksProgram final : public Program {
       default:
         instance_.insert(instance_.end(), input_.begin(), input_.end());
     }
-    instance_.push_back(end);
+    instance_.push_back(static_cast<Symbol>(end()));
   }
 
   const TasksKnobs& knobs_;
@@ -210,9 +212,9 @@ const FamilyEntry kTasksEntry = {
       if (!symbols.ok()) return symbols.status();
       auto items = IntegerKnob::Make(config.items(), path + ".items", 1, kMaxItems);
       if (!items.ok()) return items.status();
-      return std::make_unique<TasksFamily>(
-          TasksKnobs{std::move(kinds), *std::move(symbols), *std::move(items), config.source() == v1::Tasks::ROW},
-          context);
+      return std::make_unique<TasksFamily>(TasksKnobs{std::move(kinds), *std::move(symbols), *std::move(items),
+                                                      config.source() == v1::Tasks::ROW, config.one_mark()},
+                                           context);
     }};
 
 }  // namespace iterand

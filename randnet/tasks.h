@@ -3,7 +3,7 @@
 //
 // A program draws one of `kinds`, its number of symbols k and the most symbols n of an input. Each instance has an
 // input of a length uniform in 1 .. n, and is written as input, k, output, k + 1; where there are two inputs, k + 2
-// stands between them.
+// stands between them. With `one_mark` it is input, k, output, k: only what came before tells inputs from outputs.
 //   IDENTITY  the input
 //   REVERSE   the input backwards
 //   SORT      the input in ascending order
@@ -16,8 +16,8 @@
 //
 // Symbols of inputs are uniform below k (RANDOM), or those of the input row modulo k, in order and again from its
 // beginning (ROW). Lengths and what is deleted are drawn per row in either case. The mask
-// (Program::MarkTargets) marks the outputs, as the paper counts its loss: the symbols behind a k, up to and with the
-// k + 1.
+// (Program::MarkTargets) marks the outputs, as the paper counts its loss: the symbols behind the k of an input, up to
+// and with the mark that ends the output.
 //
 // k is lowered to the alphabet's size less 3; an alphabet of fewer than 5 symbols is refused.
 #pragma once

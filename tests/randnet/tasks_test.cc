@@ -100,6 +100,29 @@ TEST(TasksTest, EveryInstanceIsAnsweredRightly) {
   }
 }
 
+// The same tasks, but for the mark at the end of an output; the targets are the same too.
+TEST(TasksTest, OneMarkEndsInputsAndOutputs) {
+  constexpr Symbol kSymbols = 9;
+  for (const std::string kind : {"SET", "REVERSE", "DELETE", "STACK"}) {
+    const std::string knobs =
+        absl::StrCat(R"("kinds": [")", kind, R"("], "symbols": {"fixed": )", kSymbols, R"(}, "items": {"fixed": 5})");
+    const FamilyContext context{.alphabet = 100, .length = 500};
+    ProgramRunner two(absl::StrCat(R"({"tasks": {)", knobs, "}}"), 1, context);
+    ProgramRunner one(absl::StrCat(R"({"tasks": {)", knobs, R"(, "one_mark": true}})"), 1, context);
+    two.SampleAndRun(1);
+    one.SampleAndRun(1);
+    Symbols expected = two.Row(0);
+    EXPECT_GT(std::count(expected.begin(), expected.end(), kSymbols + 1), 20);
+    std::replace(expected.begin(), expected.end(), Symbol{kSymbols + 1}, kSymbols);
+    EXPECT_EQ(one.Row(0), expected);
+    std::vector<std::uint8_t> mask_of_two(500);
+    std::vector<std::uint8_t> mask_of_one(500);
+    two.program().MarkTargets(0, two.Row(0), mask_of_two);
+    one.program().MarkTargets(0, one.Row(0), mask_of_one);
+    EXPECT_EQ(mask_of_one, mask_of_two);
+  }
+}
+
 TEST(TasksTest, SmallAlphabets) {
   EXPECT_THAT(Refusal(R"({"tasks": {}})", {.alphabet = 4, .length = 64}),
               HasSubstr("families[0].tasks: needs an alphabet_size"));

@@ -1,0 +1,33 @@
+// Texts of a hierarchical Pitman-Yor process (Teh 2006, "A hierarchical Bayesian language model based on Pitman-Yor
+// processes"; Wood et al. 2009, "A stochastic memoizer for sequence data").
+//
+// The process is a prior over n-gram sources whose words and contexts follow power laws, as those of real texts do: the
+// next symbol's distribution after a context of m symbols is a random one that scatters about the distribution after
+// the last m - 1 of them, and that of the empty context about the uniform one. Predicting its texts as well as can be
+// is smoothing by interpolated Kneser-Ney, and what the sequence memoizer, a text compressor, does.
+//
+// A program draws the length D of the longest context (`depth`), k distinct symbols of the alphabet, and for each m of
+// 0 .. D a discount d(m) (`discount`) and a strength c(m) (`strength`). Each row is a text by a source of its own,
+// drawn from the process with these parameters. The source itself is integrated out: by the Chinese restaurant
+// franchise, symbol t is drawn with respect to the last min(D, t) symbols, where to draw with respect to the last m is:
+//
+//   n symbols were drawn so before, after the same m symbols; c(m) + n is the sum of what can be chosen:
+//   one of these n, each with weight 1 (or 1 - d(m) if it was itself drawn anew): the same symbol;
+//   or, with what remains, anew: draw with respect to the last m - 1, or, if m = 0, one of the k uniformly.
+//
+// With a `history` of h > 0 symbols the program first draws such a text, which is never written, and every row is drawn
+// as if it came after that text, though none of its symbols is in the context of the row's first ones. Rows of a
+// program are then texts by one source, which is the better told the longer the history is.
+//
+// With D = 0 rows are independent draws of one distribution, of few symbols or many as d(0) and c(0) are small or
+// large. Small k lower what discounts can do. k is lowered to the alphabet's size. Contexts are told apart by a hash of
+// 64 bits.
+#pragma once
+
+#include "randnet/family.h"
+
+namespace iterand {
+
+extern const FamilyEntry kPitmanYorEntry;
+
+}  // namespace iterand
