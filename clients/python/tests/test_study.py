@@ -168,6 +168,9 @@ def test_compressors() -> None:
     for name, bits in compressors.references(constant).items():
         assert bits < 0.3, name
     assert sum(compressors.ppm_bits(b"abracadabra" * 20)[110:]) < 20
+    ends = (compressors.pitman_yor_bits(b"abracadabra abra" + bytes([byte]))[-1] for byte in range(256))
+    assert sum(2**-bits for bits in ends) == pytest.approx(1)
+    assert compressors.pitman_yor_bits(b"abracadabra abrac")[-1] < 2.5  # after "abra", c came once of two times
 
 
 def small(**changes: Any) -> config.Model:

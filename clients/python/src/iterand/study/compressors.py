@@ -2,7 +2,8 @@
 
 deflate, xz and (where the package `zstandard` is there) zstd: size of the compressed window less that of its first
 half, without container overhead. ppm: prediction by partial matching, method C with exclusion, order 5, with its ideal
-code length. Nothing learnt elsewhere goes in, as with the context-Markov baselines.
+code length. pitman_yor: likewise the predictive distribution of a hierarchical Pitman-Yor process, of which the noise
+of family pitman_yor is. Nothing learnt elsewhere goes in, as with the context-Markov baselines.
 """
 
 from __future__ import annotations
@@ -70,6 +71,37 @@ def ppm_bits(data: bytes, order: int = 5) -> list[float]:
     return costs
 
 
+# Of the empty context, of contexts of one symbol, of two, ...
+DISCOUNTS = (0.5, 0.7, 0.8, 0.8, 0.9, 0.9)
+STRENGTH = 0.5
+
+
+def pitman_yor_bits(data: bytes, discounts: tuple[float, ...] = DISCOUNTS, strength: float = STRENGTH) -> list[float]:
+    """Ideal code length of each byte, in bits, by a hierarchical Pitman-Yor process over contexts of 0, 1, ... symbols.
+
+    With one table for each symbol of a context, that is interpolated Kneser-Ney smoothing (Teh 2006, section 5).
+    """
+    contexts: dict[bytes, dict[int, int]] = {}
+    costs = []
+    for place, symbol in enumerate(data):
+        longest = min(len(discounts) - 1, place)
+        probability = 1 / 256
+        for size in range(longest + 1):
+            counts = contexts.get(data[place - size : place])
+            if counts is None:
+                break  # and so are all longer ones
+            share = strength + discounts[size] * len(counts)  # of what the next shorter context says
+            own = counts[symbol] - discounts[size] if symbol in counts else 0.0
+            probability = (own + share * probability) / (strength + sum(counts.values()))
+        costs.append(-math.log2(probability))
+        for size in range(longest, -1, -1):
+            counts = contexts.setdefault(data[place - size : place], {})
+            counts[symbol] = counts.get(symbol, 0) + 1
+            if counts[symbol] > 1:
+                break  # the shorter contexts have counted it
+    return costs
+
+
 def references(rows: npt.NDArray[np.uint8]) -> dict[str, float]:
     """Bits a byte of the windows' second halves, by compressor."""
     half = rows.shape[1] // 2
@@ -78,5 +110,6 @@ def references(rows: npt.NDArray[np.uint8]) -> dict[str, float]:
         name: float(np.mean([size(window) - size(window[:half]) for window in windows])) * 8 / (rows.shape[1] - half)
         for name, size in _sizes().items()
     }
-    result["ppm"] = float(np.mean([np.mean(ppm_bits(window)[half:]) for window in windows]))
+    for name, bits in (("ppm", ppm_bits), ("pitman_yor", pitman_yor_bits)):
+        result[name] = float(np.mean([np.mean(bits(window)[half:]) for window in windows]))
     return result
