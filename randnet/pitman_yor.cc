@@ -13,7 +13,7 @@ namespace iterand {
 namespace {
 
 constexpr int kMaxDepth = 16;
-constexpr int kMaxHistory = 65536;
+constexpr int kMaxHistory = 16384;
 
 struct PitmanYorKnobs {
   IntegerKnob depth;
