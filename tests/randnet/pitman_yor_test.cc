@@ -136,7 +136,6 @@ TEST(PitmanYorTest, RowsOfAHistoryHaveItsSourceInCommon) {
         "discount": {"fixed": 0.2}, "strength": {"fixed": 0.5}, "history": {"fixed": )",
                                       history, "}}}"),
                          8, {.alphabet = 30, .length = 400});
-    std::vector<Symbol> first_run;
     double shared = 0;
     constexpr int kPrograms = 20;
     for (std::uint64_t seed = 0; seed < kPrograms; ++seed) {
