@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "iterate/layout.h"
-#include "iterate/share.h"
+#include "randnet/check.h"
 #include "randnet/constant.h"
 #include "randnet/uniform.h"
 
@@ -98,8 +98,18 @@ absl::Status Chain::Check(const v1::Chain& config) {
   return CheckShare("chain.initial_constant_share", config.initial_constant_share());
 }
 
+int Chain::MinRows(const v1::Chain& config) {
+  return IntegerKnob::Make(config.rows(), "chain.rows", 1, kMaxRows)->low();
+}
+
 int Chain::MaxRows(const v1::Chain& config) {
   return IntegerKnob::Make(config.rows(), "chain.rows", 1, kMaxRows)->high();
+}
+
+double Chain::RowBytes(const v1::Recipe& recipe) {
+  // Input, output, prompt and trial, and the mask.
+  const double symbol = 4.0 * sizeof(Symbol) + (recipe.loss_mask() ? 1 : 0);
+  return symbol * MaxRows(recipe.chain()) * SequenceLayout(recipe).symbols();
 }
 
 absl::StatusOr<std::unique_ptr<Iteration>> Chain::Make(const v1::Recipe& recipe, const FamilyMix& mix) {
@@ -246,6 +256,7 @@ FinishedRows Chain::Advance(const RandomKey& key) {
   }
   const bool reads = mix_.family(family).reads_input();
   Program& program = programs_.Get(family);
+  program.set_stop(stop_);
   Rng sample = MakeRng(key, Purpose::kSampleProgram);
   program.Sample(sample);
 

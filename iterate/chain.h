@@ -51,8 +51,11 @@ class Chain final : public Iteration {
   static absl::Status Check(const v1::Chain& config);
   // Writes every default into the message.
   static void Resolve(v1::Chain& config);
-  // Upper end of the rows of a checked message.
+  // Ends of the rows of a checked message.
+  static int MinRows(const v1::Chain& config);
   static int MaxRows(const v1::Chain& config);
+  // Of a resolved recipe: memory of the rows that a chain works on.
+  static double RowBytes(const v1::Recipe& recipe);
 
   void Start(const RandomKey& key) override;
   FinishedRows Advance(const RandomKey& key) override;

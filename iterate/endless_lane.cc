@@ -20,22 +20,24 @@ void EndlessLane::KeepSnapshot() {
   std::erase_if(snapshots_, [this](const auto& entry) { return entry.first % snapshot_gap_ != 0; });
 }
 
-absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled, Segment& out) {
+absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, Segment& out) {
   const auto length = static_cast<std::size_t>(writer.symbols());
   const auto wanted = static_cast<std::size_t>(writer.sequences());
   pool.set_state(live_.pool, key_);
   Pending& pending = live_.pending;
+  const std::size_t left = pending.origins.size();  // by the segment before
   std::uint64_t round = live_.round;
   while (pending.origins.size() < wanted) {
-    if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)) {
-      // What was computed stays: the pool, the round and the pending rows belong together.
-      live_.pool = pool.state();
-      live_.round = round;
-      return absl::CancelledError("cancelled");
-    }
     RandomKey key = key_;
     key.round = round;
     const FinishedRows finished = pool.Advance(key);
+    if (pool.stopped()) {
+      // The live pool is still that of before the segment, and so must the pending rows be.
+      pending.symbols.resize(left * length);
+      pending.origins.resize(left);
+      pending.provenance.resize(left);
+      return absl::CancelledError("cancelled");
+    }
     for (int r = 0; r < finished.rows.rows(); ++r) {
       const RowOrigin& origin = finished.origins[static_cast<std::size_t>(r)];
       const Symbol* row = finished.rows.row(r);
@@ -67,8 +69,7 @@ absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, const std::ato
   return absl::OkStatus();
 }
 
-absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer,
-                                   const std::atomic<bool>* cancelled, Segment& out) {
+absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, Segment& out) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const auto& [number, kept] : recent_) {
     if (number == segment) {
@@ -100,7 +101,7 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
   if (!from_live) live_ = snapshot->second;
   while (true) {
     const std::uint64_t number = live_.segment;
-    if (absl::Status status = Next(pool, writer, cancelled, out); !status.ok()) return status;
+    if (absl::Status status = Next(pool, writer, out); !status.ok()) return status;
     KeepSnapshot();
     if (recent_.size() < kRecentSegments) {
       recent_.emplace_back();

@@ -5,7 +5,6 @@
 // several readers ask for neighbouring segments at the same time.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -26,10 +25,9 @@ class EndlessLane {
   EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t rounds_per_segment);
 
   // Makes a segment with a thread's pool and writer, or copies it if it was made lately. Thread-safe: one thread
-  // computes at a time. Errors: Cancelled; OutOfRange if more than kMaxReplayRounds, by what is known of the lane,
-  // would have to be replayed.
-  absl::Status Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled,
-                        Segment& out);
+  // computes at a time. Errors: Cancelled if the pool is stopped; OutOfRange if more than kMaxReplayRounds, by what is
+  // known of the lane, would have to be replayed.
+  absl::Status Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, Segment& out);
 
  private:
   // Rows that were emitted and are not yet part of a segment.
@@ -47,7 +45,7 @@ class EndlessLane {
   };
 
   // Computes the live checkpoint's segment into `out` and moves on to the next one.
-  absl::Status Next(Pool& pool, SegmentWriter& writer, const std::atomic<bool>* cancelled, Segment& out);
+  absl::Status Next(Pool& pool, SegmentWriter& writer, Segment& out);
   void KeepSnapshot();
 
   std::mutex mutex_;

@@ -23,7 +23,8 @@ absl::StatusOr<FamilyMix> FamilyMix::Make(const v1::Recipe& recipe) {
     if (!family.ok()) return family.status();
     // Rounded by addition, which is part of the stream's definition and needs no library.
     // NOLINTNEXTLINE(bugprone-incorrect-roundings)
-    const auto weight = static_cast<std::uint32_t>(config.weight() / largest * (1 << 20) + 0.5);
+    auto weight = static_cast<std::uint32_t>(config.weight() / largest * (1 << 20) + 0.5);
+    if (config.weight() > 0) weight = std::max(weight, 1U);  // what is there is drawn
     mix.weights_.push_back(weight);
     mix.total_ += weight;
     if ((*family)->reads_input()) mix.reader_total_ += weight;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "iterate/limits.h"
+#include "randnet/check.h"
 
 namespace iterand {
 namespace {
@@ -41,11 +42,6 @@ std::int64_t ContentOf(const v1::Recipe& recipe) {
   return every > 0 ? body - body / (every + 1) : body;
 }
 
-absl::Status Refuse(const char* path, std::int64_t value, std::int64_t low, std::int64_t high, const std::string& why) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": is ", value, ", must lie within [", low, ", ", high, "]", why));
-}
-
 }  // namespace
 
 void SequenceLayout::Resolve(v1::Recipe& recipe) {
@@ -60,23 +56,18 @@ void SequenceLayout::Resolve(v1::Recipe& recipe) {
   if (!recipe.loss_mask()) recipe.clear_loss_mask();
   if (!recipe.has_alphabet_size()) {
     const std::int64_t pack = std::clamp<std::int64_t>(PackOf(recipe), 1, kMaxPack);
-    recipe.set_alphabet_size(LargestBase(pack, recipe.vocab_size() - MarksOf(recipe), 256));
+    const std::int64_t vocabulary = std::clamp<std::int64_t>(recipe.vocab_size(), 0, kMaxVocabulary);
+    recipe.set_alphabet_size(LargestBase(pack, vocabulary - MarksOf(recipe), 256));
   }
 }
 
 absl::Status SequenceLayout::Check(const v1::Recipe& recipe) {
-  if (recipe.length() < kMinLength || recipe.length() > kMaxLength) {
-    return Refuse("length", recipe.length(), kMinLength, kMaxLength, "");
-  }
-  if (recipe.vocab_size() < 2 || recipe.vocab_size() > kMaxVocabulary) {
-    return Refuse("vocab_size", recipe.vocab_size(), 2, kMaxVocabulary, "");
-  }
+  if (absl::Status s = CheckRange("length", recipe.length(), kMinLength, kMaxLength); !s.ok()) return s;
+  if (absl::Status s = CheckRange("vocab_size", recipe.vocab_size(), 2, kMaxVocabulary); !s.ok()) return s;
   const std::int64_t pack = PackOf(recipe);
-  if (pack < 1 || pack > kMaxPack) return Refuse("pack", pack, 1, kMaxPack, "");
+  if (absl::Status s = CheckRange("pack", pack, 1, kMaxPack); !s.ok()) return s;
   const v1::Marks& marks = recipe.marks();
-  if (marks.separator_every() < 0 || marks.separator_every() > kMaxLength) {
-    return Refuse("marks.separator_every", marks.separator_every(), 0, kMaxLength, "");
-  }
+  if (absl::Status s = CheckRange("marks.separator_every", marks.separator_every(), 0, kMaxLength); !s.ok()) return s;
 
   const int mark_count = MarksOf(recipe);
   const std::int64_t free = recipe.vocab_size() - mark_count;
@@ -86,13 +77,11 @@ absl::Status SequenceLayout::Check(const v1::Recipe& recipe) {
                      " for ", mark_count, " marks and tokens of ", pack, " symbols, of which there are at least two"));
   }
   const std::int64_t most = LargestBase(pack, free, kMaxAlphabet);
-  if (recipe.alphabet_size() < 2 || recipe.alphabet_size() > most) {
-    return Refuse("alphabet_size", recipe.alphabet_size(), 2, most,
-                  mark_count == 0 && pack == 1
-                      ? ", no more than vocab_size"
-                      : absl::StrCat(", so that alphabet_size ^ ", pack, " tokens and ", mark_count,
-                                     " marks fit vocab_size ", recipe.vocab_size()));
-  }
+  const std::string why = mark_count == 0 && pack == 1
+                              ? ", no more than vocab_size"
+                              : absl::StrCat(", so that alphabet_size ^ ", pack, " tokens and ", mark_count,
+                                             " marks fit vocab_size ", recipe.vocab_size());
+  if (absl::Status s = CheckRange("alphabet_size", recipe.alphabet_size(), 2, most, why); !s.ok()) return s;
   const std::int64_t symbols = ContentOf(recipe) * pack;
   if (symbols < kMinLength || symbols > kMaxLength) {
     return absl::InvalidArgumentError(

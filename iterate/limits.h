@@ -15,18 +15,20 @@ inline constexpr std::int64_t kMaxLanes = 4096;
 inline constexpr std::int64_t kMaxSegmentSequences = 65536;
 inline constexpr std::int64_t kMaxStarvationRounds = 100000;
 
-inline constexpr double kMaxSegmentBytes = 64.0 * (1 << 20);
-inline constexpr double kMaxStreamBytes = 1024.0 * (1 << 20);  // one segment of every lane
-inline constexpr double kMaxPoolBytes = 256.0 * (1 << 20);
-inline constexpr double kMaxProgramBytes = 256.0 * (1 << 20);  // one program of each family with its buffers, a thread
-inline constexpr double kMaxRoundFlops = 2e12;                 // expected; some 20 s of one core
-inline constexpr double kMaxSegmentFlops = 2e13;               // expected, without filters; some minutes of one core
+inline constexpr double kMaxSegmentBytes = 64.0 * (1 << 20);     // its tokens
+inline constexpr double kMaxStreamBytes = 1024.0 * (1 << 20);    // one segment of every lane, and all of endless pools
+inline constexpr double kMaxPoolBytes = 256.0 * (1 << 20);       // its rows
+inline constexpr double kMaxProgramBytes = 256.0 * (1 << 20);    // one program of each family with its buffers
+inline constexpr double kMaxWorkspaceBytes = 512.0 * (1 << 20);  // those and the rows of a thread, a stream
+inline constexpr double kMaxRoundSeconds = 20;                   // Family::most_seconds
+inline constexpr double kMaxSegmentSeconds = 200;                // the same, of the rounds of a segment without filters
 
 // An endless pool is replayed to reach an index; a jump ahead of more rounds than this is refused.
 inline constexpr std::uint64_t kMaxReplayRounds = 20000;
 
 // What a lane of an endless pool keeps: pools to replay from, and the segments made last. kMaxStreamBytes bounds what
 // that takes in all lanes.
+inline constexpr std::size_t kLivePools = 2;
 inline constexpr std::size_t kMaxSnapshots = 32;
 inline constexpr std::size_t kRecentSegments = 16;
 

@@ -1,22 +1,17 @@
 #include "iterate/pool.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/layout.h"
+#include "randnet/check.h"
 #include "randnet/constant.h"
 #include "randnet/uniform.h"
 
 namespace iterand {
 namespace {
-
-absl::Status CheckCount(const std::string& path, std::int64_t value, std::int64_t min, std::int64_t max,
-                        const std::string& why) {
-  if (value >= min && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": is ", value, ", must lie within [", min, ", ", max, "]", why));
-}
 
 // A fresh row of the ablation draws from row numbers above those of the rows written into the pool.
 constexpr std::uint64_t kFreshRows = std::uint64_t{1} << 32;
@@ -42,24 +37,47 @@ double Pool::RowsPerEmitted(const v1::Pool& config) {
   return static_cast<double>(config.program_rows()) / static_cast<double>(config.emit_rows());
 }
 
+std::int64_t Pool::MostEmitted(const v1::Pool& config) {
+  // EVICT: as many as are overwritten.
+  return config.emission() == v1::Pool::EVICT ? config.constant_rows() + config.noise_rows() + config.program_rows()
+                                              : config.emit_rows();
+}
+
 std::uint64_t Pool::FewestRounds(const v1::Pool& config, std::uint64_t emitted) {
-  const auto most = static_cast<std::uint64_t>(
-      config.emission() == v1::Pool::EVICT ? config.constant_rows() + config.noise_rows() + config.program_rows()
-                                           : config.emit_rows());
+  const auto most = static_cast<std::uint64_t>(MostEmitted(config));
   return (emitted + most - 1) / most;
+}
+
+double Pool::MostRounds(const v1::Pool& config, double emitted) {
+  if (config.emission() != v1::Pool::EVICT) return std::ceil(emitted / static_cast<double>(config.emit_rows()));
+  // A generated row is emitted or still in the pool.
+  const double kept = config.endless() ? 0 : static_cast<double>(config.pool_rows());
+  return std::ceil((emitted + kept) / static_cast<double>(config.program_rows()));
+}
+
+double Pool::StateBytes(const v1::Recipe& recipe) {
+  return static_cast<double>(recipe.pool().pool_rows()) *
+         (sizeof(Symbol) * SequenceLayout(recipe).symbols() + sizeof(RowOrigin));
+}
+
+double Pool::RowBytes(const v1::Recipe& recipe) {
+  const v1::Pool& config = recipe.pool();
+  // Inputs, prompts and outputs, and what is emitted.
+  const auto rows = static_cast<double>(3 * config.program_rows() + MostEmitted(config));
+  return StateBytes(recipe) + rows * sizeof(Symbol) * SequenceLayout(recipe).symbols();
 }
 
 absl::Status Pool::Check(const v1::Pool& config) {
   const std::int64_t pool = config.pool_rows();
-  if (absl::Status s = CheckCount("pool.pool_rows", pool, 1, kMaxPoolRows, ""); !s.ok()) return s;
+  if (absl::Status s = CheckRange("pool.pool_rows", pool, 1, kMaxPoolRows); !s.ok()) return s;
   const std::string why = ", no more than pool_rows";
   if (absl::Status s =
-          CheckCount("pool.program_rows", config.program_rows(), 1, std::min<std::int64_t>(kMaxProgramRows, pool), why);
+          CheckRange("pool.program_rows", config.program_rows(), 1, std::min<std::int64_t>(kMaxProgramRows, pool), why);
       !s.ok()) {
     return s;
   }
-  if (absl::Status s = CheckCount("pool.constant_rows", config.constant_rows(), 0, pool, why); !s.ok()) return s;
-  if (absl::Status s = CheckCount("pool.noise_rows", config.noise_rows(), 0, pool - config.constant_rows(),
+  if (absl::Status s = CheckRange("pool.constant_rows", config.constant_rows(), 0, pool, why); !s.ok()) return s;
+  if (absl::Status s = CheckRange("pool.noise_rows", config.noise_rows(), 0, pool - config.constant_rows(),
                                   ", no more than pool_rows together with constant_rows");
       !s.ok()) {
     return s;
@@ -71,9 +89,9 @@ absl::Status Pool::Check(const v1::Pool& config) {
         "positive");
   }
   if (config.emission() == v1::Pool::EVICT) {
-    return CheckCount("pool.emit_rows", config.emit_rows(), 0, 0, " with emission EVICT, which emits every row");
+    return CheckRange("pool.emit_rows", config.emit_rows(), 0, 0, " with emission EVICT, which emits every row");
   }
-  return CheckCount("pool.emit_rows", config.emit_rows(), 1, pool, why);
+  return CheckRange("pool.emit_rows", config.emit_rows(), 1, pool, why);
 }
 
 Pool::Pool(const v1::Recipe& recipe, const FamilyMix& mix)
@@ -88,10 +106,7 @@ Pool::Pool(const v1::Recipe& recipe, const FamilyMix& mix)
   state_.origins.resize(static_cast<std::size_t>(pool_rows));
   input_.Reshape(program_rows, length_);
   output_.Reshape(program_rows, length_);
-  // EVICT: a round overwrites at most this many rows; SAMPLE emits emit_rows.
-  const auto most = config_.emission() == v1::Pool::EVICT
-                        ? config_.constant_rows() + config_.noise_rows() + config_.program_rows()
-                        : config_.emit_rows();
+  const std::int64_t most = MostEmitted(config_);
   finished_.Reshape(static_cast<int>(most), length_);
   finished_origins_.resize(static_cast<std::size_t>(most));
 }
@@ -182,6 +197,7 @@ FinishedRows Pool::Advance(const RandomKey& key) {
   }
   const bool reads = mix_.family(family).reads_input();
   Program& program = programs_.Get(family);
+  program.set_stop(stop_);
   Rng sample = MakeRng(key, Purpose::kSampleProgram);
   program.Sample(sample);
 

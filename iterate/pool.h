@@ -42,9 +42,16 @@ class Pool final : public Iteration {
   // Writes every default into the message.
   static void Resolve(v1::Pool& config);
 
-  // Of resolved messages: how many rows are generated for one that is emitted, and the fewest rounds that emit so many.
+  // Of resolved messages: how many rows are generated for one that is emitted, the most that a round emits, and the
+  // fewest rounds that emit so many and the most.
   static double RowsPerEmitted(const v1::Pool& config);
+  static std::int64_t MostEmitted(const v1::Pool& config);
   static std::uint64_t FewestRounds(const v1::Pool& config, std::uint64_t emitted);
+  static double MostRounds(const v1::Pool& config, double emitted);
+
+  // Of a resolved recipe: memory of a pool's state, and of the rows that a thread works on, that state among them.
+  static double StateBytes(const v1::Recipe& recipe);
+  static double RowBytes(const v1::Recipe& recipe);
 
   void Start(const RandomKey& key) override;
   FinishedRows Advance(const RandomKey& key) override;

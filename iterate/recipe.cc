@@ -16,6 +16,8 @@
 #include "iterate/layout.h"
 #include "iterate/limits.h"
 #include "iterate/pool.h"
+#include "iterate/segment_writer.h"
+#include "randnet/check.h"
 #include "randnet/family.h"
 
 namespace iterand {
@@ -139,13 +141,6 @@ void AppendCanonical(const Message& message, const std::string& path, std::strin
   }
 }
 
-absl::Status CheckRange(const char* path, std::int64_t value, std::int64_t min, std::int64_t max,
-                        std::string_view why = "") {
-  if (value >= min && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": is ", value, ", must lie within [", min, ", ", max, "]", std::string(why)));
-}
-
 void ResolveDefaults(v1::Recipe& recipe) {
   for (v1::Family& family : *recipe.mutable_families()) {
     if (!family.has_weight()) family.set_weight(1);
@@ -199,17 +194,13 @@ absl::Status CheckScalars(const v1::Recipe& recipe) {
       const v1::Band::Trial& trial = band.trial();
       if (absl::Status s = CheckRange("band.trial.rows", trial.rows(), 1, Chain::kMaxRows); !s.ok()) return s;
       if (absl::Status s = CheckRange("band.trial.symbols", trial.symbols(), kMinLength, kMaxLength); !s.ok()) return s;
-      const auto check_margin = [](const char* field, double margin) {
-        if (margin >= 0 && margin <= 10) return absl::OkStatus();
-        return absl::InvalidArgumentError(absl::StrCat(field, ": is ", margin, ", must lie within [0, 10]"));
-      };
-      if (absl::Status s = check_margin("band.trial.margin", trial.margin()); !s.ok()) return s;
+      if (absl::Status s = CheckRange("band.trial.margin", trial.margin(), 0, 10); !s.ok()) return s;
       if (trial.has_stages()) {
         const v1::Band::Trial::Stages& stages = trial.stages();
         if (absl::Status s = CheckRange("band.trial.stages.first", stages.first(), kMinLength, kMaxLength); !s.ok()) {
           return s;
         }
-        if (absl::Status s = check_margin("band.trial.stages.margin", stages.margin()); !s.ok()) return s;
+        if (absl::Status s = CheckRange("band.trial.stages.margin", stages.margin(), 0, 10); !s.ok()) return s;
       }
     }
   }
@@ -220,9 +211,7 @@ absl::Status CheckFamilies(const v1::Recipe& recipe) {
   if (recipe.families().empty()) {
     return absl::InvalidArgumentError("families: is empty, must have at least one family");
   }
-  if (recipe.families_size() > kMaxFamilies) {
-    return CheckRange("families", recipe.families_size(), 1, kMaxFamilies, " entries");
-  }
+  if (absl::Status s = CheckRange("families", recipe.families_size(), 1, kMaxFamilies, " entries"); !s.ok()) return s;
   double total = 0;
   for (int i = 0; i < recipe.families_size(); ++i) {
     const v1::Family& family = recipe.families(i);
@@ -232,88 +221,127 @@ absl::Status CheckFamilies(const v1::Recipe& recipe) {
       return absl::InvalidArgumentError(
           absl::StrCat("families[", i, "]: names no family, must have one of ", absl::StrJoin(names, ", ")));
     }
-    if (!(family.weight() >= 0 && family.weight() <= 1e6)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("families[", i, "].weight: is ", family.weight(), ", must lie within [0, 1e+06]"));
-    }
+    const std::string path = absl::StrCat("families[", i, "].weight");
+    if (absl::Status status = CheckRange(path, family.weight(), 0, 1e6); !status.ok()) return status;
     total += family.weight();
   }
   if (total <= 0) return absl::InvalidArgumentError("families: all weights are 0, at least one must be positive");
   return absl::OkStatus();
 }
 
-// Memory and time that the whole recipe may ask for.
-absl::Status CheckLimits(const v1::Recipe& recipe) {
+// Segments of all lanes and, of an endless pool, what its lanes keep.
+absl::Status CheckStreamBytes(const v1::Recipe& recipe) {
   const double token_bytes = static_cast<double>(DtypeBytes(RecipeDtype(recipe))) + (recipe.loss_mask() ? 1 : 0);
-  const auto symbols = static_cast<double>(SequenceLayout(recipe).symbols());  // of a row
-  const double segment =
-      static_cast<double>(recipe.segment_sequences()) * static_cast<double>(recipe.length()) * token_bytes;
-  if (segment > kMaxSegmentBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("segment_sequences: is %d, which makes segments of %.0f bytes (segment_sequences x length x "
-                        "%.0f bytes); a segment "
-                        "may have at most %.0f bytes",
-                        recipe.segment_sequences(), segment, token_bytes, kMaxSegmentBytes));
-  }
-  if (segment * static_cast<double>(recipe.lanes()) > kMaxStreamBytes) {
+  const auto sequences = static_cast<double>(recipe.segment_sequences());
+  const auto lanes = static_cast<double>(recipe.lanes());
+  const double tokens = sequences * static_cast<double>(recipe.length()) * token_bytes;
+  if (tokens > kMaxSegmentBytes) {
     return absl::InvalidArgumentError(absl::StrFormat(
-        "lanes: is %d, which holds %.0f bytes (lanes x segment of %.0f bytes); a stream may hold at most %.0f bytes",
-        recipe.lanes(), segment * static_cast<double>(recipe.lanes()), segment, kMaxStreamBytes));
+        "segment_sequences: is %d, which makes segments of %.0f bytes (segment_sequences x length x %.0f bytes); a "
+        "segment may have at most %.0f bytes",
+        recipe.segment_sequences(), tokens, token_bytes, kMaxSegmentBytes));
   }
-  if (recipe.has_pool()) {
-    const double pool = 2.0 * static_cast<double>(recipe.pool().pool_rows()) * symbols;
-    if (pool > kMaxPoolBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("pool.pool_rows: is %d, which makes a pool of %.0f bytes; a pool may have at most %.0f bytes",
-                          recipe.pool().pool_rows(), pool, kMaxPoolBytes));
-    }
-    // Each snapshot of an endless pool is a whole one, and so are the live one and that of the thread at work.
-    const double lane = static_cast<double>(kMaxSnapshots + 2) * pool + static_cast<double>(kRecentSegments) * segment;
-    if (recipe.pool().endless() && lane * static_cast<double>(recipe.lanes()) > kMaxStreamBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("pool.endless: is true with %d lanes, each of which keeps %.0f bytes (%d pools of %.0f bytes "
-                          "and %d segments); "
-                          "a stream may hold at most %.0f bytes: fewer pool_rows, fewer lanes, or endless false",
-                          recipe.lanes(), lane, kMaxSnapshots + 2, pool, kRecentSegments, kMaxStreamBytes));
-    }
+  const double segment = tokens + sequences * sizeof(RowProvenance);
+  if (segment * lanes > kMaxStreamBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "lanes: is %d, which holds %.0f bytes (lanes x segment of %.0f bytes, %d of them to tell where each sequence "
+        "came from); a stream may hold at most %.0f bytes",
+        recipe.lanes(), segment * lanes, segment, sizeof(RowProvenance), kMaxStreamBytes));
   }
-  auto mix = FamilyMix::Make(recipe);  // checks every family's own fields
-  if (!mix.ok()) return mix.status();
+  if (!recipe.has_pool()) return absl::OkStatus();
+  const auto symbols = static_cast<double>(SequenceLayout(recipe).symbols());  // of a row
+  const double pool = sizeof(Symbol) * static_cast<double>(recipe.pool().pool_rows()) * symbols;
+  if (pool > kMaxPoolBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("pool.pool_rows: is %d, which makes a pool of %.0f bytes; a pool may have at most %.0f bytes",
+                        recipe.pool().pool_rows(), pool, kMaxPoolBytes));
+  }
+  if (!recipe.pool().endless()) return absl::OkStatus();
+  // Rows that were emitted wait for the next segment: fewer than a round emits are left by the last one, and the
+  // vectors that a segment's gather in may be twice as large as they are.
+  const double waiting = sizeof(Symbol) * symbols + sizeof(RowOrigin) + sizeof(RowProvenance);
+  const auto emitted = static_cast<double>(Pool::MostEmitted(recipe.pool()));
+  const double kept = Pool::StateBytes(recipe) + emitted * waiting;
+  const double lane = static_cast<double>(kMaxSnapshots + kLivePools) * kept +
+                      kLivePools * 2 * (sequences + emitted) * waiting + static_cast<double>(kRecentSegments) * segment;
+  if (lane * lanes > kMaxStreamBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "pool.endless: is true with %d lanes, each of which keeps %.0f bytes (%d pools of %.0f bytes with the rows "
+        "that "
+        "wait, and %d segments); a stream may hold at most %.0f bytes: fewer pool_rows, fewer lanes, or endless false",
+        recipe.lanes(), lane, kMaxSnapshots + kLivePools, kept, kRecentSegments, kMaxStreamBytes));
+  }
+  return absl::OkStatus();
+}
+
+// What one thread needs to make segments.
+absl::Status CheckWorkspaceBytes(const v1::Recipe& recipe, const FamilyMix& mix) {
   const int rows = MaxProgramRows(recipe);
-  const double made = recipe.has_pool() ? Pool::RowsPerEmitted(recipe.pool()) : 1;  // rows for one of the segment
-  double all_bytes = 0;  // a thread keeps one program of each family
-  for (int i = 0; i < mix->size(); ++i) {
-    const double bytes = mix->family(i).program_bytes(rows);
+  double programs = 0;  // one of each family
+  for (int i = 0; i < mix.size(); ++i) {
+    const double bytes = mix.family(i).program_bytes(rows);
     if (bytes > kMaxProgramBytes) {
       return absl::InvalidArgumentError(
           absl::StrFormat("families[%d].%s: a program of this size with %d rows needs %.0f bytes; a program may need "
                           "at most %.0f bytes",
-                          i, mix->name(i), rows, bytes, kMaxProgramBytes));
+                          i, mix.name(i), rows, bytes, kMaxProgramBytes));
     }
-    all_bytes += bytes;
-    if (all_bytes > kMaxProgramBytes) {
+    programs += bytes;
+    if (programs > kMaxProgramBytes) {
       return absl::InvalidArgumentError(
           absl::StrFormat("families[%d].%s: with the families before it, programs of %d rows need %.0f bytes; one "
-                          "program of each family "
-                          "may need at most %.0f bytes",
-                          i, mix->name(i), rows, all_bytes, kMaxProgramBytes));
+                          "program of each family may need at most %.0f bytes",
+                          i, mix.name(i), rows, programs, kMaxProgramBytes));
     }
-    const double flops = mix->family(i).flops_per_token() * static_cast<double>(rows) * symbols;
-    if (flops > kMaxRoundFlops) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "families[%d].%s: a round of %d rows x %.0f symbols takes %.3g operations; a round may take at most %.3g", i,
-          mix->name(i), rows, symbols, flops, kMaxRoundFlops));
+  }
+  const double blocks = recipe.has_pool() ? Pool::RowBytes(recipe) : Chain::RowBytes(recipe);
+  const double seen = SegmentWriter::SeenBytes(recipe);
+  if (programs + blocks + seen > kMaxWorkspaceBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s: a thread needs %.0f bytes for the rows that it works on, %.0f for those that distinct compares and %.0f "
+        "for programs; it may need at most %.0f together",
+        seen > blocks       ? "distinct"
+        : recipe.has_pool() ? "pool"
+                            : "chain.rows",
+        blocks, seen, programs, kMaxWorkspaceBytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSeconds(const v1::Recipe& recipe, const FamilyMix& mix) {
+  const int most_rows = MaxProgramRows(recipe);
+  const int fewest_rows = recipe.has_pool() ? most_rows : Chain::MinRows(recipe.chain());
+  const auto sequences = static_cast<double>(recipe.segment_sequences());
+  for (int i = 0; i < mix.size(); ++i) {
+    const double round = mix.family(i).most_seconds(most_rows);
+    if (round > kMaxRoundSeconds) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("families[%d].%s: a round of %d rows x %d symbols may take a core some %.3g seconds; it may "
+                          "take at most %.3g",
+                          i, mix.name(i), most_rows, SequenceLayout(recipe).symbols(), round, kMaxRoundSeconds));
     }
-    const double segment_flops =
-        mix->family(i).flops_per_token() * symbols * static_cast<double>(recipe.segment_sequences()) * made;
-    if (segment_flops > kMaxSegmentFlops) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "segment_sequences: is %d, which takes %.3g operations a segment with families[%d].%s; a segment may take at "
-          "most %.3g",
-          recipe.segment_sequences(), segment_flops, i, mix->name(i), kMaxSegmentFlops));
+    for (const int rows : {fewest_rows, most_rows}) {
+      const double rounds =
+          recipe.has_pool() ? Pool::MostRounds(recipe.pool(), sequences) : std::ceil(sequences / rows);
+      const double segment = rounds * mix.family(i).most_seconds(rows);
+      if (segment > kMaxSegmentSeconds) {
+        return absl::InvalidArgumentError(absl::StrFormat(
+            "segment_sequences: is %d, which may take a core some %.3g seconds with families[%d].%s (%.0f rounds of %d "
+            "rows); a segment may take at most %.3g",
+            recipe.segment_sequences(), segment, i, mix.name(i), rounds, rows, kMaxSegmentSeconds));
+      }
     }
   }
   return absl::OkStatus();
+}
+
+// Memory and time that the whole recipe may ask for.
+absl::Status CheckLimits(const v1::Recipe& recipe) {
+  if (absl::Status s = CheckStreamBytes(recipe); !s.ok()) return s;
+  auto mix = FamilyMix::Make(recipe);  // checks every family's own fields
+  if (!mix.ok()) return mix.status();
+  if (absl::Status s = CheckWorkspaceBytes(recipe, *mix); !s.ok()) return s;
+  return CheckSeconds(recipe, *mix);
 }
 
 }  // namespace

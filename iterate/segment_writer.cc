@@ -56,6 +56,13 @@ SegmentWriter::SegmentWriter(const v1::Recipe& resolved)
   }
 }
 
+double SegmentWriter::SeenBytes(const v1::Recipe& resolved) {
+  if (!resolved.distinct()) return 0;
+  // The row as made, and up to four places of the table.
+  const double row = sizeof(Symbol) * SequenceLayout(resolved).symbols() + 4.0 * sizeof(std::uint32_t);
+  return row * static_cast<double>(resolved.segment_sequences());
+}
+
 void SegmentWriter::Begin(const RandomKey& key, bool shuffle, Segment& out) {
   seed_ = key.seed;
   const auto sequences = static_cast<std::size_t>(sequences_);

@@ -23,6 +23,9 @@ class SegmentWriter {
  public:
   explicit SegmentWriter(const v1::Recipe& resolved);
 
+  // Memory of the rows that `distinct` keeps to compare; 0 without it.
+  static double SeenBytes(const v1::Recipe& resolved);
+
   int symbols() const { return layout_.symbols(); }  // of a row
   int sequences() const { return sequences_; }
 

@@ -97,16 +97,17 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
   auto& thread = static_cast<ThreadWorkspace&>(workspace);
   const std::unique_ptr<Iteration>& iteration = thread.iteration;
   SegmentWriter& writer = thread.writer;
+  iteration->set_stop(cancelled);
   if (!impl_->endless.empty()) {
-    return impl_->endless[lane]->Generate(segment, static_cast<Pool&>(*iteration), writer, cancelled, out);
+    return impl_->endless[lane]->Generate(segment, static_cast<Pool&>(*iteration), writer, out);
   }
   RandomKey key{.seed = impl_->seed, .lane = lane, .segment = segment};
   iteration->Start(key);
   writer.Begin(key, /*shuffle=*/true, out);
   std::int64_t barren = 0;  // rounds since a row last survived
   for (key.round = 0; !writer.full(); ++key.round) {
-    if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)) return absl::CancelledError("cancelled");
     const FinishedRows finished = iteration->Advance(key);
+    if (iteration->stopped()) return absl::CancelledError("cancelled");
     ++barren;
     for (int r = 0; r < finished.rows.rows() && !writer.full(); ++r) {
       const Symbol* row = finished.rows.row(r);

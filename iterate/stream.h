@@ -104,7 +104,7 @@ class Stream {
   std::unique_ptr<Workspace> NewWorkspace() const;
 
   // Computes a segment whole, on this thread, into `out` (its memory is reused). Thread-safe, with a workspace each.
-  // `cancelled`, if given, is looked at between rounds: Cancelled is returned soon after it turns true.
+  // `cancelled`, if given, must not turn false again: Cancelled is returned within a second or so of its turning true.
   // Errors: FailedPrecondition if the recipe's filters starve (`starvation_rounds` rounds without a survivor).
   // Segments of an endless pool are replayed from the nearest pool that is kept; those of all others cost the same.
   absl::Status GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,

@@ -130,6 +130,10 @@ class AutomatonFamily final : public Family {
  public:
   AutomatonFamily(AutomatonKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return false; }
+  double most_seconds(int rows) const override {
+    const double states = knobs_.states.high();
+    return cost::kSymbol * (2 * states * states + context_.alphabet + static_cast<double>(rows) * context_.length);
+  }
   double program_bytes(int /*rows*/) const override {
     const double states = knobs_.states.high();
     return 8 * states * states + 4 * states + 16.0 * context_.length + 4.0 * context_.alphabet;

@@ -15,6 +15,9 @@ using Symbol = std::uint16_t;
 
 inline constexpr int kMaxAlphabet = 65536;
 
+// A count, as memory is counted.
+constexpr std::size_t Size(int count) { return static_cast<std::size_t>(count); }
+
 // A view of rows x length values, rows `stride` elements apart. Holds no memory.
 template <typename T>
 class BasicBlockView {

@@ -110,6 +110,7 @@ class BracketFamily final : public Family {
  public:
   BracketFamily(BracketKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return false; }
+  double most_seconds(int rows) const override { return cost::kSymbol * rows * context_.length; }
   double program_bytes(int /*rows*/) const override { return 12.0 * context_.length + 256; }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<BracketProgram<kCross>>(knobs_, context_);

@@ -238,6 +238,7 @@ class BrainphoqueProgram final : public SteppedProgram {
     // Ends a program; false if there is nothing left to start.
     const auto finish = [&](Lane& lane) {
       steps_ += max_steps_ - lane.steps_left;
+      if (stopped()) return false;
       if (lane.written == 0 && lane.attempt + 1 < attempts_) {
         ++lane.attempt;
         StartProgram(lane);
@@ -308,6 +309,10 @@ class BrainphoqueFamily final : public Family {
   BrainphoqueFamily(BrainphoqueKnobs knobs, const FamilyContext& context)
       : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return knobs_.reads; }
+  double most_seconds(int rows) const override {
+    return cost::kSymbol * rows *
+           (context_.length + static_cast<double>(knobs_.max_steps.high()) * knobs_.attempts.high());
+  }
   double program_bytes(int rows) const override {
     return 8.0 * rows + kLanes * (32.0 * knobs_.max_instructions.high() + 2.0 * knobs_.cells.high()) + 81 * 256 + 4096;
   }

@@ -23,15 +23,16 @@ class ConstantProgram final : public Program {
 
 class ConstantFamily final : public Family {
  public:
-  explicit ConstantFamily(int alphabet) : alphabet_(alphabet) {}
+  explicit ConstantFamily(const FamilyContext& context) : context_(context) {}
   bool reads_input() const override { return false; }
+  double most_seconds(int rows) const override { return cost::kSymbol * rows * context_.length; }
   double program_bytes(int /*rows*/) const override { return sizeof(ConstantProgram); }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
-    return std::make_unique<ConstantProgram>(alphabet_);
+    return std::make_unique<ConstantProgram>(context_.alphabet);
   }
 
  private:
-  int alphabet_;
+  FamilyContext context_;
 };
 
 }  // namespace
@@ -44,7 +45,7 @@ const FamilyEntry kConstantEntry = {v1::Family::kConstant, "constant", "one toke
                                     [](v1::Family& config) { config.mutable_constant(); },
                                     [](const v1::Family& /*config*/, const FamilyContext& context,
                                        const std::string& /*path*/) -> absl::StatusOr<std::unique_ptr<Family>> {
-                                      return std::make_unique<ConstantFamily>(context.alphabet);
+                                      return std::make_unique<ConstantFamily>(context);
                                     }};
 
 }  // namespace iterand

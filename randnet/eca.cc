@@ -69,12 +69,15 @@ struct BitRule {
   Word flip[kLeaves];
 };
 
+// The ring of a width that was drawn is no wider than a row.
+int Width(int drawn, const FamilyContext& context) { return std::min(drawn, std::max(context.length, kMinWidth)); }
+
 class EcaProgram final : public Program {
  public:
   EcaProgram(const EcaKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
     table_.reserve(kMaxTable);
     words_.resize(kMaxTable);
-    const auto cells = static_cast<std::size_t>(std::min(knobs.width.high(), std::max(context.length, kMinWidth)));
+    const auto cells = static_cast<std::size_t>(Width(knobs.width.high(), context));
     cells_.resize(cells + 2 * kMaxRadius);
     index_.resize(cells);
     bits_.resize(cells / kWordBits + 4);
@@ -84,7 +87,7 @@ class EcaProgram final : public Program {
   void Sample(Rng& rng) override {
     states_ = std::min(knobs_.states.Draw(rng), context_.alphabet);
     radius_ = knobs_.radius.Draw(rng);
-    width_ = std::min(knobs_.width.Draw(rng), std::max(context_.length, kMinWidth));
+    width_ = Width(knobs_.width.Draw(rng), context_);
     lambda_ = knobs_.lambda.Draw(rng);
     rule_ = knobs_.rule.Draw(rng);
     warm_up_ = knobs_.warm_up.Draw(rng);
@@ -206,7 +209,7 @@ class EcaProgram final : public Program {
     }
     const auto count = static_cast<std::size_t>((width_ + kWordBits - 1) / kWordBits);
     Wrap(bits_);
-    for (int generation = 0, t = 0; t < length; ++generation) {
+    for (int generation = 0, t = 0; t < length && !stopped(); ++generation) {
       if (generation >= warm_up_) {
         WriteBits(out + t, std::min(width_, length - t), length - t);
         t += width_;
@@ -240,7 +243,7 @@ class EcaProgram final : public Program {
   void RunTable(Symbol* out, int length) {
     Symbol* cells = cells_.data() + kMaxRadius;
     const auto states = static_cast<std::uint16_t>(states_);
-    for (int generation = 0, t = 0; t < length; ++generation) {
+    for (int generation = 0, t = 0; t < length && !stopped(); ++generation) {
       if (generation >= warm_up_) {
         std::copy_n(cells, std::min(width_, length - t), out + t);
         t += width_;
@@ -282,6 +285,15 @@ class EcaFamily final : public Family {
  public:
   EcaFamily(EcaKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return knobs_.initial == v1::Eca::INPUT; }
+  double most_seconds(int rows) const override {
+    // However narrow the ring, a generation takes its time.
+    const double widest = Width(knobs_.width.high(), context_);
+    const double narrowest = Width(knobs_.width.low(), context_);
+    const double warm_up = knobs_.warm_up.high();
+    const double generations = warm_up + context_.length / narrowest + 1;
+    const double cells = warm_up * widest + context_.length + widest;
+    return cost::kWeight * kMaxTable + rows * (10 * cost::kSymbol * generations + cost::kSymbol / 2 * cells);
+  }
   double program_bytes(int /*rows*/) const override { return 5.0 * kMaxTable + 5.0 * knobs_.width.high(); }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<EcaProgram>(knobs_, context_);

@@ -19,6 +19,15 @@ struct FamilyContext {
   int length = 512;    // tokens a row
 };
 
+// What Family::most_seconds adds up: seconds of one core of the kind that docs/performance.md tells of. They are
+// constants and not measured, so that a recipe is valid everywhere or nowhere.
+namespace cost {
+inline constexpr double kFlop = 1e-11;   // of a product of matrices, at its best
+inline constexpr double kWeight = 1e-9;  // drawing a weight
+inline constexpr double kGamma = 3e-8;   // drawing one probability of a random distribution, ready to draw from
+inline constexpr double kSymbol = 5e-9;  // writing a symbol, or a draw or a step of a program, with a look-up or two
+}  // namespace cost
+
 // Immutable and thread-safe once made.
 class Family {
  public:
@@ -32,6 +41,9 @@ class Family {
 
   // Expected floating-point operations a token (an fma counts two), or 0 where a family does integer work only.
   virtual double flops_per_token() const { return 0; }
+
+  // How long it may take to sample a program and to run it on `rows` rows, whatever the knobs draw. Rough, for limits.
+  virtual double most_seconds(int rows) const = 0;
 
   // Largest memory in bytes that one program and its buffers may take for `rows` rows.
   virtual double program_bytes(int rows) const = 0;

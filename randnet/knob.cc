@@ -7,29 +7,13 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "randnet/check.h"
 #include "randnet/math.h"
 
 namespace iterand {
 namespace {
 
 std::string Number(double value) { return absl::StrFormat("%.17g", value); }
-
-absl::Status RangeError(const std::string& path, const std::string& value, const std::string& min,
-                        const std::string& max) {
-  return absl::InvalidArgumentError(absl::StrCat(path, ": is ", value, ", must lie within [", min, ", ", max, "]"));
-}
-
-absl::Status CheckReal(const std::string& path, double value, double min, double max) {
-  if (!(value >= min && value <= max)) {  // also catches NaN
-    return RangeError(path, absl::StrFormat("%g", value), absl::StrFormat("%g", min), absl::StrFormat("%g", max));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckInteger(const std::string& path, std::int64_t value, std::int64_t min, std::int64_t max) {
-  if (value < min || value > max) return RangeError(path, absl::StrCat(value), absl::StrCat(min), absl::StrCat(max));
-  return absl::OkStatus();
-}
 
 template <typename Interval>
 absl::Status CheckOrder(const std::string& path, const Interval& interval) {
@@ -56,13 +40,13 @@ absl::StatusOr<RealKnob> RealKnob::Make(const v1::Real& config, const std::strin
   const auto make_interval = [&](const v1::Real::Interval& interval,
                                  const std::string& where) -> absl::StatusOr<RealKnob> {
     if (absl::Status status = CheckOrder(where, interval); !status.ok()) return status;
-    if (absl::Status status = CheckReal(where + ".low", interval.low(), min, max); !status.ok()) return status;
-    if (absl::Status status = CheckReal(where + ".high", interval.high(), min, max); !status.ok()) return status;
+    if (absl::Status status = CheckRange(where + ".low", interval.low(), min, max); !status.ok()) return status;
+    if (absl::Status status = CheckRange(where + ".high", interval.high(), min, max); !status.ok()) return status;
     return RealKnob(config.kind_case(), interval.low(), interval.high());
   };
   switch (config.kind_case()) {
     case v1::Real::kFixed:
-      if (absl::Status status = CheckReal(path + ".fixed", config.fixed(), min, max); !status.ok()) return status;
+      if (absl::Status status = CheckRange(path + ".fixed", config.fixed(), min, max); !status.ok()) return status;
       return RealKnob(v1::Real::kFixed, config.fixed(), config.fixed());
     case v1::Real::kUniform:
       return make_interval(config.uniform(), path + ".uniform");
@@ -99,15 +83,15 @@ absl::StatusOr<IntegerKnob> IntegerKnob::Make(const v1::Integer& config, const s
   knob.kind_ = config.kind_case();
   const auto set_interval = [&](const v1::Integer::Interval& interval, const std::string& where) {
     if (absl::Status status = CheckOrder(where, interval); !status.ok()) return status;
-    if (absl::Status status = CheckInteger(where + ".low", interval.low(), min, max); !status.ok()) return status;
-    if (absl::Status status = CheckInteger(where + ".high", interval.high(), min, max); !status.ok()) return status;
+    if (absl::Status status = CheckRange(where + ".low", interval.low(), min, max); !status.ok()) return status;
+    if (absl::Status status = CheckRange(where + ".high", interval.high(), min, max); !status.ok()) return status;
     knob.low_ = static_cast<int>(interval.low());
     knob.high_ = static_cast<int>(interval.high());
     return absl::OkStatus();
   };
   switch (config.kind_case()) {
     case v1::Integer::kFixed:
-      if (absl::Status status = CheckInteger(path + ".fixed", config.fixed(), min, max); !status.ok()) return status;
+      if (absl::Status status = CheckRange(path + ".fixed", config.fixed(), min, max); !status.ok()) return status;
       knob.low_ = knob.high_ = static_cast<int>(config.fixed());
       return knob;
     case v1::Integer::kUniform:
@@ -129,7 +113,7 @@ absl::StatusOr<IntegerKnob> IntegerKnob::Make(const v1::Integer& config, const s
             absl::StrCat(path, ".choice.values: has ", values.size(), " values, must have 1 to 256"));
       }
       for (int i = 0; i < values.size(); ++i) {
-        if (absl::Status status = CheckInteger(absl::StrCat(path, ".choice.values[", i, "]"), values[i], min, max);
+        if (absl::Status status = CheckRange(absl::StrCat(path, ".choice.values[", i, "]"), values[i], min, max);
             !status.ok()) {
           return status;
         }
@@ -145,11 +129,9 @@ absl::StatusOr<IntegerKnob> IntegerKnob::Make(const v1::Integer& config, const s
       if (!geometric.has_start() || !geometric.has_proceed() || !geometric.has_limit()) {
         return absl::InvalidArgumentError(absl::StrCat(where, ": needs start, proceed and limit"));
       }
-      if (absl::Status status = CheckInteger(where + ".start", geometric.start(), min, max); !status.ok())
-        return status;
-      if (absl::Status status = CheckReal(where + ".proceed", geometric.proceed(), 0, 1); !status.ok()) return status;
-      if (absl::Status status = CheckInteger(where + ".limit", geometric.limit(), geometric.start(), max);
-          !status.ok()) {
+      if (absl::Status status = CheckRange(where + ".start", geometric.start(), min, max); !status.ok()) return status;
+      if (absl::Status status = CheckRange(where + ".proceed", geometric.proceed(), 0, 1); !status.ok()) return status;
+      if (absl::Status status = CheckRange(where + ".limit", geometric.limit(), geometric.start(), max); !status.ok()) {
         return status;
       }
       if (geometric.limit() - geometric.start() > 65536) {
@@ -171,11 +153,11 @@ absl::StatusOr<IntegerKnob> IntegerKnob::Make(const v1::Integer& config, const s
 int IntegerKnob::Draw(Rng& rng) const {
   switch (kind_) {
     case v1::Integer::kUniform:
-      return static_cast<int>(low_ +
-                              static_cast<std::int64_t>(rng.Below(static_cast<std::uint32_t>(high_ - low_) + 1)));
+      return static_cast<int>(
+          low_ + static_cast<std::int64_t>(rng.Below(static_cast<std::uint32_t>(std::int64_t{high_} - low_) + 1)));
     case v1::Integer::kLogUniform: {
-      const float value = math::Exp(std::fma(log_high_ - log_low_, rng.Uniform(), log_low_));
-      return std::clamp(static_cast<int>(std::min(value, 1e9F)), low_, high_);
+      const double value = math::Exp(std::fma(log_high_ - log_low_, rng.Uniform(), log_low_));
+      return static_cast<int>(std::clamp<double>(value, low_, high_));
     }
     case v1::Integer::kChoice:
       return choice_[rng.Below(static_cast<std::uint32_t>(choice_.size()))];

@@ -28,6 +28,10 @@ struct MarkovKnobs {
   std::optional<TreeKnobs> tree;
 };
 
+int MostSymbols(const MarkovKnobs& knobs, const FamilyContext& context) {
+  return std::min(knobs.symbols.high(), context.alphabet);
+}
+
 // A random suffix tree, as a walk from the last symbol back needs it.
 class SuffixTree {
  public:
@@ -92,7 +96,7 @@ class SuffixTree {
 class MarkovProgram final : public Program {
  public:
   MarkovProgram(const MarkovKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
-    const auto symbols = static_cast<std::size_t>(std::min({knobs.symbols.high(), context.alphabet, kMaxSymbols}));
+    const auto symbols = static_cast<std::size_t>(MostSymbols(knobs, context));
     const auto contexts = std::max(symbols, static_cast<std::size_t>(knobs.contexts.high()));
     symbols_.reserve(symbols);
     columns_.resize(contexts * symbols);
@@ -108,7 +112,7 @@ class MarkovProgram final : public Program {
 
   void Sample(Rng& rng) override {
     order_ = knobs_.order.Draw(rng);
-    k_ = std::min({knobs_.symbols.Draw(rng), context_.alphabet, kMaxSymbols});
+    k_ = std::min(knobs_.symbols.Draw(rng), context_.alphabet);
     concentration_ = GammaShape(knobs_.concentration.Draw(rng));
     const int hashed = knobs_.contexts.Draw(rng);
     contexts_ = order_ == 1 ? k_ : hashed;
@@ -154,8 +158,8 @@ class MarkovProgram final : public Program {
   template <Contexts kContexts>
   void RunAll(const RowRng& rng, MutableBlockView out) {
     int r = 0;
-    for (; r + kLanes <= out.rows(); r += kLanes) RunRows<kContexts, kLanes>(rng, out, r, kLanes);
-    if (r < out.rows()) RunRows<kContexts, 0>(rng, out, r, out.rows() - r);
+    for (; r + kLanes <= out.rows() && !stopped(); r += kLanes) RunRows<kContexts, kLanes>(rng, out, r, kLanes);
+    if (r < out.rows() && !stopped()) RunRows<kContexts, 0>(rng, out, r, out.rows() - r);
   }
 
   // kRows is the number of rows where that is known when this is compiled, else 0.
@@ -274,16 +278,26 @@ class MarkovFamily final : public Family {
  public:
   MarkovFamily(MarkovKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return false; }
+  double most_seconds(int rows) const override {
+    // A context's transitions are drawn when it first occurs; a walk down a tree takes as many steps as it is deep.
+    const double written = static_cast<double>(rows) * context_.length;
+    const double drawn = std::min(written, contexts()) * symbols();
+    const double walk = knobs_.tree ? knobs_.tree->depth.high() : 1;
+    return cost::kGamma * drawn + cost::kSymbol * (2 * contexts() + context_.alphabet + written * (1 + walk));
+  }
   double program_bytes(int /*rows*/) const override {
-    const double contexts = std::max(knobs_.contexts.high(), knobs_.symbols.high());
-    return contexts * (knobs_.symbols.high() * sizeof(AliasColumn) + (knobs_.tree ? 24.0 : 0.0)) +
-           2.0 * context_.alphabet + 48.0 * context_.length;
+    return contexts() * (symbols() * sizeof(AliasColumn) + (knobs_.tree ? 24.0 : 0.0)) + 2.0 * context_.alphabet +
+           48.0 * context_.length;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<MarkovProgram>(knobs_, context_);
   }
 
  private:
+  // The most that a program has.
+  double symbols() const { return MostSymbols(knobs_, context_); }
+  double contexts() const { return std::max<double>(symbols(), knobs_.contexts.high()); }
+
   MarkovKnobs knobs_;
   FamilyContext context_;
 };

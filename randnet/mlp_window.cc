@@ -13,8 +13,6 @@ constexpr int kMaxSymbols = 4096;
 constexpr int kMaxLayers = 8;
 constexpr int kMaxHidden = 1024;
 
-std::size_t Size(int value) { return static_cast<std::size_t>(value); }
-
 }  // namespace
 
 MlpWindowProgram::MlpWindowProgram(const MlpWindowKnobs& knobs, const FamilyContext& context, int max_rows)
@@ -75,7 +73,7 @@ void MlpWindowProgram::RunWithLogits(BlockView input, BlockView prompt, const Ro
     const float* const weights = FirstWeights(place, code);
     for (int u = 0; u < hidden_; ++u) to[u] += weights[u];
   };
-  for (int t = start - 1; t + 1 < out.length(); ++t) {
+  for (int t = start - 1; t + 1 < out.length() && !stopped(); ++t) {
     float* state = states_[0].data();
     float* next = states_[1].data();
     for (int r = 0; r < rows; ++r) {
@@ -116,15 +114,24 @@ class MlpWindowFamily final : public Family {
 
   double flops_per_token() const override {
     const double hidden = knobs_.hidden.mean();
-    return hidden * (knobs_.order.mean() + knobs_.input_window.mean()) +
-           2.0 * hidden * hidden * (knobs_.layers.mean() - 1) +
-           2.0 * hidden * std::min<double>(knobs_.symbols.mean(), context_.alphabet);
+    const double square = knobs_.hidden.Expect([](int units) { return static_cast<double>(units) * units; });
+    const double symbols = knobs_.symbols.Expect([this](int count) { return std::min(count, context_.alphabet); });
+    return Flops(knobs_.order.mean() + knobs_.input_window.mean(), hidden, square, knobs_.layers.mean(), symbols);
+  }
+
+  double most_seconds(int rows) const override {
+    const double hidden = knobs_.hidden.high();
+    const double symbols = std::min(knobs_.symbols.high(), context_.alphabet);
+    const double layers = knobs_.layers.high();
+    const double weights = hidden * (window() * symbols + hidden * (layers - 1) + symbols);
+    return cost::kFlop * rows * context_.length * Flops(window(), hidden, hidden * hidden, layers, symbols) +
+           cost::kWeight * weights;
   }
 
   double program_bytes(int rows) const override {
     const double hidden = knobs_.hidden.high() + matrix::kPanel;
     const double symbols = std::min(knobs_.symbols.high(), context_.alphabet) + matrix::kPanel;
-    const double window = knobs_.order.high() + knobs_.input_window.high();
+    const double window = this->window();
     return 4.0 * (hidden * (1 + window * symbols) +
                   knobs_.layers.high() * matrix::Linear::MaxFloats(hidden, std::max(hidden, symbols)) +
                   rows * (2 * hidden + symbols)) +
@@ -136,6 +143,12 @@ class MlpWindowFamily final : public Family {
   }
 
  private:
+  // A token, `square` being that of `hidden`, or what is expected of it.
+  static double Flops(double window, double hidden, double square, double layers, double symbols) {
+    return hidden * window + 2 * square * (layers - 1) + 2 * hidden * symbols;
+  }
+  double window() const { return knobs_.order.high() + knobs_.input_window.high(); }  // at most
+
   MlpWindowKnobs knobs_;
   FamilyContext context_;
 };

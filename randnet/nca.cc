@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "randnet/check.h"
 
 namespace iterand {
 namespace {
@@ -14,8 +15,6 @@ constexpr std::int64_t kMaxCells = 65536;
 constexpr std::int64_t kMaxColours = 4096;
 constexpr std::int64_t kMaxPatch = 16;  // cells along one side
 constexpr std::int64_t kMaxWarmUp = 1000;
-
-std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
 int PaddedFeatures(int features) { return (features + 3) / 4 * 4; }
 
@@ -149,10 +148,10 @@ void NcaProgram::Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, M
       }
     }
     NcaWrap(net_, grid);
-    for (int i = 0; i < warm_up_; ++i) step(row_rng);
+    for (int i = 0; i < warm_up_ && !stopped(); ++i) step(row_rng);
     std::span<Symbol> rest = out.row_span(r);
     WriteFrame(grid, rest);
-    while (!rest.empty()) {
+    while (!rest.empty() && !stopped()) {
       step(row_rng);
       WriteFrame(grid, rest);
     }
@@ -177,22 +176,23 @@ class NcaFamily final : public Family {
   bool reads_input() const override { return knobs_.start_from_input; }
 
   double flops_per_token() const override {
-    const double cells = static_cast<double>(knobs_.height) * knobs_.width;
-    const double tokens = cells / (knobs_.patch_height * knobs_.patch_width) + (knobs_.frame_marks ? 2 : 0);
-    const double steps = std::ceil(context_.length / tokens) + knobs_.warm_up.mean();
-    const double hidden = knobs_.hidden.mean();
-    const double features = knobs_.features.mean();
-    const double cell =
-        (knobs_.height == 1 ? 3 : 9) * features + 2 * hidden * (features + 1) + 2 * hidden * knobs_.colours.mean();
-    return cell * cells * steps / context_.length;
+    return RowFlops(knobs_.features.mean(), knobs_.hidden.mean(), knobs_.colours.mean(), knobs_.warm_up.mean()) /
+           context_.length;
+  }
+
+  double most_seconds(int rows) const override {
+    const double features = knobs_.features.high();
+    const double hidden = knobs_.hidden.high();
+    const double colours = knobs_.colours.high();
+    return cost::kFlop * rows * RowFlops(features, hidden, colours, knobs_.warm_up.high()) +
+           cost::kWeight * ((positions() * colours + hidden + 1) * (features + 1) + (hidden + 1) * colours);
   }
 
   double program_bytes(int /*rows*/) const override {
     const double colours = knobs_.colours.high();
     const double features = PaddedFeatures(knobs_.features.high());
     const double hidden = knobs_.hidden.high();
-    const double positions = knobs_.height == 1 ? 3 : 9;
-    return 4.0 * (2 * positions * colours * features + (hidden + 1) * (features + 1) + colours * (hidden + 1) +
+    return 4.0 * (2 * positions() * colours * features + (hidden + 1) * (features + 1) + colours * (hidden + 1) +
                   colours * kNcaCells) +
            4.0 * (knobs_.height + 2.0) * (knobs_.width + 2.0);
   }
@@ -202,6 +202,15 @@ class NcaFamily final : public Family {
   }
 
  private:
+  double positions() const { return knobs_.height == 1 ? 3 : 9; }
+
+  double RowFlops(double features, double hidden, double colours, double warm_up) const {
+    const double cells = static_cast<double>(knobs_.height) * knobs_.width;
+    const double tokens = cells / (knobs_.patch_height * knobs_.patch_width) + (knobs_.frame_marks ? 2 : 0);
+    const double steps = std::ceil(context_.length / tokens) + warm_up;
+    return cells * steps * (positions() * features + 2 * hidden * (features + 1) + 2 * hidden * colours);
+  }
+
   NcaKnobs knobs_;
   FamilyContext context_;
 };
@@ -224,16 +233,11 @@ void Resolve(v1::Family& family) {
   if (config.start() == v1::Nca::START_UNSPECIFIED) config.set_start(v1::Nca::NOISE);
 }
 
-absl::Status CheckSize(const std::string& path, std::int64_t value, std::int64_t min, std::int64_t max) {
-  if (value >= min && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(path, ": is ", value, ", must lie within [", min, ", ", max, "]"));
-}
-
 absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
                                              const std::string& path) {
   const v1::Nca& config = family.nca();
-  if (absl::Status s = CheckSize(path + ".height", config.height(), 1, kMaxHeight); !s.ok()) return s;
-  if (absl::Status s = CheckSize(path + ".width", config.width(), 0, kMaxWidth); !s.ok()) return s;
+  if (absl::Status s = CheckRange(path + ".height", config.height(), 1, kMaxHeight); !s.ok()) return s;
+  if (absl::Status s = CheckRange(path + ".width", config.width(), 0, kMaxWidth); !s.ok()) return s;
   const std::int64_t height = config.height();
   const std::int64_t width = config.width() == 0 ? context.length : config.width();
   if (height * width > kMaxCells) {
@@ -258,8 +262,8 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
   auto warm_up = IntegerKnob::Make(config.warm_up(), path + ".warm_up", 0, kMaxWarmUp);
   if (!warm_up.ok()) return warm_up.status();
 
-  if (absl::Status s = CheckSize(path + ".patch_height", config.patch_height(), 0, kMaxPatch); !s.ok()) return s;
-  if (absl::Status s = CheckSize(path + ".patch_width", config.patch_width(), 0, kMaxPatch); !s.ok()) return s;
+  if (absl::Status s = CheckRange(path + ".patch_height", config.patch_height(), 0, kMaxPatch); !s.ok()) return s;
+  if (absl::Status s = CheckRange(path + ".patch_width", config.patch_width(), 0, kMaxPatch); !s.ok()) return s;
   std::int64_t patch_height = config.patch_height();
   std::int64_t patch_width = config.patch_width();
   const bool marks = config.frame_marks();

@@ -153,7 +153,7 @@ class PcfgProgram final : public Program {
       for (int i = 0; i < active; ++i) {
         Step(lanes[i]);
         if (lanes[i].written == length) {
-          if (next_row < out.rows()) {
+          if (next_row < out.rows() && !stopped()) {
             start_row(lanes[i]);
           } else {
             lanes[i] = lanes[--active];
@@ -262,6 +262,14 @@ class PcfgFamily final : public Family {
  public:
   PcfgFamily(PcfgKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return false; }
+  double most_seconds(int rows) const override {
+    // Each nonterminal draws its rules' first terminals from all of them.
+    const double rules = static_cast<double>(knobs_.rules.high()) * (2 + knobs_.branching.high());
+    const double grammar = knobs_.nonterminals.high() * (knobs_.terminals.high() + rules);
+    return cost::kGamma * knobs_.nonterminals.high() * knobs_.rules.high() +
+           cost::kSymbol * (context_.alphabet + grammar +
+                            static_cast<double>(rows) * context_.length * (knobs_.max_depth.high() + 2));
+  }
   double program_bytes(int /*rows*/) const override {
     const double rules = static_cast<double>(knobs_.nonterminals.high()) * knobs_.rules.high();
     return rules * (sizeof(Rule) + sizeof(AliasColumn)) + 4.0 * context_.alphabet + 65536;

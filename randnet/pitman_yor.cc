@@ -136,7 +136,7 @@ class PitmanYorProgram final : public Program {
   }
 
   void Run(BlockView /*input*/, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    for (int r = 0; r < out.rows(); ++r) {
+    for (int r = 0; r < out.rows() && !stopped(); ++r) {
       Rng row_rng = rng.ForRow(r);
       franchise_.Rewind();
       WriteText(row_rng, out.row_span(r));
@@ -205,6 +205,12 @@ class PitmanYorFamily final : public Family {
  public:
   PitmanYorFamily(PitmanYorKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return false; }
+  double most_seconds(int rows) const override {
+    // Each context of a symbol is looked up in memory that may lie far away, and cleared again.
+    constexpr double kContext = 60 * cost::kSymbol;
+    const double symbols = knobs_.history.high() + static_cast<double>(rows) * context_.length;
+    return kContext * (knobs_.depth.high() + 1) * symbols + cost::kSymbol * context_.alphabet;
+  }
   double program_bytes(int /*rows*/) const override {
     // A hash table of up to four slots a draw, four places for its symbol, its slot's number, and what it replaced.
     constexpr double kDrawBytes = 4.0 * sizeof(Draws) + 4.0 * sizeof(std::uint32_t) + sizeof(std::uint32_t) + 24.0;

@@ -77,6 +77,11 @@ class PointwiseFamily final : public Family {
  public:
   PointwiseFamily(PointwiseKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return false; }
+  double most_seconds(int rows) const override {
+    const int drawn =
+        knobs_.rest_concentration.high() > 0 ? context_.alphabet : std::min(knobs_.symbols.high(), context_.alphabet);
+    return cost::kGamma * drawn + cost::kSymbol * (context_.alphabet + static_cast<double>(rows) * context_.length);
+  }
   double program_bytes(int /*rows*/) const override { return 32.0 * context_.alphabet + 4.0 * context_.length; }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<PointwiseProgram>(knobs_, context_);

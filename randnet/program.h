@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -59,6 +60,10 @@ class Program {
   // side; nullptr ends it.
   void set_watch(RunWatch* watch) { watch_ = watch; }
 
+  // From now on a Run ends within a second or so of `*stop` turning true, and its rows are not to be used; nullptr ends
+  // it.
+  void set_stop(const std::atomic<bool>* stop) { stop_ = stop; }
+
   // Marks which symbols of `row`, row `r` of the last Run of the present program, a trainer should learn to predict: 1
   // in `mask` (as long as the row), else 0. All of them, but for programs that pose tasks, which mark the answers, and
   // for padding where a recipe says so.
@@ -72,9 +77,12 @@ class Program {
  protected:
   Program() = default;
   RunWatch* watch() const { return watch_; }
+  const std::atomic<bool>* stop() const { return stop_; }
+  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
 
  private:
   RunWatch* watch_ = nullptr;
+  const std::atomic<bool>* stop_ = nullptr;
 };
 
 }  // namespace iterand

@@ -22,8 +22,6 @@ struct Sizes {
   int rows;
 };
 
-std::size_t Size(int value) { return static_cast<std::size_t>(value); }
-
 int LayerInputs(int layer, int hidden, int embedding) { return layer == 0 ? 2 * embedding + hidden : 2 * hidden; }
 
 Sizes LargestSizes(Cell cell, const RecurrentKnobs& knobs, const FamilyContext& context, int rows) {
@@ -193,7 +191,7 @@ void RecurrentProgram::RunWithLogits(BlockView input, BlockView prompt, const Ro
     for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(first + r));
     const BlockView part(input.row(first), rows, input.length(), input.stride());
     RunRecurrent(net_, part, start, rngs_, {out.row(first), rows, out.length(), out.stride()}, scratch_,
-                 rows == out.rows() ? watch() : nullptr, logits);
+                 rows == out.rows() ? watch() : nullptr, stop(), logits);
   }
 }
 
@@ -217,6 +215,18 @@ class RecurrentFamily final : public Family {
     const double square = knobs_.hidden.Expect([](int hidden) { return static_cast<double>(hidden) * hidden; });
     return 2.0 * Gates(cell_) * square * (2.0 * knobs_.layers.mean() - 1.0) +
            2.0 * knobs_.hidden.mean() * context_.alphabet;
+  }
+
+  double most_seconds(int rows) const override {
+    const Sizes most = LargestSizes(cell_, knobs_, context_, rows);
+    const double columns = static_cast<double>(Gates(cell_)) * most.hidden;
+    const double tokens = static_cast<double>(rows) * context_.length;
+    double own = 0;  // weights of the layers that each token is multiplied with
+    for (int l = 0; l < most.layers; ++l) own += columns * (l == 0 ? 1 : 2) * most.hidden;
+    own += static_cast<double>(most.alphabet) * most.hidden;
+    const double embedded = 2 * columns * most.embedding;  // of those whose products with a symbol are made once
+    return cost::kFlop * 2 * (tokens * own + std::min<double>(tokens, most.alphabet) * embedded) +
+           cost::kWeight * (own + embedded + static_cast<double>(most.alphabet) * most.embedding);
   }
 
   double program_bytes(int rows) const override {

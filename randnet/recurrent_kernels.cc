@@ -295,7 +295,7 @@ HWY_INLINE void PrefetchTargets(const GroupStep& step) {
 
 template <class CellType>
 HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                    float* scratch, RunWatch* watch, float* all_logits) {
+                    float* scratch, RunWatch* watch, const std::atomic<bool>* stop, float* all_logits) {
   const int rows = out.rows();
   const int padded = net.padded_hidden();
   const int padded_alphabet = net.padded_alphabet();
@@ -403,18 +403,19 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
       }
     }
     if (watch != nullptr && t + 2 == watch->next() && !watch->Look()) return;
+    if (stop != nullptr && stop->load(std::memory_order_relaxed)) return;
   }
 }
 
 void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                  float* scratch, RunWatch* watch, float* logits) {
+                  float* scratch, RunWatch* watch, const std::atomic<bool>* stop, float* logits) {
   switch (net.cell) {
     case Cell::kLstm:
-      return Run<LstmCell>(net, input, start, rngs, out, scratch, watch, logits);
+      return Run<LstmCell>(net, input, start, rngs, out, scratch, watch, stop, logits);
     case Cell::kGru:
-      return Run<GruCell>(net, input, start, rngs, out, scratch, watch, logits);
+      return Run<GruCell>(net, input, start, rngs, out, scratch, watch, stop, logits);
     case Cell::kRnn:
-      return Run<RnnCell>(net, input, start, rngs, out, scratch, watch, logits);
+      return Run<RnnCell>(net, input, start, rngs, out, scratch, watch, stop, logits);
   }
 }
 
@@ -427,8 +428,8 @@ namespace iterand {
 HWY_EXPORT(RunRecurrent);
 
 void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                  float* scratch, RunWatch* watch, float* logits) {
-  HWY_DYNAMIC_DISPATCH(RunRecurrent)(net, input, start, rngs, out, scratch, watch, logits);
+                  float* scratch, RunWatch* watch, const std::atomic<bool>* stop, float* logits) {
+  HWY_DYNAMIC_DISPATCH(RunRecurrent)(net, input, start, rngs, out, scratch, watch, stop, logits);
 }
 
 std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows) {

@@ -11,6 +11,7 @@
 // the target nor on how rows are cut into tiles.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -78,9 +79,10 @@ struct RecurrentNet {
 std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows);
 
 // Runs a network over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has one generator a
-// row, used only at a temperature. A watch, if not null, looks at the rows. `logits`, if not null, receives the logits
+// row, used only at a temperature. A watch, if not null, looks at the rows; the run ends when `*stop`, if not null,
+// turns true. `logits`, if not null, receives the logits
 // of each step from t = start - 1 on, in the order [step][row][alphabet] (for tests).
 void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                  float* scratch, RunWatch* watch, float* logits = nullptr);
+                  float* scratch, RunWatch* watch, const std::atomic<bool>* stop, float* logits = nullptr);
 
 }  // namespace iterand

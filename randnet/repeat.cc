@@ -63,6 +63,7 @@ class RepeatFamily final : public Family {
  public:
   RepeatFamily(RepeatKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return knobs_.from_row; }
+  double most_seconds(int rows) const override { return cost::kSymbol * rows * context_.length; }
   double program_bytes(int /*rows*/) const override { return sizeof(RepeatProgram); }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<RepeatProgram>(knobs_, context_);

@@ -13,8 +13,6 @@ namespace {
 constexpr int kMaxWidth = 4096;
 constexpr int kMaxConnections = 1024;
 
-std::size_t Size(int value) { return static_cast<std::size_t>(value); }
-
 }  // namespace
 
 ReservoirProgram::ReservoirProgram(const ReservoirKnobs& knobs, const FamilyContext& context)
@@ -86,7 +84,7 @@ void ReservoirProgram::RunWithLogits(BlockView input, const RowRng& rng, Mutable
     rngs_.clear();
     for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(first + r));
     Symbol z[kReservoirRows] = {};
-    for (int t = 0; t < out.length(); ++t) {
+    for (int t = 0; t < out.length() && !stopped(); ++t) {
       for (int r = 0; r < rows; ++r) z[r] = input.row(first + r)[t];
       ReservoirStep(net_, rows > kReservoirRows / 2, z, state, next, lane_logits_.data());
       std::swap(state, next);
@@ -120,7 +118,15 @@ class ReservoirFamily final : public Family {
   double flops_per_token() const override {
     return 2.0 * knobs_.width.mean() *
            (std::min(knobs_.connections.mean(), knobs_.width.mean()) +
-            std::min<double>(knobs_.emitted.mean(), context_.alphabet));
+            knobs_.emitted.Expect([this](int count) { return std::min(count, context_.alphabet); }));
+  }
+
+  double most_seconds(int rows) const override {
+    const double width = knobs_.width.high();
+    const double connections = std::min(knobs_.connections.high(), knobs_.width.high());
+    const double emitted = std::min(knobs_.emitted.high(), context_.alphabet);
+    return cost::kFlop * rows * context_.length * 2 * width * (connections + emitted) +
+           cost::kWeight * width * (context_.alphabet + connections + emitted) + cost::kSymbol * width * connections;
   }
 
   double program_bytes(int /*rows*/) const override {

@@ -13,8 +13,6 @@ namespace {
 constexpr int kMaxLayers = 16;
 constexpr int kMaxWidth = 1024;
 
-std::size_t Size(int value) { return static_cast<std::size_t>(value); }
-
 // One step of the recurrence of one row; plain loops over channels, which compilers vectorise.
 void Recur(int width, const StateSpaceProgram::Layer& layer, const float* __restrict v, float* __restrict re,
            float* __restrict im) {
@@ -118,7 +116,7 @@ void StateSpaceProgram::RunWithLogits(BlockView input, BlockView prompt, const R
   rngs_.clear();
   for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(r));
   const int start = BeginRows(input, prompt, out);
-  for (int t = 0; t + 1 < out.length(); ++t) {
+  for (int t = 0; t + 1 < out.length() && !stopped(); ++t) {
     for (int r = 0; r < rows; ++r) {
       const float* const x = embedding_x(out.row(r)[t]);
       const float* const z = embedding_z(input.row(r)[t]);
@@ -163,8 +161,15 @@ class StateSpaceFamily final : public Family {
   bool reads_input() const override { return true; }
 
   double flops_per_token() const override {
-    const double width = knobs_.width.mean();
-    return knobs_.layers.mean() * (6.0 * width * width + 8.0 * width) + 2.0 * width * context_.alphabet;
+    const double square = knobs_.width.Expect([](int width) { return static_cast<double>(width) * width; });
+    return Flops(knobs_.layers.mean(), knobs_.width.mean(), square);
+  }
+
+  double most_seconds(int rows) const override {
+    const double width = knobs_.width.high();
+    const double layers = knobs_.layers.high();
+    const double weights = 3 * layers * width * (width + 1) + 3 * width * context_.alphabet;
+    return cost::kFlop * rows * context_.length * Flops(layers, width, width * width) + cost::kWeight * weights;
   }
 
   double program_bytes(int rows) const override {
@@ -183,6 +188,11 @@ class StateSpaceFamily final : public Family {
   }
 
  private:
+  // A token, `square` being that of `width`, or what is expected of it.
+  double Flops(double layers, double width, double square) const {
+    return layers * (6 * square + 8 * width) + 2 * width * context_.alphabet;
+  }
+
   StateSpaceKnobs knobs_;
   FamilyContext context_;
 };

@@ -4,6 +4,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "randnet/check.h"
 #include "randnet/knob.h"
 #include "randnet/stepped_program.h"
 #include "randnet/tape_code.h"
@@ -26,6 +27,7 @@ constexpr int kMaxStepsPerToken = 4096;
 constexpr int kMaxArchive = 4096;
 // Rows that are run side by side: each step waits for the one before it, so one row alone leaves most of a core idle.
 constexpr int kLanes = 6;
+constexpr int kStepsBetweenLooks = 1 << 16;  // at whether the run is to stop
 
 std::vector<Group> Compiled(std::string_view text, int cells, int symbols, bool repeat) {
   std::vector<Group> code;
@@ -142,19 +144,21 @@ class TapeMachineProgram final : public SteppedProgram {
       lane_input_[active] = knobs_.random_input ? inputs_.data() + i * length : nullptr;
       start_row(active);
     }
-    while (active == kLanes) {
-      for (int i = 0; i < kLanes; ++i) {
-        if (!Step(machine, lanes[i]) && !finish(i)) {
-          lanes[i] = lanes[--active];
-          break;
+    while (active > 0 && !stopped()) {
+      for (int n = 0; n < kStepsBetweenLooks && active == kLanes; ++n) {
+        for (int i = 0; i < kLanes; ++i) {
+          if (!Step(machine, lanes[i]) && !finish(i)) {
+            lanes[i] = lanes[--active];
+            break;
+          }
         }
       }
-    }
-    while (active > 0) {
-      for (int i = 0; i < active; ++i) {
-        if (!Step(machine, lanes[i]) && !finish(i)) {
-          lanes[i] = lanes[--active];
-          break;
+      for (int n = 0; n < kStepsBetweenLooks && active > 0 && active < kLanes; ++n) {
+        for (int i = 0; i < active; ++i) {
+          if (!Step(machine, lanes[i]) && !finish(i)) {
+            lanes[i] = lanes[--active];
+            break;
+          }
         }
       }
     }
@@ -226,6 +230,12 @@ class TapeMachineFamily final : public Family {
  public:
   TapeMachineFamily(TapeKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return !knobs_.random_input; }
+  double most_seconds(int rows) const override {
+    // A mutation moves what stands behind it.
+    const double mutation = 20 + knobs_.program_length.high() / 50.0;
+    return cost::kSymbol * (4.0 * kMaxLength + knobs_.mutations.high() * mutation +
+                            static_cast<double>(rows) * context_.length * (1.0 + knobs_.steps_per_token.high()));
+  }
   double program_bytes(int rows) const override {
     return 8.0 * rows + (kLanes + 1) * 2.0 * (knobs_.cells.high() + context_.length) + 64.0 * kMaxLength;
   }
@@ -237,16 +247,6 @@ class TapeMachineFamily final : public Family {
   TapeKnobs knobs_;
   FamilyContext context_;
 };
-
-absl::Status CheckProbability(const std::string& path, double value) {
-  if (value >= 0 && value <= 1) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(path, ": is ", value, ", must lie within [0, 1]"));
-}
-
-absl::Status CheckLimit(const char* name, std::uint64_t value, std::uint64_t min, std::uint64_t max) {
-  if (value >= min && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, ": is ", value, ", must lie within [", min, ", ", max, "]"));
-}
 
 }  // namespace
 
@@ -319,9 +319,9 @@ TapeRun& TapeRun::operator=(TapeRun&&) noexcept = default;
 
 absl::StatusOr<TapeRun> TapeRun::Start(const TapeProgram& program, std::span<const Symbol> input,
                                        const TapeLimits& limits, std::span<Symbol> output) {
-  if (absl::Status s = CheckLimit("max_steps", limits.max_steps, 0, std::uint64_t{1} << 62); !s.ok()) return s;
-  if (absl::Status s = CheckLimit("cells", static_cast<std::uint64_t>(limits.cells), 1, kMaxCells); !s.ok()) return s;
-  if (absl::Status s = CheckLimit("symbols", static_cast<std::uint64_t>(limits.symbols), 2, kMaxSymbols); !s.ok()) {
+  if (absl::Status s = CheckRange("max_steps", limits.max_steps, 0, std::uint64_t{1} << 62); !s.ok()) return s;
+  if (absl::Status s = CheckRange("cells", limits.cells, 1, kMaxCells); !s.ok()) return s;
+  if (absl::Status s = CheckRange("symbols", limits.symbols, 2, kMaxSymbols); !s.ok()) {
     return s;
   }
   return TapeRun(std::make_unique<State>(program, input, limits, output));
@@ -378,8 +378,8 @@ const FamilyEntry kTapeMachineEntry = {
       if (!steps.ok()) return steps.status();
       auto mutations = IntegerKnob::Make(config.mutations(), path + ".mutations", 0, kMaxLength);
       if (!mutations.ok()) return mutations.status();
-      if (absl::Status s = CheckProbability(path + ".archive_share", config.archive_share()); !s.ok()) return s;
-      if (absl::Status s = CheckProbability(path + ".cross_probability", config.cross_probability()); !s.ok()) return s;
+      if (absl::Status s = CheckShare(path + ".archive_share", config.archive_share()); !s.ok()) return s;
+      if (absl::Status s = CheckShare(path + ".cross_probability", config.cross_probability()); !s.ok()) return s;
       if (config.programs_size() > kMaxArchive) {
         return absl::InvalidArgumentError(
             absl::StrCat(path, ".programs: has ", config.programs_size(), " programs, may have at most ", kMaxArchive));
@@ -403,9 +403,8 @@ const FamilyEntry kTapeMachineEntry = {
       }
       return std::make_unique<TapeMachineFamily>(
           TapeKnobs{*std::move(length), *std::move(cells), *std::move(symbols), *std::move(steps),
-                    *std::move(mutations), std::move(archive),
-                    static_cast<std::uint32_t>(config.archive_share() * 0x1.0p24),
-                    static_cast<std::uint32_t>(config.cross_probability() * 0x1.0p24), config.repeat(),
+                    *std::move(mutations), std::move(archive), ShareThreshold(config.archive_share()),
+                    ShareThreshold(config.cross_probability()), config.repeat(),
                     config.input() == v1::TapeMachine::RANDOM, config.mask_padding()},
           context);
     }};

@@ -36,7 +36,7 @@ class TasksProgram final : public Program {
   }
 
   void Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    for (int r = 0; r < out.rows(); ++r) {
+    for (int r = 0; r < out.rows() && !stopped(); ++r) {
       Rng row_rng = rng.ForRow(r);
       const auto row = out.row_span(r);
       source_ = knobs_.from_row ? std::span<const Symbol>(input.row_span(r)) : std::span<const Symbol>();
@@ -163,6 +163,10 @@ class TasksFamily final : public Family {
  public:
   TasksFamily(TasksKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return knobs_.from_row; }
+  double most_seconds(int rows) const override {
+    // Sorting takes up to twelve steps a symbol, and the last task of a row may be made for its first symbol alone.
+    return 12 * cost::kSymbol * rows * (context_.length + 4.0 * knobs_.items.high());
+  }
   double program_bytes(int /*rows*/) const override { return 16.0 * knobs_.items.high() + context_.alphabet; }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<TasksProgram>(knobs_, context_);

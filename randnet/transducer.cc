@@ -129,6 +129,10 @@ class TransducerFamily final : public Family {
  public:
   TransducerFamily(TransducerKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return true; }
+  double most_seconds(int rows) const override {
+    const double transitions = static_cast<double>(knobs_.states.high()) * knobs_.classes.high();
+    return cost::kSymbol * (transitions + context_.alphabet + static_cast<double>(rows) * context_.length);
+  }
   double program_bytes(int /*rows*/) const override {
     return 16.0 * knobs_.states.high() * knobs_.classes.high() + 10.0 * context_.alphabet;
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "randnet/check.h"
 #include "randnet/math.h"
 #include "randnet/prompt.h"
 #include "randnet/transformer_kernels.h"
@@ -18,8 +19,6 @@ constexpr int kMaxFeedForward = 8;
 constexpr int kMaxWindow = 4096;
 constexpr int kQueries = 48;  // queries whose scores are computed together
 constexpr int kChunk = 96;    // lines that pass the feed-forward layer, or the head, together
-
-std::size_t Size(int value) { return static_cast<std::size_t>(value); }
 
 // The paper's depth of a width.
 int PaperLayers(int width) {
@@ -169,7 +168,8 @@ void TransformerProgram::RunWithLogits(BlockView input, BlockView prompt, const 
   logits_.resize(kChunk * Size(matrix::Padded(outputs())));
   inner_.resize(kChunk * Size(feed_forward_));
   if (!knobs_.sequential) {
-    for (int r = 0; r < out.rows(); ++r) RunParallel(input.row(r), rng.ForRow(r), out.row(r), out.length(), logits);
+    for (int r = 0; r < out.rows() && !stopped(); ++r)
+      RunParallel(input.row(r), rng.ForRow(r), out.row(r), out.length(), logits);
     return;
   }
   const int start = BeginRows(input, prompt, out);
@@ -188,7 +188,7 @@ void TransformerProgram::RunParallel(const Symbol* z, Rng rng, Symbol* out, int 
     float* const x = values_.data() + static_cast<std::ptrdiff_t>(t) * width_;
     for (int n = 0; n < width_; ++n) x[n] = e[n] + p[n];
   }
-  for (int l = 0; l < layers_; ++l) {
+  for (int l = 0; l < layers_ && !stopped(); ++l) {
     const Layer& layer = layer_[Size(l)];
     layer.qkv.Apply(values_.data(), width_, length, qkv_.data(), 3 * width_);
     Attend(length);
@@ -235,7 +235,7 @@ void TransformerProgram::Attend(int length) {
       const float* const at = query + static_cast<std::ptrdiff_t>(t) * 3 * width_;
       StoreKey(cache, t, slots, at + width_, at + 2 * width_);
     }
-    for (int first = 0; first < length; first += kQueries) {
+    for (int first = 0; first < length && !stopped(); first += kQueries) {
       const int queries = std::min(kQueries, length - first);
       const int keys = first + queries;
       const int padded_keys = matrix::Padded(keys);
@@ -288,7 +288,7 @@ void TransformerProgram::RunSequential(BlockView input, int start, const RowRng&
     }
   };
   const int stride = matrix::Padded(outputs());
-  for (int t = 0; t + 1 < out.length(); ++t) {
+  for (int t = 0; t + 1 < out.length() && !stopped(); ++t) {
     const float* const p = position(t);
     for (int r = 0; r < rows; ++r) {
       const float* const e = embedding(out.row(r)[t]);
@@ -371,12 +371,19 @@ class TransformerFamily final : public Family {
   bool reads_input() const override { return true; }
 
   double flops_per_token() const override {
-    const double width = knobs_.width.mean();
-    const double layers =
-        knobs_.layers.high() == 0 ? PaperLayers(matrix::Padded(static_cast<int>(width))) : knobs_.layers.mean();
-    const double seen = knobs_.sequential ? 2.0 * largest_.window : context_.length / 2.0;
-    const double matrices = (knobs_.sequential ? 8 : 4) + 2 * knobs_.feed_forward.mean();
-    return layers * (2 * matrices * width * width + 4 * seen * width) + 2 * width * (context_.alphabet + 1.0);
+    const double papers = knobs_.layers.Expect([](int layers) { return layers == 0 ? 1 : 0; });
+    return knobs_.width.Expect([&](int drawn) {
+      const int width = matrix::Padded(drawn);
+      return Flops(width, knobs_.layers.mean() + papers * PaperLayers(width), knobs_.feed_forward.mean());
+    });
+  }
+
+  double most_seconds(int rows) const override {
+    const double width = largest_.width;
+    const double weights = largest_.layers * Matrices(knobs_.feed_forward.high()) * width * width +
+                           (2.0 * context_.alphabet + 1 + context_.length) * width;
+    return cost::kFlop * rows * context_.length * Flops(width, largest_.layers, knobs_.feed_forward.high()) +
+           cost::kWeight * weights;
   }
 
   double program_bytes(int rows) const override {
@@ -398,6 +405,15 @@ class TransformerFamily final : public Family {
   }
 
  private:
+  // Weights of a layer, as a multiple of width x width.
+  double Matrices(double feed_forward) const { return (knobs_.sequential ? 8 : 4) + 2 * feed_forward; }
+
+  double Flops(double width, double layers, double feed_forward) const {
+    const double seen = knobs_.sequential ? 2.0 * largest_.window : context_.length / 2.0;
+    return layers * (2 * Matrices(feed_forward) * width * width + 4 * seen * width) +
+           2 * width * (context_.alphabet + 1.0);
+  }
+
   TransformerKnobs knobs_;
   FamilyContext context_;
   TransformerSizes largest_;
@@ -446,10 +462,7 @@ absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const Fam
   if (!temperature.ok()) return temperature.status();
   auto prompt_length = IntegerKnob::Make(config.prompt_length(), path + ".prompt_length", 0, context.length);
   if (!prompt_length.ok()) return prompt_length.status();
-  if (config.window() < 1 || config.window() > kMaxWindow) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ".window: is ", config.window(), ", must lie within [1, ", kMaxWindow, "]"));
-  }
+  if (absl::Status s = CheckRange(path + ".window", config.window(), 1, kMaxWindow); !s.ok()) return s;
   return std::make_unique<TransformerFamily>(
       TransformerKnobs{config.mode() == v1::Transformer::SEQUENTIAL, config.mask(), static_cast<int>(config.window()),
                        *std::move(width), *std::move(layers), *std::move(heads), *std::move(feed_forward),

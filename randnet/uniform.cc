@@ -52,15 +52,16 @@ class UniformProgram final : public Program {
 
 class UniformFamily final : public Family {
  public:
-  explicit UniformFamily(int alphabet) : alphabet_(alphabet) {}
+  explicit UniformFamily(const FamilyContext& context) : context_(context) {}
   bool reads_input() const override { return false; }
+  double most_seconds(int rows) const override { return cost::kSymbol * rows * context_.length; }
   double program_bytes(int /*rows*/) const override { return sizeof(UniformProgram); }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
-    return std::make_unique<UniformProgram>(alphabet_);
+    return std::make_unique<UniformProgram>(context_.alphabet);
   }
 
  private:
-  int alphabet_;
+  FamilyContext context_;
 };
 
 }  // namespace
@@ -88,7 +89,7 @@ const FamilyEntry kUniformEntry = {v1::Family::kUniform, "uniform", "independent
                                    [](v1::Family& config) { config.mutable_uniform(); },
                                    [](const v1::Family& /*config*/, const FamilyContext& context,
                                       const std::string& /*path*/) -> absl::StatusOr<std::unique_ptr<Family>> {
-                                     return std::make_unique<UniformFamily>(context.alphabet);
+                                     return std::make_unique<UniformFamily>(context);
                                    }};
 
 }  // namespace iterand

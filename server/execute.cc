@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "randnet/check.h"
 #include "randnet/rng.h"
 #include "randnet/uniform.h"
 
@@ -16,11 +17,6 @@ constexpr std::size_t kPieceBytes = 64 << 10;
 // What a program costs beside its steps, in steps: it is compiled, and its tapes are cleared.
 std::uint64_t StartSteps(const TapeProgram& program, const TapeLimits& limits, std::size_t input) {
   return 64 + program.text().size() + (static_cast<std::size_t>(limits.cells) + input) / 8;
-}
-
-absl::Status CheckRange(const std::string& field, std::uint64_t value, std::uint64_t low, std::uint64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, ": is ", value, ", must lie within [", low, ", ", high, "]"));
 }
 
 v1::ExecuteResult::Halt ToProto(TapeHalt halt) {

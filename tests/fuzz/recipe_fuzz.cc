@@ -48,6 +48,9 @@ v1::Recipe Small(v1::Recipe recipe) {
     }
     if (family.has_tape_machine()) family.mutable_tape_machine()->mutable_steps_per_token()->set_fixed(8);
     if (family.has_nca()) family.mutable_nca()->mutable_warm_up()->set_fixed(1);
+    if (family.has_eca()) family.mutable_eca()->mutable_warm_up()->set_fixed(3);
+    if (family.has_automaton()) family.mutable_automaton()->mutable_states()->set_fixed(20);
+    if (family.has_pitman_yor()) family.mutable_pitman_yor()->mutable_history()->set_fixed(40);
   }
   return recipe;
 }

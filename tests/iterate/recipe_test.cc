@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "iterate/iteration.h"
 #include "iterate/presets.h"
 #include "randnet/family.h"
 
@@ -92,7 +93,51 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":1024}}}],"pool":{}})", "families[0].lstm",
      "bytes", "at most"},
     {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}}],"pool":{}})", "families[0].lstm",
-     "operations", "at most"},
+     "seconds", "at most 20"},
+    // What one program in many would take counts, and not what programs take on average.
+    {R"({"families":[{"mlp_window":{"layers":{"fixed":8},"hidden":{"choice":{"values":[4,4,4,4,4,4,4,1024]}}}}],
+     "length":65536,"chain":{"rows":{"fixed":1024}}})",
+     "families[0].mlp_window", "1024 rows x 65536", "at most 20"},
+    {R"({"families":[{"tape_machine":{"programs":[",[+]+[]"],"steps_per_token":{"fixed":4096}}}],"length":65536,
+     "chain":{"rows":{"fixed":1024}},"segment_sequences":1})",
+     "families[0].tape_machine", "1024 rows x 65536", "at most 20"},
+    {R"({"families":[{"brainphoque":{"max_steps":{"fixed":1048576}}}],"chain":{"rows":{"fixed":1024}}})",
+     "families[0].brainphoque", "1024 rows x 512", "at most 20"},
+    {R"({"families":[{"eca":{"states":{"fixed":40},"radius":{"fixed":3},"width":{"fixed":65536},"warm_up":
+     {"fixed":4096}}}],"length":65536,"chain":{"rows":{"fixed":1024}}})",
+     "families[0].eca", "1024 rows x 65536", "at most 20"},
+    {R"({"families":[{"eca":{"width":{"fixed":8},"warm_up":{"fixed":4096}}}],"length":32768,"chain":{"rows":
+     {"fixed":1024}},"segment_sequences":2000})",
+     "segment_sequences", "with families[0].eca", "at most 200"},
+    {R"({"families":[{"pitman_yor":{}}],"length":65536,"chain":{"rows":{"fixed":1024}}})", "families[0].pitman_yor",
+     "1024 rows x 65536", "at most 20"},
+    // Programs are sampled, however short their rows.
+    {R"({"families":[{"pitman_yor":{"depth":{"fixed":16},"history":{"fixed":16384}}}],"length":16,"chain":{"rows":
+     {"fixed":1}},"segment_sequences":65536})",
+     "segment_sequences", "65536 rounds of 1 rows", "at most 200"},
+    {R"({"families":[{"reservoir":{"width":{"fixed":900}}}],"length":16,"vocab_size":65536,"alphabet_size":65536,
+     "chain":{"rows":{"uniform":{"low":1,"high":64}}},"segment_sequences":65536})",
+     "segment_sequences", "65536 rounds of 1 rows", "at most 200"},
+    {R"({"families":[{"automaton":{"states":{"fixed":1024}}}],"length":16,"chain":{"rows":{"fixed":1}},
+     "segment_sequences":65536})",
+     "segment_sequences", "with families[0].automaton", "at most 200"},
+    // A segment takes whole rounds.
+    {R"({"families":[{"tape_machine":{"steps_per_token":{"fixed":2000}}}],"length":2048,"pool":{"emit_rows":1,
+     "endless":false},"segment_sequences":1000})",
+     "segment_sequences", "1000 rounds of 104 rows", "at most 200"},
+    {R"({"families":[{"uniform":{}}],"length":4096,"pack":16,"alphabet_size":2,"vocab_size":65536,"distinct":true,
+     "lanes":1,"segment_sequences":8192})",
+     "distinct", "rows", "at most 536870912"},
+    {R"({"families":[{"uniform":{}}],"length":32768,"segment_sequences":1,"lanes":1,"pool":{"pool_rows":4096,
+     "program_rows":4096,"constant_rows":0,"noise_rows":0,"emit_rows":4096,"endless":false}})",
+     "pool", "rows that it works on", "at most 536870912"},
+    {R"({"families":[{"uniform":{}}],"length":16,"segment_sequences":1,"lanes":13,"pool":{"pool_rows":65536,
+     "program_rows":1,"constant_rows":0,"noise_rows":0,"emit_rows":65536}})",
+     "pool.endless", "rows that wait", "at most"},
+    {R"({"families":[{"uniform":{}}],"length":16,"segment_sequences":65536,"lanes":400})", "lanes",
+     "where each sequence came from", "at most"},
+    {R"({"families":[{"uniform":{}}],"vocab_size":-9223372036854775808,"marks":{"begin":true}})", "vocab_size",
+     "is -9223372036854775808", "[2, 4294967296]"},
     {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}},{"lstm":{"layers":{"fixed":16},"hidden":
      {"fixed":512}}}]})",
      "families[1].lstm: with the families before it", "bytes", "at most"},
@@ -100,7 +145,7 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"uniform":{}}],"pool":{},"lanes":32})", "pool.endless", "with 32 lanes", "fewer lanes"},
     {R"({"families":[{"lstm":{"layers":{"fixed":4},"hidden":{"fixed":128}}}],"pool":{"emit_rows":1,"endless":false},
      "segment_sequences":1000})",
-     "segment_sequences", "is 1000", "operations"},
+     "segment_sequences", "is 1000", "seconds"},
 };
 
 TEST(RecipeTest, RefusalsNamePathValueAndWhatIsAllowed) {
@@ -110,6 +155,22 @@ TEST(RecipeTest, RefusalsNamePathValueAndWhatIsAllowed) {
     EXPECT_NE(message.find(bad.value), std::string::npos) << bad.json << "\n -> " << message;
     EXPECT_NE(message.find(bad.allowed), std::string::npos) << bad.json << "\n -> " << message;
   }
+}
+
+TEST(RecipeTest, AMarkovProgramHasNoMoreSymbolsThanTheAlphabet) {
+  EXPECT_EQ(
+      Refusal(R"({"families":[{"markov":{"symbols":{"fixed":1024},"contexts":{"fixed":65536}}}],"vocab_size":16})"),
+      "");
+}
+
+TEST(RecipeTest, WhateverHasAWeightIsDrawn) {
+  const auto recipe = ParseRecipeJson(
+      R"({"families":[{"uniform":{},"weight":1e6},{"repeat":{},"weight":0.4},{"dyck":{},"weight":0}]})");
+  const auto mix = FamilyMix::Make(*ResolveRecipe(*recipe));
+  ASSERT_TRUE(mix.ok()) << mix.status();
+  EXPECT_GT(mix->share(1), 0);
+  EXPECT_LT(mix->share(1), 2e-6);
+  EXPECT_EQ(mix->share(2), 0);
 }
 
 TEST(RecipeTest, BrokenJsonIsRefused) {

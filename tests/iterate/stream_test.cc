@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstring>
+#include <ctime>
 #include <map>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -264,12 +268,77 @@ TEST(StreamTest, StarvedFilterNamesTheSegmentsFamily) {
   EXPECT_NE(std::string(status.message()).find(", which is all of family repeat; "), std::string::npos) << status;
 }
 
-TEST(StreamTest, CancelledBetweenRounds) {
+TEST(StreamTest, CancelledAtOnce) {
   auto stream = OpenPreset("up");
   auto workspace = stream->NewWorkspace();
   const std::atomic<bool> cancelled = true;
   Segment segment;
   EXPECT_EQ(stream->GenerateSegment(0, 0, *workspace, &cancelled, segment).code(), absl::StatusCode::kCancelled);
+}
+
+// Turns true some time after it was made.
+class Later {
+ public:
+  explicit Later(std::chrono::milliseconds delay)
+      : thread_([this, delay] {
+          std::this_thread::sleep_for(delay);
+          turned_.store(true);
+        }) {}
+  const std::atomic<bool>* flag() const { return &turned_; }
+
+ private:
+  std::atomic<bool> turned_ = false;
+  std::jthread thread_;
+};
+
+// A program that never ends and reads its row, on long rows: a round of many seconds.
+v1::Recipe LongRounds(std::int64_t rows, std::int64_t length, std::int64_t steps_per_token) {
+  v1::Recipe recipe;
+  v1::TapeMachine& family = *recipe.add_families()->mutable_tape_machine();
+  family.add_programs(",.[+]+[]");
+  family.mutable_steps_per_token()->set_fixed(steps_per_token);
+  recipe.set_length(length);
+  recipe.mutable_chain()->mutable_rows()->set_fixed(rows);
+  return recipe;
+}
+
+TEST(StreamTest, CancelledWithinARound) {
+  auto stream = *Stream::Open(LongRounds(12, 65536, 4096), 0);
+  auto workspace = stream->NewWorkspace();
+  Segment segment;
+  const Later cancelled(std::chrono::milliseconds(50));
+  const std::clock_t before = std::clock();
+  EXPECT_EQ(stream->GenerateSegment(0, 0, *workspace, cancelled.flag(), segment).code(), absl::StatusCode::kCancelled);
+  EXPECT_LT(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC, 3);
+}
+
+TEST(StreamTest, AnEndlessPoolThatWasCancelledGoesOnAsIfNot) {
+  for (const auto emission : {v1::Pool::SAMPLE, v1::Pool::EVICT}) {
+    v1::Recipe recipe = LongRounds(1, 4096, 500);
+    v1::Pool& pool = *recipe.mutable_pool();
+    pool.set_pool_rows(30);
+    pool.set_program_rows(12);
+    pool.set_constant_rows(2);
+    pool.set_noise_rows(2);
+    pool.set_emission(emission);
+    recipe.set_segment_sequences(5);
+    auto broken = *Stream::Open(recipe, 1);
+    auto whole = *Stream::Open(recipe, 1);
+    auto workspace = broken->NewWorkspace();
+    Segment segment;
+    int cancellations = 0;
+    for (std::uint64_t s = 0; s < 4; ++s) {
+      for (const int delay : {1, 10, 40}) {
+        const Later cancelled(std::chrono::milliseconds{delay});
+        const absl::Status status = broken->GenerateSegment(0, s, *workspace, cancelled.flag(), segment);
+        if (absl::IsCancelled(status)) ++cancellations;
+      }
+      ASSERT_TRUE(broken->GenerateSegment(0, s, *workspace, nullptr, segment).ok());
+      const std::vector<std::byte> rows = ReadAll(*whole, s * 5, 1, 5);
+      EXPECT_EQ(std::memcmp(rows.data(), segment.row(0), rows.size()), 0) << s;
+    }
+    EXPECT_GT(cancellations, 0);
+  }
 }
 
 TEST(StreamTest, RelabelIntoLargerVocabularies) {

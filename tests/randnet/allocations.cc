@@ -6,10 +6,12 @@
 
 namespace {
 thread_local std::uint64_t allocations = 0;
+thread_local std::uint64_t allocated_bytes = 0;
 }  // namespace
 
 namespace iterand {
 std::uint64_t Allocations() { return allocations; }
+std::uint64_t AllocatedBytes() { return allocated_bytes; }
 }  // namespace iterand
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -17,6 +19,7 @@ namespace {
 
 void* Allocate(std::size_t size, std::size_t alignment) {
   ++allocations;
+  allocated_bytes += size;
   void* memory = alignment > alignof(std::max_align_t)
                      ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)
                      : std::malloc(size == 0 ? 1 : size);

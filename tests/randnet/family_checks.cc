@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "tests/randnet/allocations.h"
@@ -74,8 +75,12 @@ void CheckRows(const std::string& json, const FamilyContext& context) {
     for (int r = 0; r < kRows; ++r) {
       ASSERT_TRUE(std::equal(all.prompt.row(r), all.prompt.row(r) + all.prompt.length(), all.out.row(r)));
     }
+    const std::atomic<bool> stop = true;
+    all.program->set_stop(&stop);
     all.Run();
-    EXPECT_EQ(Rows(all.out, kRows), rows) << "run again";
+    all.program->set_stop(nullptr);
+    all.Run();
+    EXPECT_EQ(Rows(all.out, kRows), rows) << "run again, after a run that was stopped";
     for (const int count : {1, 3}) {
       const BlockView input(all.input.row(0), count, context.length);
       const BlockView prompt(all.prompt.row(0), count, all.prompt.length());
@@ -109,21 +114,28 @@ void CheckMemory(const std::string& json, const FamilyContext& context) {
   const std::unique_ptr<Family> family = MakeFamily(json, context);
   ASSERT_NE(family, nullptr);
   constexpr int kFew = 5;
-  SampledProgram first(*family, context, 0, kFew);
+  const Block input = NoiseBlock(0, kFew, context.length, context.alphabet);
   const Block prompts = NoiseBlock(7, kFew, context.length, context.alphabet);
+  Block out;
+  out.Reshape(kFew, context.length);
+  const std::uint64_t bytes_before = AllocatedBytes();
+  const std::unique_ptr<Program> program = family->NewProgram(kFew);
   const auto run = [&](std::uint64_t seed) {
     const RandomKey key{.seed = seed};
     Rng rng = MakeRng(key, Purpose::kSampleProgram);
-    first.program->Sample(rng);
-    const BlockView prompt(prompts.row(0), kFew, first.program->prompt_length(), context.length);
-    first.program->Run(first.input.view(), prompt, RowRng(key), first.out.mutable_view());
+    program->Sample(rng);
+    const BlockView prompt(prompts.row(0), kFew, program->prompt_length(), context.length);
+    program->Run(input.view(), prompt, RowRng(key), out.mutable_view());
   };
   run(1);
+  EXPECT_LE(static_cast<double>(AllocatedBytes() - bytes_before), family->program_bytes(kFew)) << json;
   const std::uint64_t before = Allocations();
   for (std::uint64_t seed = 2; seed < 12; ++seed) run(seed);
   EXPECT_EQ(Allocations() - before, 0U) << json;
   EXPECT_GT(family->program_bytes(kFew), 0) << json;
   EXPECT_GE(family->program_bytes(2 * kFew), family->program_bytes(kFew)) << json;
+  EXPECT_GT(family->most_seconds(kFew), 0) << json;
+  EXPECT_GT(family->most_seconds(2 * kFew), family->most_seconds(kFew)) << json;
 }
 
 void CheckRefused(const std::string& json, const std::string& text, const FamilyContext& context) {

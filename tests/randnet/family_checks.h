@@ -32,11 +32,13 @@ struct SampledProgram {
 };
 
 // Of several programs: symbols are below the alphabet; row r of 3 rows and of 1 row equals row r of 19; running again,
-// and sampling the program again in an object that has held others, gives the same rows; every vector target gives the
-// same rows; the prompt is the beginning; a family that does not read its input gives the same rows for another input.
+// also after a run that was stopped, and sampling the program again in an object that has held others, gives the same
+// rows; every vector target gives the same rows; the prompt is the beginning; a family that does not read its input
+// gives the same rows for another input.
 void CheckRows(const std::string& json, const FamilyContext& context);
 
-// Once a few programs have run, sampling and running more allocates nothing, and memory stays within program_bytes.
+// Once a program has run, sampling and running more allocates nothing, and what was allocated until then lies within
+// program_bytes (but for what Highway allocates, which is not counted).
 void CheckMemory(const std::string& json, const FamilyContext& context);
 
 // The configuration is refused, by a message that contains `text` (the field's path, say).

@@ -44,6 +44,31 @@ TEST(IntegerKnobTest, DrawsAgreeWithExpect) {
   }
 }
 
+// Intervals as wide as an int allows.
+TEST(IntegerKnobTest, DrawsReachBothEndsOfWideIntervals) {
+  constexpr std::int64_t kMost = 0x7FFFFFFF;
+  v1::Integer uniform;
+  DefaultUniform(&uniform, -1, kMost);
+  v1::Integer log_uniform;
+  DefaultLogUniform(&log_uniform, 1'000'000'000, kMost);
+  for (const v1::Integer& config : {uniform, log_uniform}) {
+    const auto knob = IntegerKnob::Make(config, "knob", -1, kMost);
+    ASSERT_TRUE(knob.ok()) << knob.status();
+    Rng rng(3, 5);
+    std::int64_t least = kMost;
+    std::int64_t most = -1;
+    for (int i = 0; i < 1000; ++i) {
+      const std::int64_t value = knob->Draw(rng);
+      least = std::min(least, value);
+      most = std::max(most, value);
+    }
+    const std::int64_t span = std::int64_t{knob->high()} - knob->low();
+    EXPECT_GE(least, knob->low());
+    EXPECT_LT(least, knob->low() + span / 50) << config.ShortDebugString();
+    EXPECT_GT(most, knob->high() - span / 50) << config.ShortDebugString();
+  }
+}
+
 TEST(RealKnobTest, LogUniformIsUniformInTheLogarithm) {
   v1::Real config;
   DefaultLogUniform(&config, 0.001, 1);
