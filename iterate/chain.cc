@@ -300,14 +300,13 @@ FinishedRows Chain::Advance(const RandomKey& key) {
     trace_->slots.resize(given_up_ ? 0 : static_cast<std::size_t>(rows));
     std::iota(trace_->slots.begin(), trace_->slots.end(), 0);
     trace_->emitted = trace_->slots;
-    trace_->prompt_slots = order_;
     trace_->prompt_length = prompt_length;
     trace_->prompt_offset = offset;
     trace_->input = input_;
     trace_->prompt = prompt_;
     trace_->output = output_;
   }
-  if (given_up_) return {};
+  if (given_up_) return {.rows = {}, .origins = {}, .masks = {}, .given_up = true};
 
   for (RowOrigin& origin : origins_) {
     origin.family = static_cast<std::uint16_t>(family);
@@ -319,7 +318,7 @@ FinishedRows Chain::Advance(const RandomKey& key) {
     for (int r = 0; r < rows; ++r) program.MarkTargets(r, output_.view().row_span(r), writable.row_span(r));
     masks = writable;
   }
-  return {output_.view(), origins_, masks};
+  return {.rows = output_.view(), .origins = origins_, .masks = masks};
 }
 
 }  // namespace iterand

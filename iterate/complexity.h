@@ -4,15 +4,18 @@
 //
 //   complexity = bits / (length * log2(alphabet))
 //
-// The row is parsed greedily from the left. At each position the longest match of at least 3 symbols among the last 16
-// positions with the same 3 symbols is taken (a match may overlap itself), else one literal. Then
+// The row is parsed greedily from the left. At each position the longest match of at least 3 symbols is taken, the
+// nearest of equal ones (a match may overlap itself), else one literal. Looked at are the 16 positions last entered
+// under the same hash, of 12 bits, of the 3 symbols that begin there. All positions are entered, but of a match only
+// the first and the last 32. Then
 //
 //   bits = code length of the literals under their own histogram                 (entropy, order 0)
 //        + code length of the sequence of literal/match flags under its histogram
 //        + for each match  floor(log2(distance)) + 1  +  2 * floor(log2(match length - 2)) + 1
 //
 // Logarithms of counts are fixed-point with 16 fractional bits, made by integer squaring. Constants measure near 0,
-// noise near 1 (a little less for short rows, whose histogram is not flat); relabelling the alphabet changes nothing.
+// noise near 1 (a little less for short rows, whose histogram is not flat). Relabelling the alphabet changes next to
+// nothing: which other symbols share a hash, and so take up some of the 16 positions.
 #pragma once
 
 #include <cstdint>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/limits.h"
@@ -13,11 +14,13 @@ EndlessLane::EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t r
     : key_{.seed = seed, .lane = lane}, rounds_per_segment_(rounds_per_segment) {}
 
 void EndlessLane::KeepSnapshot() {
-  if (live_.segment % snapshot_gap_ != 0) return;
-  snapshots_.insert_or_assign(live_.segment, live_);
-  if (snapshots_.size() <= kMaxSnapshots) return;
-  snapshot_gap_ *= 2;
-  std::erase_if(snapshots_, [this](const auto& entry) { return entry.first % snapshot_gap_ != 0; });
+  if (live_.segment % snapshot_gap_ != 0 || snapshots_.contains(live_.segment)) return;
+  if (snapshots_.size() == kMaxSnapshots) {
+    snapshot_gap_ *= 2;
+    std::erase_if(snapshots_, [this](const auto& entry) { return entry.first % snapshot_gap_ != 0; });
+    if (live_.segment % snapshot_gap_ != 0) return;
+  }
+  snapshots_.emplace(live_.segment, live_);
 }
 
 absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, Segment& out) {
@@ -83,22 +86,27 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
     started_ = true;
     KeepSnapshot();
   }
-  // The nearest state at or before the segment: the live one or a snapshot.
-  auto snapshot = std::prev(snapshots_.upper_bound(segment));
-  const bool from_live = live_.segment <= segment && live_.segment >= snapshot->first;
-  const std::uint64_t from = from_live ? live_.segment : snapshot->first;
-  const std::uint64_t from_round = from_live ? live_.round : snapshot->second.round;
+  // The nearest state at or before the segment.
+  const Checkpoint* from = &std::prev(snapshots_.upper_bound(segment))->second;
+  if (live_.segment <= segment && !from->IsBeyond(live_)) from = &live_;
+  if (parked_.segment <= segment && parked_.IsBeyond(*from)) from = &parked_;
   // As many a segment as there were so far, and no fewer than there must be.
-  const double so_far = from > 0 ? static_cast<double>(from_round) / static_cast<double>(from) : 0;
+  const double so_far = from->segment > 0 ? static_cast<double>(from->round) / static_cast<double>(from->segment) : 0;
   const double rounds_ahead =
-      static_cast<double>(segment - from) * std::max(so_far, static_cast<double>(rounds_per_segment_));
+      static_cast<double>(segment - from->segment) * std::max(so_far, static_cast<double>(rounds_per_segment_));
   if (rounds_ahead > static_cast<double>(kMaxReplayRounds)) {
     return absl::OutOfRangeError(
         absl::StrCat("index: segment ", segment, " of an endless pool lies ", std::ceil(rounds_ahead),
-                     " rounds ahead of the nearest pool that is kept (segment ", from, "), and at most ",
+                     " rounds ahead of the nearest pool that is kept (segment ", from->segment, "), and at most ",
                      kMaxReplayRounds, " are replayed; read on from there, or use a recipe with pool.endless false"));
   }
-  if (!from_live) live_ = snapshot->second;
+  if (from == &parked_) {
+    std::swap(live_, parked_);
+  } else if (from != &live_) {
+    // A reader far behind must not take the state of one ahead, which no snapshot may be near enough to make again.
+    if (live_.IsBeyond(parked_)) std::swap(live_, parked_);
+    live_ = *from;
+  }
   while (true) {
     const std::uint64_t number = live_.segment;
     if (absl::Status status = Next(pool, writer, out); !status.ok()) return status;

@@ -1,14 +1,16 @@
 // A lane of an endless pool: one process that never starts anew, read segment by segment.
 //
 // Its segments are consecutive stretches of what the pool emits. A segment can only be made by computing all rounds
-// before it, so the lane keeps its pool, snapshots of earlier pools to replay from, and the segments made last, since
-// several readers ask for neighbouring segments at the same time.
+// before it, so the lane keeps two pools, the one that went furthest and the one of a reader further behind, snapshots
+// of earlier pools to replay from, and the segments made last, since several readers ask for neighbouring segments at
+// the same time.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -42,6 +44,10 @@ class EndlessLane {
     std::uint64_t round = 0;    // the next round
     PoolState pool;
     Pending pending;
+
+    bool IsBeyond(const Checkpoint& other) const {
+      return std::pair(segment, round) > std::pair(other.segment, other.round);
+    }
   };
 
   // Computes the live checkpoint's segment into `out` and moves on to the next one.
@@ -53,6 +59,7 @@ class EndlessLane {
   std::uint64_t rounds_per_segment_;
   bool started_ = false;
   Checkpoint live_;
+  Checkpoint parked_;                              // of another reader; the furthest of all is this or the live one
   std::map<std::uint64_t, Checkpoint> snapshots_;  // by segment; thinned so that gaps grow with the lane
   std::uint64_t snapshot_gap_ = 1;                 // segments between snapshots
   std::deque<std::pair<std::uint64_t, Segment>> recent_;

@@ -42,7 +42,8 @@ class Recorder {
       const auto parent = writer_.try_emplace(trace.slots[r], kConstant).first->second;
       written.push_back(static_cast<int>(steps_.size()));
       steps_.push_back({round, static_cast<int>(r), trace.family, static_cast<int>(programs_.size()) - 1,
-                        trace.fresh_inputs ? kNoise : parent, trace.prompt_length, trace.prompt_offset});
+                        trace.constant_inputs.empty() ? parent : (trace.constant_inputs[r] ? kConstant : kNoise),
+                        trace.prompt_length, trace.prompt_offset});
     }
     for (std::size_t r = 0; r < trace.slots.size(); ++r) writer_[trace.slots[r]] = written[r];
     if (!trace.emitted_before) Emit(trace);

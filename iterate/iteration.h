@@ -75,6 +75,7 @@ struct FinishedRows {
   std::span<const RowOrigin> origins;  // one a row
   // rows x symbols, 1 where a symbol is to be predicted (Program::MarkTargets); empty unless the recipe has loss_mask.
   BasicBlockView<const std::uint8_t> masks;
+  bool given_up = false;  // there are none because the program was given up (Band.trial)
 
   const std::uint8_t* mask(int r) const { return masks.rows() > 0 ? masks.row(r) : nullptr; }
 };
@@ -87,13 +88,14 @@ struct RoundTrace {
     bool constant;  // else noise
   };
   int family = 0;
-  std::string program;            // Program::Describe
-  bool restarted = false;         // all slots were forgotten first: a new chain began
-  bool fresh_inputs = false;      // prompts and inputs were fresh rows, not slots
-  std::vector<Fresh> fresh;       // slots that were overwritten before the program ran
-  std::vector<int> slots;         // by row of the program: the slot that was its input and took its output; empty if
-                                  // the program was given up after a trial
-  std::vector<int> prompt_slots;  // by row of the program
+  std::string program;       // Program::Describe
+  bool restarted = false;    // all slots were forgotten first: a new chain began
+  std::vector<Fresh> fresh;  // slots that were overwritten before the program ran
+  // By row of the program: the slot that was its input and took its output; empty if the program was given up.
+  std::vector<int> slots;
+  // Where prompts and inputs were fresh rows instead, by row of the program: whether its input was constant, else
+  // noise.
+  std::vector<bool> constant_inputs;
   int prompt_length = 0;
   int prompt_offset = 0;
   std::vector<int> emitted;     // by finished row: its slot

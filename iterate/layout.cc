@@ -95,6 +95,11 @@ absl::Status SequenceLayout::Check(const v1::Recipe& recipe) {
                                                    pack, " symbols of ", recipe.alphabet_size(), " make ", values,
                                                    " tokens, and at most ", kMaxRelabelled, " can be relabelled"));
   }
+  if (recipe.relabel() == v1::Recipe::RELABEL_PROGRAM && recipe.has_pool()) {
+    return absl::InvalidArgumentError(
+        "relabel: is RELABEL_PROGRAM, but what a round of a pool emits comes from many programs; use RELABEL_SEQUENCE, "
+        "or a chain");
+  }
   return absl::OkStatus();
 }
 

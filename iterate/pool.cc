@@ -149,18 +149,20 @@ void Pool::Evict(int row) {
   if (config_.emission() == v1::Pool::EVICT && state_.origins[static_cast<std::size_t>(row)].depth > 0) Emit(row);
 }
 
-void Pool::FreshRow(const RandomKey& key, int row, Symbol* out) {
+bool Pool::FreshRow(const RandomKey& key, int row, Symbol* out) {
   const std::uint64_t number = kFreshRows + static_cast<std::uint64_t>(row);
   Rng select = MakeRng(key, Purpose::kSelect, number);
   const auto kinds = static_cast<std::uint32_t>(config_.constant_rows() + config_.noise_rows());
   const std::span<Symbol> target(out, static_cast<std::size_t>(length_));
-  if (select.Below(kinds) < static_cast<std::uint32_t>(config_.constant_rows())) {
+  const bool constant = select.Below(kinds) < static_cast<std::uint32_t>(config_.constant_rows());
+  if (constant) {
     Rng rng = MakeRng(key, Purpose::kConstant, number);
     FillConstant(rng, alphabet_, target);
   } else {
     Rng rng = MakeRng(key, Purpose::kNoise, number);
     FillNoise(rng, alphabet_, target);
   }
+  return constant;
 }
 
 FinishedRows Pool::Advance(const RandomKey& key) {
@@ -168,6 +170,7 @@ FinishedRows Pool::Advance(const RandomKey& key) {
   if (trace_ != nullptr) {
     trace_->restarted = false;
     trace_->fresh.clear();
+    trace_->constant_inputs.clear();
     trace_->emitted.clear();
     trace_->emitted_before = config_.emission() == v1::Pool::EVICT;
   }
@@ -207,7 +210,6 @@ FinishedRows Pool::Advance(const RandomKey& key) {
   Rng choose = MakeRng(key, Purpose::kSelect, 1);
   const auto offset = static_cast<int>(choose.Below(static_cast<std::uint32_t>(length_ - prompt_length + 1)));
   const std::span<const int> prompts = DrawRows(choose, rows);
-  if (trace_ != nullptr) trace_->prompt_slots.assign(prompts.begin(), prompts.end());
   for (int r = 0; r < rows; ++r) {
     if (config_.iterate()) {
       std::copy_n(state_.rows.row(prompts[static_cast<std::size_t>(r)]) + offset, prompt_length, prompt_.row(r));
@@ -222,7 +224,8 @@ FinishedRows Pool::Advance(const RandomKey& key) {
     if (config_.iterate()) {
       std::copy_n(state_.rows.row(targets_[static_cast<std::size_t>(r)]), length_, input_.row(r));
     } else {
-      FreshRow(key, r, input_.row(r));
+      const bool constant = FreshRow(key, r, input_.row(r));
+      if (trace_ != nullptr) trace_->constant_inputs.push_back(constant);
     }
   }
   program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
@@ -230,7 +233,6 @@ FinishedRows Pool::Advance(const RandomKey& key) {
   if (trace_ != nullptr) {
     trace_->family = family;
     trace_->program = program.Describe();
-    trace_->fresh_inputs = !config_.iterate();
     trace_->slots = targets_;
     trace_->prompt_length = prompt_length;
     trace_->prompt_offset = offset;
@@ -252,7 +254,9 @@ FinishedRows Pool::Advance(const RandomKey& key) {
     for (const int row : DrawRows(emit, static_cast<int>(config_.emit_rows()))) Emit(row);
   }
   const auto count = static_cast<std::size_t>(finished_count_);
-  return {BlockView(finished_.row(0), finished_count_, length_), {finished_origins_.data(), count}, {}};
+  return {.rows = BlockView(finished_.row(0), finished_count_, length_),
+          .origins = {finished_origins_.data(), count},
+          .masks = {}};
 }
 
 }  // namespace iterand

@@ -66,7 +66,8 @@ class Pool final : public Iteration {
   void Emit(int row);
   // Emits a row that is about to be overwritten, if it was generated and emission is EVICT.
   void Evict(int row);
-  void FreshRow(const RandomKey& key, int row, Symbol* out);
+  // Writes a row of the ablation; whether it is constant.
+  bool FreshRow(const RandomKey& key, int row, Symbol* out);
 
   const FamilyMix& mix_;
   ProgramSet programs_;

@@ -38,8 +38,8 @@ class SegmentWriter {
   // Applies the filters to a row; false if it is dropped.
   bool Accept(const Symbol* row);
 
-  // Packs, relabels and writes a row, and its mask (one byte a symbol) if the recipe has loss_mask. The segment must
-  // not be full.
+  // Packs, relabels (RELABEL_PROGRAM: rows of one round follow one another) and writes a row, and its mask (one byte a
+  // symbol) if the recipe has loss_mask. The segment must not be full.
   void Write(const Symbol* row, const std::uint8_t* mask, const RowProvenance& provenance);
 
  private:

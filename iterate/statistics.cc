@@ -56,8 +56,6 @@ void StatisticsCollector::AddRow(const std::byte* row) {
     hash = Mix(hash, token);
   }
   ++row_hashes_[hash];
-  const double ratio = ZlibRatio(row, length * width);
-  if (ratio > kStructuredLow && ratio < kStructuredHigh) ++structured_;
 
   counts_.clear();
   for (const std::uint32_t token : tokens_) ++counts_[token];
@@ -66,7 +64,12 @@ void StatisticsCollector::AddRow(const std::byte* row) {
     const double p = static_cast<double>(count) / static_cast<double>(length);
     entropy -= p * std::log2(p);
   }
-  if (counts_.size() == 1) ++constants_;
+  const double ratio = ZlibRatio(row, length * width);
+  if (counts_.size() == 1) {
+    ++constants_;
+  } else if (ratio > kStructuredLow && ratio < kStructuredHigh) {
+    ++structured_;
+  }
   entropies_.push_back(static_cast<float>(entropy));
   distinct_tokens_.push_back(static_cast<std::uint32_t>(counts_.size()));
 

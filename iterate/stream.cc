@@ -104,11 +104,11 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
   RandomKey key{.seed = impl_->seed, .lane = lane, .segment = segment};
   iteration->Start(key);
   writer.Begin(key, /*shuffle=*/true, out);
-  std::int64_t barren = 0;  // rounds since a row last survived
+  std::int64_t barren = 0;  // rounds since a row last survived, but for those that had none to judge
   for (key.round = 0; !writer.full(); ++key.round) {
     const FinishedRows finished = iteration->Advance(key);
     if (iteration->stopped()) return absl::CancelledError("cancelled");
-    ++barren;
+    if (finished.given_up || finished.rows.rows() > 0) ++barren;
     for (int r = 0; r < finished.rows.rows() && !writer.full(); ++r) {
       const Symbol* row = finished.rows.row(r);
       if (!writer.Accept(row)) continue;
@@ -125,10 +125,13 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
     if (barren >= impl_->recipe.starvation_rounds()) {
       const int family = impl_->mix.Fixed(key);
       const std::string of_family = family < 0 ? "" : absl::StrCat(", which is all of family ", family_name(family));
-      return absl::FailedPreconditionError(absl::StrCat("filters: no row survived band and distinct in ", barren,
-                                                        " rounds (starvation_rounds) of lane ", lane, ", segment ",
-                                                        segment, " of seed ", impl_->seed, of_family,
-                                                        "; widen band, or choose families that make such rows"));
+      const bool band = impl_->recipe.has_band();
+      const bool distinct = impl_->recipe.distinct();
+      return absl::FailedPreconditionError(absl::StrCat(
+          "filters: no row survived ", band && distinct ? "band and distinct" : (band ? "band" : "distinct"), " in ",
+          barren, " rounds (starvation_rounds) of lane ", lane, ", segment ", segment, " of seed ", impl_->seed,
+          of_family, "; ", band ? "widen band" : "lower segment_sequences", ", or choose families that make ",
+          band ? "such" : "more different", " rows"));
     }
   }
   out.generated_symbols = iteration->TakeGenerated();

@@ -18,21 +18,23 @@ void DrawDistinct(Rng& rng, int alphabet, int count, std::vector<Symbol>& scratc
 // is d v.
 float ProposeUntilAccepted(Rng& rng, float d, float c);
 
-// What is the same for all Gamma(shape, 1) variates; see Rng::LogGamma.
+// What is the same for all Gamma(shape, 1) variates, shape > 0.
 struct GammaShape {
   explicit GammaShape(float gamma_shape);
 
   float shape;
   bool boosts;  // shape < 1
-  float d;      // of the method of Marsaglia and Tsang
+  float d;      // of Marsaglia and Tsang
   float c;
   float log_d;
 };
 
-// Fills `out` with logarithms of Gamma(shape, 1) variates, by the method of Rng::LogGamma. In chunks of 64 values (the
-// last one shorter), a chunk of n values takes from the generator: n words for the normals of the first proposals, n
-// words for their uniforms, and if shape < 1, n words for the boosts; then, value by value in order, what each rejected
-// first proposal needs to be drawn again, a normal and a uniform an attempt.
+// Fills `out` with logarithms of Gamma(shape, 1) variates (Marsaglia and Tsang 2000, "A simple method for generating
+// gamma variables"; shape < 1 by the boost of a power of a uniform, which is a sum in the logarithm, so that tiny
+// shapes do not underflow). In chunks of 64 values (the last one shorter), a chunk of n values takes from the
+// generator: n words for the normals of the first proposals, n words for their uniforms, and if shape < 1, n words for
+// the boosts; then, value by value in order, what each rejected first proposal needs to be drawn again, a normal and a
+// uniform an attempt.
 void DrawLogGammas(Rng& rng, const GammaShape& shape, std::span<float> out);
 
 // values[i] = e^(values[i] - the largest value).

@@ -340,10 +340,20 @@ const FamilyEntry kEcaEntry = {
       if (!lambda.ok()) return lambda.status();
       auto rule = IntegerKnob::Make(config.rule(), path + ".rule", -1, kMaxRule);
       if (!rule.ok()) return rule.status();
-      if (const std::int64_t most = LargestRule(states->high(), radius->high()); rule->high() > most) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ".rule: is up to ", rule->high(),
-                                                       ", must lie within [-1, ", most, "] for ", states->high(),
-                                                       " states and radius ", radius->high()));
+      if (rule->high() >= 0) {
+        if (states->low() != states->high() || radius->low() != radius->high()) {
+          return absl::InvalidArgumentError(
+              absl::StrCat(path, ".rule: is up to ", rule->high(), ", but states go from ", states->low(), " to ",
+                           states->high(), " and radius from ", radius->low(), " to ", radius->high(),
+                           R"(; a number is a rule only for one of each: set both, such as states {"fixed": 2} and )"
+                           R"(radius {"fixed": 1}, or leave rule out)"));
+        }
+        const int lowest = std::min(states->low(), context.alphabet);
+        if (const std::int64_t most = LargestRule(lowest, radius->low()); rule->high() > most) {
+          return absl::InvalidArgumentError(absl::StrCat(path, ".rule: is up to ", rule->high(),
+                                                         ", must lie within [-1, ", most, "] for ", lowest,
+                                                         " states and radius ", radius->low()));
+        }
       }
       auto warm_up = IntegerKnob::Make(config.warm_up(), path + ".warm_up", 0, kMaxWarmUp);
       if (!warm_up.ok()) return warm_up.status();

@@ -4,10 +4,10 @@
 // next state of a cell for each of the k^(2 r + 1) neighbourhoods, the cells at offsets -r .. r. Each entry of a random
 // table is state 0 with probability 1 - lambda, else uniform over 1 .. k - 1 (Langton 1990, "Computation at the edge of
 // chaos"). `rule` >= 0 fixes the table by Wolfram's number instead: digit n of the number in base k is the next state
-// of neighbourhood n, whose most significant digit in base k is the leftmost cell; digits beyond the number are 0. (A
-// number that no table of the knobs' states and radius has is refused.) So
-// {"states": 2, "radius": 1, "rule": 110} is elementary rule 110 (Wolfram 1983, "Statistical mechanics of cellular
-// automata").
+// of neighbourhood n, whose most significant digit in base k is the leftmost cell; digits beyond the number are 0. A
+// number is a rule only for one k and one r: then both knobs must have one value, and the number that of a table of
+// theirs. So {"states": {"fixed": 2}, "radius": {"fixed": 1}, "rule": {"fixed": 110}} is elementary rule 110 (Wolfram
+// 1983, "Statistical mechanics of cellular automata").
 //
 // The W cells lie on a ring. A row is the concatenation of generations 0, 1, 2, ..., each W symbols wide, cut at the
 // row's length; with `warm_up` = n it begins at generation n. Symbols are the states. Generation 0 is

@@ -8,8 +8,6 @@
 #define ITERAND_RANDNET_MATH_INL_H_
 #endif
 
-#include <limits>
-
 #include "hwy/highway.h"
 #include "randnet/math.h"
 
@@ -63,30 +61,6 @@ HWY_INLINE V LogNormal(D d, V x) {
   return hn::MulAdd(e, hn::Set(d, coefficient::kLn2High), hn::Add(f, y));
 }
 
-// math::Log.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Log(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  const hn::RebindToUnsigned<D> du;
-  const V zero = hn::Zero(d);
-  const auto subnormal = hn::Lt(x, hn::Set(d, 0x1p-126F));
-  const V scaled = hn::IfThenElse(subnormal, hn::Mul(x, hn::Set(d, 0x1p+23F)), x);
-  const auto bits = hn::Add(hn::BitCast(du, scaled), hn::Set(du, 0x3F800000U - coefficient::kSqrtHalfBits));
-  const V e = hn::Sub(hn::ConvertTo(d, hn::Sub(hn::BitCast(di, hn::ShiftRight<23>(bits)), hn::Set(di, 127))),
-                      hn::IfThenElseZero(subnormal, hn::Set(d, 23.0F)));
-  const V m = hn::BitCast(d, hn::Add(hn::And(bits, hn::Set(du, 0x007FFFFFU)), hn::Set(du, coefficient::kSqrtHalfBits)));
-  const V f = hn::Sub(m, hn::Set(d, 1.0F));
-  const V p = Horner(d, f, coefficient::kLog);
-  const V square = hn::Mul(f, f);
-  V y = hn::MulAdd(e, hn::Set(d, coefficient::kLn2Low), hn::Mul(hn::Mul(f, square), p));
-  y = hn::MulAdd(hn::Set(d, -0.5F), square, y);
-  y = hn::MulAdd(e, hn::Set(d, coefficient::kLn2High), hn::Add(f, y));
-  const V infinity = hn::Set(d, std::numeric_limits<float>::infinity());
-  y = hn::IfThenElse(hn::Eq(x, infinity), x, y);
-  y = hn::IfThenElse(hn::Gt(x, zero), y, hn::Set(d, std::numeric_limits<float>::quiet_NaN()));
-  return hn::IfThenElse(hn::Eq(x, zero), hn::Neg(infinity), y);
-}
-
 // math::Tanh.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Tanh(D d, V x) {
@@ -99,14 +73,6 @@ HWY_INLINE V Tanh(D d, V x) {
   const V e = Exp(d, hn::Add(clamped, clamped));
   const V large = hn::CopySign(hn::Sub(one, hn::Div(hn::Set(d, 2.0F), hn::Add(e, one))), x);
   return hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, coefficient::kTanhSmall)), small, large);
-}
-
-// math::Sigmoid.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0F);
-  const V z = Exp(d, hn::Neg(hn::Abs(x)));
-  return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), z, one), hn::Add(one, z));
 }
 
 // math::NormalFromSymmetric for |x| < 1.

@@ -8,10 +8,9 @@
 // Largest errors against the true value, in units in the last place (ulp) of the result, over all float32 arguments
 // (measured and asserted by tests/randnet/math_test.cc):
 //
-//   Exp      1.0 ulp   also where the result is subnormal; overflows to +inf, underflows to 0
-//   Log      1.0 ulp   subnormal arguments too; Log(0) = -inf, Log(negative) = NaN, Log(+inf) = +inf
-//   Tanh     1.5 ulp   odd; Tanh(+-inf) = +-1; the sign of zero is kept
-//   Sigmoid  2.5 ulp   down to subnormal results; Sigmoid(-inf) = 0, Sigmoid(+inf) = 1
+//   Exp   1.0 ulp   also where the result is subnormal; overflows to +inf, underflows to 0
+//   Log   1.0 ulp   subnormal arguments too; Log(0) = -inf, Log(negative) = NaN, Log(+inf) = +inf
+//   Tanh  1.5 ulp   odd; Tanh(+-inf) = +-1; the sign of zero is kept
 //
 // NaN gives NaN everywhere. No function raises an error. The processor must not be set to flush subnormal numbers.
 #pragma once
@@ -122,12 +121,6 @@ inline float Tanh(float x) {
   return std::copysign(1.0F - 2.0F / (Exp(clamped + clamped) + 1.0F), x);
 }
 
-// 1 / (1 + e^-x).
-inline float Sigmoid(float x) {
-  const float z = Exp(-std::fabs(x));
-  return (x < 0.0F ? z : 1.0F) / (1.0F + z);
-}
-
 // sqrt(2) erfinv(x), x in (-1, 1): a standard normal variate where x is uniform. Relative error below 2e-6. +-inf at
 // and beyond
 // +-1; NaN for NaN.
@@ -141,10 +134,6 @@ inline float NormalFromSymmetric(float x) {
   for (int i = 1; i < 9; ++i) p = std::fma(p, v, c[i]);
   return p * (x * internal::kSqrt2);
 }
-
-// Inverse of the standard normal distribution function, u in (0, 1). The argument's resolution near 0 is that near 1:
-// below about 2^-25 the result is -inf.
-inline float NormalQuantile(float u) { return NormalFromSymmetric(std::fma(2.0F, u, -1.0F)); }
 
 // e^(scale x) for the gates of recurrent networks: cheap, and never so large or small that products of three overflow.
 // The exponent scale x is clamped to [-kGateLimit, kGateLimit] = +-27.5, where a sigmoid is within 1.2e-12 of its

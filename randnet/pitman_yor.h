@@ -21,6 +21,16 @@
 // a row of its length, once a program, and is looked up in memory that no longer fits the caches: at D = 16 the longest
 // takes some 0.1 s.
 //
+// Draws of a program: depth; symbols, which is k; the k symbols (DrawDistinct); discount and strength of m = 0, then of
+// m = 1, and so on up to D; history; then the history's text. A row's text is drawn by the row's generator. To draw
+// with respect to m symbols takes a word w of the generator if n > 0, and none if n = 0. In double, with
+//
+//   place = w 2^-32 (c(m) + n),  which = floor(place),
+//
+// the symbol is that of draw number `which` of the n, counted from 0 in the order in which they were made, if
+// which < n, and if either that draw was not made anew or place - which >= d(m); else it is drawn anew, which for m = 0
+// is Below(k). All of a symbol's draws, of the longest context down to the one that was not anew, are remembered.
+//
 // With D = 0 rows are independent draws of one distribution, of few symbols or many as d(0) and c(0) are small or
 // large. Small k lower what discounts can do. k is lowered to the alphabet's size. Contexts are told apart by a hash of
 // 64 bits.

@@ -1,7 +1,5 @@
 #include "randnet/rng.h"
 
-#include <cmath>
-
 #include "randnet/math.h"
 #include "randnet/rng_simd.h"
 
@@ -33,28 +31,6 @@ std::uint32_t Rng::Below(std::uint32_t bound) {
 }
 
 float Rng::Normal() { return NormalFromWord(Next()); }
-
-float Rng::LogGamma(float shape) {
-  const float boosted = shape < 1.0F ? shape + 1.0F : shape;
-  const float d = boosted - 1.0F / 3.0F;
-  const float c = 1.0F / std::sqrt(9.0F * d);
-  float log_v = 0.0F;
-  // Accepts at least 95 % of the proposals; the bound keeps the work finite whatever the generator returns.
-  for (int attempt = 0; attempt < 100; ++attempt) {
-    const float x = Normal();
-    const float root = std::fma(c, x, 1.0F);
-    const float log_u = math::Log(UniformPositive());
-    if (root <= 0.0F) continue;
-    const float v = root * root * root;
-    const float proposal = math::Log(v);
-    if (log_u < std::fma(0.5F * x, x, d * (1.0F - v + proposal))) {
-      log_v = proposal;
-      break;
-    }
-  }
-  const float log_gamma = math::Log(d) + log_v;
-  return shape < 1.0F ? log_gamma + math::Log(UniformPositive()) / shape : log_gamma;
-}
 
 void Rng::Fill(std::span<std::uint32_t> out) {
   engine_.set_state(internal::FillWords(engine_.state(), engine_.odd_increment(), out.data(), out.size()));

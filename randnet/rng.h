@@ -56,10 +56,6 @@ class Rng {
   // Standard normal, by inversion of one uniform (randnet/math.h).
   float Normal();
 
-  // ln of a Gamma(shape, 1) variate, shape > 0 (Marsaglia and Tsang 2000; shape < 1 by the boost of a power of a
-  // uniform, which is a sum in the logarithm, so that tiny shapes do not underflow).
-  float LogGamma(float shape);
-
   // Fills with what successive calls of Next() would return, and advances as they would; vectorised.
   void Fill(std::span<std::uint32_t> out);
 

@@ -11,13 +11,21 @@
 //   UNION     two inputs; the SET of both together
 //   DELETE    an input and one of its symbols; the input without that symbol
 //   STACK     symbols 1 .. k - 1 are pushed, symbol 0 pops (an empty stack stays empty); what is left, the top first.
-//             With source RANDOM a symbol is a pop with probability 1/3, so that stacks stay small
+//             With source RANDOM every third symbol or so is a pop, so that stacks stay small
 // The last instance is cut at the row's end.
 //
-// Symbols of inputs are uniform below k (RANDOM), or those of the input row modulo k, in order and again from its
-// beginning (ROW). Lengths and what is deleted are drawn per row in either case. The mask
-// (Program::MarkTargets) marks the outputs, as the paper counts its loss: the symbols behind the k of an input, up to
-// and with the mark that ends the output.
+// Symbols of inputs are random (RANDOM), or those of the input row modulo k, in order and again from its beginning
+// (ROW).
+//
+// Draws of a program: the kind, one of `kinds` by Below; symbols; items. Draws of an instance, from the row's
+// generator: the length of the input, 1 + Below(n); with RANDOM a word w for each of its symbols; for UNION length and
+// words of the second input; for DELETE the place of the deleted symbol in the input, Below(its length). The symbol of
+// a word w is floor(w k / 2^32). Of STACK, with h and l the halves of w, it is 0, a pop, if 3 h < 2^16 (21 846 of the
+// 2^16 values of h), else 1 + floor(l (k - 1) / 2^16), which leaves nothing out up to k - 1 = 65 532, but is the less
+// even the larger k is.
+//
+// The mask (Program::MarkTargets) marks the outputs, as the paper counts its loss: the symbols behind the k of an
+// input, up to and with the mark that ends the output.
 //
 // k is lowered to the alphabet's size less 3; an alphabet of fewer than 5 symbols is refused.
 #pragma once

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "iterate/limits.h"
 #include "iterate/presets.h"
@@ -65,6 +66,37 @@ TEST(ExplainTest, Pools) {
       auto stream = *Stream::Open(recipe, 1);
       for (std::uint64_t index = 100; index < 120; ++index) ExpectExplained(*stream, index);
     }
+  }
+}
+
+// With iterate false a program reads fresh rows; what they were is told as of all others.
+TEST(ExplainTest, FreshInputsAreNamed) {
+  for (const int constant_rows : {0, 2, 4}) {
+    v1::Recipe recipe;
+    recipe.add_families()->mutable_transducer()->mutable_copy()->set_fixed(1);  // writes what it reads
+    recipe.set_length(32);
+    v1::Pool& pool = *recipe.mutable_pool();
+    pool.set_pool_rows(20);
+    pool.set_program_rows(4);
+    pool.set_constant_rows(constant_rows);
+    pool.set_noise_rows(4 - constant_rows);
+    pool.set_emit_rows(4);
+    pool.set_iterate(false);
+    auto stream = *Stream::Open(recipe, 0);
+    std::set<std::string> inputs;
+    for (std::uint64_t index = 20; index < 60; ++index) {
+      ExpectExplained(*stream, index);
+      const auto explanation = stream->Explain(index);
+      if (explanation->steps.empty()) continue;  // a fresh row of the pool
+      std::vector<std::uint8_t> row(32);
+      ASSERT_TRUE(stream->Read(index, 1, 1, row.data()).ok());
+      const std::string& input = explanation->steps[0].input;
+      EXPECT_EQ(input == "constant", std::set(row.begin(), row.end()).size() == 1) << index;
+      inputs.insert(input);
+    }
+    EXPECT_EQ(inputs, constant_rows == 0   ? std::set<std::string>{"noise"}
+                      : constant_rows == 4 ? std::set<std::string>{"constant"}
+                                           : (std::set<std::string>{"constant", "noise"}));
   }
 }
 

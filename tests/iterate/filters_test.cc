@@ -47,7 +47,7 @@ TEST(ComplexityTest, OrdersRowsByStructure) {
   EXPECT_LT(complexity(noise), 1.01);
 }
 
-TEST(ComplexityTest, RelabellingChangesNothing) {
+TEST(ComplexityTest, RelabellingChangesNextToNothing) {
   Rng rng(3, 4);
   std::vector<Symbol> row(512);
   FillNoise(rng, 12, row);
@@ -152,6 +152,50 @@ TEST(InjectionTest, IsTheDefinition) {
       }
     }
   }
+}
+
+// The definition once more: one injection a round, drawn symbol by symbol over the rows that survive, in their order.
+TEST(RelabelTest, RowsOfARoundShareAnInjection) {
+  constexpr int kRows = 240;  // five segments of 48, whose last rounds are cut
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_markov();
+  recipe.set_length(64);
+  recipe.set_lanes(1);
+  recipe.set_vocab_size(1000);
+  recipe.set_alphabet_size(256);
+  recipe.mutable_chain()->mutable_rows()->set_fixed(7);
+  recipe.mutable_band()->set_low(0.2);
+  const auto read = [&](v1::Recipe::Relabel relabel, std::vector<RowProvenance>& provenance) {
+    recipe.set_relabel(relabel);
+    auto stream = *Stream::Open(recipe, 4);
+    std::vector<std::uint16_t> tokens(static_cast<std::size_t>(kRows) * 64);
+    EXPECT_TRUE(stream->Read(0, 1, kRows, tokens.data(), provenance.data()).ok());
+    return tokens;
+  };
+  std::vector<RowProvenance> provenance(kRows);
+  std::vector<RowProvenance> relabelled_provenance(kRows);
+  const std::vector<std::uint16_t> plain = read(v1::Recipe::RELABEL_NONE, provenance);
+  const std::vector<std::uint16_t> relabelled = read(v1::Recipe::RELABEL_PROGRAM, relabelled_provenance);
+  ASSERT_EQ(relabelled_provenance, provenance);
+
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::map<std::uint32_t, std::size_t>> rounds;
+  for (std::size_t i = 0; i < kRows; ++i) rounds[{provenance[i].segment, provenance[i].round}][provenance[i].row] = i;
+  std::size_t shared = 0;  // rounds of several rows
+  Injection injection(256, 1000);
+  for (const auto& [place, rows] : rounds) {
+    const auto& [segment, round] = place;
+    injection.Reset(MakeRng({.seed = 4, .segment = segment, .round = round}, Purpose::kRelabel));
+    for (const auto& [row, i] : rows) {
+      const std::vector<Symbol> symbols(plain.begin() + static_cast<std::ptrdiff_t>(i * 64),
+                                        plain.begin() + static_cast<std::ptrdiff_t>((i + 1) * 64));
+      std::vector<std::uint16_t> tokens(64);
+      injection.Map(symbols, tokens.data());
+      ASSERT_TRUE(std::equal(tokens.begin(), tokens.end(), relabelled.begin() + static_cast<std::ptrdiff_t>(i * 64)))
+          << "segment " << segment << " round " << round << " row " << row;
+    }
+    shared += rows.size() > 1 ? 1 : 0;
+  }
+  EXPECT_GT(shared, 20U);
 }
 
 v1::Recipe MixRecipe(v1::Recipe::Mix mix) {

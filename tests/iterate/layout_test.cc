@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "iterate/complexity.h"
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
 #include "iterate/stream.h"
@@ -185,6 +186,20 @@ TEST(MaskTest, PaddingIsMaskedWhereTheRecipeSaysSo) {
   }
 }
 
+// What is to be predicted may lie behind the end of a row: then nothing is.
+TEST(MaskTest, MayBeEmpty) {
+  for (const char* family :
+       {R"({"repeat": {"period": {"fixed": 65536}}})", R"({"tasks": {"items": {"fixed": 4096}}})"}) {
+    const v1::Recipe recipe =
+        RecipeOf(absl::StrCat(R"({"families": [)", family, R"(], "length": 64, "loss_mask": true})"));
+    std::vector<std::uint8_t> mask;
+    Tokens<std::uint8_t>(recipe, 48, &mask);
+    int empty = 0;
+    for (auto row = mask.begin(); row != mask.end(); row += 64) empty += std::count(row, row + 64, 1) == 0 ? 1 : 0;
+    EXPECT_GT(empty, 40) << family;
+  }
+}
+
 TEST(MaskTest, OtherFamiliesMarkEverything) {
   v1::Recipe recipe = *LoadPreset("statistics");
   recipe.set_loss_mask(true);
@@ -211,7 +226,6 @@ TEST(LayoutTest, ExplainSeesThroughPackingAndMarks) {
   }
 }
 
-// A trial only gives programs up: rows that are kept lie within the band, and fewer symbols are generated for them.
 // Symbols that programs write for the first segments of lane 0.
 std::uint64_t GeneratedSymbols(const Stream& stream, std::uint64_t segments) {
   auto workspace = stream.NewWorkspace();
@@ -224,8 +238,11 @@ std::uint64_t GeneratedSymbols(const Stream& stream, std::uint64_t segments) {
   return symbols;
 }
 
+// A trial only gives programs up: rows that are kept lie within the band, and fewer symbols are generated for them.
 TEST(TrialTest, GivesHopelessProgramsUp) {
   v1::Recipe recipe = *LoadPreset("networks");
+  recipe.set_relabel(v1::Recipe::RELABEL_NONE);  // tokens are the symbols that the band measures
+  ComplexityMeter meter(256, 512);
   recipe.mutable_band()->set_low(0.15);
   recipe.mutable_band()->set_high(0.35);
   std::uint64_t generated[2] = {};
@@ -233,6 +250,14 @@ TEST(TrialTest, GivesHopelessProgramsUp) {
     if (trial) recipe.mutable_band()->mutable_trial();
     auto stream = *Stream::Open(recipe, 0);
     generated[trial ? 1 : 0] = GeneratedSymbols(*stream, 6);
+    std::vector<std::uint8_t> tokens(std::size_t{100} * 512);
+    const auto lanes = static_cast<std::uint64_t>(stream->lanes());
+    ASSERT_TRUE(stream->Read(0, lanes, 100, tokens.data()).ok());  // all of lane 0
+    for (auto row = tokens.begin(); row != tokens.end(); row += 512) {
+      const std::vector<Symbol> symbols(row, row + 512);
+      const double complexity = static_cast<double>(meter.Measure(symbols.data())) / static_cast<double>(meter.plain());
+      EXPECT_TRUE(complexity >= 0.15 && complexity <= 0.35) << complexity;
+    }
     const auto explanation = stream->Explain(3);
     ASSERT_TRUE(explanation.ok()) << explanation.status();
     EXPECT_TRUE(explanation->reproduced);

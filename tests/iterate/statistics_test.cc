@@ -45,6 +45,17 @@ TEST(StatisticsTest, ConstantsAndPeriods) {
   EXPECT_NEAR(s.markov_bits[0], 1.0, 0.05);   // half of the rows have four equally frequent tokens
 }
 
+// zlib makes 11 bytes of 16 equal ones, which is a ratio of structure.
+TEST(StatisticsTest, ShortConstantsAreNotStructured) {
+  const std::vector<std::uint8_t> constant(16, 5);
+  const double ratio = StatisticsCollector::ZlibRatio(constant.data(), 16);
+  EXPECT_GT(ratio, 0.06);
+  EXPECT_LT(ratio, 0.9);
+  const StreamStatistics s = StatisticsOf({constant});
+  EXPECT_EQ(s.constant_share, 1);
+  EXPECT_EQ(s.structured_share, 0);
+}
+
 TEST(StatisticsTest, NoiseIsNoise) {
   const StreamStatistics s = StatisticsOfPreset("uniform", 0, 0, 1000);
   EXPECT_EQ(s.constant_share, 0);

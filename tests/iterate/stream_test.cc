@@ -1,6 +1,7 @@
 // The promise: a stream is a pure function (recipe, seed, index) -> sequence.
 #include "iterate/stream.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -178,6 +179,44 @@ TEST(StreamTest, AJumpOfManyRoundsIsRefusedInAnEndlessPool) {
   }
 }
 
+// Segments of more rounds than a replay may take can only be read on from where a reader is. One that begins anew, or
+// follows far behind, must not take that place.
+TEST(StreamTest, ReadersOfAnEndlessPoolLeaveTheFurthestItsPlace) {
+  constexpr std::uint64_t kSequences = 25'000;  // one a round
+  constexpr std::uint64_t kSegments = 34;       // snapshots are two segments apart by then
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_uniform();
+  recipe.set_length(16);
+  recipe.set_segment_sequences(kSequences);
+  v1::Pool& pool = *recipe.mutable_pool();
+  pool.set_pool_rows(2);
+  pool.set_program_rows(1);
+  pool.set_constant_rows(0);
+  pool.set_noise_rows(0);
+  pool.set_emit_rows(1);
+  const auto stream = *Stream::Open(recipe, 0);
+  std::vector<std::byte> row(stream->sequence_bytes());
+  const auto read = [&](std::uint64_t segment) { return stream->Read(segment * kSequences, 1, 1, row.data()); };
+  for (std::uint64_t segment = 0; segment < kSegments - 1; ++segment) ASSERT_TRUE(read(segment).ok());
+  std::map<std::uint64_t, std::vector<std::byte>> first;  // sequence of a segment
+  const auto alone = *Stream::Open(recipe, 0);
+  for (std::uint64_t segment = 0; segment < kSegments; ++segment) {
+    ASSERT_TRUE(alone->Read(segment * kSequences, 1, 1, row.data()).ok());
+    first[segment] = row;
+  }
+  for (std::uint64_t segment = 0; segment < 3; ++segment) {
+    const absl::Status behind = read(segment);
+    ASSERT_TRUE(behind.ok()) << behind;
+    EXPECT_EQ(row, first[segment]);
+  }
+  const absl::Status ahead = read(kSegments - 1);
+  ASSERT_TRUE(ahead.ok()) << ahead;
+  EXPECT_EQ(row, first[kSegments - 1]);
+  const absl::Status behind = read(3);
+  ASSERT_TRUE(behind.ok()) << behind;
+  EXPECT_EQ(row, first[3]);
+}
+
 TEST(StreamTest, CostIsThatOfAllThatIsMade) {
   v1::Recipe recipe;
   recipe.add_families()->mutable_lstm();
@@ -255,6 +294,51 @@ TEST(StreamTest, StarvedFilterEndsInAnError) {
   const absl::Status status = stream->Read(0, 1, 1, out.data());
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_NE(std::string(status.message()).find("starvation_rounds"), std::string::npos) << status;
+}
+
+TEST(StreamTest, StarvedFilterNamesTheFiltersThatAreSet) {
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_constant();  // 256 different rows
+  recipe.set_length(16);
+  recipe.set_lanes(1);
+  recipe.set_segment_sequences(300);
+  const auto error = [&] {
+    auto stream = *Stream::Open(recipe, 0);
+    return std::string(stream->Read(0, 1, 1, std::vector<std::byte>(16).data()).message());
+  };
+  recipe.set_distinct(true);
+  EXPECT_THAT(error(), testing::HasSubstr("no row survived distinct in 1000 rounds"));
+  EXPECT_THAT(error(), testing::HasSubstr("; lower segment_sequences, or choose families that make more different"));
+  recipe.mutable_band()->set_low(0);
+  EXPECT_THAT(error(), testing::HasSubstr("no row survived band and distinct in 1000 rounds"));
+  recipe.set_distinct(false);
+  recipe.mutable_band()->set_low(1);
+  EXPECT_THAT(error(), testing::HasSubstr("no row survived band in 1000 rounds"));
+  EXPECT_THAT(error(), testing::HasSubstr("; widen band, or choose families that make such rows"));
+}
+
+// A large pool that emits by eviction finishes no row in its first rounds. Filters have then nothing to judge.
+TEST(StreamTest, RoundsThatFinishNoRowStarveNobody) {
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_uniform();
+  recipe.set_length(16);
+  recipe.set_starvation_rounds(5);
+  v1::Pool& pool = *recipe.mutable_pool();
+  pool.set_pool_rows(2000);
+  pool.set_program_rows(1);
+  pool.set_constant_rows(0);
+  pool.set_noise_rows(0);
+  pool.set_emission(v1::Pool::EVICT);
+  pool.set_endless(false);
+  std::vector<std::byte> out(16);
+  for (const bool distinct : {false, true}) {
+    recipe.set_distinct(distinct);
+    const absl::Status status = (*Stream::Open(recipe, 0))->Read(0, 1, 1, out.data());
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  recipe.mutable_band()->set_high(0.01);
+  const absl::Status starved = (*Stream::Open(recipe, 0))->Read(0, 1, 1, out.data());
+  EXPECT_THAT(std::string(starved.message()), testing::HasSubstr("no row survived band and distinct in 5 rounds"));
 }
 
 // A segment of a mixture may consist of the one family that a band excludes.

@@ -60,17 +60,33 @@ TEST(DiscreteTest, LogGammasAreThePlainOnesOnEveryTarget) {
   });
 }
 
-TEST(DiscreteTest, LogGammasHaveTheRightMean) {
-  // E ln X = digamma(shape).
-  const std::pair<float, double> cases[] = {
-      {0.05F, -20.4978447}, {0.5F, -1.9635100}, {1.0F, -0.5772157}, {2.5F, 0.7031566}};
-  for (const auto& [shape, mean] : cases) {
+TEST(DiscreteTest, LogGammasHaveTheRightMoments) {
+  // E ln X = digamma(shape), Var ln X = trigamma(shape); from Abramowitz and Stegun and mpmath.
+  struct Case {
+    float shape;
+    double mean;
+    double variance;
+  };
+  constexpr int kCount = 200000;
+  std::vector<float> values(kCount);
+  for (const Case& c :
+       {Case{0.05F, -20.4978447, 401.5323574}, Case{0.5F, -1.9635100, 4.9348022}, Case{1.0F, -0.5772157, 1.6449341},
+        Case{2.5F, 0.7031566, 0.4903578}, Case{30.0F, 3.3844381, 0.0338950}}) {
     Rng rng(1, 1);
-    std::vector<float> values(200000);
-    DrawLogGammas(rng, GammaShape(shape), values);
-    const double sum = std::accumulate(values.begin(), values.end(), 0.0);
-    EXPECT_NEAR(sum / 200000, mean, 0.005 / shape + 0.005) << shape;
+    DrawLogGammas(rng, GammaShape(c.shape), values);
+    double sum = 0;
+    double squares = 0;
+    for (const double x : values) {
+      ASSERT_TRUE(std::isfinite(x));
+      sum += x;
+      squares += (x - c.mean) * (x - c.mean);
+    }
+    EXPECT_NEAR(sum / kCount, c.mean, 5 * std::sqrt(c.variance / kCount)) << c.shape;
+    EXPECT_NEAR(squares / kCount / c.variance, 1, 0.06) << c.shape;
   }
+  Rng rng(1, 1);
+  DrawLogGammas(rng, GammaShape(1e-4F), values);
+  for (const float x : values) ASSERT_TRUE(std::isfinite(x));
 }
 
 TEST(DiscreteTest, AliasTablesDrawTheirWeights) {

@@ -123,6 +123,25 @@ TEST(EcaTest, RefusesBadParameters) {
   EXPECT_TRUE(TryMakeFamily(of(2, 1, 255), {}).ok());
   EXPECT_THAT(Refusal(of(2, 1, 256)), HasSubstr("families[0].eca.rule: is up to 256, must lie within [-1, 255]"));
   EXPECT_TRUE(TryMakeFamily(of(2, 2, 2147483647), {}).ok());
+  // Where the alphabet has fewer symbols than the rule states, the automaton has fewer states.
+  EXPECT_TRUE(TryMakeFamily(of(3, 1, 300), {}).ok());
+  EXPECT_THAT(Refusal(of(3, 1, 300), {.alphabet = 2, .length = 64}), HasSubstr("[-1, 255] for 2 states and radius 1"));
+}
+
+// A number is a different rule for other states or another radius.
+TEST(EcaTest, ARuleWantsOneNumberOfStatesAndOneRadius) {
+  EXPECT_THAT(
+      Refusal(R"({"eca": {"rule": {"fixed": 110}}})"),
+      HasSubstr(R"(families[0].eca.rule: is up to 110, but states go from 2 to 4 and radius from 1 to 2; a number)"
+                R"( is a rule only for one of each: set both, such as states {"fixed": 2})"));
+  EXPECT_THAT(Refusal(R"({"eca": {"rule": {"fixed": 300}, "states": {"choice": {"values": [2, 3]}}, "radius":
+                         {"fixed": 1}}})"),
+              HasSubstr("states go from 2 to 3"));
+  EXPECT_THAT(Refusal(R"({"eca": {"rule": {"choice": {"values": [-1, 30]}}, "states": {"fixed": 2}}})"),
+              HasSubstr("radius from 1 to 2"));
+  EXPECT_TRUE(TryMakeFamily(R"({"eca": {"rule": {"uniform": {"low": -1, "high": 255}}, "states": {"fixed": 2}, "radius":
+                               {"fixed": 1}}})")
+                  .ok());
 }
 
 }  // namespace

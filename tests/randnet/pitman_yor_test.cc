@@ -3,10 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "randnet/discrete.h"
+#include "randnet/knob.h"
+#include "tests/randnet/family_checks.h"
 #include "tests/randnet/program_testing.h"
 
 namespace iterand {
@@ -14,21 +19,37 @@ namespace {
 
 using testing::HasSubstr;
 
-// The Chinese restaurant franchise as it is defined, with one discount and one strength for all lengths of context.
+// The program as its header defines it: its draws, in their order, and the Chinese restaurant franchise.
 class Reference {
  public:
-  Reference(Rng rng, std::size_t depth, std::uint32_t symbols, double discount, double strength)
-      : rng_(rng), depth_(depth), symbols_(symbols), discount_(discount), strength_(strength) {}
+  Reference(const v1::PitmanYor& config, int alphabet, const Rng& rng) : rng_(rng) {
+    const auto depth = IntegerKnob::Make(config.depth(), "depth", 0, 16);
+    const auto symbols = IntegerKnob::Make(config.symbols(), "symbols", 1, 65536);
+    const auto discount = RealKnob::Make(config.discount(), "discount", 0, 1);
+    const auto strength = RealKnob::Make(config.strength(), "strength", 1e-4, 1e4);
+    const auto history = IntegerKnob::Make(config.history(), "history", 0, 16384);
+    const int depth_drawn = depth->Draw(rng_);
+    names_.resize(static_cast<std::size_t>(std::min(symbols->Draw(rng_), alphabet)));
+    std::vector<Symbol> scratch;
+    DrawDistinct(rng_, alphabet, static_cast<int>(names_.size()), scratch, names_);
+    for (int m = 0; m <= depth_drawn; ++m) {
+      discount_.push_back(discount->Draw(rng_));
+      strength_.push_back(strength->Draw(rng_));
+    }
+    Text(static_cast<std::size_t>(history->Draw(rng_)));
+  }
 
   void set_rng(const Rng& rng) { rng_ = rng; }
 
-  std::vector<std::uint32_t> Text(std::size_t length) {
+  std::vector<Symbol> Text(std::size_t length) {
     std::vector<std::uint32_t> text;
+    std::vector<Symbol> named;
     while (text.size() < length) {
-      const std::size_t longest = std::min(depth_, text.size());
+      const std::size_t longest = std::min(discount_.size() - 1, text.size());
       text.push_back(Draw({text.end() - static_cast<std::ptrdiff_t>(longest), text.end()}));
+      named.push_back(names_[text.back()]);
     }
-    return text;
+    return named;
   }
 
  private:
@@ -39,56 +60,72 @@ class Reference {
 
   std::uint32_t Draw(const std::vector<std::uint32_t>& context) {
     std::vector<Drawn>& before = drawn_[context];
+    const std::size_t m = context.size();
     if (!before.empty()) {
-      const double place = rng_.Next() * 0x1.0p-32 * (strength_ + static_cast<double>(before.size()));
+      const double place = rng_.Next() * 0x1.0p-32 * (strength_[m] + static_cast<double>(before.size()));
       const auto which = static_cast<std::size_t>(place);
-      if (which < before.size() && (!before[which].anew || place - static_cast<double>(which) >= discount_)) {
+      if (which < before.size() && (!before[which].anew || place - static_cast<double>(which) >= discount_[m])) {
         before.push_back({before[which].symbol, false});
         return before.back().symbol;
       }
     }
-    const std::uint32_t symbol = context.empty() ? rng_.Below(symbols_) : Draw({context.begin() + 1, context.end()});
+    const std::uint32_t symbol = context.empty() ? rng_.Below(static_cast<std::uint32_t>(names_.size()))
+                                                 : Draw({context.begin() + 1, context.end()});
     before.push_back({symbol, true});
     return symbol;
   }
 
   Rng rng_;
-  std::size_t depth_;
-  std::uint32_t symbols_;
-  double discount_;
-  double strength_;
+  std::vector<Symbol> names_;
+  std::vector<double> discount_;  // by the length of the context
+  std::vector<double> strength_;
   std::map<std::vector<std::uint32_t>, std::vector<Drawn>> drawn_;
 };
 
-TEST(PitmanYorTest, RowsAreTextsOfTheFranchise) {
+// Rows of a few programs against the reference.
+void ExpectReference(const std::string& json, std::uint64_t programs) {
   constexpr int kAlphabet = 100;
-  for (const std::size_t depth : {0, 1, 3, 16}) {
+  constexpr int kLength = 700;
+  SCOPED_TRACE(json);
+  v1::Family config = FamilyConfig(json);
+  FindFamily(config.kind_case())->resolve(config);
+  ProgramRunner runner(json, 3, {.alphabet = kAlphabet, .length = kLength});
+  EXPECT_FALSE(runner.family().reads_input());
+  for (std::uint64_t seed = 7; seed < 7 + programs; ++seed) {
+    runner.SampleAndRun(seed);
+    const Reference source(config.pitman_yor(), kAlphabet, MakeRng({.seed = seed}, Purpose::kSampleProgram));
+    for (int r = 0; r < runner.rows(); ++r) {
+      Reference after = source;
+      after.set_rng(RowRng({.seed = seed}).ForRow(r));
+      ASSERT_EQ(runner.Row(r), after.Text(kLength)) << "row " << r << ": " << runner.program().Describe();
+    }
+  }
+}
+
+// Discounts and strengths differ from length to length of the context.
+TEST(PitmanYorTest, RowsAreTextsOfTheFranchise) {
+  for (const int depth : {0, 1, 3, 16}) {
     for (const int symbols : {1, 3, 90}) {
-      for (const std::size_t history : {0, 1, 500}) {
-        SCOPED_TRACE(absl::StrCat("depth ", depth, ", ", symbols, " symbols, history ", history));
-        // The knobs are floats; these two are the same as doubles.
-        ProgramRunner runner(absl::StrCat(R"({"pitman_yor": {"depth": {"fixed": )", depth,
-                                          R"(}, "symbols": {"fixed": )", symbols, R"(}, "history": {"fixed": )",
-                                          history, R"(}, "discount": {"fixed": 0.625}, "strength": {"fixed": 0.5}}})"),
-                             3, {.alphabet = kAlphabet, .length = 700});
-        EXPECT_FALSE(runner.family().reads_input());
-        runner.SampleAndRun(7);
-        Rng rng = MakeRng({.seed = 7}, Purpose::kSampleProgram);
-        std::vector<Symbol> names(static_cast<std::size_t>(symbols));
-        std::vector<Symbol> scratch;
-        DrawDistinct(rng, kAlphabet, symbols, scratch, names);
-        Reference source(rng, depth, static_cast<std::uint32_t>(symbols), 0.625, 0.5);
-        source.Text(history);
-        for (int r = 0; r < runner.rows(); ++r) {
-          Reference after = source;
-          after.set_rng(RowRng({.seed = 7}).ForRow(r));
-          std::vector<Symbol> expected;
-          for (const std::uint32_t symbol : after.Text(700)) expected.push_back(names[symbol]);
-          ASSERT_EQ(runner.Row(r), expected) << "row " << r;
-        }
+      for (const int history : {0, 1, 500}) {
+        ExpectReference(absl::StrCat(R"({"pitman_yor": {"depth": {"fixed": )", depth, R"(}, "symbols": {"fixed": )",
+                                     symbols, R"(}, "history": {"fixed": )", history, "}}}"),
+                        1);
       }
     }
   }
+}
+
+TEST(PitmanYorTest, KnobsAreDrawnInTheOrderOfTheHeader) {
+  ExpectReference(R"({"pitman_yor": {"history": {"uniform": {"low": 0, "high": 300}}}})", 8);
+}
+
+TEST(PitmanYorTest, WithAHistoryRowsDependOnTheirOwnKeysAlone) {
+  CheckRows(R"({"pitman_yor": {"history": {"fixed": 200}}})", {.alphabet = 256, .length = 96});
+  CheckRows(R"({"pitman_yor": {"history": {"uniform": {"low": 0, "high": 1000}}}})", {.alphabet = 256, .length = 512});
+}
+
+TEST(PitmanYorTest, WithAHistoryTheSteadyStateAllocatesNothing) {
+  CheckMemory(R"({"pitman_yor": {"history": {"uniform": {"low": 0, "high": 1000}}}})", {.alphabet = 256, .length = 96});
 }
 
 // The second symbol is the first again with (1 - d) / (1 + c), and else uniform.
@@ -159,17 +196,6 @@ TEST(PitmanYorTest, RowsOfAHistoryHaveItsSourceInCommon) {
       EXPECT_LT(shared, 0.5);
     }
   }
-}
-
-// Row r is the text that the franchise goes on with after the program's history.
-TEST(PitmanYorTest, RowsDoNotDependOnRowsBesideThem) {
-  const std::string json =
-      R"({"pitman_yor": {"depth": {"fixed": 4}, "symbols": {"fixed": 6}, "history": {"fixed": 700}}})";
-  ProgramRunner many(json, 5, {.alphabet = 6, .length = 300});
-  ProgramRunner few(json, 2, {.alphabet = 6, .length = 300});
-  many.SampleAndRun(9);
-  few.SampleAndRun(9);
-  for (int r = 0; r < 2; ++r) EXPECT_EQ(few.Row(r), many.Row(r));
 }
 
 TEST(PitmanYorTest, DescribesItsParameters) {

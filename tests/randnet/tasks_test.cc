@@ -100,6 +100,50 @@ TEST(TasksTest, EveryInstanceIsAnsweredRightly) {
   }
 }
 
+// Inputs as the header says they are drawn; what is answered is checked above.
+TEST(TasksTest, InputsAreDrawnAsTheHeaderSays) {
+  for (const std::string kind : {"SORT", "UNION", "DELETE", "STACK"}) {
+    for (const std::uint32_t k : {2U, 9U, 65533U}) {
+      SCOPED_TRACE(absl::StrCat(kind, " of ", k));
+      ProgramRunner runner(absl::StrCat(R"({"tasks": {"kinds": [")", kind, R"("], "symbols": {"fixed": )", k,
+                                        R"(}, "items": {"fixed": 20}}})"),
+                           2, {.alphabet = 65536, .length = 3000});
+      runner.SampleAndRun(5);
+      for (int r = 0; r < 2; ++r) {
+        Rng rng = RowRng({.seed = 5}).ForRow(r);
+        const auto draw = [&] {
+          Symbols input(1 + rng.Below(20));
+          for (Symbol& symbol : input) {
+            const std::uint64_t word = rng.Next();
+            const std::uint64_t high = word >> 16;
+            const std::uint64_t low = word & 0xFFFF;
+            symbol = static_cast<Symbol>(kind != "STACK"    ? word * k >> 32
+                                         : 3 * high < 65536 ? 0
+                                                            : 1 + (low * (k - 1) >> 16));
+          }
+          return input;
+        };
+        Symbols expected;
+        while (expected.size() < 3000) {
+          const Symbols input = draw();
+          Symbols second;
+          if (kind == "UNION") second = draw();
+          if (kind == "DELETE") second = {input[rng.Below(static_cast<std::uint32_t>(input.size()))]};
+          expected.insert(expected.end(), input.begin(), input.end());
+          if (!second.empty()) expected.push_back(static_cast<Symbol>(k + 2));
+          expected.insert(expected.end(), second.begin(), second.end());
+          expected.push_back(static_cast<Symbol>(k));
+          const Symbols answer = Answer(kind, input, second);
+          expected.insert(expected.end(), answer.begin(), answer.end());
+          expected.push_back(static_cast<Symbol>(k + 1));
+        }
+        expected.resize(3000);
+        ASSERT_EQ(runner.Row(r), expected) << "row " << r;
+      }
+    }
+  }
+}
+
 // The same tasks, but for the mark at the end of an output; the targets are the same too.
 TEST(TasksTest, OneMarkEndsInputsAndOutputs) {
   constexpr Symbol kSymbols = 9;

@@ -33,12 +33,10 @@ void ApplyAny(VectorFunction function, std::span<const float> x, std::span<float
   switch (function) {
     case VectorFunction::kExp:
       return Apply(x, y, [](auto d, auto v) HWY_ATTR { return vmath::Exp(d, v); });
-    case VectorFunction::kLog:
-      return Apply(x, y, [](auto d, auto v) HWY_ATTR { return vmath::Log(d, v); });
+    case VectorFunction::kLogNormal:
+      return Apply(x, y, [](auto d, auto v) HWY_ATTR { return vmath::LogNormal(d, v); });
     case VectorFunction::kTanh:
       return Apply(x, y, [](auto d, auto v) HWY_ATTR { return vmath::Tanh(d, v); });
-    case VectorFunction::kSigmoid:
-      return Apply(x, y, [](auto d, auto v) HWY_ATTR { return vmath::Sigmoid(d, v); });
     case VectorFunction::kNormal:
       return Apply(x, y, [](auto d, auto v) HWY_ATTR { return vmath::NormalFromSymmetric(d, v); });
     case VectorFunction::kGate:

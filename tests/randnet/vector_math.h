@@ -5,7 +5,7 @@
 
 namespace iterand {
 
-enum class VectorFunction { kExp, kLog, kTanh, kSigmoid, kNormal, kGate, kGateMinus, kGateMinusTwo };
+enum class VectorFunction { kExp, kLogNormal, kTanh, kNormal, kGate, kGateMinus, kGateMinusTwo };
 
 // y[i] = f(x[i]); both of one length.
 void ApplyVectorFunction(VectorFunction function, std::span<const float> x, std::span<float> y);

@@ -381,7 +381,8 @@ def stream(
     prefetch: batches read ahead.
     expected_fingerprint: refuse any other stream (FingerprintMismatch).
     mask: ask for loss masks, as a recipe with loss_mask does: `stream.batches()` then gives batches whose `mask` is
-        true where a token is to be predicted. The fingerprint is that recipe's; the tokens are the same.
+        true where a token is to be predicted, which may be nowhere in a row. The fingerprint is that recipe's; the
+        tokens are the same.
     Errors are `iterand.Error`s; they come from the iteration, since the connection is made in the background.
     """
     request = stream_request(

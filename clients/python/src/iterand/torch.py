@@ -56,7 +56,9 @@ class StreamDataset(IterableDataset[Any]):
     """A shard of a stream. Each item is a batch: a tensor of batch_size x length tokens.
 
     With `mask` each item is a pair (tokens, mask) of such tensors, the mask of torch.bool: true where a token is to be
-    predicted, so that `targets.masked_fill(~mask, -100)` is what cross_entropy should see.
+    predicted, so that `targets.masked_fill(~mask, -100)` is what cross_entropy should see. A row may have none, and so
+    may a batch of few rows, of which cross_entropy's mean is nan: with `reduction="sum"` divide by
+    `mask.sum().clamp(min=1)`.
 
     Give it to a `StreamLoader`, which can be saved and resumed, or to a DataLoader with `batch_size=None` (the batches
     are made by the server) and, if it has workers, `multiprocessing_context="forkserver"`. The connection is made where
