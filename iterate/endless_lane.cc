@@ -68,7 +68,7 @@ absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, const std::ato
 }
 
 absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer,
-                                   const std::atomic<bool>* cancelled, Segment& out) {
+                                   const std::atomic<bool>* cancelled, Segment& out, std::uint64_t* replay_left) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const auto& [number, kept] : recent_) {
     if (number == segment) {
@@ -111,6 +111,10 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
     recent_.back().first = number;
     out.CopyTo(recent_.back().second);
     if (number == segment) return absl::OkStatus();
+    if (replay_left != nullptr) {
+      *replay_left = static_cast<std::uint64_t>(std::ceil(rounds_ahead));
+      return absl::OkStatus();
+    }
   }
 }
 

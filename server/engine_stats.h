@@ -26,9 +26,14 @@ struct EngineStats {
   int streams_open = 0;
   int segments_queued = 0;  // wanted and not begun
   int segments_running = 0;
+  int segments_replaying = 0;  // of these, those of endless pools that are being replayed to reach them
   std::uint64_t held_bytes = 0;          // of segments that streams hold or wait for; shared ones count for each
   std::uint64_t largest_held_bytes = 0;  // the most that one stream has held since the start
   std::uint64_t cache_bytes = 0;         // of segments in the cache
+  // Workspaces and endless pools, estimated from the recipes: of streams in use, and of those kept to be used again.
+  std::uint64_t used_stream_bytes = 0;
+  std::uint64_t idle_stream_bytes = 0;
+  int streams_idle = 0;
 };
 
 }  // namespace iterand

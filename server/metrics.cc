@@ -66,6 +66,12 @@ class StatsCollector final : public prometheus::Collectable {
     gauge("cache_bytes", "Memory of the segments in the cache.", stats.cache_bytes);
     gauge("held_bytes", "Memory of the segments that streams hold or wait for; shared ones count for each.",
           stats.held_bytes);
+    gauge("segments_replaying", "Segments of endless pools that are being replayed to reach them.",
+          stats.segments_replaying);
+    gauge("used_stream_bytes", "Memory of the workspaces and endless pools of streams in use, estimated.",
+          stats.used_stream_bytes);
+    gauge("idle_stream_bytes", "The same of streams that nobody uses, kept to be used again.", stats.idle_stream_bytes);
+    gauge("streams_idle", "Streams that nobody uses, kept to be used again.", stats.streams_idle);
     return families;
   }
 
