@@ -364,10 +364,11 @@ void Engine::CountReplay(Task& task, std::uint64_t rounds_left, double seconds) 
   if (task.replay_told || done == 0 || task.replay_seconds < kToldReplaySeconds) return;
   task.replay_told = true;
   const double left = task.replay_seconds / static_cast<double>(done) * static_cast<double>(rounds_left);
-  Log().info("stream {}: replaying lane {} of an endless pool to segment {}, some {} rounds, of which {} are left; they "
-             "will take some {:.0f} s of a core",
-             ToHex(task.open->stream().fingerprint()), task.entry->key.lane, task.entry->key.segment,
-             task.replay_rounds, rounds_left, left);
+  Log().info(
+      "stream {}: replaying lane {} of an endless pool to segment {}, some {} rounds, of which {} are left; they "
+      "will take some {:.0f} s of a core",
+      ToHex(task.open->stream().fingerprint()), task.entry->key.lane, task.entry->key.segment, task.replay_rounds,
+      rounds_left, left);
 }
 
 void Engine::Work() {

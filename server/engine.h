@@ -77,8 +77,8 @@ struct CoreAccount {
   int running = 0;
 };
 
-// A stream that is open in an engine, shared by all feeds of its fingerprint. Opaque but for the stream itself. It is in
-// use as long as somebody holds a pointer to it.
+// A stream that is open in an engine, shared by all feeds of its fingerprint. Opaque but for the stream itself. It is
+// in use as long as somebody holds a pointer to it.
 class OpenStream {
  public:
   const Stream& stream() const { return *stream_; }
