@@ -72,7 +72,8 @@ absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, Segment& out) 
   return absl::OkStatus();
 }
 
-absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, Segment& out) {
+absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, Segment& out,
+                                   std::uint64_t* replay_left) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const auto& [number, kept] : recent_) {
     if (number == segment) {
@@ -120,6 +121,10 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
     recent_.back().first = number;
     out.CopyTo(recent_.back().second);
     if (number == segment) return absl::OkStatus();
+    if (replay_left != nullptr) {
+      *replay_left = static_cast<std::uint64_t>(std::ceil(rounds_ahead));
+      return absl::OkStatus();
+    }
   }
 }
 

@@ -29,7 +29,10 @@ class EndlessLane {
   // Makes a segment with a thread's pool and writer, or copies it if it was made lately. Thread-safe: one thread
   // computes at a time. Errors: Cancelled if the pool is stopped; OutOfRange if more than kMaxReplayRounds, by what is
   // known of the lane, would have to be replayed.
-  absl::Status Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, Segment& out);
+  // With `replay_left`, set to 0 by the caller, a call that has to replay computes one segment on the way, sets it to
+  // the rounds that there were to replay, at least 1, and leaves `out` unspecified.
+  absl::Status Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, Segment& out,
+                        std::uint64_t* replay_left = nullptr);
 
  private:
   // Rows that were emitted and are not yet part of a segment.

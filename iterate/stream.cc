@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "iterate/limits.h"
 #include "iterate/recipe.h"
 #include "iterate/segment_writer.h"
 #include "iterate/stream_impl.h"
@@ -18,6 +19,9 @@ constexpr std::uint64_t kFirstBatchRows = 64;
 
 // Fewer are copied by one thread, before others would have come.
 constexpr std::size_t kParallelCopyBytes = std::size_t{128} << 10;
+
+// Input, prompt, output and finished rows of a round.
+constexpr std::uint64_t kBlocksOfARound = 4;
 
 class ThreadWorkspace final : public Workspace {
  public:
@@ -74,7 +78,20 @@ StreamCost Stream::Cost() const {
   cost.flops_per_token *= static_cast<double>(impl_->layout.symbols()) / impl_->length;
   if (impl_->recipe.has_pool()) cost.flops_per_token *= Pool::RowsPerEmitted(impl_->recipe.pool());
   const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
+  const auto symbols = static_cast<std::uint64_t>(impl_->layout.symbols());
+  const int program_rows = MaxProgramRows(impl_->recipe);
+  for (int i = 0; i < impl_->mix.size(); ++i) {
+    cost.workspace_bytes += static_cast<std::uint64_t>(impl_->mix.family(i).program_bytes(program_rows));
+  }
+  cost.workspace_bytes += kBlocksOfARound * static_cast<std::uint64_t>(program_rows) * symbols * sizeof(Symbol);
   cost.segment_bytes = sequences * (sequence_bytes() + (has_mask() ? static_cast<std::uint64_t>(impl_->length) : 0));
+  if (impl_->recipe.has_pool()) {
+    const std::uint64_t pool = static_cast<std::uint64_t>(impl_->recipe.pool().pool_rows()) * symbols * sizeof(Symbol);
+    cost.workspace_bytes += pool;
+    const std::uint64_t lane =
+        (kMaxSnapshots + kLivePools) * pool + kRecentSegments * (cost.segment_bytes + sequences * sizeof(RowProvenance));
+    cost.endless_bytes = impl_->endless.size() * lane;
+  }
   const auto lanes = std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
   const std::uint64_t rows = (kFirstBatchRows + lanes - 1) / lanes;  // of a lane
   cost.first_batch_sequences = lanes * ((rows + sequences - 1) / sequences) * sequences;
@@ -93,13 +110,15 @@ std::unique_ptr<Workspace> Stream::NewWorkspace() const {
 }
 
 absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                                     const std::atomic<bool>* cancelled, Segment& out) const {
+                                     const std::atomic<bool>* cancelled, Segment& out,
+                                     std::uint64_t* replay_left) const {
   auto& thread = static_cast<ThreadWorkspace&>(workspace);
   const std::unique_ptr<Iteration>& iteration = thread.iteration;
   SegmentWriter& writer = thread.writer;
   iteration->set_stop(cancelled);
+  if (replay_left != nullptr) *replay_left = 0;
   if (!impl_->endless.empty()) {
-    return impl_->endless[lane]->Generate(segment, static_cast<Pool&>(*iteration), writer, out);
+    return impl_->endless[lane]->Generate(segment, static_cast<Pool&>(*iteration), writer, out, replay_left);
   }
   RandomKey key{.seed = impl_->seed, .lane = lane, .segment = segment};
   iteration->Start(key);

@@ -47,6 +47,8 @@ struct StreamCost {
   double flops_per_token = 0;
   std::uint64_t segment_bytes = 0;          // tokens of one segment
   std::uint64_t first_batch_sequences = 0;  // generated before a first batch of 64 rows is ready
+  std::uint64_t workspace_bytes = 0;        // of one thread: a program of each family, and the rows that they work on
+  std::uint64_t endless_bytes = 0;          // the most that the lanes of an endless pool keep; else 0
 };
 
 // One program on the way from noise to a sequence.
@@ -107,8 +109,12 @@ class Stream {
   // `cancelled`, if given, must not turn false again: Cancelled is returned within a second or so of its turning true.
   // Errors: FailedPrecondition if the recipe's filters starve (`starvation_rounds` rounds without a survivor).
   // Segments of an endless pool are replayed from the nearest pool that is kept; those of all others cost the same.
+  // With `replay_left` a call takes only the first step of a replay, of one segment, and says how many rounds there
+  // were, that step's among them; as long as that is not 0, `out` is not yet the segment, and the same is to be called
+  // again. Of one lane, no other segment should be asked for meanwhile, or it may be replayed from further back.
   absl::Status GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                               const std::atomic<bool>* cancelled, Segment& out) const;
+                               const std::atomic<bool>* cancelled, Segment& out,
+                               std::uint64_t* replay_left = nullptr) const;
 
   // ---- Sequences: for in-process use. ----
 

@@ -10,6 +10,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace iterand {
 namespace {
 
@@ -119,6 +121,13 @@ BatchBuilder::~BatchBuilder() { grpc_slice_unref(copied_); }
 
 std::size_t BatchBuilder::MessageBytes(std::uint64_t rows) const {
   return kHeaderBytes + rows * (row_bytes_ + mask_bytes_ + provenance_bytes_);
+}
+
+std::string BatchBuilder::RowParts() const {
+  std::string parts = absl::StrCat(row_bytes_, " bytes of tokens");
+  if (mask_bytes_ > 0) absl::StrAppend(&parts, ", ", mask_bytes_, " of its mask");
+  if (provenance_bytes_ > 0) absl::StrAppend(&parts, ", up to ", provenance_bytes_, " of its provenance");
+  return parts;
 }
 
 std::uint64_t BatchBuilder::MaxRows(std::size_t message_bytes) const {

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "iterand/v1/noise_service.pb.h"
@@ -32,6 +33,9 @@ class BatchBuilder {
 
   // An upper bound of the size of a message of so many rows, in bytes.
   std::size_t MessageBytes(std::uint64_t rows) const;
+
+  // What a row takes, for error messages: "512 bytes of tokens, 512 of its mask, up to 52 of its provenance".
+  std::string RowParts() const;
 
   // The most rows whose message surely fits so many bytes; may be 0.
   std::uint64_t MaxRows(std::size_t message_bytes) const;

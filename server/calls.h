@@ -1,13 +1,18 @@
 // What the calls of one server have in common: places for a bounded number of them, the drain, and their counts.
 #pragma once
 
+#include <grpcpp/support/status.h>
+
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <set>
+#include <string_view>
 
 #include "absl/status/status.h"
+#include "server/engine_stats.h"
 
 namespace iterand {
 
@@ -21,6 +26,7 @@ struct CallCounters {
   std::atomic<std::uint64_t> streams_started{0};
   std::atomic<std::uint64_t> programs_executed{0};
   std::atomic<std::uint64_t> steps_executed{0};
+  std::array<std::array<std::atomic<std::uint64_t>, kStatusCodes>, kMethods.size()> ended{};  // by method and code
 };
 
 // A call of Stream, Read or Execute that is under way.
@@ -38,7 +44,7 @@ class CallRegistry {
   CallRegistry(const CallRegistry&) = delete;
   CallRegistry& operator=(const CallRegistry&) = delete;
 
-  // Takes a place for a call. Errors: ResourceExhausted if there is none, Unavailable if the server is stopping.
+  // Takes a place for a call. Errors: Unavailable if there is none, or the server is stopping: another server may do.
   absl::Status TakePlace();
 
   // Gives it back, if the call never began.
@@ -47,6 +53,10 @@ class CallRegistry {
   // Keeps a call that has a place, until Remove, which gives the place back.
   void Add(const std::shared_ptr<ActiveCall>& call);
   void Remove(const std::shared_ptr<ActiveCall>& call);
+
+  // Counts the end of a call, and logs it if it failed: what the server is to blame for as an error, the rest as
+  // information. `of` says which call it was. Not of a call that has a place, or before it is removed.
+  void CountEnd(Method method, const grpc::Status& status, std::string_view of);
 
   // Drains the calls under way and those that still come.
   void Drain();

@@ -6,13 +6,19 @@
 #include <algorithm>
 #include <cstdint>
 #include <ctime>
+#include <limits>
 #include <utility>
+
+#include "server/log.h"
 
 namespace iterand {
 namespace {
 
-// Streams kept open though no feed uses them, so that a client of many small reads finds programs and pools again.
-constexpr std::size_t kOpenStreams = 16;
+// Streams kept though nobody uses them, however little they take.
+constexpr std::size_t kIdleStreams = 16;
+
+// Core time that a replay has taken when it is told of, in seconds: who waits for it should know by then.
+constexpr double kToldReplaySeconds = 1;
 
 // Core time of this thread. Not the time of day: a machine that is busy otherwise must not make a stream look dear.
 double ThreadSeconds() {
@@ -54,7 +60,13 @@ void AskForShortSlices() {
 OpenStream::OpenStream(std::shared_ptr<Stream> stream)
     : stream_(std::move(stream)),
       pool_(std::make_shared<SegmentPool>(*stream_)),
+      cost_(stream_->Cost()),
       serial_lanes_(stream_->recipe().has_pool() && stream_->recipe().pool().endless()) {}
+
+std::size_t OpenStream::KeptBytes() const {
+  if (workspaces_made_ == 0) return 0;
+  return static_cast<std::size_t>(workspaces_made_ * cost_.workspace_bytes + cost_.endless_bytes);
+}
 
 // ---- Engine::TaskMeter ---------------------------------------------------------------------------------------------
 
@@ -84,28 +96,55 @@ Engine::~Engine() {
   }
   work_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  replays_.clear();  // which use streams
 }
 
 absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recipe, std::uint64_t seed) {
   absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(recipe, seed);
   if (!stream.ok()) return stream.status();
-  std::vector<std::shared_ptr<OpenStream>> evicted;  // destroyed after the lock is released
+  std::shared_ptr<OpenStream> open;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = std::find_if(open_streams_.begin(), open_streams_.end(), [&](const auto& other) {
+      return other->stream().fingerprint() == (*stream)->fingerprint();
+    });
+    if (found == open_streams_.end()) {
+      open_streams_.push_front(std::shared_ptr<OpenStream>(new OpenStream(*std::move(stream))));
+    } else {
+      open_streams_.splice(open_streams_.begin(), open_streams_, found);
+    }
+    open = open_streams_.front();
+    if (open->users_++ == 0) open->pool_->KeepFree(true);
+  }
+  OpenStream* const used = open.get();
+  return std::shared_ptr<OpenStream>(used, [this, open = std::move(open)](OpenStream*) { Release(open); });
+}
+
+void Engine::Release(const std::shared_ptr<OpenStream>& open) {
+  std::vector<std::shared_ptr<OpenStream>> garbage;  // freed after the lock is
   std::lock_guard lock(mutex_);
-  for (auto it = open_streams_.begin(); it != open_streams_.end(); ++it) {
-    if ((*it)->stream().fingerprint() == (*stream)->fingerprint()) {
-      open_streams_.splice(open_streams_.begin(), open_streams_, it);
-      return open_streams_.front();
+  if (--open->users_ > 0) return;
+  open->pool_->KeepFree(false);
+  const auto place = std::find(open_streams_.begin(), open_streams_.end(), open);
+  open_streams_.splice(open_streams_.begin(), open_streams_, place);
+  TrimIdle(garbage);
+}
+
+void Engine::TrimIdle(std::vector<std::shared_ptr<OpenStream>>& garbage) {
+  std::size_t streams = 0;
+  std::size_t bytes = 0;
+  for (auto it = open_streams_.begin(); it != open_streams_.end();) {
+    const auto at = it++;
+    if ((*at)->users_ > 0) continue;
+    const std::size_t more = (*at)->KeptBytes();
+    if (streams < kIdleStreams && bytes + more <= options_.idle_bytes) {
+      ++streams;
+      bytes += more;
+    } else {
+      garbage.push_back(std::move(*at));
+      open_streams_.erase(at);
     }
   }
-  open_streams_.push_front(std::shared_ptr<OpenStream>(new OpenStream(*std::move(stream))));
-  // Streams in use must be found again, so only those that nobody else holds may go.
-  for (auto it = std::prev(open_streams_.end()); open_streams_.size() > kOpenStreams && it != open_streams_.begin();) {
-    const auto at = it--;
-    if (at->use_count() > 1) continue;
-    evicted.push_back(std::move(*at));
-    open_streams_.erase(at);
-  }
-  return open_streams_.front();
 }
 
 absl::StatusOr<std::unique_ptr<Feed>> Engine::NewFeed(std::shared_ptr<OpenStream> open, std::uint64_t first,
@@ -121,6 +160,11 @@ EngineStats Engine::stats() const {
   EngineStats stats = stats_;
   stats.cache_bytes = cached_bytes_;
   for (const Feed* feed : feeds_) stats.held_bytes += feed->held_bytes_;
+  for (const std::shared_ptr<OpenStream>& open : open_streams_) {
+    (open->users_ > 0 ? stats.used_stream_bytes : stats.idle_stream_bytes) += open->KeptBytes();
+    if (open->users_ == 0) ++stats.streams_idle;
+  }
+  stats.segments_replaying = static_cast<int>(replays_.size()) + replays_running_;
   return stats;
 }
 
@@ -224,11 +268,24 @@ bool Engine::Pick(Task& task) {
     best = feed;
     best_place = place;
   }
+  double first = best != nullptr ? best->account_->virtual_time : std::numeric_limits<double>::infinity();
+  const auto replay = std::min_element(replays_.begin(), replays_.end(), [](const Task& a, const Task& b) {
+    return a.account->virtual_time < b.account->virtual_time;
+  });
+  const bool replay_first = replay != replays_.end() && replay->account->virtual_time < first;
+  if (replay_first) first = replay->account->virtual_time;
   Errand* const errand = NextErrand();
-  if (errand != nullptr && (best == nullptr || errand->account_->virtual_time < best->account_->virtual_time)) {
+  if (errand != nullptr && errand->account_->virtual_time < first) {
     std::erase(errands_, errand);
     task.account = errand->account_;
     task.piece = std::exchange(errand->piece_, nullptr);
+    Charge(task);
+    return true;
+  }
+  if (replay_first) {
+    task = std::move(*replay);
+    replays_.erase(replay);
+    ++replays_running_;
     Charge(task);
     return true;
   }
@@ -300,6 +357,20 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
   entry.waiters.clear();
 }
 
+void Engine::CountReplay(Task& task, std::uint64_t rounds_left, double seconds) {
+  task.replay_rounds = std::max(task.replay_rounds, rounds_left);
+  task.replay_seconds += seconds;
+  const std::uint64_t done = task.replay_rounds - rounds_left;
+  if (task.replay_told || done == 0 || task.replay_seconds < kToldReplaySeconds) return;
+  task.replay_told = true;
+  const double left = task.replay_seconds / static_cast<double>(done) * static_cast<double>(rounds_left);
+  Log().info(
+      "stream {}: replaying lane {} of an endless pool to segment {}, some {} rounds, of which {} are left; they "
+      "will take some {:.0f} s of a core",
+      ToHex(task.open->stream().fingerprint()), task.entry->key.lane, task.entry->key.segment, task.replay_rounds,
+      rounds_left, left);
+}
+
 void Engine::Work() {
   AskForShortSlices();
   Task task;
@@ -329,20 +400,33 @@ void Engine::Work() {
     if (!task.open->workspaces_.empty()) {
       workspace = std::move(task.open->workspaces_.back());
       task.open->workspaces_.pop_back();
+    } else {
+      ++task.open->workspaces_made_;
     }
     lock.unlock();
 
     const Stream& stream = task.open->stream();
     const TaskMeter meter(task);
     if (!workspace) workspace = stream.NewWorkspace();
-    std::shared_ptr<Segment> segment = task.entry->stripe->memory.NewSegment(task.entry->stripe_lane);
+    const bool replaying = task.segment != nullptr;
+    if (!replaying) task.segment = task.entry->stripe->memory.NewSegment(task.entry->stripe_lane);
+    std::uint64_t replay_left = 0;
     absl::Status status = stream.GenerateSegment(task.entry->key.lane, task.entry->key.segment, *workspace,
-                                                 &task.entry->cancelled, *segment);
+                                                 &task.entry->cancelled, *task.segment, &replay_left);
     const double seconds = meter.Seconds();
+    if (replay_left > 0) CountReplay(task, replay_left, seconds);
 
     lock.lock();
     task.open->workspaces_.push_back(std::move(workspace));
-    Complete(task, std::move(status), std::move(segment), seconds, leftovers);
+    if (replaying) --replays_running_;
+    if (replay_left > 0) {
+      Settle(task, seconds);
+      stats_.generation_seconds += seconds;
+      replays_.push_back(std::exchange(task, {}));
+      WakeThreads(1);
+      continue;
+    }
+    Complete(task, std::move(status), std::move(task.segment), seconds, leftovers);
     lock.unlock();
     task = {};
     for (const auto& on_ready : leftovers.notify) (*on_ready)();

@@ -18,7 +18,12 @@
 //
 // Other work shares the threads as errands: pieces of some milliseconds, served by the same account of core time.
 //
-// Segments of an endless pool depend on the one before, so at most one of a lane is under way, the lowest first.
+// Segments of an endless pool depend on the one before, so at most one of a lane is under way, the lowest first. To
+// reach one that lies far ahead the pool is replayed, segment by segment, each a task of its own: whoever reads other
+// streams has his turn in between, and who reads that lane waits.
+//
+// Streams that nobody uses any more are kept for a while with their workspaces and the pools of their lanes, so that a
+// client of many small reads finds them again: those used last, within a bound in bytes.
 #pragma once
 
 #include <atomic>
@@ -52,6 +57,8 @@ struct EngineOptions {
   std::size_t cache_bytes = 0;     // of ready segments kept beyond those that feeds hold
   std::size_t prefetch_bytes = 0;  // of segments that a feed wants ahead
   std::size_t queue_bytes = 0;     // of segments that a feed may hold at all
+  // Of streams kept though nobody uses them: their workspaces, and the lanes of endless pools.
+  std::size_t idle_bytes = std::size_t{256} << 20;
   // Streams whose segments cost less core time a byte than this, on average, are not kept in the cache. The default is
   // 250 MB a second.
   double cache_seconds_per_byte = 4e-9;
@@ -70,7 +77,8 @@ struct CoreAccount {
   int running = 0;
 };
 
-// A stream that is open in an engine, shared by all feeds of its fingerprint. Opaque but for the stream itself.
+// A stream that is open in an engine, shared by all feeds of its fingerprint. Opaque but for the stream itself. It is
+// in use as long as somebody holds a pointer to it.
 class OpenStream {
  public:
   const Stream& stream() const { return *stream_; }
@@ -83,9 +91,15 @@ class OpenStream {
   friend class Feed;
   explicit OpenStream(std::shared_ptr<Stream> stream);
 
+  // Estimated memory of its workspaces and endless lanes. Under Engine::mutex_.
+  std::size_t KeptBytes() const;
+
   const std::shared_ptr<Stream> stream_;
   const std::shared_ptr<SegmentPool> pool_;
+  const StreamCost cost_;
   const bool serial_lanes_;                             // an endless pool
+  int users_ = 0;                                       // pointers that Engine::Open gave; guarded by Engine::mutex_
+  std::size_t workspaces_made_ = 0;                     // guarded by Engine::mutex_
   std::vector<std::unique_ptr<Workspace>> workspaces_;  // idle ones; guarded by Engine::mutex_
   std::set<std::uint32_t> busy_lanes_;                  // if serial_lanes_; guarded by Engine::mutex_
   // What its segments have cost so far. Not one by one: as a stripe is kept whole, one segment that was slow by chance
@@ -238,7 +252,7 @@ class Errand {
 class Engine {
  public:
   explicit Engine(const EngineOptions& options);
-  ~Engine();  // all feeds and errands must be gone
+  ~Engine();  // all feeds, errands and pointers to streams must be gone
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -269,6 +283,11 @@ class Engine {
     std::function<void()> piece;  // of an errand; else null
     std::shared_ptr<OpenStream> open;
     std::shared_ptr<Entry> entry;
+    // Of a segment that has to be replayed to, once begun:
+    std::shared_ptr<Segment> segment;
+    std::uint64_t replay_rounds = 0;  // in all
+    double replay_seconds = 0;        // so far
+    bool replay_told = false;         // in the log
   };
   // Core time of a task.
   class TaskMeter;
@@ -279,6 +298,9 @@ class Engine {
   };
 
   void Work();
+  void Release(const std::shared_ptr<OpenStream>& open);  // by one of its users
+  // A step of a replay is done, before which so many rounds were left.
+  static void CountReplay(Task& task, std::uint64_t rounds_left, double seconds);
 
   // These run under mutex_.
   void Join(Entry& entry);
@@ -286,6 +308,7 @@ class Engine {
   void Drop(const std::shared_ptr<Entry>& entry);
   bool Pick(Task& task);
   Errand* NextErrand() const;
+  void TrimIdle(std::vector<std::shared_ptr<OpenStream>>& garbage);
   void Charge(Task& task);                  // begins
   void Settle(Task& task, double seconds);  // ends
   void Complete(Task& task, absl::Status status, std::shared_ptr<const Segment> segment, double seconds,
@@ -301,11 +324,13 @@ class Engine {
   int idle_threads_ = 0;
   std::vector<Feed*> feeds_;
   std::vector<Errand*> errands_;  // with a piece that waits
+  std::vector<Task> replays_;     // between two steps; their lanes are busy
+  int replays_running_ = 0;       // beyond their first step
   double virtual_time_ = 0;       // of the consumer that was served last
   std::unordered_map<Feed::Key, std::shared_ptr<Entry>, Feed::KeyHash> table_;
   std::list<Feed::Kept> cache_;  // most recently used first
   std::size_t cached_bytes_ = 0;
-  std::list<std::shared_ptr<OpenStream>> open_streams_;  // most recently opened first
+  std::list<std::shared_ptr<OpenStream>> open_streams_;  // most recently used first
   EngineStats stats_;
   std::vector<std::thread> threads_;
 };

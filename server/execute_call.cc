@@ -21,16 +21,21 @@ void ExecuteCall::OnWriteDone(bool ok) {
 
 void ExecuteCall::Next() {
   if (cancelled_) {
-    Finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the call"));
+    End(grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the call"));
   } else if (execution_.done()) {
-    Finish(grpc::Status::OK);
+    End(grpc::Status::OK);
   } else if (draining_) {
-    Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, absl::StrCat("the server is stopping: programs from number ",
-                                                                    execution_.next_program(), " on were not run")));
+    End(grpc::Status(grpc::StatusCode::UNAVAILABLE, absl::StrCat("the server is stopping: programs from number ",
+                                                                 execution_.next_program(), " on were not run")));
   } else {
     // The piece keeps the call: it may be over before the thread that runs the piece has returned from it.
     errand_.Post([self = shared_from_this()] { self->RunPiece(); });
   }
+}
+
+void ExecuteCall::End(const grpc::Status& status) {
+  calls_->CountEnd(Method::kExecute, status, absl::StrCat(execution_.next_program(), " programs"));
+  Finish(status);
 }
 
 void ExecuteCall::RunPiece() {

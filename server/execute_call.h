@@ -35,6 +35,7 @@ class ExecuteCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // call, or has another piece done.
   void Next();
   void RunPiece();
+  void End(const grpc::Status& status);
 
   CallRegistry* const calls_;
   Execution execution_;

@@ -1,4 +1,5 @@
-// The server's log: lines on standard error, quiet but for start, stop and errors.
+// The server's log: lines on standard error, quiet but for start, stop, and calls and replays that somebody may ask
+// about.
 #pragma once
 
 #include <spdlog/logger.h>

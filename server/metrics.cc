@@ -66,6 +66,26 @@ class StatsCollector final : public prometheus::Collectable {
     gauge("cache_bytes", "Memory of the segments in the cache.", stats.cache_bytes);
     gauge("held_bytes", "Memory of the segments that streams hold or wait for; shared ones count for each.",
           stats.held_bytes);
+    prometheus::MetricFamily calls;
+    calls.name = "iterand_calls_total";
+    calls.help = "Calls that ended, refused ones too, by gRPC status.";
+    calls.type = prometheus::MetricType::Counter;
+    for (std::size_t method = 0; method < kMethods.size(); ++method) {
+      for (std::size_t code = 0; code < kStatusCodes; ++code) {
+        const std::uint64_t count = stats.calls_ended[method][code];
+        if (count == 0) continue;
+        prometheus::ClientMetric& metric = calls.metric.emplace_back();
+        metric.label = {{"method", kMethods[method]}, {"code", kCodes[code]}};
+        metric.counter.value = static_cast<double>(count);
+      }
+    }
+    if (!calls.metric.empty()) families.push_back(std::move(calls));
+    gauge("segments_replaying", "Segments of endless pools that are being replayed to reach them.",
+          stats.segments_replaying);
+    gauge("used_stream_bytes", "Memory of the workspaces and endless pools of streams in use, estimated.",
+          stats.used_stream_bytes);
+    gauge("idle_stream_bytes", "The same of streams that nobody uses, kept to be used again.", stats.idle_stream_bytes);
+    gauge("streams_idle", "Streams that nobody uses, kept to be used again.", stats.streams_idle);
     return families;
   }
 

@@ -54,6 +54,7 @@ void ReadCall::Advance() {
     finished_ = true;
     feed_->Close();
   }
+  calls_->CountEnd(Method::kRead, end, ToHex(open_->stream().fingerprint()));
   Finish(end);
 }
 

@@ -82,17 +82,18 @@ std::uint64_t IndicesLeft(std::uint64_t first, std::uint64_t stride) {
   return more == std::numeric_limits<std::uint64_t>::max() ? more : more + 1;
 }
 
-absl::Status CheckRows(const std::string& field, std::uint64_t rows, std::uint64_t max_rows, const Stream& stream,
+absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
                        std::size_t max_batch_bytes) {
+  const std::uint64_t max_rows = sizes.MaxRows(max_batch_bytes);
   if (max_rows == 0) {
-    return absl::ResourceExhaustedError(absl::StrCat("one sequence of this recipe takes ", stream.sequence_bytes(),
-                                                     " bytes; this server sends at most ", max_batch_bytes,
-                                                     " bytes a batch"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ",
+                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes a batch"));
   }
   if (rows == 0) return absl::InvalidArgumentError(absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
   if (rows > max_rows) {
-    return absl::InvalidArgumentError(absl::StrCat(field, " is ", rows, ": of sequences of ", stream.sequence_bytes(),
-                                                   " bytes, at most ", max_rows, " fit a batch of ", max_batch_bytes,
+    return absl::InvalidArgumentError(absl::StrCat(field, " is ", rows, ": of sequences of ", sizes.RowParts(),
+                                                   ", at most ", max_rows, " fit a batch of ", max_batch_bytes,
                                                    " bytes, the limit of this server"));
   }
   return absl::OkStatus();

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/stream.h"
+#include "server/batch_builder.h"
 
 namespace iterand {
 
@@ -30,8 +31,9 @@ absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start,
 // How many indices first, first + stride, ... there are up to 2^64 - 1.
 std::uint64_t IndicesLeft(std::uint64_t first, std::uint64_t stride);
 
-// InvalidArgument if `rows` is 0 or over `max_rows`; `field` names it.
-absl::Status CheckRows(const std::string& field, std::uint64_t rows, std::uint64_t max_rows, const Stream& stream,
+// InvalidArgument if `rows` is 0 or does not fit a message of max_batch_bytes, as `sizes` knows; `field` names it.
+// ResourceExhausted if no row fits.
+absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
                        std::size_t max_batch_bytes);
 
 }  // namespace iterand

@@ -8,9 +8,11 @@
 #include <openssl/x509.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <condition_variable>
 #include <csignal>
@@ -26,6 +28,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/engine.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -35,7 +38,7 @@
 namespace iterand {
 namespace {
 
-constexpr int kMaxRequestBytes = 1 << 20;
+constexpr int kMaxRequestBytes = 16 << 20;  // as noise_service.proto says
 constexpr std::size_t kLargestBatchBytes = std::size_t{1} << 30;
 
 absl::StatusOr<std::string> ReadFile(const std::string& what, const std::string& path) {
@@ -68,17 +71,34 @@ absl::Status WriteAddressFile(const std::string& path, const std::string& addres
   return absl::OkStatus();
 }
 
+// Unless another server has written its own address there since.
+void RemoveAddressFile(const std::string& path, const std::string& address) {
+  std::string found;
+  if (std::getline(std::ifstream(path), found) && found == address) std::remove(path.c_str());
+}
+
+// OpenSSL's own asks at the terminal.
+int RefusePassphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* asked) {
+  *static_cast<bool*>(asked) = true;
+  return -1;
+}
+
 // gRPC would only say that it could not bind.
 absl::Status CheckKeyPair(const ServerOptions& options, const std::string& cert_text, const std::string& key_text) {
   const std::unique_ptr<BIO, decltype(&BIO_free)> cert_bio(
       BIO_new_mem_buf(cert_text.data(), static_cast<int>(cert_text.size())), BIO_free);
   const std::unique_ptr<BIO, decltype(&BIO_free)> key_bio(
       BIO_new_mem_buf(key_text.data(), static_cast<int>(key_text.size())), BIO_free);
+  bool encrypted = false;
   const std::unique_ptr<X509, decltype(&X509_free)> cert(PEM_read_bio_X509(cert_bio.get(), nullptr, nullptr, nullptr),
                                                          X509_free);
   const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
-      PEM_read_bio_PrivateKey(key_bio.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+      PEM_read_bio_PrivateKey(key_bio.get(), nullptr, RefusePassphrase, &encrypted), EVP_PKEY_free);
   if (!cert) return absl::InvalidArgumentError(absl::StrCat(options.tls_cert_file, " has no PEM certificate"));
+  if (encrypted) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the TLS key ", options.tls_key_file, " is encrypted: give one without a passphrase"));
+  }
   if (!key) return absl::InvalidArgumentError(absl::StrCat(options.tls_key_file, " has no PEM private key"));
   if (X509_check_private_key(cert.get(), key.get()) != 1) {
     return absl::InvalidArgumentError(absl::StrCat("the TLS certificate ", options.tls_cert_file, " and the key ",
@@ -114,6 +134,12 @@ absl::Status CheckListen(const std::string& listen) {
                                                      sizeof(address.sun_path) - 1, " bytes"));
     }
     path.copy(address.sun_path, path.size());
+    struct stat file {};
+    if (lstat(path.c_str(), &file) == 0 && !S_ISSOCK(file.st_mode)) {
+      return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", listen, ": there is a ",
+                                                     S_ISDIR(file.st_mode) ? "directory" : "file",
+                                                     " of that name, which is no socket"));
+    }
     const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (probe < 0) return absl::OkStatus();  // gRPC will fail, too
     const bool in_use = connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
@@ -143,7 +169,7 @@ std::string WhyNot(const std::string& listen) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
   addrinfo* found = nullptr;
-  const int error = getaddrinfo(host.empty() ? nullptr : host.c_str(), listen.c_str() + colon + 1, &hints, &found);
+  const int error = getaddrinfo(host.c_str(), listen.c_str() + colon + 1, &hints, &found);
   if (error != 0) return gai_strerror(error);
   std::string why = "gRPC could not bind it";
   const int probe = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
@@ -160,14 +186,19 @@ std::string WhyNot(const std::string& listen) {
 absl::Status CheckOptions(const ServerOptions& options) {
   if (options.threads < 0 || options.threads > 4096) {
     return absl::InvalidArgumentError(
-        absl::StrCat("threads is ", options.threads, "; it must be 0 (all cores) to 4096"));
+        absl::StrCat("threads (--threads) is ", options.threads, "; it must be 0 (all cores) to 4096"));
   }
   if (options.max_streams < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("max_streams is ", options.max_streams, "; it must be at least 1"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_streams (--max-streams) is ", options.max_streams, "; it must be at least 1"));
   }
   if (options.max_batch_bytes < 1024 || options.max_batch_bytes > kLargestBatchBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_batch_bytes is ", options.max_batch_bytes, "; it must be 1024 to ", kLargestBatchBytes));
+    return absl::InvalidArgumentError(absl::StrCat("max_batch_bytes (--max-batch) is ", options.max_batch_bytes,
+                                                   "; it must be 1024 to ", kLargestBatchBytes));
+  }
+  if (!std::ranges::count(kLogLevels, options.log_level)) {
+    return absl::InvalidArgumentError(absl::StrCat("log_level (--log-level) is \"", options.log_level,
+                                                   "\"; it must be one of ", absl::StrJoin(kLogLevels, ", ")));
   }
   return absl::OkStatus();
 }
@@ -205,6 +236,7 @@ class Server::Impl {
 
 absl::Status Server::Impl::Start(const ServerOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  Log().set_level(spdlog::level::from_str(options.log_level));
   if (absl::Status status = CheckListen(options.listen); !status.ok()) return status;
   const absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> credentials = Credentials(options);
   if (!credentials.ok()) return credentials.status();
@@ -279,7 +311,7 @@ void Server::Impl::Shutdown(std::chrono::milliseconds drain) {
     }
     stopping_ = true;
   }
-  if (!address_file.empty()) std::remove(address_file.c_str());
+  if (!address_file.empty()) RemoveAddressFile(address_file, address);
   if (server) {
     if (grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService()) health->Shutdown();
     service->Drain();

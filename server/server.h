@@ -11,6 +11,7 @@
 // bytes, so a client may go on with another one from the index it has reached.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -24,13 +25,15 @@
 
 namespace iterand {
 
+inline constexpr std::array<const char*, 4> kLogLevels = {"debug", "info", "error", "off"};
+
 // Everything has a default; a limit is never "none".
 struct ServerOptions {
   // Where to listen: "host:port", "[ipv6]:port" or "unix:path". Port 0 takes a free one; see Server::address().
   std::string listen = "127.0.0.1:50051";
 
   // If not empty, the bound address is written to this file (one line, whole or not at all) when the server is ready,
-  // and the file is removed when it stops.
+  // and the file is removed when it stops, unless another server's address is in it by then.
   std::string address_file;
 
   // Where Prometheus may scrape http://host:port/metrics; empty: nowhere. Port 0 takes a free one.
@@ -58,11 +61,15 @@ struct ServerOptions {
   // with RESOURCE_EXHAUSTED.
   std::size_t queue_bytes = std::size_t{256} << 20;
 
-  // Calls of Stream, Read and Execute that may be open at a time; more end with RESOURCE_EXHAUSTED.
+  // Calls of Stream, Read and Execute that may be open at a time; more end with UNAVAILABLE.
   int max_streams = 256;
 
   // The largest batch message in bytes. The default is what gRPC clients accept unless told otherwise.
   std::size_t max_batch_bytes = std::size_t{4} << 20;
+
+  // The least that is logged, of the whole process: one of kLogLevels. Calls that fail by a fault of the client's or a
+  // limit are information, other calls that end are for debugging.
+  std::string log_level = "info";
 
   // How long RunUntilSignal lets calls in flight finish.
   std::chrono::milliseconds drain = std::chrono::seconds(10);

@@ -1,5 +1,6 @@
 #include "server/service.h"
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <utility>
@@ -9,7 +10,6 @@
 #include "server/execute.h"
 #include "server/execute_call.h"
 #include "server/grpc_status.h"
-#include "server/log.h"
 #include "server/read_call.h"
 #include "server/request.h"
 #include "server/stream_call.h"
@@ -50,8 +50,17 @@ EngineStats NoiseService::stats() const {
   stats.streams_started = counters.streams_started;
   stats.programs_executed = counters.programs_executed;
   stats.steps_executed = counters.steps_executed;
+  for (std::size_t method = 0; method < kMethods.size(); ++method) {
+    std::copy(counters.ended[method].begin(), counters.ended[method].end(), stats.calls_ended[method].begin());
+  }
   stats.streams_open = calls_.open();
   return stats;
+}
+
+grpc::Status NoiseService::End(Method method, const grpc::CallbackServerContext& context, const absl::Status& status) {
+  grpc::Status end = ToGrpc(status);
+  calls_.CountEnd(method, end, context.peer());
+  return end;
 }
 
 absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamSpec& spec) {
@@ -74,8 +83,7 @@ absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> NoiseService::StartS
 
   const std::uint64_t rows = request->has_batch_rows() ? request->batch_rows() : 64;
   const BatchBuilder sizes(stream, request->provenance());
-  const std::uint64_t max_rows = sizes.MaxRows(options_.max_batch_bytes);
-  if (absl::Status status = CheckRows("batch_rows", rows, max_rows, stream, options_.max_batch_bytes); !status.ok()) {
+  if (absl::Status status = CheckRows("batch_rows", rows, sizes, options_.max_batch_bytes); !status.ok()) {
     return status;
   }
   const absl::StatusOr<ShardPlan> plan = PlanShard(request->shard(), request->start(), stream);
@@ -98,8 +106,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* NoiseService::Stream(grpc::CallbackS
                                                                  const grpc::ByteBuffer* request) {
   absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> call = StartStream(*context, *request);
   if (call.ok()) return *call;
-  Log().debug("stream refused: {}", std::string(call.status().message()));
-  return new RefusedStream(ToGrpc(call.status()));
+  return new RefusedStream(End(Method::kStream, *context, call.status()));
 }
 
 absl::StatusOr<grpc::ServerUnaryReactor*> NoiseService::StartRead(const grpc::CallbackServerContext& context,
@@ -110,12 +117,9 @@ absl::StatusOr<grpc::ServerUnaryReactor*> NoiseService::StartRead(const grpc::Ca
   if (!request.ok()) return request.status();
   const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
   if (!open.ok()) return open.status();
-  const iterand::Stream& stream = (*open)->stream();
 
-  const BatchBuilder sizes(stream, request->provenance());
-  const std::uint64_t max_rows = sizes.MaxRows(options_.max_batch_bytes);
-  if (absl::Status status = CheckRows("rows", request->rows(), max_rows, stream, options_.max_batch_bytes);
-      !status.ok()) {
+  const BatchBuilder sizes((*open)->stream(), request->provenance());
+  if (absl::Status status = CheckRows("rows", request->rows(), sizes, options_.max_batch_bytes); !status.ok()) {
     return status;
   }
   const std::uint64_t stride = request->has_stride() ? request->stride() : 1;
@@ -137,9 +141,8 @@ grpc::ServerUnaryReactor* NoiseService::Read(grpc::CallbackServerContext* contex
                                              grpc::ByteBuffer* response) {
   absl::StatusOr<grpc::ServerUnaryReactor*> call = StartRead(*context, *request, response);
   if (call.ok()) return *call;
-  Log().debug("read refused: {}", std::string(call.status().message()));
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(call.status()));
+  reactor->Finish(End(Method::kRead, *context, call.status()));
   return reactor;
 }
 
@@ -160,7 +163,7 @@ grpc::ServerUnaryReactor* NoiseService::Describe(grpc::CallbackServerContext* co
       }
     }
   }
-  reactor->Finish(ToGrpc(status));
+  reactor->Finish(End(Method::kDescribe, *context, status));
   return reactor;
 }
 
@@ -181,8 +184,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* NoiseService::Execute(grpc::Callback
                                                                   const grpc::ByteBuffer* request) {
   absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> call = StartExecute(*context, *request);
   if (call.ok()) return *call;
-  Log().debug("execute refused: {}", std::string(call.status().message()));
-  return new RefusedStream(ToGrpc(call.status()));
+  return new RefusedStream(End(Method::kExecute, *context, call.status()));
 }
 
 }  // namespace iterand

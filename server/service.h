@@ -54,6 +54,8 @@ class NoiseService final
                                                       const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
   absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> StartExecute(const grpc::CallbackServerContext& context,
                                                                            const grpc::ByteBuffer& request);
+  // The status for the client of a call that ends here; counts and logs it.
+  grpc::Status End(Method method, const grpc::CallbackServerContext& context, const absl::Status& status);
 
   Engine* const engine_;
   const ServiceOptions options_;

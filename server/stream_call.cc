@@ -1,13 +1,11 @@
 #include "server/stream_call.h"
 
 #include <algorithm>
-#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "server/grpc_status.h"
-#include "server/log.h"
 
 namespace iterand {
 
@@ -32,6 +30,7 @@ void StreamCall::Start(std::unique_ptr<Feed> feed) {
 void StreamCall::Advance() {
   const std::shared_ptr<StreamCall> self = shared_from_this();  // once a write is started, OnDone may come any time
   std::optional<grpc::Status> end;
+  std::uint64_t reached = 0;
   grpc::WriteOptions how;
   {
     std::lock_guard lock(mutex_);
@@ -66,10 +65,12 @@ void StreamCall::Advance() {
     }
     if (end) {
       finished_ = true;
+      reached = resume_index_;
       feed_->Close();
     }
   }
   if (end) {
+    calls_->CountEnd(Method::kStream, *end, absl::StrCat(ToHex(open_->stream().fingerprint()), " at index ", reached));
     Finish(*end);
     return;
   }
@@ -122,8 +123,6 @@ void StreamCall::Build() {
       [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) { builder_.Add(segment, offset); });
   if (!taken.ok()) {
     error_ = taken.status();
-    Log().error("stream {} ends at index {}: {}", ToHex(open_->stream().fingerprint()), feed_->next_index(),
-                std::string(error_.message()));
   } else if (builder_.missing() == 0) {
     next_ = builder_.Finish();
     after_next_ = feed_->next_index();

@@ -60,9 +60,24 @@ std::shared_ptr<Segment> SegmentPool::NewSegment() {
           [pool = shared_from_this()](Segment* done) { pool->GiveBack(std::unique_ptr<Segment>(done)); }};
 }
 
+void SegmentPool::KeepFree(bool keep) {
+  std::vector<Buffer> buffers;  // freed after the lock is
+  std::vector<std::unique_ptr<Segment>> segments;
+  std::lock_guard lock(mutex_);
+  keep_free_ = keep;
+  if (keep) return;
+  buffers.swap(buffers_);
+  segments.swap(segments_);
+  buffer_bytes_ = 0;
+}
+
 void SegmentPool::GiveBack(Buffer buffer) {
   std::vector<Buffer> excess;  // freed after the lock is
   std::lock_guard lock(mutex_);
+  if (!keep_free_) {
+    excess.push_back(std::move(buffer));
+    return;
+  }
   buffer_bytes_ += buffer.bytes;
   buffers_.push_back(std::move(buffer));
   while (buffer_bytes_ > kRecycledBytes) {
@@ -75,7 +90,7 @@ void SegmentPool::GiveBack(Buffer buffer) {
 void SegmentPool::GiveBack(std::unique_ptr<Segment> segment) {
   segment->PlaceAt(nullptr, nullptr, 0);
   std::lock_guard lock(mutex_);
-  if (segments_.size() < kRecycledBytes / segment_bytes_) segments_.push_back(std::move(segment));
+  if (keep_free_ && segments_.size() < kRecycledBytes / segment_bytes_) segments_.push_back(std::move(segment));
 }
 
 std::shared_ptr<Segment> StripeMemory::NewSegment(std::uint32_t lane) {

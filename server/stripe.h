@@ -29,6 +29,9 @@ class SegmentPool : public std::enable_shared_from_this<SegmentPool> {
   // Memory of one segment, in bytes.
   std::size_t segment_bytes() const { return segment_bytes_; }
 
+  // Whether free memory is kept, as at first. If not, what there is goes at once, and what still comes back goes too.
+  void KeepFree(bool keep);
+
  private:
   friend class StripeMemory;
 
@@ -49,6 +52,7 @@ class SegmentPool : public std::enable_shared_from_this<SegmentPool> {
   const std::size_t segment_sequences_;
   const std::size_t segment_bytes_;
   std::mutex mutex_;
+  bool keep_free_ = true;
   std::vector<Buffer> buffers_;  // free, most recently used last
   std::size_t buffer_bytes_ = 0;
   std::vector<std::unique_ptr<Segment>> segments_;  // free

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <iostream>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "clients/cli/arguments.h"
@@ -32,6 +34,10 @@ void AddServe(CLI::App& app, Action& action) {
       ->type_name("FILE");
   command->add_option("--metrics-listen", options->metrics_listen, "Serve Prometheus metrics at http://ADDR/metrics")
       ->type_name("ADDR");
+  command->add_option("--log-level", options->log_level, "The least that is logged: debug, info, error or off")
+      ->type_name("LEVEL")
+      ->check(CLI::IsMember(std::vector<std::string>(kLogLevels.begin(), kLogLevels.end())))
+      ->capture_default_str();
 
   constexpr char kSecurity[] = "Security";
   CLI::Option* certificate =

@@ -115,11 +115,38 @@ TEST_F(Access, Metrics) {
   EXPECT_THAT(text, HasSubstr("\niterand_batches_total 3\n"));
   EXPECT_THAT(text, HasSubstr("\niterand_streams_started_total 1\n"));
   EXPECT_THAT(text, HasSubstr("\niterand_segments_generated_total 24\n"));
-  for (const char* name : {"sent_bytes_total", "streams_open", "cache_hits_total", "cache_misses_total", "cache_bytes",
-                           "generation_seconds_total", "stream_wait_seconds_total", "held_bytes", "engine_threads 2",
-                           "engine_info{engine_version=\""}) {
+  EXPECT_THAT(text, HasSubstr("\niterand_calls_total{method=\"Stream\",code=\"OK\"} 1\n"));
+  for (const char* name :
+       {"sent_bytes_total", "streams_open", "cache_hits_total", "cache_misses_total", "cache_bytes",
+        "generation_seconds_total", "stream_wait_seconds_total", "held_bytes", "engine_threads 2", "idle_stream_bytes",
+        "used_stream_bytes", "streams_idle 1", "segments_replaying 0", "engine_info{engine_version=\""}) {
     EXPECT_THAT(text, HasSubstr(absl::StrCat("\niterand_", name)));
   }
+}
+
+// Calls that never became streams are counted, too.
+TEST_F(Access, RefusedCallsAreCounted) {
+  ServerOptions options;
+  options.max_streams = 1;
+  Restart(options);
+  v1::StreamRequest unknown;
+  *unknown.mutable_stream() = PresetSpec("nope");
+  EXPECT_FALSE(StreamError(unknown).ok());
+  EXPECT_FALSE(StreamError(unknown).ok());
+  EXPECT_FALSE(client_->Read({}).ok());
+  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(Cheap());
+  Batch batch;
+  ASSERT_TRUE((*reader)->Next(batch).ok());
+  EXPECT_FALSE(StreamError(Cheap()).ok());
+  const auto ended = [&](Method method, grpc::StatusCode code) {
+    return server_->stats().calls_ended[static_cast<std::size_t>(method)][code];
+  };
+  EXPECT_EQ(ended(Method::kStream, grpc::StatusCode::NOT_FOUND), 2U);
+  EXPECT_EQ(ended(Method::kRead, grpc::StatusCode::INVALID_ARGUMENT), 1U);
+  EXPECT_EQ(ended(Method::kStream, grpc::StatusCode::UNAVAILABLE), 1U);
+  EXPECT_EQ(ended(Method::kStream, grpc::StatusCode::OK), 0U);
+  (*reader)->Cancel();
+  EXPECT_TRUE(WaitUntil([&] { return ended(Method::kStream, grpc::StatusCode::CANCELLED) == 1; }));
 }
 
 // ---- TLS and tokens.
@@ -131,7 +158,7 @@ struct CertificateFiles {
 };
 
 // A certificate of its own for localhost.
-CertificateFiles MakeCertificate(const std::string& name) {
+CertificateFiles MakeCertificate(const std::string& name, bool encrypted = false) {
   CertificateFiles files{testing::TempDir() + "/" + name + "_cert.pem", testing::TempDir() + "/" + name + "_key.pem"};
   EVP_PKEY* key = EVP_EC_gen("P-256");
   X509* cert = X509_new();
@@ -152,7 +179,9 @@ CertificateFiles MakeCertificate(const std::string& name) {
   PEM_write_X509(file, cert);
   std::fclose(file);
   file = std::fopen(files.key.c_str(), "w");
-  PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr);
+  char phrase[] = "secret";
+  PEM_write_PrivateKey(file, key, encrypted ? EVP_aes_128_cbc() : nullptr, nullptr, 0, nullptr,
+                       encrypted ? phrase : nullptr);
   std::fclose(file);
   X509_free(cert);
   EVP_PKEY_free(key);
@@ -204,6 +233,16 @@ TEST_F(Access, TlsKeyOfAnotherCertificate) {
   options.tls_cert_file = MakeCertificate("one").cert;
   options.tls_key_file = MakeCertificate("two").key;
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("do not fit"));
+}
+
+TEST_F(Access, AnEncryptedTlsKeyIsRefused) {
+  const CertificateFiles files = MakeCertificate("encrypted", /*encrypted=*/true);
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.tls_cert_file = files.cert;
+  options.tls_key_file = files.key;
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
+               AllOf(HasSubstr(files.key), HasSubstr("is encrypted: give one without a passphrase")));
 }
 
 TEST_F(Access, Token) {

@@ -210,15 +210,84 @@ TEST(Engine, SegmentsOfAnEndlessPoolComeInOrder) {
   EXPECT_TRUE(*bytes == InProcess(recipe, 0, 0, 1, 500));
 }
 
+// A replay of an endless pool is done in steps: who reads another stream has his turn in between.
+TEST(Engine, AReplayLeavesOthersTheirTurn) {
+  const v1::Recipe endless = RecipeOf(kEndlessRecipe);
+  Engine engine(Options(1));
+  const std::shared_ptr<OpenStream> open = *engine.Open(endless, 0);
+  auto far = std::make_unique<Consumer>(engine, open, 16 * 9000, 1, 1);  // some 18 000 rounds
+  ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_replaying == 1; }));
+  Consumer other(engine, *engine.Open(RecipeOf(kCheapRecipe), 0), 0, 1, 480);
+  ASSERT_TRUE(other.Read(480).ok());
+  EXPECT_EQ(engine.stats().segments_replaying, 1);
+  EXPECT_LT(engine.stats().generation_seconds, 1.5);
+
+  // Nobody wants it any more: it ends, and the lane is free for others.
+  far = nullptr;
+  EXPECT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 0; }, std::chrono::seconds(5)));
+  EXPECT_EQ(engine.stats().segments_replaying, 0);
+  EXPECT_EQ(engine.stats().segments_cancelled, 1U);
+  Consumer near(engine, open, 0, 1, 100);
+  EXPECT_TRUE(*near.Read(100) == InProcess(endless, 0, 0, 1, 100));
+}
+
+TEST(Engine, AReplayReachesTheSegment) {
+  const v1::Recipe endless = RecipeOf(kEndlessRecipe);
+  Engine engine(Options(2));
+  const std::shared_ptr<OpenStream> open = *engine.Open(endless, 0);
+  Consumer far(engine, open, 16 * 200 + 3, 1, 40);
+  Consumer near(engine, open, 5, 1, 40);  // of the same lane, meanwhile
+  EXPECT_TRUE(*far.Read(40) == InProcess(endless, 0, 16 * 200 + 3, 1, 40));
+  EXPECT_TRUE(*near.Read(40) == InProcess(endless, 0, 5, 1, 40));
+  EXPECT_EQ(engine.stats().segments_generated, 7U);  // those on the way are not counted
+  Consumer beyond(engine, open, 16 * 20'000, 1, 1);
+  EXPECT_EQ(beyond.Read(1).status().code(), absl::StatusCode::kOutOfRange);
+}
+
 TEST(Engine, StreamsThatNobodyUsesAreForgotten) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   Engine engine(Options(1));
   std::vector<std::shared_ptr<OpenStream>> used;
   for (std::uint64_t seed = 0; seed < 40; ++seed) used.push_back(*engine.Open(recipe, seed));
-  const std::vector<std::weak_ptr<OpenStream>> all(used.begin(), used.end());
+  EXPECT_EQ(engine.stats().streams_idle, 0);
   used.clear();
-  const std::shared_ptr<OpenStream> last = *engine.Open(recipe, 40);
-  EXPECT_EQ(std::ranges::count_if(all, [](const auto& stream) { return !stream.expired(); }), 15);  // 16 with the last
+  EXPECT_EQ(engine.stats().streams_idle, 16);
+  const std::shared_ptr<OpenStream> last = *engine.Open(recipe, 39);
+  EXPECT_EQ(engine.stats().streams_idle, 15);
+}
+
+TEST(Engine, StreamsThatNobodyUsesTakeBoundedMemory) {
+  const v1::Recipe recipe = RecipeOf(kEndlessRecipe);
+  const StreamCost cost = (*Stream::Open(recipe, 0))->Cost();
+  const std::size_t each = cost.workspace_bytes + cost.endless_bytes;
+  EXPECT_GT(cost.endless_bytes, 34U * 64 * 32 * sizeof(Symbol));
+  EngineOptions options = Options(1, 0);
+  options.idle_bytes = 3 * each;
+  Engine engine(options);
+  const auto read = [&](std::uint64_t seed) {
+    Consumer consumer(engine, *engine.Open(recipe, seed), 0, 1, 16);
+    ASSERT_TRUE(consumer.Read(16).ok());
+    EXPECT_EQ(engine.stats().used_stream_bytes, each);
+  };
+  for (std::uint64_t seed = 0; seed < 5; ++seed) read(seed);
+  EXPECT_EQ(engine.stats().used_stream_bytes, 0U);
+  EXPECT_EQ(engine.stats().streams_idle, 3);
+  EXPECT_EQ(engine.stats().idle_stream_bytes, 3 * each);
+  // Those used last are the ones that are kept: the one used again outlives the others.
+  read(2);
+  read(7);
+  read(8);
+  EXPECT_EQ(engine.stats().streams_idle, 3);
+  const std::shared_ptr<OpenStream> found = *engine.Open(recipe, 2);
+  EXPECT_EQ(engine.stats().used_stream_bytes, each);
+  // One that takes more than all may is not kept at all.
+  options.idle_bytes = each - 1;
+  Engine small(options);
+  {
+    Consumer consumer(small, *small.Open(recipe, 0), 0, 1, 16);
+    ASSERT_TRUE(consumer.Read(16).ok());
+  }
+  EXPECT_EQ(small.stats().streams_idle, 0);
 }
 
 TEST(Engine, ErrorsReachEveryFeed) {

@@ -138,7 +138,8 @@ TEST_F(Lifecycle, TooManyStreams) {
     readers.push_back(*client_->Stream(Cheap()));
     ASSERT_TRUE(readers.back()->Next(batch).ok());
   }
-  EXPECT_ERROR(StreamError(Cheap()), absl::StatusCode::kResourceExhausted, HasSubstr("2 calls"));
+  EXPECT_ERROR(StreamError(Cheap()), absl::StatusCode::kUnavailable,
+               AllOf(HasSubstr("2 calls"), HasSubstr("another server")));
   readers.pop_back();
   EXPECT_TRUE(WaitUntil([&] { return StreamError(Cheap()).ok(); }, std::chrono::seconds(5)));
 }
@@ -217,6 +218,22 @@ TEST_F(Lifecycle, SignalDrainsAndReturns) {
   EXPECT_FALSE(std::ifstream(file).good());  // gone with the server
 }
 
+TEST_F(Lifecycle, AnAddressFileOfAnotherServerStays) {
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.address_file = testing::TempDir() + "/iterand_taken_over_" + std::to_string(getpid());
+  auto old = Server::Start(options);
+  ASSERT_TRUE(old.ok()) << old.status();
+  auto fresh = Server::Start(options);
+  ASSERT_TRUE(fresh.ok()) << fresh.status();
+  (*old)->Shutdown(std::chrono::seconds(0));
+  std::string address;
+  std::ifstream(options.address_file) >> address;
+  EXPECT_EQ(address, (*fresh)->address());
+  (*fresh)->Shutdown(std::chrono::seconds(0));
+  EXPECT_FALSE(std::ifstream(options.address_file).good());
+}
+
 TEST_F(Lifecycle, AddressInUse) {
   ServerOptions options;
   options.listen = server_->address();
@@ -238,7 +255,14 @@ TEST_F(Lifecycle, BadOptions) {
   options = {};
   options.listen = "127.0.0.1:0";
   options.max_streams = 0;
-  EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("--max-streams"));
+  options = {};
+  options.max_batch_bytes = 1;
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("(--max-batch) is 1;"));
+  options = {};
+  options.log_level = "loud";
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
+               HasSubstr("\"loud\"; it must be one of debug, info, error, off"));
   options = {};
   options.listen = "no such host:0";
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
@@ -269,6 +293,19 @@ TEST_F(Lifecycle, AUnixSocketInUse) {
   ASSERT_EQ(bind(left, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
   close(left);
   EXPECT_TRUE(Server::Start(options).ok());
+}
+
+TEST_F(Lifecycle, AFileInPlaceOfAUnixSocketStays) {
+  const std::string path = absl::StrCat(testing::TempDir(), "iterand-", getpid(), ".txt");
+  std::ofstream(path) << "mine\n";
+  ServerOptions options;
+  options.listen = "unix:" + path;
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
+               AllOf(HasSubstr(path), HasSubstr("no socket")));
+  std::string text;
+  std::ifstream(path) >> text;
+  EXPECT_EQ(text, "mine");
+  std::remove(path.c_str());
 }
 
 TEST_F(Lifecycle, ATokenFileHoldsOneLine) {

@@ -86,6 +86,22 @@ TEST_F(Request, BadRows) {
   EXPECT_ERROR(client_->Read(read).status(), absl::StatusCode::kInvalidArgument, HasSubstr("stride is 0"));
 }
 
+TEST_F(Request, ASequenceThatFitsNoBatch) {
+  ServerOptions options;
+  options.max_batch_bytes = 1024;
+  Restart(options);
+  v1::StreamRequest request = Cheap();
+  request.set_batch_rows(1);
+  request.mutable_stream()->set_length(512);
+  EXPECT_TRUE(StreamError(request).ok());
+  request.mutable_stream()->set_loss_mask(true);
+  EXPECT_ERROR(StreamError(request), absl::StatusCode::kResourceExhausted,
+               AllOf(HasSubstr("takes up to 1120 bytes, 512 bytes of tokens, 512 of its mask and a header"),
+                     HasSubstr("at most 1024 bytes")));
+  request.set_provenance(true);
+  EXPECT_ERROR(StreamError(request), absl::StatusCode::kResourceExhausted, HasSubstr("of its provenance"));
+}
+
 // The largest batch that the server allows is one that a client with gRPC's defaults receives.
 TEST_F(Request, LargestBatchArrivesByDefault) {
   const std::shared_ptr<grpc::Channel> channel =

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from pathlib import Path
 
@@ -88,7 +89,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--log-every", type=int, default=20, help="steps")
     parser.add_argument("--save", type=Path, help="write the model, its optimiser and the place in the stream here")
     parser.add_argument("--resume", type=Path, help="go on from a file that --save wrote")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.save and not (options.save.parent.is_dir() and os.access(options.save.parent, os.W_OK)):
+        parser.error(f"--save {options.save}: its folder is not there, or cannot be written to")
+    if options.resume and not options.resume.is_file():
+        parser.error(f"--resume {options.resume}: there is no such file")
+    return options
 
 
 def main() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
+import grpc
 import numpy as np
 import pytest
 from conftest import Server, sample
@@ -184,6 +187,72 @@ def test_wrong_arguments_are_told_before_any_call(tmp_path: Path) -> None:
             iterand.describe(nobody, token=wrong)
     with pytest.raises(iterand.InvalidArgument, match=r"missing\.pem"):
         iterand.describe(nobody, tls=Tls(ca=tmp_path / "missing.pem"))
+
+
+def test_arguments_of_a_wrong_type_are_named() -> None:
+    nobody = "127.0.0.1:1"
+    for wrong in (None, 5, [None], b"127.0.0.1:1"):
+        with pytest.raises(iterand.InvalidArgument, match="target"):
+            iterand.describe(cast("str", wrong))
+    with pytest.raises(iterand.InvalidArgument, match=r"tls is 'cert.pem'; .*Tls\(ca="):
+        iterand.describe(nobody, tls=cast("bool", "cert.pem"))
+    with pytest.raises(iterand.InvalidArgument, match="token is a bytes"):
+        iterand.describe(nobody, token=cast("str", b"x"))
+    for fingerprint in ("abc", b"abc"):
+        with pytest.raises(iterand.InvalidArgument, match=r"expected_fingerprint is .*32 bytes"):
+            iterand.stream(nobody, expected_fingerprint=cast("bytes", fingerprint))
+    for name in ("first_wait", "longest_wait", "connect_timeout", "attempts"):
+        for value in (-1, "1", None, float("nan")):
+            with pytest.raises(iterand.InvalidArgument, match=name):
+                Retry(**{name: value})  # type: ignore[arg-type]
+
+
+def test_waits_stay_bounded_however_many_there_were() -> None:
+    retry = Retry(attempts=10**6, first_wait=0.1, longest_wait=5)
+    assert [retry.wait(attempt) for attempt in (1, 2, 3)] == [0.1, 0.2, 0.4]
+    assert retry.wait(1025) == retry.wait(10**6) == 5
+
+
+def test_a_full_server_is_left_for_the_next(tmp_path: Path, address: str) -> None:
+    full = Server(tmp_path, "--max-streams", "1")
+    try:
+        with iterand.stream(full.address, "uniform", length=LENGTH) as taken:
+            next(taken)
+            both = [full.address, address]
+            rows = collect(cast("str", both), recipe="uniform", count=100)
+            np.testing.assert_array_equal(rows, sample(100, recipe="uniform", length=LENGTH))
+            assert iterand.read(both, 0, 1, recipe="uniform", length=LENGTH).shape == (1, LENGTH)
+            assert len(list(iterand.execute(both, "."))) == 1
+            with pytest.raises(iterand.Unavailable, match=f"{full.address}.* 1 calls .* open"):
+                collect(full.address, retry=FEW, count=1)
+    finally:
+        full.stop()
+
+
+def test_another_kind_of_server_is_told_with_its_address() -> None:
+    nothing = grpc.server(ThreadPoolExecutor(1))  # speaks gRPC, and has no such service
+    port = nothing.add_insecure_port("127.0.0.1:0")
+    nothing.start()
+    try:
+        with pytest.raises(iterand.Error, match=rf"127.0.0.1:{port}: no iterand server answers there"):
+            iterand.describe(f"127.0.0.1:{port}")
+    finally:
+        nothing.stop(None)
+
+
+def test_grpc_writes_nothing_of_its_own(address: str) -> None:
+    script = (
+        "import iterand\n"
+        "try:\n"
+        f"    iterand.describe({address!r}, tls=True, retry=iterand.Retry(attempts=1, connect_timeout=0.5))\n"
+        "except iterand.Unavailable:\n"
+        "    print('refused')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
 def test_no_server() -> None:

@@ -59,14 +59,33 @@ def test_outputs_equal_the_family(address: str) -> None:
         (["+"], {"max_steps": 2**27}, "max_steps: is 134217728"),
         (["+"], {"cells": 0}, "cells: is 0"),
         (["+"], {"max_output": -1}, "-1"),
+        (["+"], {"max_steps": "5"}, "max_steps is '5'"),
+        (["+"], {"inputs": -1}, "inputs: the seed of tape 0 is -1"),
+        (["+"], {"inputs": [1.5]}, "inputs: the seed of tape 0 is 1.5"),
+        (["+", 3], {}, "programs[1] is a int"),
+        (5, {}, "programs is a int"),
         (["+", "-"], {"inputs": [b""]}, "inputs has 1 tapes for 2 programs"),
     ],
 )
-def test_errors_say_what_is_wrong(address: str, programs: list[str], options: dict[str, object], message: str) -> None:
+def test_errors_say_what_is_wrong(address: str, programs: object, options: dict[str, object], message: str) -> None:
     with pytest.raises(iterand.InvalidArgument) as caught:
         list(iterand.execute(address, programs, **options))  # type: ignore[arg-type]
     assert message in str(caught.value)
     assert not isinstance(caught.value, iterand.InvalidRecipe)
+
+
+def test_seeds_of_numpy_are_seeds(address: str) -> None:
+    results = [
+        list(iterand.execute(address, ",.", seed, repeat=True, max_output=9))
+        for seed in (3, np.int64(3), [np.uint64(3)])
+    ]
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_request_that_is_too_large_says_what_to_do(address: str) -> None:
+    with pytest.raises(iterand.ResourceExhausted, match=r"larger than max .*fewer or shorter programs"):
+        list(iterand.execute(address, ["+" * 60_000] * 300))
+    assert len(list(iterand.execute(address, ["+" * 60_000] * 20, max_steps=10))) == 20
 
 
 def test_goes_on_when_the_server_comes_back(own_server: Server) -> None:

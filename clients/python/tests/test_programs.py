@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Server
 
 pytest.importorskip("torch")
 
@@ -84,6 +85,45 @@ def test_live_says_what_is_wrong(address: str) -> None:
     assert done.returncode == 1
     assert "no-such-preset" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_live_looks_at_its_files_first(tmp_path: Path) -> None:
+    nobody = "127.0.0.1:1"
+    for option in ("--svg", "--token-file"):
+        command = [*LIVE, nobody, option, str(tmp_path / "nowhere" / "file")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert f"{option} {tmp_path}/nowhere/file: " in done.stderr
+
+
+def test_live_without_rich_draws_no_picture(address: str, tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [*LIVE, address, "--batches", "1", "--svg", str(tmp_path / "stream.svg")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "pip install 'clients/python[live]'" in done.stderr
+
+
+def test_live_with_a_token(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    locked = Server(tmp_path, "--auth-token-file", str(token))
+    try:
+        command = [*LIVE, locked.address, "--batches", "3"]
+        assert subprocess.run(command, capture_output=True, timeout=60).returncode == 1
+        done = subprocess.run([*command, "--token-file", str(token)], capture_output=True, text=True, timeout=60)
+        assert SUMMARY.match(done.stdout.splitlines()[-1])
+    finally:
+        locked.stop()
+
+
+def test_pretrain_looks_at_its_files_first(tmp_path: Path) -> None:
+    for option, message in (("--save", "its folder is not there"), ("--resume", "no such file")):
+        command = [sys.executable, str(EXAMPLE), "--server", "127.0.0.1:1", option, str(tmp_path / "nowhere" / "m.pt")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        assert message in done.stderr
 
 
 def test_live_writes_a_picture(address: str, tmp_path: Path) -> None:

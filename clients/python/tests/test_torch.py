@@ -138,6 +138,23 @@ def test_errors_of_workers_reach_the_loop(address: str) -> None:
         StreamLoader(dataset(address), batch_size=3)
 
 
+def test_wrong_arguments_are_told_before_any_worker_starts(address: str) -> None:
+    for options, name in (
+        ({"prefetch": 0}, "prefetch"),
+        ({"token": "ü"}, "token"),
+        ({"tls": "cert.pem"}, "tls"),
+        ({"dtype": torch.bfloat16}, "dtype"),
+        ({"dtype": "int64"}, "dtype"),
+    ):
+        with pytest.raises(iterand.InvalidArgument, match=name):
+            dataset(address, **options)
+    with pytest.raises(iterand.InvalidArgument, match="target"):
+        dataset("foo")
+    for state in ({}, {"stream": {}}, {"stream": {}, "position": {"origin": "?"}}, {"position": {"nowhere": 1}}):
+        with pytest.raises(iterand.InvalidArgument, match="state is not what state_dict gave"):
+            StreamLoader(dataset(address)).load_state_dict(state)
+
+
 def test_workers_started_while_a_stream_is_open(address: str) -> None:
     with iterand.stream(address, "up", length=LENGTH) as stream:
         next(stream)

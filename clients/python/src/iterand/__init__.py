@@ -8,6 +8,7 @@
 A stream is a pure function of (recipe, seed, index). `iterand.torch` has datasets for PyTorch.
 """
 
+import iterand._grpc_log  # noqa: F401
 from iterand._description import Cost, Description, FamilyInfo, StreamInfo
 from iterand._programs import Execution, InputTape
 from iterand._requests import RecipeLike

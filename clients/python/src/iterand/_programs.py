@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import grpc
 
 from iterand import errors
+from iterand._requests import check_range
 from iterand.v1 import noise_service_pb2 as service
 
 if TYPE_CHECKING:
@@ -37,24 +38,42 @@ def execute_request(
     symbols: int | None,
     repeat: bool,
 ) -> service.ExecuteRequest:
-    """The message. Errors: InvalidArgument for values that it cannot hold; the rest is the server's to judge."""
-    texts = [programs] if isinstance(programs, str | bytes) else list(programs)
-    tapes = [inputs] * len(texts) if inputs is None or isinstance(inputs, bytes | int) else list(inputs)
+    """The message. Errors: InvalidArgument for what it cannot hold; the rest is the server's to judge."""
+    texts = [programs] if isinstance(programs, str | bytes) else _listed("programs", programs)
+    one = inputs is None or isinstance(inputs, bytes | SupportsIndex)
+    tapes: list[Any] = [inputs] * len(texts) if one else _listed("inputs", inputs)
     if len(tapes) != len(texts):
         raise errors.InvalidArgument(f"inputs has {len(tapes)} tapes for {len(texts)} programs")
-    try:
-        request = service.ExecuteRequest(
-            max_steps=max_steps, max_output=max_output, cells=cells, symbols=symbols, repeat=repeat
-        )
-        for text, tape in zip(texts, tapes, strict=True):
-            program = request.programs.add(text=text.encode() if isinstance(text, str) else text)
-            if isinstance(tape, int):
-                program.seed = tape
-            elif tape is not None:
-                program.input = tape
-    except ValueError as error:
-        raise errors.InvalidArgument(str(error)) from error
+    bounds = {
+        "max_steps": (max_steps, 64),
+        "max_output": (max_output, 32),
+        "cells": (cells, 32),
+        "symbols": (symbols, 32),
+    }
+    for name, (value, bits) in bounds.items():
+        if value is not None:
+            check_range(name, value, 0, 2**bits - 1)
+    request = service.ExecuteRequest(
+        max_steps=max_steps, max_output=max_output, cells=cells, symbols=symbols, repeat=bool(repeat)
+    )
+    for place, (text, tape) in enumerate(zip(texts, tapes, strict=True)):
+        if not isinstance(text, str | bytes):
+            raise errors.InvalidArgument(f"programs[{place}] is a {type(text).__name__}; it must be text")
+        # What cannot be encoded is no instruction, which the server says better.
+        program = request.programs.add(text=text.encode(errors="replace") if isinstance(text, str) else text)
+        if isinstance(tape, bytes):
+            program.input = tape
+        elif tape is not None:
+            check_range(f"inputs: the seed of tape {place}", tape, 0, 2**64 - 1)
+            program.seed = tape
     return request
+
+
+def _listed(name: str, given: Any) -> list[Any]:
+    try:
+        return list(given)
+    except TypeError:
+        raise errors.InvalidArgument(f"{name} is a {type(given).__name__}; it must be one or a list of them") from None
 
 
 def run_programs(client: Client, request: service.ExecuteRequest) -> Iterator[Execution]:

@@ -49,6 +49,12 @@ def stream_spec(
     recipe: RecipeLike, seed: int, length: int | None, expected_fingerprint: bytes | None, mask: bool = False
 ) -> service.StreamSpec:
     check_range("seed", seed, 0, 2**64 - 1)
+    if expected_fingerprint is not None and not (
+        isinstance(expected_fingerprint, bytes) and len(expected_fingerprint) == 32
+    ):
+        raise errors.InvalidArgument(
+            f"expected_fingerprint is {expected_fingerprint!r}; it must be 32 bytes, such as Stream.fingerprint"
+        )
     if length is not None:
         check_range("length", length, 1, 2**32 - 1)
     preset, text = recipe_text(recipe)

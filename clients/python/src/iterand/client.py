@@ -54,7 +54,7 @@ def _enter_grpc() -> None:
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a call that finds no server is tried again before `Unavailable` is raised.
+    """How often a call that finds no server, or only full ones, is tried again before `Unavailable` is raised.
 
     Waits double from `first_wait` to `longest_wait` (seconds). Every batch that arrives starts the count anew. A server
     that was never reached is more likely a wrong address than a restart: it is tried for `connect_timeout` seconds.
@@ -65,9 +65,16 @@ class Retry:
     longest_wait: float = 5.0
     connect_timeout: float = 3.0
 
+    def __post_init__(self) -> None:
+        check_range("attempts of Retry", self.attempts, 0, 2**31)
+        for name in ("first_wait", "longest_wait", "connect_timeout"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86400:
+                raise errors.InvalidArgument(f"{name} of Retry is {value!r}; it must be 0 to 86400 seconds")
+
     def wait(self, attempt: int) -> float:
         """Seconds before attempt 1, 2, ..."""
-        return min(self.longest_wait, self.first_wait * 2.0 ** (attempt - 1))
+        return min(self.longest_wait, self.first_wait * 2.0 ** min(attempt - 1, 64))
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,8 @@ class Client:
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self._targets = _checked_targets(target)
+        if not isinstance(tls, bool | Tls):
+            raise errors.InvalidArgument(f"tls is {tls!r}; it must be True, False or a Tls, as Tls(ca='cert.pem')")
         self._tls = Tls() if tls is True else (tls or None)
         self._metadata = (("authorization", f"Bearer {_checked_token(token)}"),) if token is not None else ()
         self.retry = retry if retry is not None else Retry()
@@ -180,7 +189,7 @@ class Client:
         return self._stream(request, prefetch, owns_client=False)
 
     def _stream(self, request: service.StreamRequest, prefetch: int, owns_client: bool) -> Stream:
-        check_range("prefetch", prefetch, 1, 2**20)
+        check_prefetch(prefetch)
         return Stream(self, request, prefetch, owns_client)
 
     def read_batch(
@@ -327,11 +336,15 @@ class Client:
                 time.sleep(self.retry.wait(attempt))
 
 
+def check_prefetch(prefetch: int) -> None:
+    check_range("prefetch", prefetch, 1, 2**20)
+
+
 def _checked_targets(target: str | Sequence[str]) -> list[str]:
     """Addresses as a list. gRPC takes one without a port for port 443, and a URL for a host's name."""
-    targets = [target] if isinstance(target, str) else list(target)
+    targets: list[Any] = list(target) if isinstance(target, list | tuple) else [target]
     if not targets or not all(targets):
-        raise errors.InvalidArgument("target is empty; it must be host:port or a list of such")
+        raise errors.InvalidArgument(f"target is {target!r}; it must be host:port or a list of such")
     for address in targets:
         if not isinstance(address, str) or ":" not in address or address.startswith(("http://", "https://")):
             raise errors.InvalidArgument(
@@ -342,6 +355,8 @@ def _checked_targets(target: str | Sequence[str]) -> list[str]:
 
 def _checked_token(token: str) -> str:
     """The token without the white space around it, which a file that it was read from may have."""
+    if not isinstance(token, str):
+        raise errors.InvalidArgument(f"token is a {type(token).__name__}; it must be a str")
     token = token.strip()
     if not (token.isascii() and token.isprintable()):
         raise errors.InvalidArgument("token has a character that no header can carry; it must be printable ASCII")

@@ -1,4 +1,7 @@
-"""Exceptions. Everything that iterand raises is an `Error`; its text is the server's message."""
+"""Exceptions. Everything that iterand raises is an `Error`; its text is the server's message.
+
+So are wrong arguments, of a wrong type too: InvalidArgument, which is a ValueError, names the argument.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ class Unauthenticated(Error):
 
 
 class Unavailable(Error, ConnectionError):
-    """No server answers, also after all retries."""
+    """No server answers, or all have as many calls open as they allow, also after all retries."""
 
 
 class DeadlineExceeded(Error, TimeoutError):
@@ -93,7 +96,11 @@ def from_rpc(error: grpc.RpcError, target: str) -> Error:
         return cls(details, code)
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return (FingerprintMismatch if "fingerprint" in details.lower() else Starved)(details, code)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+        details = f"{details}: the request is larger than {target} takes; give it fewer or shorter programs at a time"
+    elif code is grpc.StatusCode.UNIMPLEMENTED:  # by a web server, or gRPC's word for a method that is not there
+        details = f"{target}: no iterand server answers there, or one too old ({details})"
+    elif code not in _BY_CODE or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         details = f"{target}: {details}"
     return _BY_CODE.get(code, Error)(details, code) if code is not None else Error(details)
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -178,9 +179,24 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64, metavar="ROWS")
     parser.add_argument("--batches", type=int, metavar="N", help="stop after N batches (default: at Ctrl-C)")
     parser.add_argument("--svg", metavar="FILE", help="write the last picture to an SVG file")
+    parser.add_argument(
+        "--tls", action="store_true", help="encrypt the connection; the system's authorities are trusted"
+    )
+    parser.add_argument("--tls-root", metavar="FILE", help="encrypt it, and trust this certificate (PEM) instead")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with the server's token")
     options = parser.parse_args(arguments)
     if options.batches is not None and options.batches < 1:
         parser.error(f"--batches is {options.batches}; it must be at least 1")
+    try:
+        options.token = None if options.token_file is None else options.token_file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        parser.error(f"--token-file {options.token_file}: {error}")
+    if options.svg:
+        try:
+            with Path(options.svg).open("a"):  # now, not after the last batch
+                pass
+        except OSError as error:
+            parser.error(f"--svg {options.svg}: {error.strerror}")
     return options
 
 
@@ -242,7 +258,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             console = Console() if sys.stdout.isatty() else Console(file=io.StringIO(), width=112, height=40)
         except ImportError:
-            print("the picture wants the package `rich` (pip install iterand[live]); plain lines instead")
+            wanted = "the package `rich` is wanted for the picture: pip install 'clients/python[live]'"
+            if options.svg:
+                print(f"iterand: {wanted}", file=sys.stderr)
+                return 1
+            print(f"{wanted}; plain lines instead")
     counter = Counter()
     try:
         with iterand.stream(
@@ -253,6 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             batch_size=options.batch_size,
             count=None if options.batches is None else options.batches * options.batch_size,
             provenance=console is not None,
+            tls=iterand.Tls(ca=options.tls_root) if options.tls_root else options.tls,
+            token=options.token,
         ) as stream:
             if console is not None:
                 _watch(stream, counter, options, console)

@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from iterand import client, errors
 from iterand._requests import RecipeLike, first_of_shard, recipe_text, stream_request
 from iterand._wire import Tokens
-from iterand.client import Retry, Tls
+from iterand.client import Client, Retry, Tls
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,9 @@ class StreamDataset(IterableDataset[Any]):
         super().__init__()
         # Wrong arguments should fail here and not in a worker.
         stream_request(recipe, seed, length, batch_size, shard, start, count, False, expected_fingerprint, mask)
+        client.check_prefetch(prefetch)
+        Client(target, tls=tls, token=token, retry=retry).close()  # which has not connected yet
+        _numpy_dtype(dtype)
         preset, text = recipe_text(recipe)
         self.target = target
         self.recipe: str = text if preset is None and text is not None else str(preset)
@@ -175,10 +178,14 @@ class StreamDataset(IterableDataset[Any]):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next iteration goes on from `state`. Errors: InvalidArgument if it is of another stream."""
-        position = _Position(**state["position"]).after_whole_rounds(int(state["stream"]["batch_size"]))
-        mine, theirs = self._identity(), dict(state["stream"])
-        fingerprint = theirs.pop("fingerprint")
+        """The next iteration goes on from `state`. Errors: InvalidArgument if it is none, or of another stream."""
+        try:
+            position = _Position(**state["position"]).after_whole_rounds(int(state["stream"]["batch_size"]))
+            mine, theirs = self._identity(), dict(state["stream"])
+            fingerprint = theirs.pop("fingerprint")
+            worker = None if state.get("worker") is None else (state["worker"]["id"], state["worker"]["given"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise errors.InvalidArgument(f"state is not what state_dict gave: {error!r}") from error
         mine.pop("fingerprint")
         if position.batches == 0 and "worker" not in state:
             theirs["batch_size"] = self.batch_size  # at the end of a round any other batch size can go on
@@ -188,8 +195,7 @@ class StreamDataset(IterableDataset[Any]):
         if fingerprint is not None:
             self.fingerprint = bytes.fromhex(fingerprint)
         self._resume = position
-        worker = state.get("worker")
-        self._worker, self._given = (None, 0) if worker is None else (worker["id"], worker["given"])
+        self._worker, self._given = (None, 0) if worker is None else worker
 
     def _identity(self) -> dict[str, Any]:
         recipe = self.recipe
@@ -277,8 +283,18 @@ class StreamLoader:
         self.dataset.load_state_dict(state)
 
 
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    """Errors: InvalidArgument if numpy has none such."""
+    try:
+        return torch.empty(0, dtype=dtype).numpy().dtype
+    except TypeError as error:
+        raise errors.InvalidArgument(
+            f"dtype is {dtype!r}; it must be a torch.dtype of integers, or of floats that numpy has"
+        ) from error
+
+
 def _to_tensor(tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:
-    wanted = torch.empty(0, dtype=dtype).numpy().dtype
+    wanted = _numpy_dtype(dtype)
     if not np.can_cast(tokens.dtype, wanted):
         raise errors.InvalidArgument(f"tokens of dtype {tokens.dtype} do not fit into tensors of {dtype}")
     return torch.from_numpy(tokens.astype(wanted))
