@@ -136,7 +136,7 @@ class AutomatonFamily final : public Family {
   }
   double program_bytes(int /*rows*/) const override {
     const double states = knobs_.states.high();
-    return 8 * states * states + 4 * states + 16.0 * context_.length + 4.0 * context_.alphabet;
+    return 2048.0 + 8 * states * states + 4 * states + 16.0 * context_.length + 4.0 * context_.alphabet;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<AutomatonProgram>(knobs_, context_);

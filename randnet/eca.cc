@@ -294,7 +294,9 @@ class EcaFamily final : public Family {
     const double cells = warm_up * widest + context_.length + widest;
     return cost::kWeight * kMaxTable + rows * (10 * cost::kSymbol * generations + cost::kSymbol / 2 * cells);
   }
-  double program_bytes(int /*rows*/) const override { return 5.0 * kMaxTable + 5.0 * knobs_.width.high(); }
+  double program_bytes(int /*rows*/) const override {
+    return 2048.0 + 5.0 * kMaxTable + 5.0 * Width(knobs_.width.high(), context_);
+  }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<EcaProgram>(knobs_, context_);
   }

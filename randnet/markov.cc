@@ -286,8 +286,8 @@ class MarkovFamily final : public Family {
     return cost::kGamma * drawn + cost::kSymbol * (2 * contexts() + context_.alphabet + written * (1 + walk));
   }
   double program_bytes(int /*rows*/) const override {
-    return contexts() * (symbols() * sizeof(AliasColumn) + (knobs_.tree ? 24.0 : 0.0)) + 2.0 * context_.alphabet +
-           48.0 * context_.length;
+    return 2048.0 + contexts() * (symbols() * sizeof(AliasColumn) + (knobs_.tree ? 25.0 : 1.0)) + 48.0 * symbols() +
+           2.0 * context_.alphabet + 48.0 * context_.length;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<MarkovProgram>(knobs_, context_);

@@ -135,7 +135,7 @@ class MlpWindowFamily final : public Family {
     return 4.0 * (hidden * (1 + window * symbols) +
                   knobs_.layers.high() * matrix::Linear::MaxFloats(hidden, std::max(hidden, symbols)) +
                   rows * (2 * hidden + symbols)) +
-           16.0 * rows;
+           16.0 * rows + 2048.0;
   }
 
   std::unique_ptr<Program> NewProgram(int max_rows) const override {

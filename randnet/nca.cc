@@ -192,7 +192,8 @@ class NcaFamily final : public Family {
     const double colours = knobs_.colours.high();
     const double features = PaddedFeatures(knobs_.features.high());
     const double hidden = knobs_.hidden.high();
-    return 4.0 * (2 * positions() * colours * features + (hidden + 1) * (features + 1) + colours * (hidden + 1) +
+    return 2048.0 +
+           4.0 * (2 * positions() * colours * features + (hidden + 1) * (features + 1) + colours * (hidden + 1) +
                   colours * kNcaCells) +
            4.0 * (knobs_.height + 2.0) * (knobs_.width + 2.0);
   }

@@ -272,7 +272,8 @@ class PcfgFamily final : public Family {
   }
   double program_bytes(int /*rows*/) const override {
     const double rules = static_cast<double>(knobs_.nonterminals.high()) * knobs_.rules.high();
-    return rules * (sizeof(Rule) + sizeof(AliasColumn)) + 4.0 * context_.alphabet + 65536;
+    const double symbols = static_cast<double>(knobs_.nonterminals.high()) + knobs_.terminals.high();
+    return rules * (sizeof(Rule) + sizeof(AliasColumn)) + 32 * symbols + 4.0 * context_.alphabet + 65536;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<PcfgProgram>(knobs_, context_);

@@ -215,7 +215,8 @@ class PitmanYorFamily final : public Family {
     // A hash table of up to four slots a draw, four places for its symbol, its slot's number, and what it replaced.
     constexpr double kDrawBytes = 4.0 * sizeof(Draws) + 4.0 * sizeof(std::uint32_t) + sizeof(std::uint32_t) + 24.0;
     const double symbols = static_cast<double>(context_.length) + knobs_.history.high();
-    return kDrawBytes * symbols * (knobs_.depth.high() + 1) + 4.0 * context_.alphabet;
+    return 2048.0 + kDrawBytes * symbols * (knobs_.depth.high() + 1) + 2.0 * knobs_.history.high() +
+           4.0 * context_.alphabet;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<PitmanYorProgram>(knobs_, context_);

@@ -82,7 +82,9 @@ class PointwiseFamily final : public Family {
         knobs_.rest_concentration.high() > 0 ? context_.alphabet : std::min(knobs_.symbols.high(), context_.alphabet);
     return cost::kGamma * drawn + cost::kSymbol * (context_.alphabet + static_cast<double>(rows) * context_.length);
   }
-  double program_bytes(int /*rows*/) const override { return 32.0 * context_.alphabet + 4.0 * context_.length; }
+  double program_bytes(int /*rows*/) const override {
+    return 2048.0 + 40.0 * context_.alphabet + 4.0 * context_.length;
+  }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<PointwiseProgram>(knobs_, context_);
   }

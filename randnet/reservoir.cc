@@ -133,7 +133,8 @@ class ReservoirFamily final : public Family {
     const double width = knobs_.width.high();
     const double connections = std::min(knobs_.connections.high(), knobs_.width.high());
     const double emitted = std::min(knobs_.emitted.high(), context_.alphabet);
-    return 4.0 * (context_.alphabet * width + width + 2.0 * width * connections + emitted * width +
+    return 2048.0 +
+           4.0 * (context_.alphabet * width + width + 2.0 * width * connections + emitted * width +
                   2.0 * width * kReservoirRows + emitted * (kReservoirRows + 2)) +
            4.0 * context_.alphabet;
   }

@@ -180,7 +180,7 @@ class StateSpaceFamily final : public Family {
                   layers * (3 * width + matrix::Linear::MaxFloats(2 * width, width) +
                             matrix::Linear::MaxFloats(width, width) + 2.0 * rows * width) +
                   matrix::Linear::MaxFloats(width, alphabet) + rows * (3 * width + alphabet)) +
-           16.0 * rows;
+           16.0 * rows + 2048.0;
   }
 
   std::unique_ptr<Program> NewProgram(int max_rows) const override {

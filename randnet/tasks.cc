@@ -167,7 +167,7 @@ class TasksFamily final : public Family {
     // Sorting takes up to twelve steps a symbol, and the last task of a row may be made for its first symbol alone.
     return 12 * cost::kSymbol * rows * (context_.length + 4.0 * knobs_.items.high());
   }
-  double program_bytes(int /*rows*/) const override { return 16.0 * knobs_.items.high() + context_.alphabet; }
+  double program_bytes(int /*rows*/) const override { return 2048.0 + 16.0 * knobs_.items.high() + context_.alphabet; }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<TasksProgram>(knobs_, context_);
   }

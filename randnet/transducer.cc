@@ -134,7 +134,7 @@ class TransducerFamily final : public Family {
     return cost::kSymbol * (transitions + context_.alphabet + static_cast<double>(rows) * context_.length);
   }
   double program_bytes(int /*rows*/) const override {
-    return 16.0 * knobs_.states.high() * knobs_.classes.high() + 10.0 * context_.alphabet;
+    return 2048.0 + 16.0 * knobs_.states.high() * knobs_.classes.high() + 10.0 * context_.alphabet;
   }
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {
     return std::make_unique<TransducerProgram>(knobs_, context_);
