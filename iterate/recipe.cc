@@ -257,21 +257,19 @@ absl::Status CheckStreamBytes(const v1::Recipe& recipe) {
                         recipe.pool().pool_rows(), pool, kMaxPoolBytes));
   }
   if (!recipe.pool().endless()) return absl::OkStatus();
-  // Rows that were emitted wait for the next segment: fewer than a round emits are left by the last one, and the
-  // vectors that a segment's gather in may be twice as large as they are.
-  const double waiting = sizeof(Symbol) * symbols + sizeof(RowOrigin) + sizeof(RowProvenance);
-  const auto emitted = static_cast<double>(Pool::MostEmitted(recipe.pool()));
-  const double kept = Pool::StateBytes(recipe) + emitted * waiting;
-  const double lane = static_cast<double>(kMaxSnapshots + kLivePools) * kept +
-                      kLivePools * 2 * (sequences + emitted) * waiting + static_cast<double>(kRecentSegments) * segment;
+  const double lane = EndlessLaneBytes(recipe);
   if (lane * lanes > kMaxStreamBytes) {
     return absl::InvalidArgumentError(absl::StrFormat(
-        "pool.endless: is true with %d lanes, each of which keeps %.0f bytes (%d pools of %.0f bytes with the rows "
-        "that "
-        "wait, and %d segments); a stream may hold at most %.0f bytes: fewer pool_rows, fewer lanes, or endless false",
-        recipe.lanes(), lane, kMaxSnapshots + kLivePools, kept, kRecentSegments, kMaxStreamBytes));
+        "pool.endless: is true with %d lanes, each of which keeps %.0f bytes (%d pools with the rows that wait, and %d "
+        "segments); a stream may hold at most %.0f bytes: fewer pool_rows, fewer lanes, or endless false",
+        recipe.lanes(), lane, kMaxSnapshots + kLivePools, kRecentSegments, kMaxStreamBytes));
   }
   return absl::OkStatus();
+}
+
+// Rows that a thread works on, beside programs.
+double BlockBytes(const v1::Recipe& recipe) {
+  return recipe.has_pool() ? Pool::RowBytes(recipe) : Chain::RowBytes(recipe);
 }
 
 // What one thread needs to make segments.
@@ -294,7 +292,7 @@ absl::Status CheckWorkspaceBytes(const v1::Recipe& recipe, const FamilyMix& mix)
                           i, mix.name(i), rows, programs, kMaxProgramBytes));
     }
   }
-  const double blocks = recipe.has_pool() ? Pool::RowBytes(recipe) : Chain::RowBytes(recipe);
+  const double blocks = BlockBytes(recipe);
   const double seen = SegmentWriter::SeenBytes(recipe);
   if (programs + blocks + seen > kMaxWorkspaceBytes) {
     return absl::InvalidArgumentError(absl::StrFormat(
@@ -345,6 +343,27 @@ absl::Status CheckLimits(const v1::Recipe& recipe) {
 }
 
 }  // namespace
+
+double WorkspaceBytes(const v1::Recipe& resolved, const FamilyMix& mix) {
+  double bytes = BlockBytes(resolved) + SegmentWriter::SeenBytes(resolved);
+  for (int i = 0; i < mix.size(); ++i) bytes += mix.family(i).program_bytes(MaxProgramRows(resolved));
+  return bytes;
+}
+
+double EndlessLaneBytes(const v1::Recipe& resolved) {
+  const SequenceLayout layout(resolved);
+  const double token_bytes = static_cast<double>(DtypeBytes(RecipeDtype(resolved))) + (resolved.loss_mask() ? 1 : 0);
+  const auto sequences = static_cast<double>(resolved.segment_sequences());
+  const double segment = sequences * (static_cast<double>(resolved.length()) * token_bytes + sizeof(RowProvenance));
+  // Rows that were emitted wait for the next segment: fewer than a round emits are left by the last one, and the
+  // vectors that a segment's gather in may be twice as large as they are.
+  const double waiting =
+      sizeof(Symbol) * static_cast<double>(layout.symbols()) + sizeof(RowOrigin) + sizeof(RowProvenance);
+  const auto emitted = static_cast<double>(Pool::MostEmitted(resolved.pool()));
+  const double kept = Pool::StateBytes(resolved) + emitted * waiting;
+  return static_cast<double>(kMaxSnapshots + kLivePools) * kept + kLivePools * 2 * (sequences + emitted) * waiting +
+         static_cast<double>(kRecentSegments) * segment;
+}
 
 absl::StatusOr<v1::Recipe> ResolveRecipe(const v1::Recipe& recipe) {
   if (recipe.ByteSizeLong() > kMaxRecipeJsonBytes) {

@@ -12,6 +12,8 @@
 
 namespace iterand {
 
+class FamilyMix;
+
 // A recipe from its JSON text. Errors: InvalidArgument for broken JSON and for unknown fields, with their path.
 absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json);
 
@@ -31,5 +33,11 @@ Fingerprint ComputeFingerprint(const v1::Recipe& resolved, std::uint64_t seed);
 
 // Dtype of a resolved recipe's tokens.
 Dtype RecipeDtype(const v1::Recipe& resolved);
+
+// Bytes that one thread needs to make segments, at most: a program of each family, and the rows that they work on.
+double WorkspaceBytes(const v1::Recipe& resolved, const FamilyMix& mix);
+
+// Bytes that a lane of an endless pool keeps, at most: pools with the rows that wait, and the segments made last.
+double EndlessLaneBytes(const v1::Recipe& resolved);
 
 }  // namespace iterand

@@ -20,9 +20,6 @@ constexpr std::uint64_t kFirstBatchRows = 64;
 // Fewer are copied by one thread, before others would have come.
 constexpr std::size_t kParallelCopyBytes = std::size_t{128} << 10;
 
-// Input, prompt, output and finished rows of a round.
-constexpr std::uint64_t kBlocksOfARound = 4;
-
 class ThreadWorkspace final : public Workspace {
  public:
   ThreadWorkspace(const v1::Recipe& recipe, const FamilyMix& mix)
@@ -78,19 +75,10 @@ StreamCost Stream::Cost() const {
   cost.flops_per_token *= static_cast<double>(impl_->layout.symbols()) / impl_->length;
   if (impl_->recipe.has_pool()) cost.flops_per_token *= Pool::RowsPerEmitted(impl_->recipe.pool());
   const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
-  const auto symbols = static_cast<std::uint64_t>(impl_->layout.symbols());
-  const int program_rows = MaxProgramRows(impl_->recipe);
-  for (int i = 0; i < impl_->mix.size(); ++i) {
-    cost.workspace_bytes += static_cast<std::uint64_t>(impl_->mix.family(i).program_bytes(program_rows));
-  }
-  cost.workspace_bytes += kBlocksOfARound * static_cast<std::uint64_t>(program_rows) * symbols * sizeof(Symbol);
+  cost.workspace_bytes = static_cast<std::uint64_t>(WorkspaceBytes(impl_->recipe, impl_->mix));
   cost.segment_bytes = sequences * (sequence_bytes() + (has_mask() ? static_cast<std::uint64_t>(impl_->length) : 0));
-  if (impl_->recipe.has_pool()) {
-    const std::uint64_t pool = static_cast<std::uint64_t>(impl_->recipe.pool().pool_rows()) * symbols * sizeof(Symbol);
-    cost.workspace_bytes += pool;
-    const std::uint64_t lane =
-        (kMaxSnapshots + kLivePools) * pool + kRecentSegments * (cost.segment_bytes + sequences * sizeof(RowProvenance));
-    cost.endless_bytes = impl_->endless.size() * lane;
+  if (!impl_->endless.empty()) {
+    cost.endless_bytes = impl_->endless.size() * static_cast<std::uint64_t>(EndlessLaneBytes(impl_->recipe));
   }
   const auto lanes = std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
   const std::uint64_t rows = (kFirstBatchRows + lanes - 1) / lanes;  // of a lane
