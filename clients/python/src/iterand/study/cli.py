@@ -57,8 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--windows", type=int, default=10_000)
     sub.add_argument("--length", type=int, default=512)
     sub.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text beside the sets")
-    sub = command("report", "Makes report.md, report.html and plots of a sweep's folder", needs_config=False)
-    sub.add_argument("folder", type=Path)
+    told = "Makes report.md, report.html and plots of a sweep's folder, or of the record results.json that one left"
+    sub = command("report", told, needs_config=False)
+    sub.add_argument("source", type=Path, nargs="+", help="a sweep's folder, or a record; several make one report")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the folder, if it is one)")
+    sub.add_argument(
+        "--variant", action="append", default=[], metavar="NAME", help="of this variant alone; again for more"
+    )
     sub.add_argument("--title", default="Study")
     return parser
 
@@ -109,15 +114,37 @@ def _markov(options: argparse.Namespace) -> None:
         print(f"{name:12s} {told:>9s} {found.best:6.3f} {found.best_order:5d}   {orders}", flush=True)
 
 
-def _run(options: argparse.Namespace) -> None:
-    from iterand.study import data, finetune, pretrain, report, sweep, zeroshot
-    from iterand.study.training import write_json
+def _report(options: argparse.Namespace) -> None:
+    from iterand.study import record, report
 
+    out = options.out
+    if out is None and len(options.source) == 1 and options.source[0].is_dir():
+        out = options.source[0]
+    if out is None:
+        raise config.ConfigError("--out is missing: a report of records, or of several folders, wants a folder")
+    for source in options.source:
+        if source.resolve() == (out / "results.json").resolve():
+            raise config.ConfigError(f"the report would be written over {source}; give another --out")
+    found = record.merged({str(source): record.read(source) for source in options.source})
+    if options.variant:
+        found = record.chosen(found, options.variant)
+    print(report.write(found, out, options.title))
+
+
+def _run(options: argparse.Namespace) -> None:
     if options.command == "markov":
         _markov(options)
     elif options.command == "report":
-        print(report.write(options.folder, options.title))
-    elif options.command == "structure":
+        _report(options)
+    else:
+        _run_models(options)
+
+
+def _run_models(options: argparse.Namespace) -> None:
+    from iterand.study import data, finetune, pretrain, record, report, sweep, zeroshot
+    from iterand.study.training import write_json
+
+    if options.command == "structure":
         _structure(options)
     elif options.command == "zero-shot":
         study = _study(options)
@@ -146,7 +173,7 @@ def _run(options: argparse.Namespace) -> None:
                 pretrain.run(study, address, options.out)
             else:
                 sweep.run(study, address, options.out)
-                print(report.write(options.out, study.name))
+                print(report.write(record.of_folder(options.out), options.out, study.name))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

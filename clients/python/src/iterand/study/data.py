@@ -38,8 +38,10 @@ def server(study: config.Study) -> Iterator[str]:
         try:
             end = time.monotonic() + 30
             while not (file.exists() and file.read_text().strip()):
-                if process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(f"{binary} serve did not come up")
+                if process.poll() is not None:
+                    raise config.ConfigError(f"{binary} serve ended at once, with exit status {process.returncode}")
+                if time.monotonic() > end:
+                    raise config.ConfigError(f"{binary} serve did not come up in 30 seconds")
                 time.sleep(0.02)
             yield file.read_text().strip()
         finally:
@@ -77,12 +79,14 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
     else:
         if address is None:
             raise config.ConfigError("pretraining wants a server or a dump")
-        described = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length).stream
+        answer = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length)
+        described = answer.stream
         assert described is not None  # a recipe was named
         info = {
             "recipe": described.recipe,
             "seed": described.seed,
             "fingerprint": described.fingerprint.hex(),
+            "engine_version": answer.engine_version,
             "vocab_size": described.vocab_size,
             "flops_per_token": described.cost.flops_per_token,
             "start": 0,

@@ -24,28 +24,10 @@ from typing import Any
 import torch
 
 from iterand.study import config, data, evalsets, zeroshot
+from iterand.study.comparison import Curve, compare
 from iterand.study.model import Transformer
 from iterand.study.pretrain import load_model
 from iterand.study.training import Trainer, device_of, finished, hardware, identity, token_bits, write_json
-
-Curve = list[dict[str, float]]
-
-
-def tokens_to_reach(curve: Curve, bits: float) -> float | None:
-    """Tokens at which a validation curve first comes down to `bits`, interpolated between its points; None: never."""
-    previous: dict[str, float] | None = None
-    for point in curve:
-        if point["bits"] <= bits:
-            if previous is None:
-                return point["tokens"]
-            share = (previous["bits"] - bits) / (previous["bits"] - point["bits"])
-            return previous["tokens"] + share * (point["tokens"] - previous["tokens"])
-        if previous is None or point["bits"] < previous["bits"]:
-            previous = point
-        else:
-            previous = {"tokens": point["tokens"], "bits": previous["bits"]}
-    return None
-
 
 def start_model(kind: str, study: config.Study, stage: config.Finetune, pretrained: Path | None) -> Transformer:
     """The model that a start begins with."""
@@ -93,34 +75,6 @@ def _train(
         "final_bits": curve[-1]["bits"],
         "best_bits": min(point["bits"] for point in curve),
         "seconds": time.perf_counter() - begin,
-    }
-
-
-def compare(scratch: Curve, other: Curve, synthetic_flops: float | None) -> dict[str, Any]:
-    """Data saved and exchange rate of a start, at the losses that scratch has after 1/8, 1/4, 1/2 and all tokens.
-
-    A level's exchange rate is None where no token is saved, or where the FLOPs are not known.
-    """
-    total = scratch[-1]["tokens"]
-    levels = []
-    for share in (0.125, 0.25, 0.5, 1.0):
-        seen = [point for point in scratch if point["tokens"] <= share * total * 1.0001]
-        bits = min(point["bits"] for point in seen)
-        needed_by_scratch = tokens_to_reach(scratch, bits)
-        needed = tokens_to_reach(other, bits)
-        level: dict[str, Any] = {"bits": bits, "scratch_tokens": needed_by_scratch, "tokens": needed}
-        if needed is not None and needed_by_scratch:
-            level["saved_tokens"] = needed_by_scratch - needed
-            level["saved_share"] = 1 - needed / needed_by_scratch
-            saved = needed_by_scratch - needed
-            level["exchange_flops_per_token"] = (
-                synthetic_flops / saved if synthetic_flops is not None and saved > 0 else None
-            )
-        levels.append(level)
-    return {
-        "levels": levels,
-        "final_difference_bits": other[-1]["bits"] - scratch[-1]["bits"],
-        "scratch_reaches_its_final_loss_at": tokens_to_reach(scratch, other[-1]["bits"]),
     }
 
 
