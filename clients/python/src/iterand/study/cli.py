@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,49 +132,74 @@ def _report(options: argparse.Namespace) -> None:
     print(report.write(found, out, options.title))
 
 
+def _zero_shot(options: argparse.Namespace) -> None:
+    from iterand.study import pretrain, training, zeroshot
+
+    study = _study(options)
+    config.check_files(study, pretraining=False)
+    found = zeroshot.evaluate(pretrain.load_model(options.model).to(training.device_of(study)), study.evaluation)
+    if options.out:
+        training.write_json(options.out, found)
+    else:
+        print(json.dumps(found, indent=1))
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from iterand.study import finetune, pretrain, training
+
+    study = _study(options)
+    config.check_files(study, pretraining=False)
+    training.device_of(study)
+    beside = options.model.parent / "pretrain.json"
+    flops = pretrain.synthetic_flops(json.loads(beside.read_text())) if beside.exists() else None
+    study = dataclasses.replace(study, model=pretrain.load_model(options.model).shape)
+    for stage in study.finetune:
+        finetune.run(study, stage, options.model, options.out, flops)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from iterand.study import data, record, report, sweep, training
+
+    study = _study(options)
+    arms = list(config.arms(study).values())
+    for arm in arms:
+        config.check_files(arm, pretraining=True)
+        training.device_of(arm)
+    needs_server = any(arm.pretrain.dump is None for arm in arms)
+    with data.server(study) if needs_server else contextlib.nullcontext() as address:
+        sweep.run(study, address, options.out)
+    print(report.write(record.of_folder(options.out), options.out, study.name))
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from iterand.study import data, parallel, pretrain, training
+
+    study = _study(options)
+    config.check_files(study, pretraining=True)
+    needs_server = study.pretrain.dump is None
+    if needs_server and study.server is None and parallel.started_here() < parallel.started():
+        raise config.ConfigError("several machines want one server: name it by --server")
+    with parallel.group(training.device_of(study)):
+        starts_one = needs_server and parallel.first()
+        with data.server(study) if starts_one else contextlib.nullcontext() as address:
+            pretrain.run(study, parallel.shared(address), options.out)
+
+
+_COMMANDS = {
+    "pretrain": _pretrain,
+    "sweep": _sweep,
+    "zero-shot": _zero_shot,
+    "finetune": _finetune,
+    "structure": _structure,
+    "markov": _markov,
+    "report": _report,
+}
+
+
 def _run(options: argparse.Namespace) -> None:
-    if options.command == "markov":
-        _markov(options)
-    elif options.command == "report":
-        _report(options)
-    else:
-        _run_models(options)
-
-
-def _run_models(options: argparse.Namespace) -> None:
-    from iterand.study import data, finetune, pretrain, record, report, sweep, zeroshot
-    from iterand.study.training import write_json
-
-    if options.command == "structure":
-        _structure(options)
-    elif options.command == "zero-shot":
-        study = _study(options)
-        config.check_files(study, pretraining=False)
-        found = zeroshot.evaluate(pretrain.load_model(options.model), study.evaluation)
-        if options.out:
-            write_json(options.out, found)
-        else:
-            print(json.dumps(found, indent=1))
-    elif options.command == "finetune":
-        study = _study(options)
-        config.check_files(study, pretraining=False)
-        beside = options.model.parent / "pretrain.json"
-        flops = pretrain.synthetic_flops(json.loads(beside.read_text())) if beside.exists() else None
-        study = dataclasses.replace(study, model=pretrain.load_model(options.model).shape)
-        for stage in study.finetune:
-            finetune.run(study, stage, options.model, options.out, flops)
-    else:
-        study = _study(options)
-        arms = list(config.arms(study).values()) if options.command == "sweep" else [study]
-        for arm in arms:
-            config.check_files(arm, pretraining=True)
-        needs_server = any(arm.pretrain.dump is None for arm in arms)
-        with data.server(study) if needs_server else contextlib.nullcontext() as address:
-            if options.command == "pretrain":
-                pretrain.run(study, address, options.out)
-            else:
-                sweep.run(study, address, options.out)
-                print(report.write(record.of_folder(options.out), options.out, study.name))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and options.command != "pretrain":
+        raise config.ConfigError(f"{options.command} runs in one process; torchrun is for `iterand-study pretrain`")
+    _COMMANDS[options.command](options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,9 +9,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import operator
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -208,17 +209,34 @@ def is_recipe_file(recipe: Any) -> bool:
 
 
 # What numbers may be, by key.
-_LEAST: dict[type, dict[str, float]] = {
-    Model: {"width": 1, "depth": 1, "head_width": 2, "length": 2, "vocab_size": 2, "base_width": 1, "dropout": 0},
-    Optimizer: {"warmup_share": 0, "final_share": 0, "weight_decay": 0, "beta1": 0, "beta2": 0},
-    Pretrain: {"stream_seed": 0, "batch_size": 1, "log_every": 1, "evaluations": 0, "tracks": 0, "checkpoints": 0},
-    Evaluation: {"windows": 1, "seed": 0},
-    Finetune: {"batch_size": 1, "evaluations": 1, "validation_windows": 1, "shrink": 0, "data_seed": 0},
-    Study: {"threads": 0, "seed": 0},
-}
-_ABOVE: dict[type, dict[str, float]] = {Optimizer: {"learning_rate": 0, "clip": 0}}
-_MOST: dict[type, dict[str, float]] = {Optimizer: {"warmup_share": 1, "final_share": 1}, Finetune: {"shrink": 1}}
-_BELOW: dict[type, dict[str, float]] = {Model: {"dropout": 1}, Optimizer: {"beta1": 1, "beta2": 1}}
+_RANGES: tuple[tuple[dict[type, dict[str, float]], str, Callable[[float, float], bool]], ...] = (
+    (
+        {
+            Model: {
+                "width": 1,
+                "depth": 1,
+                "head_width": 2,
+                "length": 2,
+                "vocab_size": 2,
+                "base_width": 1,
+                "dropout": 0,
+            },
+            Optimizer: {"warmup_share": 0, "final_share": 0, "weight_decay": 0, "beta1": 0, "beta2": 0},
+            Pretrain: {
+                **dict.fromkeys(("batch_size", "log_every"), 1),
+                **dict.fromkeys(("stream_seed", "evaluations", "tracks", "checkpoints"), 0),
+            },
+            Evaluation: {"windows": 1, "seed": 0},
+            Finetune: {"batch_size": 1, "evaluations": 1, "validation_windows": 1, "shrink": 0, "data_seed": 0},
+            Study: {"threads": 0, "seed": 0},
+        },
+        "at least",
+        operator.ge,
+    ),
+    ({Optimizer: {"learning_rate": 0, "clip": 0}}, "more than", operator.gt),
+    ({Optimizer: {"warmup_share": 1, "final_share": 1}, Finetune: {"shrink": 1}}, "at most", operator.le),
+    ({Model: {"dropout": 1}, Optimizer: {"beta1": 1, "beta2": 1}}, "less than", operator.lt),
+)
 
 
 def check(study: Study) -> None:
@@ -261,15 +279,10 @@ def _check_ranges(table: Any, path: str = "") -> None:
     for key, value in vars(table).items():
         if dataclasses.is_dataclass(value):
             _check_ranges(value, f"{path}{key}.")
-        for limits, wanted, holds in (
-            (_LEAST, "{:g} or more", lambda number, limit: number >= limit),
-            (_ABOVE, "more than {:g}", lambda number, limit: number > limit),
-            (_MOST, "{:g} or less", lambda number, limit: number <= limit),
-            (_BELOW, "less than {:g}", lambda number, limit: number < limit),
-        ):
+        for limits, wanted, holds in _RANGES:
             limit = limits.get(type(table), {}).get(key)
             if limit is not None and value is not None and not holds(value, limit):
-                raise ConfigError(f"{path}{key} is {value}; {wanted.format(limit)} is wanted")
+                raise ConfigError(f"{path}{key} is {value}; {wanted} {limit:g} is wanted")
 
 
 def _check_one(study: Study) -> None:
@@ -317,7 +330,9 @@ def _check_evaluation(study: Study) -> None:
     for name in evaluation.track:
         if name not in measured:
             told = ", ".join(measured) or "none"
-            raise ConfigError(f"evaluation.track has {name!r}, which is not evaluated; texts, sets and tasks are {told}")
+            raise ConfigError(
+                f"evaluation.track has {name!r}, which is not evaluated; texts, sets and tasks are {told}"
+            )
     wide = [name for name in measured if name not in evalsets.LANGUAGES]
     least = 256 if wide else 128  # bytes; the languages are ASCII
     if measured and model.vocab_size < least and (study.pretrain.evaluations or study.pretrain.tracks):
@@ -404,6 +419,9 @@ def arms(study: Study) -> dict[str, Study]:
         with _in_variant(name):
             if not isinstance(changes, dict):
                 raise ConfigError(f"{changes!r} is given; a table is wanted")
+            for key in ("name", "server", "binary", "variants", "seeds"):
+                if key in changes:
+                    raise ConfigError(f"{key} is of the whole study; a variant cannot change it")
             found[name] = from_plain(Study, merged({**plain(study), "variants": {}}, changes))
     return found
 

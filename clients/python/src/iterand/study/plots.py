@@ -269,9 +269,7 @@ def _mean(arm: labels.Arm) -> dict[float, float]:
     """Tokens -> mean over seeds of an arm's validation bits, where all have points."""
     curves = [dict(entry["curve"]) for entry in arm.entries]
     return {
-        at: float(np.mean([curve[at] for curve in curves]))
-        for at in curves[0]
-        if all(at in curve for curve in curves)
+        at: float(np.mean([curve[at] for curve in curves])) for at in curves[0] if all(at in curve for curve in curves)
     }
 
 

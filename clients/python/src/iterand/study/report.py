@@ -423,7 +423,9 @@ def _elsewhere(runs: dict[tuple[str, int], Result], arms: list[labels.Arm]) -> l
     for arm in arms:
         if arm.kind != "scratch" and arm.variant not in told:
             told.add(arm.variant)
-            found = [run["evaluations"][-1:] for entry in arm.entries if (run := runs.get((arm.variant, entry["seed"])))]
+            found = [
+                run["evaluations"][-1:] for entry in arm.entries if (run := runs.get((arm.variant, entry["seed"])))
+            ]
             rows.append(row(f"{arm.variant}, before", [each for evaluations in found for each in evaluations]))
         rows.append(row(f"{arm.name}, after", [entry["elsewhere"] for entry in arm.entries]))
     return ["Kept elsewhere:", Table(["model", *names, *(f"{task}, %" for task in tasks)], rows)]
