@@ -104,15 +104,20 @@ def _print_structure(result: dict[str, Any]) -> None:
 def _markov(options: argparse.Namespace) -> None:
     from iterand.study import evalsets, markov
 
-    print(f"{'set':12s} {'published':>9s} {'best':>6s} {'order':>5s}   orders 0-5")
+    print(f"{'set':12s} {'published':>9s} {'best':>6s} {'apart':>6s} {'order':>5s}   orders 0-5")
     files = dict(text.split("=", 1) for text in options.text)
     for name in [*evalsets.LANGUAGES, *files]:
         rows = evalsets.evaluation_windows(name, options.length, options.windows, files=files)
         found = markov.baseline(rows)
-        published = evalsets.LANGUAGES[name].published_markov if name in evalsets.LANGUAGES else None
+        language = evalsets.LANGUAGES.get(name)
+        published = f"{language.published_markov:.2f}" if language else "-"
+        apart = f"{found.best - language.published_markov:+.3f}" if language else "-"
         orders = " ".join(f"{found.bits[order]:.3f}" for order in markov.ORDERS)
-        told = "-" if published is None else f"{published:.2f}"
-        print(f"{name:12s} {told:>9s} {found.best:6.3f} {found.best_order:5d}   {orders}", flush=True)
+        own = f"   {language.own} is ours: not published" if language and language.own else ""
+        print(
+            f"{name:12s} {published:>9s} {found.best:6.3f} {apart:>6s} {found.best_order:5d}   {orders}{own}",
+            flush=True,
+        )
 
 
 def _report(options: argparse.Namespace) -> None:
