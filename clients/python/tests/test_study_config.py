@@ -184,6 +184,11 @@ def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path
     assert "no-such-binary" in capsys.readouterr().err
     assert cli.main(["structure", "--recipe", "up", "--binary", shutil.which("false") or ""]) == 1
     assert "serve ended at once, with exit status 1" in capsys.readouterr().err
+    assert cli.main(["markov", "--text", "english.txt"]) == 1
+    assert "--text is 'english.txt'; NAME=FILE is wanted" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["structure", "--recipe", "up", "--tokens", "-5"])
+    assert "-5 is given; a whole number above 0 is wanted" in capsys.readouterr().err
 
 
 def test_markov_tells_how_far_the_published_figures_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,14 @@ import iterand
 from iterand.study import config
 
 
+def _count(text: str) -> int:
+    """A whole number above 0, also written as 2e6."""
+    number = float(text)
+    if not (number.is_integer() and number > 0):
+        raise argparse.ArgumentTypeError(f"{text} is given; a whole number above 0 is wanted")
+    return int(number)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iterand-study",
@@ -51,12 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         "--recipe", action="append", required=True, metavar="R", help="a preset's name or a JSON file; again for more"
     )
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--tokens", type=float, default=1e6)
+    sub.add_argument("--tokens", type=_count, default=1_000_000)
     sub.add_argument("--out", type=Path, metavar="FILE", help="JSON, a list of one entry a recipe")
     served(sub)
     sub = command("markov", "Context-Markov baselines of the evaluation sets", needs_config=False)
-    sub.add_argument("--windows", type=int, default=10_000)
-    sub.add_argument("--length", type=int, default=512)
+    sub.add_argument("--windows", type=_count, default=10_000)
+    sub.add_argument("--length", type=_count, default=512)
     sub.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text beside the sets")
     told = "Makes report.md, report.html and plots of a sweep's folder, or of the record results.json that one left"
     sub = command("report", told, needs_config=False)
@@ -85,7 +93,7 @@ def _structure(options: argparse.Namespace) -> None:
     results = []
     with data.server(config.Study(server=options.server, binary=options.binary or "iterand")) as address:
         for recipe in options.recipe:
-            size = structure.Size(tokens=int(options.tokens))
+            size = structure.Size(tokens=options.tokens)
             results.append(structure.run(address, recipe, options.seed, size))
             _print_structure(results[-1])
             if options.out:
@@ -105,6 +113,9 @@ def _markov(options: argparse.Namespace) -> None:
     from iterand.study import evalsets, markov
 
     print(f"{'set':12s} {'published':>9s} {'best':>6s} {'apart':>6s} {'order':>5s}   orders 0-5")
+    for text in options.text:
+        if "=" not in text:
+            raise config.ConfigError(f"--text is {text!r}; NAME=FILE is wanted")
     files = dict(text.split("=", 1) for text in options.text)
     for name in [*evalsets.LANGUAGES, *files]:
         rows = evalsets.evaluation_windows(name, options.length, options.windows, files=files)

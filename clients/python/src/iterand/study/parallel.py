@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from iterand.study import config
+
 _T = TypeVar("_T")
 
 # While the first process evaluates the others wait for it.
@@ -58,11 +60,16 @@ def first() -> bool:
 
 
 def shared(value: _T) -> _T:
-    """The first process's value, in all of them."""
+    """The first process's value, in all of them. Errors: ConfigError if the first has ended; it says why itself."""
     if world() == 1:
         return value
     values = [value]
-    distributed.broadcast_object_list(values)
+    try:
+        distributed.broadcast_object_list(values)
+    except RuntimeError as error:
+        if first():
+            raise
+        raise config.ConfigError(f"process {rank()} ends since the first has ended") from error
     return values[0]
 
 
