@@ -71,7 +71,7 @@ def arms(record: Result, stage: str) -> list[Arm]:
 
     def settings(entry: Result) -> Result:
         """Older records have no settings: there the model alone tells scratch runs apart."""
-        found: Result = entry.get("settings") or entry.get("model") or models[entry["variant"]]
+        found: Result = entry.get("settings") or entry.get("model") or models.get(entry["variant"], {})
         return found
 
     def key(entry: Result) -> str:

@@ -171,7 +171,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "vocabulary": ("model", "vocab_size"),
     "dropout": ("model", "dropout"),
     "sequences a batch": ("batch_size",),
-    "learning rate": ("optimizer", "learning_rate"),
+    "learning rate of pretraining": ("optimizer", "learning_rate"),
     "warm-up, share of the steps": ("optimizer", "warmup_share"),
     "last learning rate, share": ("optimizer", "final_share"),
     "weight decay": ("optimizer", "weight_decay"),
@@ -394,10 +394,16 @@ def _stage(record: Result, stage: str) -> list[Part]:
             )
     totals = dict.fromkeys(_whole(entry["curve"][-1][0]) for arm in arms for entry in arm.entries)
     rates = dict.fromkeys(f"{each['learning_rate']:g}" for arm in arms for e in arm.entries for each in e["tried"])
+    settings = [entry["settings"] for arm in arms for entry in arm.entries if "settings" in entry]
+    told = [
+        f"; {name}: {', '.join(dict.fromkeys(str(each[key]) for each in settings))}"
+        for name, key in (("sequences a batch", "batch_size"), ("validation windows", "validation_windows"))
+        if settings
+    ]
     header = ["start", "seeds", "learning rate", "final bits", "test bits"]
     parts: list[Part] = [
         Heading(f"Finetuning on {stage}", 3),
-        f"{' or '.join(totals)} real tokens; learning rates tried: {', '.join(rates)}.",
+        f"{' or '.join(totals)} real tokens; learning rates tried: {', '.join(rates)}{''.join(told)}.",
         Table([*header, "saved 1/8", "1/4", "1/2", "all", "all, mean scratch", "exchange rate"], rows),
     ]
     if compared_rows:
