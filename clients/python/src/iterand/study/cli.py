@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,14 @@ from typing import Any
 
 import iterand
 from iterand.study import config
+
+
+def _count(text: str) -> int:
+    """A whole number above 0, also written as 2e6."""
+    number = float(text)
+    if not (number.is_integer() and number > 0):
+        raise argparse.ArgumentTypeError(f"{text} is given; a whole number above 0 is wanted")
+    return int(number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,15 +59,20 @@ def _parser() -> argparse.ArgumentParser:
         "--recipe", action="append", required=True, metavar="R", help="a preset's name or a JSON file; again for more"
     )
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--tokens", type=float, default=1e6)
+    sub.add_argument("--tokens", type=_count, default=1_000_000)
     sub.add_argument("--out", type=Path, metavar="FILE", help="JSON, a list of one entry a recipe")
     served(sub)
     sub = command("markov", "Context-Markov baselines of the evaluation sets", needs_config=False)
-    sub.add_argument("--windows", type=int, default=10_000)
-    sub.add_argument("--length", type=int, default=512)
+    sub.add_argument("--windows", type=_count, default=10_000)
+    sub.add_argument("--length", type=_count, default=512)
     sub.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text beside the sets")
-    sub = command("report", "Makes report.md, report.html and plots of a sweep's folder", needs_config=False)
-    sub.add_argument("folder", type=Path)
+    told = "Makes report.md, report.html and plots of a sweep's folder, or of the record results.json that one left"
+    sub = command("report", told, needs_config=False)
+    sub.add_argument("source", type=Path, nargs="+", help="a sweep's folder, or a record; several make one report")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the folder, if it is one)")
+    sub.add_argument(
+        "--variant", action="append", default=[], metavar="NAME", help="of this variant alone; again for more"
+    )
     sub.add_argument("--title", default="Study")
     return parser
 
@@ -79,7 +93,7 @@ def _structure(options: argparse.Namespace) -> None:
     results = []
     with data.server(config.Study(server=options.server, binary=options.binary or "iterand")) as address:
         for recipe in options.recipe:
-            size = structure.Size(tokens=int(options.tokens))
+            size = structure.Size(tokens=options.tokens)
             results.append(structure.run(address, recipe, options.seed, size))
             _print_structure(results[-1])
             if options.out:
@@ -98,55 +112,110 @@ def _print_structure(result: dict[str, Any]) -> None:
 def _markov(options: argparse.Namespace) -> None:
     from iterand.study import evalsets, markov
 
-    print(f"{'set':12s} {'published':>9s} {'best':>6s} {'order':>5s}   orders 0-5")
+    print(f"{'set':12s} {'published':>9s} {'best':>6s} {'apart':>6s} {'order':>5s}   orders 0-5")
+    for text in options.text:
+        if "=" not in text:
+            raise config.ConfigError(f"--text is {text!r}; NAME=FILE is wanted")
     files = dict(text.split("=", 1) for text in options.text)
     for name in [*evalsets.LANGUAGES, *files]:
         rows = evalsets.evaluation_windows(name, options.length, options.windows, files=files)
         found = markov.baseline(rows)
-        published = evalsets.LANGUAGES[name].published_markov if name in evalsets.LANGUAGES else None
+        language = evalsets.LANGUAGES.get(name)
+        published = f"{language.published_markov:.2f}" if language else "-"
+        apart = f"{found.best - language.published_markov:+.3f}" if language else "-"
         orders = " ".join(f"{found.bits[order]:.3f}" for order in markov.ORDERS)
-        told = "-" if published is None else f"{published:.2f}"
-        print(f"{name:12s} {told:>9s} {found.best:6.3f} {found.best_order:5d}   {orders}", flush=True)
+        own = f"   {language.own} is ours: not published" if language and language.own else ""
+        print(
+            f"{name:12s} {published:>9s} {found.best:6.3f} {apart:>6s} {found.best_order:5d}   {orders}{own}",
+            flush=True,
+        )
+
+
+def _report(options: argparse.Namespace) -> None:
+    from iterand.study import record, report
+
+    out = options.out
+    if out is None and len(options.source) == 1 and options.source[0].is_dir():
+        out = options.source[0]
+    if out is None:
+        raise config.ConfigError("--out is missing: a report of records, or of several folders, wants a folder")
+    for source in options.source:
+        if source.resolve() == (out / "results.json").resolve():
+            raise config.ConfigError(f"the report would be written over {source}; give another --out")
+    found = record.merged({str(source): record.read(source) for source in options.source})
+    if options.variant:
+        found = record.chosen(found, options.variant)
+    print(report.write(found, out, options.title))
+
+
+def _zero_shot(options: argparse.Namespace) -> None:
+    from iterand.study import pretrain, training, zeroshot
+
+    study = _study(options)
+    config.check_files(study, pretraining=False)
+    found = zeroshot.evaluate(pretrain.load_model(options.model).to(training.device_of(study)), study.evaluation)
+    if options.out:
+        training.write_json(options.out, found)
+    else:
+        print(json.dumps(found, indent=1))
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from iterand.study import finetune, pretrain, training
+
+    study = _study(options)
+    config.check_files(study, pretraining=False)
+    training.device_of(study)
+    beside = options.model.parent / "pretrain.json"
+    flops = pretrain.synthetic_flops(json.loads(beside.read_text())) if beside.exists() else None
+    study = dataclasses.replace(study, model=pretrain.load_model(options.model).shape)
+    for stage in study.finetune:
+        finetune.run(study, stage, options.model, options.out, flops)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from iterand.study import data, record, report, sweep, training
+
+    study = _study(options)
+    arms = list(config.arms(study).values())
+    for arm in arms:
+        config.check_files(arm, pretraining=True)
+        training.device_of(arm)
+    needs_server = any(arm.pretrain.dump is None for arm in arms)
+    with data.server(study) if needs_server else contextlib.nullcontext() as address:
+        sweep.run(study, address, options.out)
+    print(report.write(record.of_folder(options.out), options.out, study.name))
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from iterand.study import data, parallel, pretrain, training
+
+    study = _study(options)
+    config.check_files(study, pretraining=True)
+    needs_server = study.pretrain.dump is None
+    if needs_server and study.server is None and parallel.started_here() < parallel.started():
+        raise config.ConfigError("several machines want one server: name it by --server")
+    with parallel.group(training.device_of(study)):
+        starts_one = needs_server and parallel.first()
+        with data.server(study) if starts_one else contextlib.nullcontext() as address:
+            pretrain.run(study, parallel.shared(address), options.out)
+
+
+_COMMANDS = {
+    "pretrain": _pretrain,
+    "sweep": _sweep,
+    "zero-shot": _zero_shot,
+    "finetune": _finetune,
+    "structure": _structure,
+    "markov": _markov,
+    "report": _report,
+}
 
 
 def _run(options: argparse.Namespace) -> None:
-    from iterand.study import data, finetune, pretrain, report, sweep, zeroshot
-    from iterand.study.training import write_json
-
-    if options.command == "markov":
-        _markov(options)
-    elif options.command == "report":
-        print(report.write(options.folder, options.title))
-    elif options.command == "structure":
-        _structure(options)
-    elif options.command == "zero-shot":
-        study = _study(options)
-        config.check_files(study, pretraining=False)
-        found = zeroshot.evaluate(pretrain.load_model(options.model), study.evaluation)
-        if options.out:
-            write_json(options.out, found)
-        else:
-            print(json.dumps(found, indent=1))
-    elif options.command == "finetune":
-        study = _study(options)
-        config.check_files(study, pretraining=False)
-        beside = options.model.parent / "pretrain.json"
-        flops = pretrain.synthetic_flops(json.loads(beside.read_text())) if beside.exists() else None
-        study = dataclasses.replace(study, model=pretrain.load_model(options.model).shape)
-        for stage in study.finetune:
-            finetune.run(study, stage, options.model, options.out, flops)
-    else:
-        study = _study(options)
-        arms = list(config.arms(study).values()) if options.command == "sweep" else [study]
-        for arm in arms:
-            config.check_files(arm, pretraining=True)
-        needs_server = any(arm.pretrain.dump is None for arm in arms)
-        with data.server(study) if needs_server else contextlib.nullcontext() as address:
-            if options.command == "pretrain":
-                pretrain.run(study, address, options.out)
-            else:
-                sweep.run(study, address, options.out)
-                print(report.write(options.out, study.name))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and options.command != "pretrain":
+        raise config.ConfigError(f"{options.command} runs in one process; torchrun is for `iterand-study pretrain`")
+    _COMMANDS[options.command](options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

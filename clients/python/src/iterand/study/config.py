@@ -9,9 +9,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import operator
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of Study.precision
+TASKS = ("copy", "reverse", "stack", "recall", "sum")  # tasks.py makes them
 STARTS = ("scratch", "pretrained", "fresh")  # of Finetune.starts; finetune.py says what they are
 
 
@@ -82,7 +84,7 @@ class Evaluation:
     texts: dict[str, str] = field(default_factory=dict)  # name -> file
     windows: int = 200
     seed: int = 0
-    tasks: list[str] = field(default_factory=lambda: ["copy", "reverse", "stack", "recall", "sum"])
+    tasks: list[str] = field(default_factory=lambda: [*TASKS])
     references: bool = False  # compressors beside the Markov baselines
     track: list[str] = field(default_factory=list)  # sets, texts and tasks whose curves are wanted
 
@@ -206,52 +208,172 @@ def is_recipe_file(recipe: Any) -> bool:
     return isinstance(recipe, str) and recipe.endswith(".json") and not recipe.lstrip().startswith("{")
 
 
+# What numbers may be, by key.
+_RANGES: tuple[tuple[dict[type, dict[str, float]], str, Callable[[float, float], bool]], ...] = (
+    (
+        {
+            Model: {
+                "width": 1,
+                "depth": 1,
+                "head_width": 2,
+                "length": 2,
+                "vocab_size": 2,
+                "base_width": 1,
+                "dropout": 0,
+            },
+            Optimizer: {"warmup_share": 0, "final_share": 0, "weight_decay": 0, "beta1": 0, "beta2": 0},
+            Pretrain: {
+                **dict.fromkeys(("batch_size", "log_every"), 1),
+                **dict.fromkeys(("stream_seed", "evaluations", "tracks", "checkpoints"), 0),
+            },
+            Evaluation: {"windows": 1, "seed": 0},
+            Finetune: {"batch_size": 1, "evaluations": 1, "validation_windows": 1, "shrink": 0, "data_seed": 0},
+            Study: {"threads": 0, "seed": 0},
+        },
+        "at least",
+        operator.ge,
+    ),
+    ({Optimizer: {"learning_rate": 0, "clip": 0}}, "more than", operator.gt),
+    ({Optimizer: {"warmup_share": 1, "final_share": 1}, Finetune: {"shrink": 1}}, "at most", operator.le),
+    ({Model: {"dropout": 1}, Optimizer: {"beta1": 1, "beta2": 1}}, "less than", operator.lt),
+)
+
+
 def check(study: Study) -> None:
-    """Refuses names that nothing bears, in the study itself and in its variants. Errors: ConfigError names the key."""
-    _check_names(study)
-    if study.variants:
-        for name, each in arms(study).items():
+    """Refuses names that nothing bears and numbers that make no sense, in the study itself and in its variants.
+    Errors: ConfigError says which key has what, and what it may have."""
+    _check_one(study)
+    if not study.seeds:
+        raise ConfigError("seeds is empty; one or more are wanted")
+    _check_distinct("seeds", study.seeds)
+    if min(study.seeds) < 0:
+        raise ConfigError(f"seeds has {min(study.seeds)}; 0 or more is wanted")
+    for name, each in arms(study).items():
+        if study.variants:
+            check_file_name("variants", name)
+            if name == "scratch":
+                raise ConfigError("variants has 'scratch', which is what runs without pretraining are called")
             with _in_variant(name):
-                _check_names(each)
+                _check_one(each)
+        else:
+            check_file_name("name", name)
 
 
-def _check_names(study: Study) -> None:
-    from iterand.study import evalsets, tasks  # they import this module
+def check_file_name(key: str, name: str) -> None:
+    """Refuses what cannot name a file: names of variants and stages do. Errors: ConfigError."""
+    if not name or name.startswith(".") or not name.isprintable() or re.search(r"[/\\]", name) or len(name) > 100:
+        raise ConfigError(
+            f"{key} has {name!r}, which names a file or folder: 1 to 100 printable characters without / and \\ are "
+            "wanted, the first no dot"
+        )
 
-    evaluation, texts = study.evaluation, study.evaluation.texts
 
-    def is_set(name: str) -> bool:
-        return name in evalsets.LANGUAGES or re.fullmatch("rep-[1-9][0-9]*", name) is not None
+def _check_distinct(key: str, values: list[Any]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ConfigError(f"{key} has {value!r} twice; each is wanted once")
 
-    for name in evaluation.sets:
-        if not is_set(name):
-            raise ConfigError(f"evaluation.sets has {name!r}; known are {', '.join(evalsets.LANGUAGES)} and rep-N")
-    for name in evaluation.tasks:
-        if name not in tasks.TASKS:
-            raise ConfigError(f"evaluation.tasks has {name!r}; known are {', '.join(tasks.TASKS)}")
-    for name in evaluation.track:
-        if not (name in texts or is_set(name) or name in tasks.TASKS):
-            raise ConfigError(f"evaluation.track has {name!r}, which is no text, set or task")
+
+def _check_ranges(table: Any, path: str = "") -> None:
+    """Refuses numbers out of their range, in a part of the configuration and all parts below it."""
+    for key, value in vars(table).items():
+        if dataclasses.is_dataclass(value):
+            _check_ranges(value, f"{path}{key}.")
+        for limits, wanted, holds in _RANGES:
+            limit = limits.get(type(table), {}).get(key)
+            if limit is not None and value is not None and not holds(value, limit):
+                raise ConfigError(f"{path}{key} is {value}; {wanted} {limit:g} is wanted")
+
+
+def _check_one(study: Study) -> None:
+    """What can be said of a study without its variants and files."""
+    _check_ranges(study)
+    for number, stage in enumerate(study.finetune):
+        _check_ranges(stage, f"finetune[{number}].")
+    model = study.model
+    if model.width % model.head_width or model.head_width % 2:
+        raise ConfigError(
+            f"model.width {model.width} must be a multiple of model.head_width {model.head_width}, an even number"
+        )
     if study.precision not in PRECISIONS:
         raise ConfigError(f"precision is {study.precision!r}; known are {', '.join(PRECISIONS)}")
-    names: set[str] = set()
+    if re.fullmatch("auto|cpu|cuda(:[0-9]+)?", study.device) is None:
+        raise ConfigError(f"device is {study.device!r}; known are auto, cpu, cuda and cuda:N")
+    if not isinstance(study.pretrain.recipe, (str, dict)):
+        raise ConfigError(f"pretrain.recipe is {study.pretrain.recipe!r}; a name, a file or a recipe is wanted")
+    _check_tokens("pretrain.", study.pretrain, model)
+    _check_evaluation(study)
+    _check_stages(study)
+
+
+def _check_tokens(path: str, part: Pretrain | Finetune, model: Model) -> None:
+    step = part.batch_size * model.length
+    if part.tokens < step:
+        raise ConfigError(
+            f"{path}tokens is {part.tokens}; {step} or more is wanted, one step of {part.batch_size} x {model.length}"
+        )
+
+
+def _check_evaluation(study: Study) -> None:
+    from iterand.study import evalsets
+
+    evaluation, texts, model = study.evaluation, study.evaluation.texts, study.model
+    for name in evaluation.sets:
+        if name not in evalsets.LANGUAGES and re.fullmatch("rep-[1-9][0-9]*", name) is None:
+            raise ConfigError(f"evaluation.sets has {name!r}; known are {', '.join(evalsets.LANGUAGES)} and rep-N")
+    for name in evaluation.tasks:
+        if name not in TASKS:
+            raise ConfigError(f"evaluation.tasks has {name!r}; known are {', '.join(TASKS)}")
+    measured = [*texts, *evaluation.sets, *evaluation.tasks]
+    _check_distinct("evaluation (texts, sets and tasks)", measured)
+    _check_distinct("evaluation.track", evaluation.track)
+    for name in evaluation.track:
+        if name not in measured:
+            told = ", ".join(measured) or "none"
+            raise ConfigError(
+                f"evaluation.track has {name!r}, which is not evaluated; texts, sets and tasks are {told}"
+            )
+    wide = [name for name in measured if name not in evalsets.LANGUAGES]
+    least = 256 if wide else 128  # bytes; the languages are ASCII
+    if measured and model.vocab_size < least and (study.pretrain.evaluations or study.pretrain.tracks):
+        raise ConfigError(
+            f"model.vocab_size is {model.vocab_size}; {least} or more is wanted to evaluate {(wide or measured)[0]!r}"
+        )
+    if study.finetune and model.vocab_size < 256:
+        raise ConfigError(f"model.vocab_size is {model.vocab_size}; 256 or more is wanted to finetune on bytes")
+
+
+def _check_stages(study: Study) -> None:
+    names: list[str] = []
     for number, stage in enumerate(study.finetune):
-        if stage.text not in texts:
-            raise ConfigError(f"finetune[{number}].text is {stage.text!r}; evaluation.texts has {sorted(texts)}")
+        key = f"finetune[{number}]"
+        if stage.text not in study.evaluation.texts:
+            raise ConfigError(f"{key}.text is {stage.text!r}; evaluation.texts has {sorted(study.evaluation.texts)}")
         for start in stage.starts:
             if start not in STARTS:
-                raise ConfigError(f"finetune[{number}].starts has {start!r}; known are {', '.join(STARTS)}")
-        if not stage.learning_rates:
-            raise ConfigError(f"finetune[{number}].learning_rates is empty")
+                raise ConfigError(f"{key}.starts has {start!r}; known are {', '.join(STARTS)}")
+        for part in ("starts", "learning_rates"):
+            if not getattr(stage, part):
+                raise ConfigError(f"{key}.{part} is empty; one or more are wanted")
+            _check_distinct(f"{key}.{part}", getattr(stage, part))
+        if min(stage.learning_rates) <= 0:
+            raise ConfigError(f"{key}.learning_rates has {min(stage.learning_rates)}; more than 0 is wanted")
+        if len(stage.split) != 2 or min(stage.split) <= 0 or sum(stage.split) > 1:
+            raise ConfigError(
+                f"{key}.split is {stage.split}; two shares above 0, for training and validation, are wanted, which "
+                "make 1 or less"
+            )
+        _check_tokens(f"{key}.", stage, study.model)
         name = stage.name or stage.text
+        check_file_name(f"{key}.name", name)
         if name in names:
-            raise ConfigError(f"finetune[{number}].name is {name!r}, as an earlier stage's; give each its own")
-        names.add(name)
+            raise ConfigError(f"{key}.name is {name!r}, as an earlier stage's; give each its own")
+        names.append(name)
 
 
 def check_files(study: Study, pretraining: bool) -> None:
-    """Refuses a study whose texts are not there or, if it is to pretrain, whose dump or recipe file. Variants are not
-    looked at (arms makes them studies). Errors: ConfigError names the key and the file."""
+    """Refuses a study whose texts are not there or too short or, if it is to pretrain, whose dump or recipe file is not
+    there. Variants are not looked at (arms makes them studies). Errors: ConfigError names the key and the file."""
     wanted = {f"evaluation.texts.{name}": file for name, file in study.evaluation.texts.items()}
     options = study.pretrain
     if pretraining and options.dump is not None:
@@ -261,6 +383,19 @@ def check_files(study: Study, pretraining: bool) -> None:
     for key, file in wanted.items():
         if not (Path(file).is_dir() if key == "pretrain.dump" else Path(file).is_file()):
             raise ConfigError(f"{key} is {file}, which is not there")
+    length = study.model.length
+    for name, file in study.evaluation.texts.items():
+        if (size := Path(file).stat().st_size) < length:
+            raise ConfigError(f"evaluation.texts.{name} has {size} bytes; {length} or more are wanted, model.length")
+    for number, stage in enumerate(study.finetune):
+        size = Path(study.evaluation.texts[stage.text]).stat().st_size
+        # Training windows are cut at an offset below the length.
+        for part, share, least in zip(("training", "validation"), stage.split, (2 * length - 1, length), strict=True):
+            if int(size * share) < least:
+                raise ConfigError(
+                    f"finetune[{number}].split gives {int(size * share)} bytes of {stage.text!r} for {part}; "
+                    f"{least} or more are wanted with model.length {length}"
+                )
 
 
 @contextlib.contextmanager
@@ -284,6 +419,9 @@ def arms(study: Study) -> dict[str, Study]:
         with _in_variant(name):
             if not isinstance(changes, dict):
                 raise ConfigError(f"{changes!r} is given; a table is wanted")
+            for key in ("name", "server", "binary", "variants", "seeds"):
+                if key in changes:
+                    raise ConfigError(f"{key} is of the whole study; a variant cannot change it")
             found[name] = from_plain(Study, merged({**plain(study), "variants": {}}, changes))
     return found
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 import iterand
-from iterand.study import config, evalsets
+from iterand.study import config, evalsets, parallel
 
 
 @contextlib.contextmanager
@@ -38,8 +38,10 @@ def server(study: config.Study) -> Iterator[str]:
         try:
             end = time.monotonic() + 30
             while not (file.exists() and file.read_text().strip()):
-                if process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(f"{binary} serve did not come up")
+                if process.poll() is not None:
+                    raise config.ConfigError(f"{binary} serve ended at once, with exit status {process.returncode}")
+                if time.monotonic() > end:
+                    raise config.ConfigError(f"{binary} serve did not come up in 30 seconds")
                 time.sleep(0.02)
             yield file.read_text().strip()
         finally:
@@ -77,12 +79,14 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
     else:
         if address is None:
             raise config.ConfigError("pretraining wants a server or a dump")
-        described = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length).stream
+        answer = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length)
+        described = answer.stream
         assert described is not None  # a recipe was named
         info = {
             "recipe": described.recipe,
             "seed": described.seed,
             "fingerprint": described.fingerprint.hex(),
+            "engine_version": answer.engine_version,
             "vocab_size": described.vocab_size,
             "flops_per_token": described.cost.flops_per_token,
             "start": 0,
@@ -102,8 +106,17 @@ def sequences(info: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stream(study: config.Study, address: str | None, first_step: int, steps: int) -> Iterator[Stream]:
-    """The batches first_step .. steps - 1 of the stream that `describe` describes, rows x length each."""
+    """The batches first_step .. steps - 1 of the stream that `describe` describes, rows x length each; of several
+    processes (parallel.py) each has its rows of them, a shard of the stream.
+
+    Errors: ConfigError if a batch cannot be shared among the processes, or if a dump has too few sequences.
+    """
     options, length = study.pretrain, study.model.length
+    rank, world = parallel.rank(), parallel.world()
+    if options.batch_size % world:
+        raise config.ConfigError(
+            f"pretrain.batch_size is {options.batch_size}; a multiple of {world} processes is wanted"
+        )
     start, count = first_step * options.batch_size, (steps - first_step) * options.batch_size
     info = describe(study, address)
     if options.dump is not None:
@@ -111,7 +124,7 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         if start + count > len(rows):
             raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are wanted")
         starts = range(start, start + count, options.batch_size)
-        yield Stream((rows[at : at + options.batch_size] for at in starts), info)
+        yield Stream((rows[at + rank : at + options.batch_size : world] for at in starts), info)
         return
     assert address is not None  # describe has refused it
     with iterand.stream(
@@ -119,9 +132,10 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         options.recipe,
         seed=options.stream_seed,
         length=length,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size // world,
+        shard=(rank, world),
         start=start,
-        count=count,
+        count=count // world,
         expected_fingerprint=bytes.fromhex(info["fingerprint"]),
     ) as batches:
         yield Stream(batches, info)

@@ -7,6 +7,9 @@ compared, so that neither side is handicapped. Starts:
     pretrained   all weights of the pretrained model
     fresh        its blocks, with embedding and output head drawn anew
 
+Each start and rate leaves a result and weights of its own, so that a stage that was interrupted goes on with what is
+not trained yet, and one of which only the evaluation has changed is measured anew and not trained.
+
 What comes out: **data saved**, the real tokens that a start needs less than scratch to reach the same validation loss,
 and the **exchange rate**, the synthetic FLOPs (generation and training) that were paid for each real token saved. All
 runs of a stage share one schedule, so that a loss in the middle of a curve is one that a shorter schedule might have
@@ -23,28 +26,13 @@ from typing import Any
 
 import torch
 
-from iterand.study import config, data, evalsets, zeroshot
+from iterand.study import config, data, evalsets, training, zeroshot
+from iterand.study.comparison import Curve, compare
 from iterand.study.model import Transformer
 from iterand.study.pretrain import load_model
-from iterand.study.training import Trainer, device_of, finished, hardware, identity, token_bits, write_json
+from iterand.study.training import Trainer, device_of, hardware, read_json, save, token_bits, write_json
 
-Curve = list[dict[str, float]]
-
-
-def tokens_to_reach(curve: Curve, bits: float) -> float | None:
-    """Tokens at which a validation curve first comes down to `bits`, interpolated between its points; None: never."""
-    previous: dict[str, float] | None = None
-    for point in curve:
-        if point["bits"] <= bits:
-            if previous is None:
-                return point["tokens"]
-            share = (previous["bits"] - bits) / (previous["bits"] - point["bits"])
-            return previous["tokens"] + share * (point["tokens"] - previous["tokens"])
-        if previous is None or point["bits"] < previous["bits"]:
-            previous = point
-        else:
-            previous = {"tokens": point["tokens"], "bits": previous["bits"]}
-    return None
+Result = dict[str, Any]
 
 
 def start_model(kind: str, study: config.Study, stage: config.Finetune, pretrained: Path | None) -> Transformer:
@@ -66,9 +54,28 @@ def start_model(kind: str, study: config.Study, stage: config.Finetune, pretrain
     return model
 
 
+def trained(kind: str, study: config.Study, stage: config.Finetune, origin: str) -> Result:
+    """What the curve of a start depends on, the learning rate apart; `origin` is what pretrained weights are."""
+    own = ("tokens", "batch_size", "split", "evaluations", "validation_windows")
+    options = config.plain(stage)
+    found: Result = {
+        "start": kind,
+        **training.trained_model(study),
+        **{key: options[key] for key in own},
+        "optimizer": {key: value for key, value in options["optimizer"].items() if key != "learning_rate"},
+        "data_seed": _data_seed(study, stage),
+        "text": evalsets.text_sha256(study.evaluation.texts[stage.text]),
+    }
+    return found if kind == "scratch" else {**found, "shrink": stage.shrink, "weights": origin}
+
+
+def _data_seed(study: config.Study, stage: config.Finetune) -> int:
+    return study.seed if stage.data_seed is None else stage.data_seed
+
+
 def _train(
     model: Transformer, study: config.Study, stage: config.Finetune, rate: float, text: data.Text, device: torch.device
-) -> dict[str, Any]:
+) -> Result:
     length = study.model.length
     tokens_a_step = stage.batch_size * length
     steps = max(1, stage.tokens // tokens_a_step)
@@ -80,15 +87,14 @@ def _train(
     marks = {max(1, round(steps * (place / stage.evaluations) ** 2)) for place in range(1, stage.evaluations + 1)}
     curve: Curve = [{"tokens": 0.0, "bits": float(token_bits(model, validation).mean())}]
     begin = time.perf_counter()
-    for tokens in text.batches(
-        length, stage.batch_size, steps, study.seed if stage.data_seed is None else stage.data_seed
-    ):
+    for tokens in text.batches(length, stage.batch_size, steps, _data_seed(study, stage)):
         trainer.step(tokens)
         if trainer.done in marks:
             bits = float(token_bits(model, validation).mean())
             curve.append({"tokens": float(trainer.done * tokens_a_step), "bits": bits})
     return {
         "learning_rate": rate,
+        "hardware": hardware(device),
         "curve": curve,
         "final_bits": curve[-1]["bits"],
         "best_bits": min(point["bits"] for point in curve),
@@ -96,38 +102,56 @@ def _train(
     }
 
 
-def compare(scratch: Curve, other: Curve, synthetic_flops: float | None) -> dict[str, Any]:
-    """Data saved and exchange rate of a start, at the losses that scratch has after 1/8, 1/4, 1/2 and all tokens.
+def _start(
+    kind: str, study: config.Study, stage: config.Finetune, pretrained: Path | None, origin: str, folder: Path
+) -> Result:
+    """The best of a start's learning rates, measured. Results and weights lie in `folder`, KIND-RATE.json and .pt; of
+    rates that are not the best the weights are removed."""
+    name, device = stage.name or stage.text, device_of(study)
+    text = data.Text.read(study.evaluation.texts[stage.text], stage.split)
+    shared = trained(kind, study, stage, origin)
+    others = {other: file for other, file in study.evaluation.texts.items() if other != stage.text}
+    elsewhere = dataclasses.replace(study.evaluation, texts=others)
+    measures = zeroshot.settings(elsewhere)
 
-    A level's exchange rate is None where no token is saved, or where the FLOPs are not known.
-    """
-    total = scratch[-1]["tokens"]
-    levels = []
-    for share in (0.125, 0.25, 0.5, 1.0):
-        seen = [point for point in scratch if point["tokens"] <= share * total * 1.0001]
-        bits = min(point["bits"] for point in seen)
-        needed_by_scratch = tokens_to_reach(scratch, bits)
-        needed = tokens_to_reach(other, bits)
-        level: dict[str, Any] = {"bits": bits, "scratch_tokens": needed_by_scratch, "tokens": needed}
-        if needed is not None and needed_by_scratch:
-            level["saved_tokens"] = needed_by_scratch - needed
-            level["saved_share"] = 1 - needed / needed_by_scratch
-            saved = needed_by_scratch - needed
-            level["exchange_flops_per_token"] = (
-                synthetic_flops / saved if synthetic_flops is not None and saved > 0 else None
-            )
-        levels.append(level)
-    return {
-        "levels": levels,
-        "final_difference_bits": other[-1]["bits"] - scratch[-1]["bits"],
-        "scratch_reaches_its_final_loss_at": tokens_to_reach(scratch, other[-1]["bits"]),
-    }
+    def run_of(rate: float, wants_weights: bool = False) -> Result:
+        file, wanted = folder / f"{kind}-{rate!r}.json", {**shared, "learning_rate": rate}
+        found = read_json(file)
+        if found is not None:
+            reasons = training.changes(found["trained"], wanted)
+            if wants_weights and not file.with_suffix(".pt").exists():
+                reasons.append("its weights, which a new evaluation wants, are not there")
+            if not reasons:
+                return found
+            print(f"{study.name}: {name} from {kind} at {rate:g} trains anew: {'; '.join(reasons)}", flush=True)
+        model = start_model(kind, study, stage, pretrained)
+        found = {"trained": wanted, **_train(model, study, stage, rate, text, device)}
+        save(file.with_suffix(".pt"), {"model": model.state_dict(), "shape": config.plain(study.model)})
+        write_json(file, found)
+        return found
 
-
-def _origin(pretrained: Path) -> str:
-    """What tells a pretrained model from others: its result beside it or, where there is none, its SHA-256."""
-    result = pretrained.parent / "pretrain.json"
-    return result.read_text() if result.exists() else hashlib.sha256(pretrained.read_bytes()).hexdigest()
+    runs = [run_of(rate) for rate in stage.learning_rates]
+    best = min(runs, key=lambda found: float(found["final_bits"]))
+    if best.get("measured") != measures:
+        best = run_of(best["learning_rate"], wants_weights=True)
+        file = folder / f"{kind}-{best['learning_rate']!r}.json"
+        model = load_model(file.with_suffix(".pt")).to(device)
+        length = study.model.length
+        rest = text.test if len(text.test) > length else text.validation
+        test = evalsets.windows(rest, length, stage.validation_windows, seed=2)
+        best = {
+            **best,
+            "measured": measures,
+            "test_bits": float(token_bits(model, test).mean()),
+            "elsewhere": zeroshot.evaluate(model, elsewhere),
+        }
+        write_json(file, best)
+    for rate in stage.learning_rates:
+        if rate != best["learning_rate"]:
+            (folder / f"{kind}-{rate!r}.pt").unlink(missing_ok=True)
+    tried = [{"learning_rate": each["learning_rate"], "final_bits": each["final_bits"]} for each in runs]
+    print(f"{study.name}: {name} from {kind}: {best['final_bits']:.3f} bits/token", flush=True)
+    return {**best, "tried": tried}
 
 
 def run(
@@ -136,62 +160,27 @@ def run(
     pretrained: Path | None,
     folder: Path,
     flops: float | None,
-    scratch: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    scratch: Path | None = None,
+) -> Result:
     """One stage; writes finetune-NAME.json into `folder`; its name is the text's, unless it has one of its own.
 
-    flops: what pretraining paid, for the exchange rate; None: not known. scratch: that start's result, if it is known
-    from elsewhere. A stage that was interrupted begins anew.
+    flops: what pretraining paid, for the exchange rate; None: not known. scratch: the folder of that start's runs, if
+    they are shared with other stages; without, theirs is that of the other starts, finetune-NAME.
     """
     name = stage.name or stage.text
-    path = folder / f"finetune-{name}.json"
-    origin = _origin(pretrained) if pretrained is not None else ""
-    digest = config.digest(identity(study), config.plain(stage), origin, flops)
-    done = finished(path, digest)
-    if done is not None:
-        return done
-
-    device = device_of(study)
-    text = data.Text.read(study.evaluation.texts[stage.text], stage.split)
-    test = evalsets.windows(
-        text.test if len(text.test) > study.model.length else text.validation,
-        study.model.length,
-        stage.validation_windows,
-        seed=2,
-    )
-    others = {other: file for other, file in study.evaluation.texts.items() if other != stage.text}
-    elsewhere = dataclasses.replace(study.evaluation, texts=others)
-    starts: dict[str, dict[str, Any]] = {}
+    path, own = folder / f"finetune-{name}.json", folder / f"finetune-{name}"
+    origin = hashlib.sha256(pretrained.read_bytes()).hexdigest() if pretrained is not None else ""
+    starts: dict[str, Result] = {}
     for kind in stage.starts:
-        if kind == "scratch" and scratch is not None:
-            starts[kind] = scratch
-            continue
-        runs = []
-        best: dict[str, Any] | None = None
-        best_model: Transformer | None = None
-        for rate in stage.learning_rates:
-            model = start_model(kind, study, stage, pretrained)
-            found = _train(model, study, stage, rate, text, device)
-            runs.append(found)
-            if best is None or found["final_bits"] < best["final_bits"]:
-                best, best_model = found, model
-        if best is None or best_model is None:
-            raise config.ConfigError("finetune.learning_rates is empty")
-        starts[kind] = {
-            **best,
-            "test_bits": float(token_bits(best_model, test).mean()),
-            "elsewhere": zeroshot.evaluate(best_model, elsewhere),
-            "tried": [{"learning_rate": each["learning_rate"], "final_bits": each["final_bits"]} for each in runs],
-        }
-        print(f"{study.name}: {name} from {kind}: {best['final_bits']:.3f} bits/token", flush=True)
-    result = {
-        "digest": digest,
+        where = scratch if kind == "scratch" and scratch is not None else own
+        starts[kind] = _start(kind, study, stage, pretrained, origin, where)
+    result: Result = {
         "name": name,
         "text": stage.text,
         "text_sha256": evalsets.text_sha256(study.evaluation.texts[stage.text]),
         "config": config.plain(study),
         "stage": config.plain(stage),
-        "hardware": hardware(device),
+        "hardware": starts[stage.starts[-1]]["hardware"],
         "synthetic_flops": flops,
         "starts": starts,
         "comparisons": {

@@ -29,10 +29,10 @@ class Arm:
     """One start of one variant in a stage; or scratch, of all variants that share it."""
 
     name: str
-    variant: str  # empty: scratch
+    variant: str  # "scratch", or the variant's
     kind: str  # of Finetune.starts
     scratch: str  # the name of the scratch runs that depend on the same; empty: there are none
-    stages: list[Result]  # one a seed, whose starts[kind] are meant
+    entries: list[Result]  # of the record's finetuning, one a seed
 
 
 def scratch_settings(stage: Result) -> Result:
@@ -59,32 +59,34 @@ def _scratch_names(settings: list[Result]) -> list[str]:
         return f"{key} {' '.join(f'{each:g}' if isinstance(each, float) else str(each) for each in values)}"
 
     return [
-        ", ".join(["scratch", model_name(each), *(shown(key, each.get(key)) for key in differing)]) for each in settings
+        ", ".join(["scratch", model_name(each), *(shown(key, each[key]) for key in differing if key in each)])
+        for each in settings
     ]
 
 
-def arms(finetuned: dict[tuple[str, str], list[Result]], stage: str) -> list[Arm]:
-    """The arms of a stage, of what report.collect found: first scratch, once for each setting, then the variants."""
-    of_variant = {variant: results for (variant, name), results in finetuned.items() if name == stage}
+def arms(record: Result, stage: str) -> list[Arm]:
+    """The arms of a stage of a record (record.py): first scratch, once for each setting, then the variants."""
+    models = {run["variant"]: run["model"] for run in record["runs"]}
+    entries = [entry for entry in record["finetuning"] if entry["stage"] == stage]
 
-    def key(result: Result) -> str:
-        return json.dumps(scratch_settings(result), sort_keys=True)
+    def settings(entry: Result) -> Result:
+        """Older records have no settings: there the model alone tells scratch runs apart."""
+        found: Result = entry.get("settings") or entry.get("model") or models.get(entry["variant"], {})
+        return found
 
-    alone: dict[str, dict[int, Result]] = {}
-    for results in of_variant.values():
-        for result in results:
-            if "scratch" in result["starts"]:
-                alone.setdefault(key(result), {}).setdefault(result["config"]["seed"], result)
-    settings = [scratch_settings(next(iter(of_seed.values()))) for of_seed in alone.values()]
-    names = dict(zip(alone, _scratch_names(settings), strict=True))
-    found = [
-        Arm(names[setting], "", "scratch", names[setting], [of_seed[seed] for seed in sorted(of_seed)])
-        for setting, of_seed in alone.items()
+    def key(entry: Result) -> str:
+        return json.dumps(settings(entry), sort_keys=True)
+
+    alone: dict[str, list[Result]] = {}
+    others: dict[tuple[str, str], list[Result]] = {}
+    for entry in entries:
+        if entry["start"] == "scratch":
+            alone.setdefault(key(entry), []).append(entry)
+        else:
+            others.setdefault((entry["variant"], entry["start"]), []).append(entry)
+    names = dict(zip(alone, _scratch_names([settings(found[0]) for found in alone.values()]), strict=True))
+    scratch = [Arm(names[each], "scratch", "scratch", names[each], found) for each, found in alone.items()]
+    return scratch + [
+        Arm(f"{variant}, {kind}", variant, kind, names.get(key(found[0]), ""), found)
+        for (variant, kind), found in others.items()
     ]
-    for variant, results in of_variant.items():
-        for kind in results[0]["starts"]:
-            if kind != "scratch":
-                beside = names.get(key(results[0]), "")
-                stages = [result for result in results if kind in result["starts"]]
-                found.append(Arm(f"{variant}, {kind}", variant, kind, beside, stages))
-    return found

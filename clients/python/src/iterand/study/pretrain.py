@@ -1,55 +1,162 @@
 """Pretraining on a stream, with zero-shot evaluations on the way. An interrupted run goes on from its last
-checkpoint."""
+checkpoint.
+
+What the weights depend on and what is measured are told apart: a finished run of which only the evaluation has changed
+is measured anew, and not trained.
+"""
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from iterand.study import config, data, zeroshot
+from iterand.study import config, data, parallel, training, zeroshot
 from iterand.study.model import Transformer
-from iterand.study.training import Trainer, device_of, finished, hardware, identity, save, write_json
+from iterand.study.training import Trainer, device_of, hardware, read_json, save, write_json
+
+Result = dict[str, Any]
 
 
-def track_point(model: Transformer, options: config.Evaluation, tokens: int) -> dict[str, Any]:
+def track_point(model: Transformer, options: config.Evaluation, tokens: int) -> Result:
     """A point of the curves that Evaluation.track wants: s of sets and texts, the share of right answers of tasks."""
     found = zeroshot.evaluate(model, options, options.track)
     return {"tokens": tokens, **{name: each["s_half"] for name, each in found["sets"].items()}, **found["tasks"]}
 
 
-def run(study: config.Study, address: str | None, folder: Path, log: bool = True) -> dict[str, Any]:
+def trained(study: config.Study, info: Result) -> Result:
+    """What the weights of a run depend on; `info` is data.describe's. Streams count by what they are, not by name."""
+    options = config.plain(study.pretrain)
+    kept = {key: options[key] for key in ("tokens", "batch_size", "optimizer")}
+    return {**training.trained_model(study), "pretrain": kept, "stream": data.sequences(info)}
+
+
+def measured(study: config.Study) -> Result:
+    """What of a run is measured, and how often."""
+    options = study.pretrain
+    often = {"evaluations": options.evaluations, "tracks": options.tracks, "track": study.evaluation.track}
+    return {**zeroshot.settings(study.evaluation), **often}
+
+
+def _trained_then(result: Result) -> Result:
+    """As `trained`, of a result; what its configuration lacked has its default."""
+    return trained(config.from_plain(config.Study, result["config"]), result["stream"])
+
+
+def _alike(result: Result, now: Result) -> Result:
+    """The evaluations and curves of a result without what is measured otherwise now."""
+    before = result.get("measured")
+    if before is None:  # of an older version, which did not say what its texts were
+        evaluation = result["config"]["evaluation"]
+        before = {**evaluation, "texts": {}}
+    names = zeroshot.alike(before, now)
+
+    def kept(values: Result) -> Result:
+        return {name: value for name, value in values.items() if name in names}
+
+    evaluations = [{**each, "sets": kept(each["sets"]), "tasks": kept(each["tasks"])} for each in result["evaluations"]]
+    tracked = [{"tokens": each["tokens"], **kept(each)} for each in result.get("track", [])]
+    return {
+        "evaluations": [each for each in evaluations if each["sets"] or each["tasks"]],
+        "track": [each for each in tracked if len(each) > 1],
+    }
+
+
+def _measured_anew(study: config.Study, done: Result, folder: Path) -> Result:
+    """A finished result with this study's evaluation. What was measured on the way stays if it is measured alike."""
+    print(
+        f"{study.name}: is trained; measures anew, since the evaluation has changed (on the way there are only the old "
+        "points of what is measured alike)",
+        flush=True,
+    )
+    model = load_model(folder / "model.pt").to(device_of(study))
+    kept = _alike(done, now := measured(study))
+    result = {**done, "name": study.name, "config": config.plain(study), "measured": now}
+    tokens = done["tokens"]
+    evaluations = [each for each in kept["evaluations"] if each["tokens"] < tokens]
+    if study.pretrain.evaluations:
+        found = zeroshot.evaluate(model, study.evaluation)
+        evaluations.append({"sequences": tokens // study.model.length, "tokens": tokens, **found})
+    track = [each for each in kept["track"] if each["tokens"] < tokens]
+    if study.pretrain.tracks:
+        track.append(track_point(model, study.evaluation, tokens))
+    result |= {"evaluations": evaluations, "track": track}
+    write_json(folder / "pretrain.json", result)
+    return result
+
+
+def _finished(folder: Path, wanted: Result) -> tuple[Result | None, list[str]]:
+    """The finished result of a folder, if its weights are those wanted; otherwise why they are not, if one is there."""
+    result = read_json(folder / "pretrain.json")
+    if result is None or not (folder / "model.pt").exists():
+        return None, []
+    differences = training.changes(_trained_then(result), wanted)
+    return (None, differences) if differences else (result, [])
+
+
+def _before(study: config.Study, info: Result, folder: Path, twin: Path | None) -> tuple[Result | None, Result | None]:
+    """What is there already: a finished result, or a checkpoint. Says so where something is there and is of no use."""
+    wanted, checkpoint = trained(study, info), folder / "checkpoint.pt"
+    done, differences = _finished(folder, wanted)
+    if done is None and twin is not None:
+        done, _ = _finished(twin, wanted)
+        if done is not None:
+            print(f"{study.name}: is trained as {done['name']}, whose weights are taken", flush=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(twin / "model.pt", folder / "model.pt")
+            done = {**done, "name": study.name, "config": config.plain(study)}
+            write_json(folder / "pretrain.json", done)
+            checkpoint.unlink(missing_ok=True)
+    if done is not None:
+        if done.get("measured") != measured(study):
+            done = _measured_anew(study, done, folder)
+        return done, None
+    if differences:
+        print(f"{study.name}: the result in {folder} gives way to a new one: {'; '.join(differences)}", flush=True)
+    if not checkpoint.exists():
+        return None, None
+    saved: Result = torch.load(checkpoint, map_location="cpu")
+    then, now = _trained_then(saved["result"]), wanted
+    if then["stream"] != now["stream"]:
+        raise config.ConfigError(
+            f"{checkpoint} is of another stream, {then['stream']}, than the configuration names now, {now['stream']}: "
+            "bring that stream back (recipe, seed, dump, engine version), or remove the checkpoint to begin anew"
+        )
+    if differences := training.changes(then, now):
+        print(f"{study.name}: begins anew, {checkpoint} is of another run: {'; '.join(differences)}", flush=True)
+        return None, None
+    return None, saved
+
+
+def run(study: config.Study, address: str | None, folder: Path, twin: Path | None = None) -> Result:
     """Pretrains; writes pretrain.json and model.pt into `folder`. Returns the result, if it is there without training.
 
-    Stream and texts count by what they are, not by their names: a result of another stream is none of this study's.
-    Errors: ConfigError if the checkpoint in `folder` is of another stream.
+    twin: a folder whose weights are taken if they are the same. Stream and texts count by what they are, not by their
+    names: a result of another stream is none of this study's. Errors: ConfigError if the checkpoint in `folder` is of
+    another stream.
     """
     options = study.pretrain
-    described = config.plain(study)
     info = data.describe(study, address)
-    named = ("recipe", "stream_seed", "dump")  # where the stream comes from; `info` has what it is
-    settings = config.digest(
-        identity(study), {key: value for key, value in described["pretrain"].items() if key not in named}
-    )
-    digest = config.digest(settings, data.sequences(info))
-    done = finished(folder / "pretrain.json", digest)
+    done, saved = parallel.shared(_before(study, info, folder, twin) if parallel.first() else (None, None))
     if done is not None:
         return done
 
     device = device_of(study)
     model = Transformer(study.model, study.seed)
-    torch.manual_seed(study.seed)  # dropout
+    torch.manual_seed(study.seed + 1_000_003 * parallel.rank())  # dropout
     tokens_a_step = options.batch_size * study.model.length
     steps = max(1, options.tokens // tokens_a_step)
     trainer = Trainer(model, options.optimizer, steps, device, study.compile, study.precision)
-    result: dict[str, Any] = {
-        "digest": digest,
+    result: Result = {
         "name": study.name,
-        "config": described,
+        "config": config.plain(study),
+        "measured": measured(study),
         "stream": info,
         "hardware": hardware(device),
+        "processes": parallel.world(),
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "curve": [],
         "evaluations": [],
@@ -58,13 +165,12 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
         "waited_seconds": 0.0,
     }
     losses: list[float] = []
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device)
-        if saved.get("settings") == settings:
-            _check_stream(checkpoint, saved["result"]["stream"], info)
-            result, losses = saved["result"], saved["losses"]
-            trainer.load(saved["trainer"])
+    if saved is not None:
+        then = saved["result"]
+        kept = {key: then[key] for key in ("hardware", "curve", "seconds", "waited_seconds")}
+        result |= {**kept, **_alike(then, result["measured"])}
+        losses = saved["losses"]
+        trainer.load(saved["trainer"])
 
     def marks(count: int) -> set[int]:
         return {steps * (place + 1) // count for place in range(count)} if count else set()
@@ -79,23 +185,24 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
                 point = {"tokens": step * tokens_a_step, "bits": sum(losses) / len(losses)}
                 result["curve"].append(point)
                 losses.clear()
-                if log:
+                if parallel.first():
                     rate = point["tokens"] / (result["seconds"] + time.perf_counter() - begin)
                     told = f"{point['bits']:.3f} bits/token, {rate:.0f} tokens/s"
                     print(f"{study.name}: step {step} of {steps}, {told}", flush=True)
             if step in evaluate_at or step in track_at or step in save_at:
                 result["seconds"] += time.perf_counter() - begin
                 result["waited_seconds"] += stream.waited - waited
-                if step in evaluate_at:
-                    found = zeroshot.evaluate(model, study.evaluation)
-                    result["evaluations"].append(
-                        {"sequences": step * options.batch_size, "tokens": step * tokens_a_step, **found}
-                    )
-                if step in track_at:
-                    result["track"].append(track_point(model, study.evaluation, step * tokens_a_step))
-                if step in save_at and step < steps:
-                    state = {"trainer": trainer.state(), "result": result, "losses": losses, "settings": settings}
-                    save(checkpoint, state)
+                state = trainer.state() if step in save_at and step < steps else None  # of all processes
+                if parallel.first():
+                    if step in evaluate_at:
+                        found = zeroshot.evaluate(model, study.evaluation)
+                        result["evaluations"].append(
+                            {"sequences": step * options.batch_size, "tokens": step * tokens_a_step, **found}
+                        )
+                    if step in track_at:
+                        result["track"].append(track_point(model, study.evaluation, step * tokens_a_step))
+                    if state is not None:
+                        save(folder / "checkpoint.pt", {"trainer": state, "result": result, "losses": losses})
                 begin, waited = time.perf_counter(), stream.waited
         result["seconds"] += time.perf_counter() - begin
         result["waited_seconds"] += stream.waited - waited
@@ -104,22 +211,14 @@ def run(study: config.Study, address: str | None, folder: Path, log: bool = True
     result["training_flops"] = model.training_flops(seen)
     cost = result["stream"]["flops_per_token"]
     result["generation_flops"] = None if cost is None else cost * seen
-    save(folder / "model.pt", {"model": model.state_dict(), "shape": described["model"]})
-    write_json(folder / "pretrain.json", result)
-    checkpoint.unlink(missing_ok=True)
-    return result
+    if parallel.first():
+        save(folder / "model.pt", {"model": model.state_dict(), "shape": config.plain(study.model)})
+        write_json(folder / "pretrain.json", result)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return parallel.shared(result)
 
 
-def _check_stream(checkpoint: Path, saved: dict[str, Any], info: dict[str, Any]) -> None:
-    before, now = data.sequences(saved), data.sequences(info)
-    if before != now:
-        raise config.ConfigError(
-            f"{checkpoint} is of another stream, {before}, than the configuration names now, {now}: "
-            "bring that stream back (recipe, seed, dump, engine version), or remove the checkpoint to begin anew"
-        )
-
-
-def synthetic_flops(result: dict[str, Any]) -> float | None:
+def synthetic_flops(result: Result) -> float | None:
     """What a run paid for its training and its stream; None if what the stream cost is not known (a dump's)."""
     paid: float | None = result["generation_flops"]
     return None if paid is None else paid + result["training_flops"]

@@ -1,22 +1,21 @@
-"""One page about a sweep: report.md, report.html and the plots as PNG files; results.json has its numbers (record.py).
+"""One page about a sweep: report.md, report.html and the plots as PNG files.
 
-Everything stands on the JSON files of the sweep's folder. Means are over seeds, with 95 % intervals (Student's t).
+Everything is made from a record (record.py). Means are over seeds, with 95 % intervals (Student's t).
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import json
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from iterand.study import finetune, labels, plots, record
+from iterand.study import comparison, config, labels, plots
+from iterand.study import record as records
 
 Result = dict[str, Any]
 
@@ -76,8 +75,9 @@ def markdown(parts: list[Part]) -> str:
         if isinstance(part, Heading):
             lines += ["#" * part.level + " " + part.text, ""]
         elif isinstance(part, Table):
-            lines += ["| " + " | ".join(part.header) + " |", "|" + " --- |" * len(part.header)]
-            lines += ["| " + " | ".join(row) + " |" for row in part.rows] + [""]
+            first, *rows = [[cell.replace("|", "\\|") for cell in row] for row in (part.header, *part.rows)]
+            lines += ["| " + " | ".join(first) + " |", "|" + " --- |" * len(first)]
+            lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
         elif isinstance(part, Picture):
             lines += [f"![{part.caption}]({part.file})", ""]
         else:
@@ -110,26 +110,6 @@ def page(parts: list[Part], folder: Path, title: str) -> str:
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
 
 
-def collect(out: Path) -> tuple[dict[str, list[Result]], dict[tuple[str, str], list[Result]]]:
-    """Results by variant, and finetuning results by (variant, stage); each list has one entry a seed.
-
-    A sweep has a variant's results in VARIANT/seed-N; a folder of another name is a variant of its own, and one that
-    `pretrain` wrote may be `out` itself.
-    """
-    pretrained: dict[str, list[Result]] = {}
-    finetuned: dict[tuple[str, str], list[Result]] = defaultdict(list)
-    for file in sorted(out.glob("**/pretrain.json")):
-        folder = file.parent
-        if folder != out and folder.name.startswith("seed-"):
-            folder = folder.parent
-        variant = str(folder.relative_to(out)) if folder != out else out.resolve().name
-        pretrained.setdefault(variant, []).append(json.loads(file.read_text()))
-        for stage in sorted(file.parent.glob("finetune-*.json")):
-            found = json.loads(stage.read_text())
-            finetuned[variant, found["name"]].append(found)
-    return pretrained, dict(finetuned)
-
-
 # Asked of the tracked curves: s of the published model after 256 M, 768 M and 1 536 M tokens; a task done.
 LEVELS = {"s": (0.31, 0.60, 0.73), "task": (0.5, 0.95)}
 
@@ -149,16 +129,21 @@ def _millions(values: list[float | None]) -> str:
     return " / ".join("never" if value is None else f"{value / 1e6:.2f} M" for value in values) or "-"
 
 
-def _tracked(pretrained: dict[str, list[Result]]) -> list[Part]:
+def _whole(number: float) -> str:
+    return f"{number:,.0f}".replace(",", " ")
+
+
+def _track(run: Result, name: str) -> list[Result]:
+    return [point for point in run["track"] if name in point]
+
+
+def _tracked(record: Result) -> list[Part]:
     """At which tokens each run's curves came up to the levels, seed by seed."""
-    tracked = {variant: [run for run in runs if run.get("track")] for variant, runs in pretrained.items()}
-    tracked = {variant: runs for variant, runs in tracked.items() if runs}
-    if not tracked:
+    names = records.tracked(record)
+    runs = [run for run in record["runs"] if run.get("track")]
+    columns = [(name, level) for name in names for level in LEVELS["task" if name in config.TASKS else "s"]]
+    if not columns:
         return []
-    first = next(iter(tracked.values()))[0]
-    tasks = first["config"]["evaluation"]["tasks"]
-    names = [name for name in first["track"][0] if name != "tokens"]
-    columns = [(name, level) for name in names for level in LEVELS["task" if name in tasks else "s"]]
     return [
         Heading("When it comes"),
         "Tokens of the stream after which s of a set, or a share of right answers of a task, is reached, seed by seed.",
@@ -168,37 +153,163 @@ def _tracked(pretrained: dict[str, list[Result]]) -> list[Part]:
                 [
                     variant,
                     *(
-                        _millions([reached(run["track"], name, level) for run in runs if name in run["track"][0]])
+                        _millions([reached(curve, name, level) for run in found if (curve := _track(run, name))])
                         for name, level in columns
                     ),
                 ]
-                for variant, runs in tracked.items()
+                for variant, found in records.by_variant({"runs": runs}).items()
             ],
         ),
     ]
 
 
-_FINETUNE_COLUMNS = (
-    *("start", "learning rate", "final bits", "test bits"),
-    *("saved 1/8", "1/4", "1/2", "all", "all, mean scratch", "exchange rate"),
-)
+# Settings of runs: what a report calls them, and where a record has them. Those in which no runs differ are told once.
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "engine version": ("engine_version",),
+    "head width": ("model", "head_width"),
+    "base width": ("model", "base_width"),
+    "vocabulary": ("model", "vocab_size"),
+    "dropout": ("model", "dropout"),
+    "sequences a batch": ("batch_size",),
+    "learning rate of pretraining": ("optimizer", "learning_rate"),
+    "warm-up, share of the steps": ("optimizer", "warmup_share"),
+    "last learning rate, share": ("optimizer", "final_share"),
+    "weight decay": ("optimizer", "weight_decay"),
+    "beta 1, beta 2": ("optimizer", "beta1", "beta2"),
+    "gradients clipped at": ("optimizer", "clip"),
+    "precision of training": ("precision",),
+    "compiled": ("compile",),
+    "device": ("hardware", "device"),
+    "threads (0: PyTorch's choice)": ("threads",),
+    "processes": ("processes",),
+    "windows a set": ("windows",),
+}
 
 
-def _mean_curve(scratch: labels.Arm) -> finetune.Curve:
-    """The mean over seeds of scratch's validation curve."""
-    curves = [stage["starts"]["scratch"]["curve"] for stage in scratch.stages]
-    return [
-        {"tokens": points[0]["tokens"], "bits": float(np.mean([point["bits"] for point in points]))}
-        for points in zip(*curves, strict=True)
+def _setting(run: Result, keys: tuple[str, ...]) -> str:
+    table = run if keys[0] not in ("model", "optimizer", "hardware") else run[keys[0]]
+    values = [table.get(key) for key in (keys if table is run else keys[1:])]
+    return ", ".join("-" if value is None else f"{value:g}" if type(value) is float else str(value) for value in values)
+
+
+def _runs(record: Result) -> list[Part]:
+    """What the runs have in common, and what each variant is."""
+    runs, variants = record["runs"], records.by_variant(record)
+    differing = [name for name, keys in _SETTINGS.items() if len({_setting(run, keys) for run in runs}) > 1]
+
+    def values(found: list[Result], name: str) -> str:
+        return " / ".join(dict.fromkeys(_setting(run, _SETTINGS[name]) for run in found))
+
+    def generation(run: Result) -> str:
+        cost = run["generation_flops"]
+        return "-" if cost is None else "integer work" if cost == 0 else f"{cost:.2g}"
+
+    header = ("variant", "recipe", "seeds", "width x depth", "length", "tokens", "final loss", "tokens/s", "waited")
+    rows = [
+        [
+            variant,
+            labels.recipe_name(found[0]["recipe"]),
+            ", ".join(str(run["seed"]) for run in found),
+            labels.model_name(found[0]["model"]),
+            str(found[0]["model"]["length"]),
+            _whole(found[0]["tokens"]),
+            _shown([run["curve"][-1][1] for run in found]),
+            f"{np.mean([run['tokens'] / run['seconds'] for run in found]):.0f}",
+            f"{100 * np.mean([run['waited_seconds'] / run['seconds'] for run in found]):.1f} %",
+            f"{found[0]['training_flops']:.2g}",
+            generation(found[0]),
+            *(values(found, name) for name in differing),
+        ]
+        for variant, found in variants.items()
     ]
+    same = [[name, values(runs, name)] for name in _SETTINGS if name not in differing]
+    parts: list[Part] = [
+        Heading("Runs"),
+        Table([*header, "training FLOPs", "generation FLOPs", *differing], rows),
+    ]
+    if any(run["generation_flops"] is None for run in runs):
+        parts.append("Generation FLOPs are not known (-) where a dump was read: it does not say what it cost.")
+    if any(run["generation_flops"] == 0 for run in runs):
+        parts.append("Integer work: the stream is made without floating point, so its FLOPs are counted as none.")
+    return [*parts, Heading("Setting"), "The same for all runs; - is not recorded.", Table(["", "all runs"], same)]
 
 
-def _shares(shares: list[float | None]) -> str:
-    """Shares of data saved, in per cent; `never` if a run did not reach the loss."""
-    known = [100 * share for share in shares if share is not None]
-    if len(known) < len(shares):
-        return "never"
-    return _shown(known, 0) + (" %" if known else "")
+def _sets(evaluations: list[Result]) -> list[str]:
+    return list(dict.fromkeys(name for each in evaluations for name in each["sets"]))
+
+
+def _tasks(evaluations: list[Result]) -> list[str]:
+    return list(dict.fromkeys(name for each in evaluations for name in each["tasks"]))
+
+
+def _s(evaluations: list[Result], names: list[str]) -> list[str]:
+    """A cell a set: s. What none of the evaluations has is left open, as in all tables."""
+    return [_shown([each["sets"][name]["s_half"] for each in evaluations if name in each["sets"]]) for name in names]
+
+
+def _right(evaluations: list[Result], tasks: list[str]) -> list[str]:
+    """A cell a task: the share of right answers, in per cent."""
+    return [_shown([100 * each["tasks"][task] for each in evaluations if task in each["tasks"]], 1) for task in tasks]
+
+
+def _zero_shot(record: Result) -> list[Part]:
+    """What pretrained models predict of sets and tasks."""
+    found = {
+        variant: [run["evaluations"][-1] for run in runs if run["evaluations"]]
+        for variant, runs in records.by_variant(record).items()
+    }
+    found = {variant: evaluations for variant, evaluations in found.items() if evaluations}
+    if not found:
+        return []
+    all_of_them = [each for evaluations in found.values() for each in evaluations]
+    names, tasks, baselines = _sets(all_of_them), _tasks(all_of_them), record["baselines"]
+    others = dict.fromkeys(other for name in names for other in baselines[name].get("compressors_half", {}))
+
+    def bits(evaluations: list[Result], name: str) -> str:
+        return _shown([each["sets"][name]["bits_half"] for each in evaluations if name in each["sets"]])
+
+    def compressed(name: str, other: str) -> str:
+        known = baselines[name].get("compressors_half")
+        return f"{known[other]:.2f}" if known else "-"
+
+    parts: list[Part] = [
+        Heading("Zero-shot"),
+        "Bits a token over the second half of the window, at the end of pretraining; chance is 8.",
+        Table(
+            ["variant", *names],
+            [[variant, *(bits(each, name) for name in names)] for variant, each in found.items()]
+            + [["best context-Markov", *(f"{baselines[name]['markov_half']:.2f}" for name in names)]]
+            + [[other, *(compressed(name, other) for name in names)] for other in others],
+        ),
+        "s = (8 - bits) / (8 - best context-Markov bits): 0 is chance, 1 is the best Markov model of the window.",
+        Table(["variant", *names], [[variant, *_s(each, names)] for variant, each in found.items()]),
+    ]
+    if tasks:
+        parts += [
+            Heading("In-context tasks"),
+            "Share of the answers in the second half of the window that the model ranks first, in per cent.",
+            Table(["variant", *tasks], [[variant, *_right(each, tasks)] for variant, each in found.items()]),
+        ]
+    return parts
+
+
+def points(entry: Result) -> comparison.Curve:
+    """The validation curve of a finetuning entry."""
+    return [{"tokens": tokens, "bits": bits} for tokens, bits in entry["curve"]]
+
+
+def mean_curve(arm: labels.Arm) -> comparison.Curve:
+    """The mean over seeds of an arm's validation curves, where all have points."""
+    curves = [dict(entry["curve"]) for entry in arm.entries]
+    common = [tokens for tokens in curves[0] if all(tokens in curve for curve in curves)]
+    return [{"tokens": tokens, "bits": float(np.mean([curve[tokens] for curve in curves]))} for tokens in common]
+
+
+def shares(found: list[float | None]) -> str:
+    """Shares of data saved, in per cent: mean and interval, or seed by seed if one did not reach the loss."""
+    if found and None in found:
+        return " / ".join("never" if share is None else f"{100 * share:.0f} %" for share in found)
+    return _shown([100 * share for share in found if share is not None], 0) + (" %" if found else "")
 
 
 def exchange(levels: list[Result]) -> str:
@@ -208,144 +319,148 @@ def exchange(levels: list[Result]) -> str:
     return f"{np.mean(paid):.2g}" if len(paid) == len(rates) else "never"
 
 
-def _finetuning(finetuned: dict[tuple[str, str], list[Result]], text: str) -> list[Part]:
-    """A stage's table."""
-    arms = labels.arms(finetuned, text)
-    means = {arm.name: _mean_curve(arm) for arm in arms if arm.kind == "scratch"}
+def differences(arm: labels.Arm, other: labels.Arm) -> list[float]:
+    """Final bits of an arm less another's, for each seed that both have."""
+    beside = {entry["seed"]: entry["final_bits"] for entry in other.entries}
+    return [entry["final_bits"] - beside[entry["seed"]] for entry in arm.entries if entry["seed"] in beside]
+
+
+def _paired(values: list[float]) -> str:
+    """Signed, with the interval, and with the number of pairs."""
+    if not values:
+        return "-"
+    mean, width = mean_and_interval(values)
+    return f"{mean:+.3f}" + ("" if math.isnan(width) else f" ± {width:.3f}") + f" ({len(values)})"
+
+
+_FINETUNING = (
+    "Start: scratch is a model that was not pretrained, pretrained has all weights of the pretrained one, fresh its "
+    "layers between embedding and head. Learning rates are the best of the list for each start.",
+    "Data saved: real tokens needed less than scratch needs for the loss that it has after an eighth, a quarter, half "
+    "and all of its tokens (negative: more are needed), beside scratch of its own seed; and at the end beside the mean "
+    "curve of all scratch runs of the same model and stage, which is taken as exact: how far it may be off is not in "
+    "that interval. Where a seed never reaches the loss, the seeds are told one by one.",
+    "Exchange rate: synthetic FLOPs, of training and generation, for each real token saved at scratch's final loss; "
+    "never: a seed saved none; -: what generation cost is not known.",
+    "Differences are of final validation bits, with the same seed (negative: better), with the number of pairs in "
+    "brackets; the best is the start with the lowest mean. Scratch gets there: after which share of its own tokens "
+    "scratch has the loss that the start ends with; never: not with all of them.",
+    "Kept elsewhere: s of the other texts and sets, and per cent of right answers of tasks, before and after "
+    "finetuning.",
+)
+
+
+def _stage(record: Result, stage: str) -> list[Part]:
+    """A finetuning stage's tables."""
+    arms = labels.arms(record, stage)
+    runs = {(run["variant"], run["seed"]): run for run in record["runs"]}
+    scratch = {arm.name: arm for arm in arms if arm.kind == "scratch"}
+    pretrained = [arm for arm in arms if arm.kind != "scratch"]
+    best = min(pretrained, key=lambda arm: np.mean([entry["final_bits"] for entry in arm.entries]), default=None)
     rows: list[list[str]] = []
+    compared_rows: list[list[str]] = []
     for arm in arms:
-        starts = [stage["starts"][arm.kind] for stage in arm.stages]
-        compared = [
-            stage["comparisons"][arm.kind]["levels"] for stage in arm.stages if arm.kind in stage["comparisons"]
-        ]
-        saved = [[level[place].get("saved_share") for level in compared] for place in range(4)]
-        mean = means.get(arm.scratch) if compared else None
-        against = [finetune.compare(mean, start["curve"], None)["levels"][-1] for start in starts] if mean else []
+        compared = [entry["comparison"] for entry in arm.entries if entry.get("comparison")]
+        levels = [found["levels"] for found in compared]
+        saved = [[level[place].get("saved_share") for level in levels] for place in range(4)]
+        mean = mean_curve(scratch[arm.scratch]) if compared and arm.scratch else None
+        against = [comparison.compare(mean, points(entry), None)["levels"][-1] for entry in arm.entries] if mean else []
         saved.append([level.get("saved_share") for level in against])
-        known = compared and all(stage["synthetic_flops"] is not None for stage in arm.stages)
+        beside = [runs.get((arm.variant, entry["seed"]), {}) for entry in arm.entries]
+        paid = all(run.get("generation_flops") is not None for run in beside)
+        seeds = ", ".join(str(entry["seed"]) for entry in arm.entries)
         rows.append(
             [
                 arm.name,
-                ", ".join(sorted({f"{start['learning_rate']:g}" for start in starts})),
-                _shown([start["final_bits"] for start in starts], 3),
-                _shown([start["test_bits"] for start in starts], 3),
-                *(_shares(shares) for shares in saved),
-                exchange([level[-1] for level in compared]) if known else "-",
+                seeds,
+                ", ".join(sorted({f"{entry['learning_rate']:g}" for entry in arm.entries})),
+                _shown([entry["final_bits"] for entry in arm.entries], 3),
+                _shown([entry["test_bits"] for entry in arm.entries], 3),
+                *(shares(each) for each in saved),
+                exchange([level[-1] for level in levels]) if levels and paid else "-",
             ]
         )
-    return [
-        Heading(f"Finetuning on {text}"),
-        "Data saved: real tokens needed less than scratch needs for the loss that it has after an eighth, "
-        "a quarter, half and all of its tokens (negative: more are needed), beside scratch of its own seed, "
-        "and at the end beside the mean curve of all scratch runs of the same model and stage, which is taken as "
-        "exact: how far it may be off is not in that interval. Exchange rate: synthetic FLOPs, of training and "
-        "generation, for each real token saved at scratch's final loss; never: a seed saved none; -: what generation "
-        "cost is not known. "
-        "Learning rates are the best of the list for each start.",
-        Table([*_FINETUNE_COLUMNS], rows),
+        if arm.kind != "scratch":
+            total = arm.entries[0]["curve"][-1][0]
+            there = [found["scratch_reaches_its_final_loss_at"] for found in compared]
+            compared_rows.append(
+                [
+                    arm.name,
+                    seeds,
+                    _paired(differences(arm, scratch[arm.scratch])) if arm.scratch else "-",
+                    _paired(differences(arm, best)) if best is not None and best is not arm else "-",
+                    " / ".join("never" if at is None else f"{100 * at / total:.0f} %" for at in there) or "-",
+                ]
+            )
+    totals = dict.fromkeys(_whole(entry["curve"][-1][0]) for arm in arms for entry in arm.entries)
+    rates = dict.fromkeys(f"{each['learning_rate']:g}" for arm in arms for e in arm.entries for each in e["tried"])
+    settings = [entry["settings"] for arm in arms for entry in arm.entries if "settings" in entry]
+    told = [
+        f"; {name}: {', '.join(dict.fromkeys(str(each[key]) for each in settings))}"
+        for name, key in (("sequences a batch", "batch_size"), ("validation windows", "validation_windows"))
+        if settings
     ]
+    header = ["start", "seeds", "learning rate", "final bits", "test bits"]
+    parts: list[Part] = [
+        Heading(f"Finetuning on {stage}", 3),
+        f"{' or '.join(totals)} real tokens; learning rates tried: {', '.join(rates)}{''.join(told)}.",
+        Table([*header, "saved 1/8", "1/4", "1/2", "all", "all, mean scratch", "exchange rate"], rows),
+    ]
+    if compared_rows:
+        best_name = f"against {best.name}" if best is not None else "-"
+        parts.append(Table(["start", "seeds", "against scratch", best_name, "scratch gets there"], compared_rows))
+    return parts + _elsewhere(runs, arms)
 
 
-def build(out: Path, title: str) -> list[Part]:
-    """The page's parts; writes the plots into `out`. Errors: ValueError if there are no results."""
-    pretrained, finetuned = collect(out)
-    if not pretrained:
-        raise ValueError(f"{out} has no results: no pretrain.json in any folder below it")
-    runs = [run for of_variant in pretrained.values() for run in of_variant]
-    machines = [run["hardware"] for run in runs]
-    hardware = sorted({"{name}, {cores} cores, PyTorch {torch}".format(**machine) for machine in machines})
+def _elsewhere(runs: dict[tuple[str, int], Result], arms: list[labels.Arm]) -> list[Part]:
+    """What a stage's models predict of what they were not finetuned on."""
+    after = [entry["elsewhere"] for arm in arms for entry in arm.entries]
+    # The text itself is not elsewhere; older records have it there, and name no text, but stages mostly bear its name.
+    own = {entry.get("text", entry["stage"]) for arm in arms for entry in arm.entries}
+    names, tasks = [name for name in _sets(after) if name not in own], _tasks(after)
+    if not names and not tasks:
+        return []
+
+    def row(name: str, evaluations: list[Result]) -> list[str]:
+        return [name, *_s(evaluations, names), *_right(evaluations, tasks)]
+
+    rows = []
+    told: set[str] = set()
+    for arm in arms:
+        if arm.kind != "scratch" and arm.variant not in told:
+            told.add(arm.variant)
+            found = [
+                run["evaluations"][-1:] for entry in arm.entries if (run := runs.get((arm.variant, entry["seed"])))
+            ]
+            rows.append(row(f"{arm.variant}, before", [each for evaluations in found for each in evaluations]))
+        rows.append(row(f"{arm.name}, after", [entry["elsewhere"] for entry in arm.entries]))
+    return ["Kept elsewhere:", Table(["model", *names, *(f"{task}, %" for task in tasks)], rows)]
+
+
+def build(record: Result, out: Path, title: str) -> list[Part]:
+    """The page's parts; writes the plots into `out`."""
+    machines = [run["hardware"] for run in record["runs"]]
+    hardware = dict.fromkeys("{name}, {cores} cores, PyTorch {torch}".format(**machine) for machine in machines)
     parts: list[Part] = [
         Heading(title, 1),
         f"Hardware: {'; '.join(hardware)}. Values are means over seeds with 95 % intervals where there are several.",
-        Heading("Runs"),
-        Table(
-            [
-                "variant",
-                "recipe",
-                "seeds",
-                "width x depth",
-                "length",
-                "tokens",
-                "final loss",
-                "tokens/s",
-                "waited",
-                "training FLOPs",
-                "generation FLOPs",
-            ],
-            [
-                [
-                    variant,
-                    labels.recipe_name(of_variant[0]["config"]["pretrain"]["recipe"]),
-                    ", ".join(str(run["config"]["seed"]) for run in of_variant),
-                    labels.model_name(of_variant[0]["config"]["model"]),
-                    str(of_variant[0]["config"]["model"]["length"]),
-                    f"{of_variant[0]['tokens']:,}".replace(",", " "),
-                    _shown([run["curve"][-1]["bits"] for run in of_variant]),
-                    f"{np.mean([run['tokens'] / run['seconds'] for run in of_variant]):.0f}",
-                    f"{100 * np.mean([run['waited_seconds'] / run['seconds'] for run in of_variant]):.1f} %",
-                    f"{of_variant[0]['training_flops']:.2g}",
-                    "-" if of_variant[0]["generation_flops"] is None else f"{of_variant[0]['generation_flops']:.2g}",
-                ]
-                for variant, of_variant in pretrained.items()
-            ],
-        ),
+        *_runs(record),
+        *_zero_shot(record),
+        *_tracked(record),
     ]
-    if any(run["generation_flops"] is None for run in runs):
-        parts.append("Generation FLOPs are not known (-) where a dump was read: it does not say what it cost.")
-    evaluated = {name: [run["evaluations"][-1] for run in rs if run["evaluations"]] for name, rs in pretrained.items()}
-    evaluated = {name: found for name, found in evaluated.items() if found}
-    if evaluated:
-        # Variants may be evaluated on sets of their own; what one lacks is left open.
-        all_of_them = [one for found in evaluated.values() for one in found]
-        known = {name: values for one in all_of_them for name, values in one["sets"].items()}
-        others = dict.fromkeys(other for values in known.values() for other in values.get("compressors_half", {}))
-
-        def by_set(key: str) -> list[list[str]]:
-            return [
-                [variant, *(_shown([one["sets"][name][key] for one in found if name in one["sets"]]) for name in known)]
-                for variant, found in evaluated.items()
-            ]
-
-        def compressed(values: Result, other: str) -> str:
-            return f"{values['compressors_half'][other]:.2f}" if "compressors_half" in values else "-"
-
-        parts += [
-            Heading("Zero-shot"),
-            "Bits a token over the second half of the window, at the end of pretraining; chance is 8.",
-            Table(
-                ["variant", *known],
-                by_set("bits_half")
-                + [["best context-Markov", *(f"{values['markov_half']:.2f}" for values in known.values())]]
-                + [[other, *(compressed(values, other) for values in known.values())] for other in others],
-            ),
-            "s = (8 - bits) / (8 - best context-Markov bits): 0 is chance, 1 is the best Markov model of the window.",
-            Table(["variant", *known], by_set("s_half")),
-        ]
-        tasks = dict.fromkeys(task for one in all_of_them for task in one["tasks"])
-        if tasks:
-            rights = {
-                variant: [[100 * one["tasks"][task] for one in found if task in one["tasks"]] for task in tasks]
-                for variant, found in evaluated.items()
-            }
-            parts += [
-                Heading("In-context tasks"),
-                "Share of the answers in the second half of the window that the model ranks first, in per cent.",
-                Table(
-                    ["variant", *tasks],
-                    [[variant, *(_shown(shares, 1) for shares in found)] for variant, found in rights.items()],
-                ),
-            ]
-    parts += _tracked(pretrained)
-    for text in sorted({text for _, text in finetuned}):
-        parts += _finetuning(finetuned, text)
-    parts += [Heading("Plots"), *(Picture(*each) for each in plots.draw(out, pretrained, finetuned))]
-    return parts
+    stages = records.stages(record)
+    if stages:
+        parts += [Heading("Finetuning"), *_FINETUNING]
+    for stage in stages:
+        parts += _stage(record, stage)
+    return [*parts, Heading("Plots"), *(Picture(*each) for each in plots.draw(out, record))]
 
 
-def write(out: Path, title: str) -> Path:
-    """Writes report.md, report.html and results.json into `out`; returns the first."""
-    parts = build(out, title)
-    record.write(out / "results.json", record.build(*collect(out)))
+def write(record: Result, out: Path, title: str) -> Path:
+    """Writes report.md, report.html and results.json, the record itself, into `out`; returns the first."""
+    out.mkdir(parents=True, exist_ok=True)
+    parts = build(record, out, title)
+    records.write(out / "results.json", record)
     (out / "report.md").write_text(markdown(parts))
     (out / "report.html").write_text(page(parts, out, title))
     return out / "report.md"

@@ -1,7 +1,8 @@
 """Runs the variants of a study: each pretrains, is evaluated zero-shot, and is finetuned, for each seed.
 
-Results lie in OUT/VARIANT/seed-N/: pretrain.json, model.pt, finetune-NAME.json. What is there for the same
-configuration is not run again, so that a sweep that was interrupted is resumed by the same command.
+Results lie in OUT/VARIANT/seed-N/: pretrain.json, model.pt, finetune-NAME.json and the folder finetune-NAME with a
+result and weights of each start; those of scratch runs, which variants share, in OUT/scratch. What is there for the
+same configuration is not run again, so that a sweep that was interrupted is resumed by the same command.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from iterand.study import config, finetune, pretrain
-from iterand.study.training import identity
+from iterand.study import config, data, finetune, pretrain
 
 
 def seeded(study: config.Study, name: str, seed: int) -> config.Study:
@@ -27,18 +27,17 @@ def seeded(study: config.Study, name: str, seed: int) -> config.Study:
 def run(study: config.Study, address: str | None, out: Path) -> None:
     """All variants and seeds. `address` may be None if all have dumps.
 
-    Scratch runs are shared by all variants that agree in what they depend on: model, evaluation, stage and seed.
+    Variants that differ in their evaluation and finetuning alone share their pretraining, and all that agree in model,
+    text, finetuning and seed share their scratch runs.
     """
     arms = config.arms(study)
     for seed in study.seeds:
+        weights: dict[str, Path] = {}  # what weights depend on -> the first folder that has them
         for name, arm in arms.items():
             each, folder = seeded(arm, name, seed), out / name / f"seed-{seed}"
-            flops = pretrain.synthetic_flops(pretrain.run(each, address, folder))
+            key = config.digest(pretrain.trained(each, data.describe(each, address)))
+            result = pretrain.run(each, address, folder, weights.get(key))
+            weights.setdefault(key, folder)
             for stage in each.finetune:
-                scratch = None
-                if "scratch" in stage.starts:
-                    alone = dataclasses.replace(stage, starts=["scratch"])
-                    shared = dataclasses.replace(each, name="scratch")
-                    tag = config.digest(identity(shared), config.plain(alone))
-                    scratch = finetune.run(shared, alone, None, out / "scratch" / tag, 0.0)["starts"]["scratch"]
-                finetune.run(each, stage, folder / "model.pt", folder, flops, scratch)
+                scratch = out / "scratch" / config.digest(finetune.trained("scratch", each, stage, ""))
+                finetune.run(each, stage, folder / "model.pt", folder, pretrain.synthetic_flops(result), scratch)

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 
 from iterand.study.model import Transformer
-from iterand.study.training import precision
 
 Rows = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -116,8 +115,7 @@ def accuracy(model: Transformer, tokens: Rows, mask: Mask, batch_size: int = 64)
     right = 0
     for at in range(0, len(tokens), batch_size):
         batch = torch.from_numpy(tokens[at : at + batch_size].astype(np.int64)).to(device)
-        with precision(device):
-            guesses = model(batch[:, :-1]).argmax(-1)
+        guesses = model(batch[:, :-1]).argmax(-1)
         hits = (guesses == batch[:, 1:]).cpu().numpy()
         right += int((hits & mask[at : at + batch_size, 1:]).sum())
     return right / max(1, int(mask[:, 1:].sum()))

@@ -16,31 +16,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from iterand.study import config, evalsets
+from iterand.study import config, parallel
 from iterand.study.model import Transformer, parameter_groups
 
 
-def identity(study: config.Study) -> dict[str, Any]:
-    """What any result of a study depends on, beside its stream and stages. Texts count by their content (SHA-256)."""
-    texts = {name: evalsets.text_sha256(file) for name, file in study.evaluation.texts.items()}
+def trained_model(study: config.Study) -> dict[str, Any]:
+    """What the weights that any training ends with depend on, beside its data and its own settings."""
     return {
         "model": config.plain(study.model),
-        "evaluation": {**config.plain(study.evaluation), "texts": texts},
         **{key: getattr(study, key) for key in ("seed", "compile", "precision")},
     }
 
 
+def changes(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
+    """What is different in plain data, for people: `pretrain.tokens was 1, is 2`."""
+    found: list[str] = []
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += changes(old, new, f"{path}{key}.")
+        elif old != new:
+            found.append(f"{path}{key} was {old}, is {new}")
+    return found
+
+
 def device_of(study: config.Study) -> torch.device:
-    """The device, and PyTorch's threads set as the study says."""
+    """The device, and PyTorch's threads set as the study says. Under torchrun each process has the GPU of its number.
+
+    Errors: ConfigError if there is no such GPU.
+    """
     if study.threads > 0:
         torch.set_num_threads(study.threads)
-    if study.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(study.device)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if study.device == "cpu" or (study.device == "auto" and gpus == 0):
+        return torch.device("cpu")
+    if gpus == 0:
+        raise config.ConfigError(f"device is {study.device!r}, and PyTorch finds no GPU here; cpu or auto is wanted")
+    _, _, number = study.device.partition(":")
+    place = int(os.environ.get("LOCAL_RANK", number or "0"))
+    if place >= gpus:
+        wanted = f"process {place} wants a GPU of its own" if "LOCAL_RANK" in os.environ else f"device is cuda:{place}"
+        raise config.ConfigError(f"{wanted}, and PyTorch finds {gpus} here")
+    torch.cuda.set_device(place)
+    return torch.device("cuda", place)
 
 
-def precision(device: torch.device, wanted: str = "auto") -> contextlib.AbstractContextManager[Any]:
-    """What matrices are multiplied in: `wanted`, where auto is bfloat16 on a GPU and float32 elsewhere."""
+def precision(device: torch.device, wanted: str) -> contextlib.AbstractContextManager[Any]:
+    """What matrices are multiplied in while training: `wanted`, where auto is bfloat16 on a GPU and float32 elsewhere.
+    Evaluation is in float32 everywhere."""
     if wanted not in config.PRECISIONS:
         raise config.ConfigError(f"precision is {wanted!r}; known are {', '.join(config.PRECISIONS)}")
     if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda"):
@@ -80,7 +103,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
         )
-        self._forward: Any = torch.compile(self.model) if compile_model else self.model
+        forward = parallel.averaging(self.model)
+        self._forward: Any = torch.compile(forward) if compile_model else forward
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine."""
@@ -93,7 +117,8 @@ class Trainer:
         return options.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def step(self, tokens: Tensor) -> float:
-        """Trains on a batch (rows x length). Returns its loss in bits a token, before the update."""
+        """Trains on a batch (rows x length), or on this process's rows of one. Returns the whole batch's loss in bits a
+        token, before the update."""
         self.model.train()
         rate = self.learning_rate(self.done)
         for group in self.optimizer.param_groups:
@@ -107,40 +132,44 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
         self.done += 1
-        return loss.item() / math.log(2)
+        return parallel.mean(loss.detach()).item() / math.log(2)
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, PyTorch's random states for dropout among it."""
+        """All that the next step depends on, PyTorch's random states for dropout among it, those of all processes."""
         on_gpu = self.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "done": self.done,
-            "random": torch.get_rng_state(),
-            "random_gpu": torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            "random": parallel.gathered(torch.get_rng_state()),
+            "random_gpu": parallel.gathered(torch.cuda.get_rng_state(self.device) if on_gpu else None),
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from `state`. What was saved on a GPU and is loaded on none draws other dropout."""
+        """Goes on from `state`. What was saved on a GPU and is loaded on none draws other dropout, and so does what was
+        saved by another number of processes."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.done = state["done"]
-        torch.set_rng_state(state["random"].cpu())  # a checkpoint's tensors are all loaded onto the device
-        if self.device.type == "cuda" and state["random_gpu"] is not None:
-            torch.cuda.set_rng_state(state["random_gpu"].cpu(), self.device)
+        if len(state["random"]) != parallel.world():
+            return
+        torch.set_rng_state(state["random"][parallel.rank()])
+        on_gpu = state["random_gpu"][parallel.rank()]
+        if self.device.type == "cuda" and on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, self.device)
 
 
 @torch.no_grad()
 def token_bits(model: Transformer, rows: npt.NDArray[np.uint8], batch_size: int = 64) -> npt.NDArray[np.float32]:
-    """Bits of each token but the first, given those before it: windows x (length - 1)."""
+    """Bits of each token but the first, given those before it, in float32: windows x (length - 1)."""
     model.eval()
     device = next(model.parameters()).device
     parts = []
     for at in range(0, len(rows), batch_size):
         tokens = torch.from_numpy(rows[at : at + batch_size].astype(np.int64)).to(device)
-        with precision(device):
-            logits = model(tokens[:, :-1])
-        losses = functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        losses = functional.cross_entropy(
+            model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+        )
         parts.append(losses.view(len(tokens), -1).cpu().numpy() / np.float32(math.log(2)))
     result: npt.NDArray[np.float32] = np.concatenate(parts)
     return result
@@ -162,10 +191,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
     scratch.replace(path)
 
 
-def finished(path: Path, digest: str) -> dict[str, Any] | None:
-    """A result that is there already for the same configuration."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A result that was written before; None if there is none that can be read."""
     with contextlib.suppress(OSError, ValueError):
         result: dict[str, Any] = json.loads(path.read_text())
-        if result.get("digest") == digest:
-            return result
+        return result
     return None

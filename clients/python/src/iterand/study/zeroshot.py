@@ -42,6 +42,21 @@ def baselines(name: str, file: str | None, length: int, count: int, seed: int, r
     return result
 
 
+def settings(options: config.Evaluation) -> dict[str, Any]:
+    """What is measured, as plain data. Texts count by their content (SHA-256), not by their paths."""
+    texts = {name: evalsets.text_sha256(file) for name, file in options.texts.items()}
+    kept = ("sets", "windows", "seed", "tasks", "references")
+    return {**{key: getattr(options, key) for key in kept}, "texts": texts}
+
+
+def alike(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
+    """The sets, texts and tasks of which two `settings` measure the same."""
+    if any(before[key] != now[key] for key in ("windows", "seed")):
+        return set()
+    texts = {name for name, content in before["texts"].items() if now["texts"].get(name) == content}
+    return texts | (set(before["sets"]) & set(now["sets"])) | (set(before["tasks"]) & set(now["tasks"]))
+
+
 def set_names(options: config.Evaluation) -> list[tuple[str, str | None]]:
     """The sets and texts of an evaluation, each with its file."""
     return [*options.texts.items(), *((name, None) for name in options.sets)]
