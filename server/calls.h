@@ -55,7 +55,7 @@ class CallRegistry {
   void Remove(const std::shared_ptr<ActiveCall>& call);
 
   // Counts the end of a call, and logs it if it failed: what the server is to blame for as an error, the rest as
-  // information. `of` says which call it was. Not of a call that has a place, or before it is removed.
+  // information. `of` says which call it was.
   void CountEnd(Method method, const grpc::Status& status, std::string_view of);
 
   // Drains the calls under way and those that still come.

@@ -1,5 +1,6 @@
 #include "server/engine.h"
 
+#include <malloc.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,6 +17,10 @@ namespace {
 
 // Streams kept though nobody uses them, however little they take.
 constexpr std::size_t kIdleStreams = 16;
+
+// A stream that takes so much is given back to the system when it goes: the C library would keep its pools, which are
+// many pieces of the same size, for whatever comes.
+constexpr std::size_t kReturnedBytes = std::size_t{64} << 20;
 
 // Core time that a replay has taken when it is told of, in seconds: who waits for it should know by then.
 constexpr double kToldReplaySeconds = 1;
@@ -117,22 +122,32 @@ absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recip
     if (open->users_++ == 0) open->pool_->KeepFree(true);
   }
   OpenStream* const used = open.get();
-  return std::shared_ptr<OpenStream>(used, [this, open = std::move(open)](OpenStream*) { Release(open); });
+  return std::shared_ptr<OpenStream>(used,
+                                     [this, open = std::move(open)](OpenStream*) mutable { Release(std::move(open)); });
 }
 
-void Engine::Release(const std::shared_ptr<OpenStream>& open) {
-  std::vector<std::shared_ptr<OpenStream>> garbage;  // freed after the lock is
-  std::lock_guard lock(mutex_);
-  if (--open->users_ > 0) return;
-  open->pool_->KeepFree(false);
-  const auto place = std::find(open_streams_.begin(), open_streams_.end(), open);
-  open_streams_.splice(open_streams_.begin(), open_streams_, place);
-  TrimIdle(garbage);
+void Engine::Release(std::shared_ptr<OpenStream> open) {
+  std::vector<std::shared_ptr<OpenStream>> garbage;
+  std::size_t freed = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (--open->users_ > 0) return;
+    open->pool_->KeepFree(false);
+    const auto place = std::find(open_streams_.begin(), open_streams_.end(), open);
+    open_streams_.splice(open_streams_.begin(), open_streams_, place);
+    freed = TrimIdle(garbage);
+  }
+  open = nullptr;
+  garbage.clear();
+#ifdef __GLIBC__
+  if (freed >= kReturnedBytes) malloc_trim(0);
+#endif
 }
 
-void Engine::TrimIdle(std::vector<std::shared_ptr<OpenStream>>& garbage) {
+std::size_t Engine::TrimIdle(std::vector<std::shared_ptr<OpenStream>>& garbage) {
   std::size_t streams = 0;
   std::size_t bytes = 0;
+  std::size_t freed = 0;
   for (auto it = open_streams_.begin(); it != open_streams_.end();) {
     const auto at = it++;
     if ((*at)->users_ > 0) continue;
@@ -141,10 +156,12 @@ void Engine::TrimIdle(std::vector<std::shared_ptr<OpenStream>>& garbage) {
       ++streams;
       bytes += more;
     } else {
+      freed += more;
       garbage.push_back(std::move(*at));
       open_streams_.erase(at);
     }
   }
+  return freed;
 }
 
 absl::StatusOr<std::unique_ptr<Feed>> Engine::NewFeed(std::shared_ptr<OpenStream> open, std::uint64_t first,

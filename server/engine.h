@@ -298,7 +298,7 @@ class Engine {
   };
 
   void Work();
-  void Release(const std::shared_ptr<OpenStream>& open);  // by one of its users
+  void Release(std::shared_ptr<OpenStream> open);  // by one of its users
   // A step of a replay is done, before which so many rounds were left.
   static void CountReplay(Task& task, std::uint64_t rounds_left, double seconds);
 
@@ -308,9 +308,9 @@ class Engine {
   void Drop(const std::shared_ptr<Entry>& entry);
   bool Pick(Task& task);
   Errand* NextErrand() const;
-  void TrimIdle(std::vector<std::shared_ptr<OpenStream>>& garbage);
-  void Charge(Task& task);                  // begins
-  void Settle(Task& task, double seconds);  // ends
+  std::size_t TrimIdle(std::vector<std::shared_ptr<OpenStream>>& garbage);  // returns bytes
+  void Charge(Task& task);                                                  // begins
+  void Settle(Task& task, double seconds);                                  // ends
   void Complete(Task& task, absl::Status status, std::shared_ptr<const Segment> segment, double seconds,
                 Leftovers& leftovers);
   void Keep(const std::shared_ptr<Entry>& entry, std::vector<std::shared_ptr<Entry>>& garbage);

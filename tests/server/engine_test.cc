@@ -260,7 +260,7 @@ TEST(Engine, StreamsThatNobodyUsesTakeBoundedMemory) {
   const v1::Recipe recipe = RecipeOf(kEndlessRecipe);
   const StreamCost cost = (*Stream::Open(recipe, 0))->Cost();
   const std::size_t each = cost.workspace_bytes + cost.endless_bytes;
-  EXPECT_GT(cost.endless_bytes, 34U * 64 * 32 * sizeof(Symbol));
+  EXPECT_GT(cost.endless_bytes, 34U * 64 * 32 * 2);
   EngineOptions options = Options(1, 0);
   options.idle_bytes = 3 * each;
   Engine engine(options);
