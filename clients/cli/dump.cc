@@ -1,15 +1,25 @@
 // iterand dump: sequences as a token file for trainers that read from disk.
 
+#include <sys/statvfs.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <climits>
 #include <csignal>
-#include <cstring>
+#include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "clients/cli/dump_file.h"
@@ -19,6 +29,8 @@
 
 namespace iterand::cli {
 namespace {
+
+namespace fs = std::filesystem;
 
 struct DumpOptions {
   StreamChoice stream;
@@ -30,17 +42,80 @@ struct DumpOptions {
   std::string format = "bin";
 };
 
+// Of the mask, whose suffixes are the longest.
+constexpr std::string_view kLongestSuffix = ".mask.bin.partial";
+
 std::atomic<bool> interrupted = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
 
-absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const StreamFacts& facts, Dtype dtype) {
+// Taken away with the progress bar that is in its place.
+constexpr std::string_view kStopping =
+    "\r\033[Kiterand: stopping after this batch; a second signal ends it at once, without this batch\n";
+constexpr std::size_t kClearLine = 4;  // bytes of it, for terminals only
+
+// A second signal ends the process at once, should the batch take long: what is journalled is safe.
+void StopAfterThisBatch(int /*signal*/) {
+  const int error = errno;
+  interrupted = true;
+  const std::string_view words = isatty(STDERR_FILENO) == 1 ? kStopping : kStopping.substr(kClearLine);
+  if (write(STDERR_FILENO, words.data(), words.size()) < 0) {
+    // There is nobody to tell.
+  }
+  for (const int which : {SIGINT, SIGTERM}) std::signal(which, SIG_DFL);
+  errno = error;
+}
+
+// The folder of a dump. Those that had to be made are removed again if nothing comes into them.
+class DumpFolder {
+ public:
+  static absl::StatusOr<DumpFolder> Make(const std::string& path) {
+    DumpFolder folder;
+    std::error_code error;
+    for (fs::path missing = path; !missing.empty() && !fs::exists(missing, error); missing = missing.parent_path()) {
+      folder.made_.push_back(missing);
+    }
+    fs::create_directories(path, error);
+    if (error) return absl::InternalError(absl::StrCat("--out ", path, ": ", error.message()));
+    return folder;
+  }
+  ~DumpFolder() {
+    std::error_code ignored;
+    for (const fs::path& folder : made_) fs::remove(folder, ignored);  // not if it is not empty
+  }
+  DumpFolder(DumpFolder&&) = default;
+  DumpFolder& operator=(DumpFolder&&) = default;
+
+ private:
+  DumpFolder() = default;
+  std::vector<fs::path> made_;  // the innermost first
+};
+
+std::string Size(double bytes) {
+  for (const auto& [unit, name] : {std::pair{0x1p40, "TiB"}, std::pair{0x1p30, "GiB"}, std::pair{0x1p20, "MiB"}}) {
+    if (bytes >= unit) return absl::StrFormat("%.1f %s", bytes / unit, name);
+  }
+  return absl::StrFormat("%.1f KiB", bytes / 0x1p10);
+}
+
+absl::Status CheckSpace(const std::string& folder, double bytes) {
+  struct statvfs found {};
+  // A file system that does not tell its size will tell when it is full.
+  if (statvfs(folder.c_str(), &found) != 0 || found.f_blocks == 0) return absl::OkStatus();
+  const double free = static_cast<double>(found.f_bavail) * static_cast<double>(found.f_frsize);
+  if (bytes <= free) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("--out ", folder, " has ", Size(free),
+                                                   " of free space, and this dump needs ", Size(bytes),
+                                                   "; choose a folder on another disk, or fewer --sequences"));
+}
+
+absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const StreamFacts& facts) {
   const absl::StatusOr<v1::Shard> shard = ParseShard(options.range.shard);
   if (!shard.ok()) return shard.status();
   DumpIdentity identity;
   identity.format = options.format == "bin" ? DumpFormat::kBin : DumpFormat::kNpy;
-  identity.dtype = dtype;
+  identity.dtype = FromProto(facts.info.dtype());
   if (identity.format == DumpFormat::kBin) {
-    if (dtype == Dtype::kUint32) {
+    if (identity.dtype == Dtype::kUint32) {
       return absl::InvalidArgumentError(absl::StrCat("--format bin holds uint16 tokens, and this recipe's vocabSize ",
                                                      facts.info.recipe().vocab_size(),
                                                      " exceeds 65536; --format npy can hold it"));
@@ -80,32 +155,86 @@ struct DumpPart {
   }
 };
 
-// What is kept when a dump ends early.
-std::string SafePart(const std::vector<DumpPart>& parts) {
+// An error that ends a dump early, with what is kept.
+absl::Status WithSafePart(const absl::Status& status, const std::vector<DumpPart>& parts) {
   std::uint64_t safe = parts.front().file->sequences();
   for (const DumpPart& part : parts) safe = std::min(safe, part.file->sequences());
-  return absl::StrCat(safe, " sequences are safe, and the same command goes on after them");
+  if (status.ok() || safe == 0) return status;
+  return absl::Status(status.code(), absl::StrCat(status.message(), "; ", safe,
+                                                  " sequences are safe, and the same command goes on after them"));
+}
+
+// Adds all that the source gives; `done` sequences are in all parts. When the source fails or the user interrupts,
+// what came before is made safe.
+absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t done, const std::vector<DumpPart>& parts,
+                      Progress& progress) {
+  const bool widen = source.dtype() == Dtype::kUint8 && file_dtype == Dtype::kUint16;
+  absl::Status end;
+  RowBatch batch;
+  std::vector<std::uint16_t> wide;
+  for (;;) {
+    if (interrupted) {
+      end = absl::CancelledError("interrupted");
+      break;
+    }
+    const absl::StatusOr<bool> more = source.Next(batch);
+    if (!more.ok()) end = more.status();
+    if (!more.ok() || !*more) break;
+    absl::Status status = parts[0].Append(widen ? Widen(batch.tokens, wide) : batch.tokens, done);
+    if (status.ok() && parts.size() > 1) status = parts[1].Append(batch.mask, done);
+    if (!status.ok()) return status;
+    done += batch.rows;
+    progress.Update(done);
+  }
+  for (const DumpPart& part : parts) {
+    if (absl::Status status = part.file->Commit(); !status.ok()) return status;
+  }
+  return end;
+}
+
+// Makes what the parts lack, and gives their files their names.
+absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, const std::string& fingerprint,
+                      const std::vector<DumpPart>& parts, Progress& progress) {
+  std::uint64_t there = identity.sequences;  // in all parts
+  for (const DumpPart& part : parts) there = std::min(there, part.there);
+  progress.Clear();
+  if (there > 0) {
+    std::fprintf(stderr, "iterand: going on after %llu sequences that are there and match their checksums\n",
+                 static_cast<unsigned long long>(there));
+  }
+  if (there < identity.sequences) {
+    RangeChoice range = options.range;
+    range.start += there * identity.world;
+    range.count -= there;
+    const absl::StatusOr<std::unique_ptr<SequenceSource>> source =
+        SequenceSource::Open(options.stream, range, options.server, {.threads = options.threads});
+    if (!source.ok()) return source.status();
+    if ((*source)->facts().info.fingerprint() != fingerprint) {
+      return absl::FailedPreconditionError("the server changed while the dump began; run the command again");
+    }
+    for (const int which : {SIGINT, SIGTERM}) std::signal(which, StopAfterThisBatch);
+    progress.Restart(there);
+    if (absl::Status status = Generate(**source, identity.dtype, there, parts, progress); !status.ok()) return status;
+  }
+  for (const DumpPart& part : parts) {
+    if (part.file->complete()) continue;
+    if (absl::Status status = part.file->Finish(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Dump(const DumpOptions& options) {
-  absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
+  const absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
   if (!facts.ok()) return facts.status();
-  const Dtype dtype = facts->info.dtype() == v1::DTYPE_UINT8    ? Dtype::kUint8
-                      : facts->info.dtype() == v1::DTYPE_UINT16 ? Dtype::kUint16
-                                                                : Dtype::kUint32;
-  absl::StatusOr<DumpIdentity> identity = MakeIdentity(options, *facts, dtype);
+  const absl::StatusOr<DumpIdentity> identity = MakeIdentity(options, *facts);
   if (!identity.ok()) return identity.status();
-  // A request that cannot be met shall leave no files behind.
-  {
-    absl::StatusOr<std::unique_ptr<SequenceSource>> trial =
-        SequenceSource::Open(options.stream, options.range, options.server, {.threads = options.threads});
-    if (!trial.ok()) return trial.status();
-  }
+  const absl::StatusOr<DumpFolder> folder = DumpFolder::Make(options.out);  // goes after the files in it
+  if (!folder.ok()) return folder.status();
 
-  // The tokens' file and, if asked for, the mask's.
-  std::vector<DumpPart> parts(options.stream.mask ? 2 : 1);
+  // The tokens' file and, if the recipe or the user asks for it, the mask's.
+  std::vector<DumpPart> parts(facts->info.recipe().loss_mask() ? 2 : 1);
   Progress progress(0, identity->sequences, identity->length);
-  std::uint64_t there = identity->sequences;  // in all parts
+  double missing_bytes = 0;
   for (DumpPart& part : parts) {
     DumpIdentity content = *identity;
     content.mask = &part != parts.data();
@@ -116,71 +245,43 @@ absl::Status Dump(const DumpOptions& options) {
     if (!file.ok()) return file.status();
     part = {*std::move(file), DtypeBytes(content.dtype) * static_cast<std::size_t>(content.length)};
     part.there = part.file->sequences();
-    there = std::min(there, part.there);
+    missing_bytes += part.file->missing_bytes();
   }
-  if (there < identity->sequences || !std::ranges::all_of(parts, [](const auto& p) { return p.file->complete(); })) {
-    if (there > 0) {
-      progress.Clear();
-      std::fprintf(stderr, "iterand: going on after %llu sequences that are there and match their checksums\n",
-                   static_cast<unsigned long long>(there));
-    }
-    RangeChoice range = options.range;
-    range.start += there * identity->world;
-    range.count -= there;
-    absl::StatusOr<std::unique_ptr<SequenceSource>> source =
-        SequenceSource::Open(options.stream, range, options.server, {.threads = options.threads});
-    if (!source.ok()) return source.status();
-    if ((*source)->facts().info.fingerprint() != facts->info.fingerprint()) {
-      return absl::FailedPreconditionError("the server changed while the dump began; run the command again");
-    }
-    // A second one ends the process at once, should the server not answer: what is journalled is safe.
-    for (const int which : {SIGINT, SIGTERM}) {
-      std::signal(which, [](int signal) {
-        interrupted = true;
-        std::signal(signal, SIG_DFL);
-      });
-    }
-    progress.Restart(there);
-    RowBatch batch;
-    std::vector<std::uint16_t> wide;
-    std::uint64_t done = there;
-    for (;;) {
-      absl::StatusOr<bool> more = (*source)->Next(batch);
-      if (absl::IsUnavailable(more.status())) {
-        return absl::UnavailableError(absl::StrCat(more.status().message(), "; ", SafePart(parts)));
-      }
-      if (!more.ok()) return more.status();
-      if (!*more) break;
-      const bool widen = dtype == Dtype::kUint8 && identity->dtype == Dtype::kUint16;
-      if (absl::Status status = parts[0].Append(widen ? Widen(batch.tokens, wide) : batch.tokens, done); !status.ok()) {
-        return status;
-      }
-      if (parts.size() > 1) {
-        if (absl::Status status = parts[1].Append(batch.mask, done); !status.ok()) return status;
-      }
-      done += batch.rows;
-      progress.Update(done);
-      if (interrupted) {
-        return absl::CancelledError("interrupted; " + SafePart(parts));
-      }
-    }
-    for (const DumpPart& part : parts) {
-      if (part.file->complete()) continue;
-      if (absl::Status status = part.file->Finish(); !status.ok()) return status;
-    }
-  } else {
+  absl::Status status;
+  if (std::ranges::all_of(parts, [](const DumpPart& part) { return part.file->complete(); })) {
     progress.Clear();
     std::fprintf(stderr, "iterand: nothing to do: the dump is complete and matches its checksum\n");
+  } else {
+    status = CheckSpace(options.out, missing_bytes);
+    if (status.ok()) status = Complete(options, *identity, facts->info.fingerprint(), parts, progress);
   }
   progress.Clear();
+  if (!status.ok()) return WithSafePart(status, parts);
   for (const DumpPart& part : parts) {
     const bool is_mask = &part != parts.data();
-    absl::Status status = WriteOutput(absl::StrCat(
+    status = WriteOutput(absl::StrCat(
         part.file->path(), ": ", identity->sequences, " sequences x ", identity->length, is_mask ? " marks" : " tokens",
         ", ", DtypeName(is_mask ? Dtype::kUint8 : identity->dtype), ", sha256 ", part.file->sha256(), "\n"));
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+// Why files cannot have this name, or nothing.
+std::string CheckName(const std::string& name) {
+  if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos) {
+    return absl::StrCat("a file name without folder is wanted, not '", name, "'");
+  }
+  if (name.size() + kLongestSuffix.size() > NAME_MAX) {
+    return absl::StrCat("a name of ", name.size(), " bytes is too long: at most ", NAME_MAX - kLongestSuffix.size(),
+                        " leave room for what follows it");
+  }
+  // The description beside the tokens is JSON, which cannot hold other bytes.
+  const nlohmann::json text(name);
+  if (nlohmann::json::parse(text.dump(-1, ' ', false, nlohmann::json::error_handler_t::ignore)) != text) {
+    return "a name in UTF-8 is wanted";
+  }
+  return "";
 }
 
 }  // namespace
@@ -194,8 +295,11 @@ void AddDump(CLI::App& app, Action& action) {
       "nothing but uint16 tokens, row after row, as nanoGPT-style trainers memory-map them; npy is a NumPy array of "
       "the\n"
       "stream's own dtype. The file gets its name when it is complete. After a kill the same command checks what is\n"
-      "there, and goes on after the last part that matches its checksum. Another stream's dump is never overwritten.");
+      "there, and goes on after the last part that matches its checksum. Ctrl-C and SIGTERM keep all but the batch "
+      "that is\n"
+      "being made, and exit with status 130. What has another stream's or no description is never overwritten.");
   options->stream.AddTo(*command, /*positional=*/false);
+  options->range.count_option = "--sequences";
   options->range.AddTo(*command);
   command->add_option("--sequences", options->range.count, "How many sequences")
       ->type_name("N")
@@ -208,17 +312,15 @@ void AddDump(CLI::App& app, Action& action) {
   command->add_option("--name", options->name, "Name of the files, such as train or val")
       ->type_name("NAME")
       ->capture_default_str()
-      ->check([](const std::string& name) {
-        return name.empty() || name[0] == '.' || name.find('/') != std::string::npos
-                   ? "a file name without folder is wanted, not '" + name + "'"
-                   : std::string();
-      });
+      ->check(CheckName);
   command->add_option("--format", options->format, "bin: uint16 tokens and nothing else; npy: a NumPy array")
       ->check(OneOf({"bin", "npy"}))
       ->type_name("FORMAT")
       ->capture_default_str();
-  command->add_flag("--mask", options->stream.mask,
-                    "Also write NAME.mask.FORMAT: a uint8 for every token, 1 where it is to be predicted");
+  command->add_flag(
+      "--mask", options->stream.mask,
+      "Also write NAME.mask.FORMAT, as for a recipe with loss_mask: a uint8 for every token, 1 where it is "
+      "to be predicted");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))

@@ -1,22 +1,18 @@
 #include "clients/cli/dump_file.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "clients/cli/sha256.h"
+#include "absl/strings/str_split.h"
 #include "clients/cli/source.h"
 
 namespace iterand::cli {
@@ -26,11 +22,9 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kChunkBytes = std::size_t{8} << 20;
+// After so long even less is made safe.
+constexpr std::chrono::seconds kCommitInterval(10);
 constexpr char kDumpVersion[] = "iterand dump 1";
-
-absl::Status FileError(const std::string& path, int error) {
-  return absl::InternalError(absl::StrCat(path, ": ", std::strerror(error)));
-}
 
 std::string FormatName(DumpFormat format) { return format == DumpFormat::kBin ? "bin" : "npy"; }
 
@@ -48,94 +42,44 @@ std::string NpyHeader(const DumpIdentity& identity) {
   return header + text;
 }
 
-absl::StatusOr<Json> ReadJson(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  Json json = Json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded() || !json.is_object()) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(path, " is not the description of a dump; choose another --out or --name"));
-  }
-  return json;
-}
-
 // Refuses `found`, the description in `path`, unless it describes the dump that is asked for; names what differs.
 absl::Status CheckSame(const std::string& path, const Json& found, const Json& wanted) {
   for (const auto& [key, value] : wanted.items()) {
+    if (key == "recipe") continue;  // the fingerprint is of all of it that the tokens depend on
     const auto entry = found.find(key);
     if (entry != found.end() && *entry == value) continue;
-    std::string was = entry == found.end() ? "nothing" : entry->dump();
-    std::string now = value.dump();
-    // A recipe is pages long: its fingerprint, which comes first, tells enough.
-    if (was.size() + now.size() > 200) was = now = "...";
+    const std::string was = entry == found.end() ? "nothing" : entry->dump();
     return absl::AlreadyExistsError(absl::StrCat(path, " belongs to another dump (", key, " is ", was, " there and ",
-                                                 now, " here); choose another --out or --name, or remove it"));
+                                                 value.dump(), " here); choose another --out or --name, or remove it"));
   }
   return absl::OkStatus();
 }
 
-absl::Status Rename(const std::string& from, const std::string& to) {
-  if (std::rename(from.c_str(), to.c_str()) != 0) return FileError(to, errno);
-  return absl::OkStatus();
+absl::Status InTheWay(const std::string& path, const std::string& why) {
+  return absl::AlreadyExistsError(
+      absl::StrCat(path, " is in the way: ", why, "; choose another --out or --name, or remove it"));
+}
+
+// Whether `text` may be how the first line of a journal begins: it was cut before its end.
+bool MayBeTornFirstLine(const std::string& text) {
+  const std::string start = absl::StrCat(R"({"version":")", kDumpVersion, "\"");
+  return absl::StartsWith(text, start) || absl::StartsWith(start, text);
+}
+
+// A line of the journal.
+struct ChunkLine {
+  std::string sha256;
+  std::uint64_t sequences = 0;  // 0: the line does not tell
+};
+
+ChunkLine ParseChunkLine(const std::string& line) {
+  const std::vector<std::string> words = absl::StrSplit(line, ' ');
+  ChunkLine chunk{.sha256 = words[0]};
+  if (words.size() != 2 || !absl::SimpleAtoi(words[1], &chunk.sequences)) chunk.sequences = 0;
+  return chunk;
 }
 
 }  // namespace
-
-// An open file; reads and writes are whole or an error.
-class DumpFile::Descriptor {
- public:
-  static absl::StatusOr<std::unique_ptr<Descriptor>> Open(const std::string& path, int flags) {
-    const int file = open(path.c_str(), flags | O_CLOEXEC, 0644);
-    if (file < 0) return FileError(path, errno);
-    return std::unique_ptr<Descriptor>(new Descriptor(path, file));
-  }
-  ~Descriptor() { close(file_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-
-  // Reads up to bytes.size() bytes, fewer only at the file's end.
-  absl::StatusOr<std::size_t> Read(std::span<std::byte> bytes) {
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t got = read(file_, bytes.data() + done, bytes.size() - done);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return FileError(path_, errno);
-      if (got == 0) break;
-      done += got;
-    }
-    return done;
-  }
-  absl::Status Write(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t put = write(file_, bytes.data(), bytes.size());
-      if (put < 0 && errno == EINTR) continue;
-      if (put < 0) return FileError(path_, errno);
-      bytes = bytes.subspan(put);
-    }
-    return absl::OkStatus();
-  }
-  absl::Status Write(std::string_view text) { return Write(std::as_bytes(std::span(text))); }
-  absl::Status Sync() {
-    if (fdatasync(file_) != 0) return FileError(path_, errno);
-    return absl::OkStatus();
-  }
-  // Cuts the file to `size` bytes and goes to its end.
-  absl::Status CutTo(std::uint64_t size) {
-    if (ftruncate(file_, static_cast<off_t>(size)) != 0) return FileError(path_, errno);
-    if (lseek(file_, 0, SEEK_END) < 0) return FileError(path_, errno);
-    return absl::OkStatus();
-  }
-  bool Lock() { return flock(file_, LOCK_EX | LOCK_NB) == 0; }
-
- private:
-  Descriptor(std::string path, int file) : path_(std::move(path)), file_(file) {}
-  std::string path_;
-  int file_;
-};
-
-struct DumpFile::Hashes {
-  Sha256 whole;
-  Sha256 chunk;
-};
 
 Json DumpIdentity::ToJson() const {
   Json json;
@@ -154,72 +98,91 @@ Json DumpIdentity::ToJson() const {
   return json;
 }
 
-DumpFile::DumpFile(std::string path, std::string sidecar, const DumpIdentity& identity)
-    : path_(std::move(path)),
-      sidecar_path_(std::move(sidecar)),
+DumpFile::DumpFile(const std::string& base, const DumpIdentity& identity)
+    : path_(absl::StrCat(base, ".", FormatName(identity.format))),
+      partial_path_(path_ + ".partial"),
+      journal_path_(path_ + ".journal"),
+      sidecar_path_(base + ".json"),
+      lock_path_(sidecar_path_ + ".partial"),
       identity_(identity),
       header_(identity.format == DumpFormat::kNpy ? NpyHeader(identity) : ""),
       sequence_bytes_(static_cast<std::size_t>(identity.length) * DtypeBytes(identity.dtype)),
-      chunk_bytes_(std::max<std::size_t>(1, kChunkBytes / sequence_bytes_) * sequence_bytes_),
-      hashes_(std::make_unique<Hashes>()) {}
+      chunk_sequences_(std::max<std::size_t>(1, kChunkBytes / sequence_bytes_)) {
+  whole_.Update(std::as_bytes(std::span(header_)));
+}
 
-DumpFile::~DumpFile() = default;
+DumpFile::~DumpFile() {
+  if (lock_ != nullptr) unlink(lock_path_.c_str());
+}
+
+double DumpFile::missing_bytes() const {
+  return static_cast<double>(identity_.sequences - sequences_) * static_cast<double>(sequence_bytes_);
+}
 
 absl::StatusOr<std::unique_ptr<DumpFile>> DumpFile::Open(const std::string& folder, const std::string& name,
                                                          const DumpIdentity& identity,
                                                          const std::function<void(std::uint64_t)>& verified) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) return absl::InternalError(absl::StrCat("--out ", folder, ": ", error.message()));
-  const std::string base = (fs::path(folder) / name).string();
-  const std::string path = absl::StrCat(base, ".", FormatName(identity.format));
-  std::unique_ptr<DumpFile> dump(new DumpFile(path, base + ".json", identity));
-
-  // Also beside a journal: a dump of the same name but another format may have been finished meanwhile.
-  const bool described = fs::exists(dump->sidecar_path_);
-  if (described) {
-    absl::StatusOr<Json> sidecar = ReadJson(dump->sidecar_path_);
-    if (!sidecar.ok()) return sidecar.status();
-    if (absl::Status same = CheckSame(dump->sidecar_path_, *sidecar, identity.ToJson()); !same.ok()) return same;
-  }
-  // A journal that is still there means that the dump was not finished, even if the file has its name already.
-  if (!fs::exists(path + ".journal")) {
-    if (described) {
-      if (absl::Status status = dump->OpenComplete(verified); !status.ok()) return status;
-      return dump;
-    }
-    for (const std::string& foreign : {path, path + ".partial"}) {
-      if (fs::exists(foreign)) {
-        return absl::AlreadyExistsError(absl::StrCat(
-            foreign, " is in the way: nothing tells what it holds; choose another --out or --name, or remove it"));
-      }
-    }
-  }
-  if (absl::Status status = dump->OpenPartial(verified); !status.ok()) return status;
+  std::unique_ptr<DumpFile> dump(new DumpFile((fs::path(folder) / name).string(), identity));
+  if (absl::Status status = dump->Find(verified); !status.ok()) return status;
   return dump;
 }
 
+absl::Status DumpFile::Find(const std::function<void(std::uint64_t)>& verified) {
+  absl::StatusOr<bool> described = Exists(sidecar_path_);
+  if (!described.ok()) return described.status();
+  absl::StatusOr<bool> journalled = Exists(journal_path_);
+  if (!journalled.ok()) return journalled.status();
+  // A complete dump is only read, so it may lie where nothing can be written.
+  if (*described && !*journalled) return OpenComplete(verified);
+
+  absl::StatusOr<std::unique_ptr<OpenFile>> lock = OpenFile::OpenLocked(lock_path_);
+  if (!lock.ok()) return lock.status();
+  // From here on no other process changes what is there; it may have done so just now.
+  described = Exists(sidecar_path_);
+  if (!described.ok()) return described.status();
+  journalled = Exists(journal_path_);
+  if (!journalled.ok()) return journalled.status();
+  // What a kill has left in the file that is locked has a journal beside it.
+  const absl::StatusOr<std::uint64_t> size = (*lock)->Size();
+  if (!size.ok()) return size.status();
+  if (*size > 0 && !*journalled) return InTheWay(lock_path_, "nothing tells what it holds");
+  lock_ = *std::move(lock);
+  if (!*described) return OpenPartial(*journalled, verified);
+  if (absl::Status status = OpenComplete(verified); !status.ok()) return status;
+  // Killed before the journal was removed, unless it is that of other tokens.
+  const absl::StatusOr<bool> under_way = Exists(partial_path_);
+  if (under_way.ok() && !*under_way) unlink(journal_path_.c_str());
+  return absl::OkStatus();
+}
+
 absl::Status DumpFile::OpenComplete(const std::function<void(std::uint64_t)>& verified) {
-  absl::StatusOr<Json> sidecar = ReadJson(sidecar_path_);
-  if (!sidecar.ok()) return sidecar.status();
-  if (!fs::exists(path_)) {
+  const absl::StatusOr<std::string> text = ReadFile(sidecar_path_);
+  if (!text.ok()) return text.status();
+  const Json sidecar = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (!sidecar.is_object()) return InTheWay(sidecar_path_, "it is not the description of a dump");
+  if (absl::Status same = CheckSame(sidecar_path_, sidecar, identity_.ToJson()); !same.ok()) return same;
+  const absl::StatusOr<bool> there = Exists(path_);
+  if (!there.ok()) return there.status();
+  if (!*there) {
     return absl::DataLossError(
         absl::StrCat(path_, " is gone, and ", sidecar_path_, " describes it; remove that too to make it again"));
   }
-  absl::StatusOr<std::unique_ptr<Descriptor>> data = Descriptor::Open(path_, O_RDONLY);
+  absl::StatusOr<std::unique_ptr<OpenFile>> data = OpenFile::Open(path_, O_RDONLY);
   if (!data.ok()) return data.status();
-  std::vector<std::byte> buffer(chunk_bytes_);
+  std::vector<std::byte> buffer(chunk_sequences_ * sequence_bytes_);
+  Sha256 content;
   std::uint64_t size = 0;
   for (;;) {
     absl::StatusOr<std::size_t> got = (*data)->Read(buffer);
     if (!got.ok()) return got.status();
-    hashes_->whole.Update(std::span(buffer).first(*got));
+    content.Update(std::span(buffer).first(*got));
     size += *got;
     verified(std::min<std::uint64_t>(size / sequence_bytes_, identity_.sequences));
     if (*got < buffer.size()) break;
   }
-  sha256_ = hashes_->whole.Finish();
-  if (sidecar->value("sha256", "") != sha256_) {
+  sha256_ = content.Finish();
+  const auto wanted = sidecar.find("sha256");
+  if (wanted == sidecar.end() || *wanted != sha256_) {
     return absl::DataLossError(absl::StrCat(path_, " does not match the checksum in ", sidecar_path_,
                                             ": it was changed or damaged; remove both to make it again"));
   }
@@ -228,102 +191,135 @@ absl::Status DumpFile::OpenComplete(const std::function<void(std::uint64_t)>& ve
   return absl::OkStatus();
 }
 
-absl::Status DumpFile::OpenPartial(const std::function<void(std::uint64_t)>& verified) {
-  const std::string partial = path_ + ".partial";
-  const std::string journal_path = path_ + ".journal";
-  absl::StatusOr<std::unique_ptr<Descriptor>> journal = Descriptor::Open(journal_path, O_RDWR | O_CREAT);
-  if (!journal.ok()) return journal.status();
-  journal_ = *std::move(journal);
-  if (!journal_->Lock())
-    return absl::UnavailableError(absl::StrCat(journal_path, ": another process is writing this dump"));
-
-  // Killed between giving the file its name and removing the journal: go back one step and check all again.
-  if (fs::exists(path_) && !fs::exists(partial)) {
-    if (absl::Status status = Rename(path_, partial); !status.ok()) return status;
+absl::Status DumpFile::OpenPartial(bool journalled, const std::function<void(std::uint64_t)>& verified) {
+  const absl::StatusOr<bool> named = Exists(path_);
+  if (!named.ok()) return named.status();
+  const absl::StatusOr<bool> under_way = Exists(partial_path_);
+  if (!under_way.ok()) return under_way.status();
+  if (!journalled) {
+    for (const auto& [there, path] : {std::pair(*named, &path_), std::pair(*under_way, &partial_path_)}) {
+      if (there) return InTheWay(*path, "nothing tells what it holds");
+    }
+    return absl::OkStatus();
   }
-  absl::StatusOr<std::unique_ptr<Descriptor>> data = Descriptor::Open(partial, O_RDWR | O_CREAT);
-  if (!data.ok()) return data.status();
-  data_ = *std::move(data);
+  if (*named && *under_way) return InTheWay(path_, absl::StrCat("this dump is under way in ", partial_path_));
 
-  const std::string first_line = identity_.ToJson().dump() + "\n";
-  std::ifstream lines(journal_path, std::ios::binary);
+  absl::StatusOr<std::unique_ptr<OpenFile>> journal = OpenFile::Open(journal_path_, O_RDWR);
+  if (!journal.ok()) return journal.status();
+  std::ifstream lines(journal_path_, std::ios::binary);
   std::string line;
+  std::unique_ptr<OpenFile> data;
   std::uint64_t journal_size = 0;
   std::uint64_t data_size = header_.size();
   // A torn first line, which can only come from a kill at the very start, has no newline; nothing hangs on it.
-  if (std::getline(lines, line) && !lines.eof()) {
+  if (!std::getline(lines, line) || lines.eof()) {
+    if (!MayBeTornFirstLine(line)) return InTheWay(journal_path_, "it is not the journal of a dump");
+  } else {
     const Json found = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (found.is_discarded())
-      return absl::AlreadyExistsError(absl::StrCat(journal_path, " is not the journal of a dump"));
-    if (absl::Status same = CheckSame(journal_path, found, identity_.ToJson()); !same.ok()) return same;
+    if (!found.is_object()) return InTheWay(journal_path_, "it is not the journal of a dump");
+    if (absl::Status same = CheckSame(journal_path_, found, identity_.ToJson()); !same.ok()) return same;
     journal_size = line.size() + 1;
-    std::vector<std::byte> buffer(std::max(chunk_bytes_, header_.size()));
-    absl::StatusOr<std::size_t> got = data_->Read(std::span(buffer).first(header_.size()));
+    if (*named || *under_way) {
+      absl::StatusOr<std::unique_ptr<OpenFile>> opened =
+          *named ? OpenFile::Open(path_, O_RDONLY) : OpenFile::Open(partial_path_, O_RDWR);
+      if (!opened.ok()) return opened.status();
+      data = *std::move(opened);
+    }
+  }
+  if (data != nullptr) {
+    std::string start(header_.size(), '\0');
+    absl::StatusOr<std::size_t> got = data->Read(std::as_writable_bytes(std::span(start)));
     if (!got.ok()) return got.status();
-    const bool header_is_good =
-        *got == header_.size() && std::memcmp(buffer.data(), header_.data(), header_.size()) == 0;
-    while (header_is_good && sequences_ < identity_.sequences && std::getline(lines, line) && !lines.eof()) {
-      const std::uint64_t left = identity_.sequences - sequences_;
-      const std::size_t size = std::min<std::uint64_t>(chunk_bytes_, left * sequence_bytes_);
-      const std::span<std::byte> chunk = std::span(buffer).first(size);
-      got = data_->Read(chunk);
+    std::vector<std::byte> buffer;
+    Sha256 hash;
+    while (start == header_ && sequences_ < identity_.sequences && std::getline(lines, line) && !lines.eof()) {
+      const std::uint64_t most = std::min<std::uint64_t>(chunk_sequences_, identity_.sequences - sequences_);
+      ChunkLine wanted = ParseChunkLine(line);
+      if (wanted.sequences == 0) wanted.sequences = most;
+      if (wanted.sequences > most) break;
+      buffer.resize(wanted.sequences * sequence_bytes_);
+      got = data->Read(buffer);
       if (!got.ok()) return got.status();
-      hashes_->chunk.Update(chunk.first(*got));
-      const std::string hash = hashes_->chunk.Finish();  // even of a part of it: the next chunk's begins anew
-      if (*got < size || hash != line) break;
-      if (sequences_ == 0) hashes_->whole.Update(std::as_bytes(std::span(header_)));
-      hashes_->whole.Update(chunk);
-      sequences_ += size / sequence_bytes_;
-      data_size += size;
+      hash.Update(std::span(buffer).first(*got));
+      if (*got < buffer.size() || hash.Finish() != wanted.sha256) break;
+      whole_.Update(buffer);
+      sequences_ += wanted.sequences;
+      data_size += buffer.size();
       journal_size += line.size() + 1;
       verified(sequences_);
     }
   }
-  if (sequences_ > 0) {
-    if (absl::Status status = data_->CutTo(data_size); !status.ok()) return status;
-    return journal_->CutTo(journal_size);
+  if (*named) {
+    // Killed between giving the file its name and removing the journal, if it is that file.
+    const absl::StatusOr<std::uint64_t> size = data != nullptr ? data->Size() : 0;
+    if (!size.ok()) return size.status();
+    if (sequences_ < identity_.sequences || *size != data_size) {
+      return InTheWay(path_, absl::StrCat("it is not the dump that ", journal_path_, " tells of"));
+    }
+    named_ = true;
+    return absl::OkStatus();
   }
+  if (sequences_ == 0) return absl::OkStatus();
+  data_ = std::move(data);
+  journal_ = *std::move(journal);
+  if (absl::Status status = data_->CutTo(data_size); !status.ok()) return status;
+  return journal_->CutTo(journal_size);
+}
+
+absl::Status DumpFile::CreateFiles() {
+  absl::StatusOr<std::unique_ptr<OpenFile>> journal = OpenFile::Open(journal_path_, O_RDWR | O_CREAT);
+  if (!journal.ok()) return journal.status();
+  absl::StatusOr<std::unique_ptr<OpenFile>> data = OpenFile::Open(partial_path_, O_RDWR | O_CREAT);
+  if (!data.ok()) return data.status();
+  journal_ = *std::move(journal);
+  data_ = *std::move(data);
   for (const absl::Status& status : {data_->CutTo(0), journal_->CutTo(0), data_->Write(header_), data_->Sync(),
-                                     journal_->Write(first_line), journal_->Sync()}) {
+                                     journal_->Write(identity_.ToJson().dump() + "\n"), journal_->Sync()}) {
     if (!status.ok()) return status;
   }
-  hashes_->whole.Finish();
-  hashes_->whole.Update(std::as_bytes(std::span(header_)));
   return absl::OkStatus();
 }
 
 absl::Status DumpFile::Append(std::span<const std::byte> tokens) {
+  const std::size_t chunk_bytes = chunk_sequences_ * sequence_bytes_;
   while (!tokens.empty()) {
-    const std::size_t taken = std::min(tokens.size(), chunk_bytes_ - chunk_.size());
+    const std::size_t taken = std::min(tokens.size(), chunk_bytes - chunk_.size());
     chunk_.insert(chunk_.end(), tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(taken));
     tokens = tokens.subspan(taken);
-    if (chunk_.size() == chunk_bytes_) {
-      if (absl::Status status = CommitChunk(); !status.ok()) return status;
+    if (chunk_.size() == chunk_bytes || std::chrono::steady_clock::now() - committed_ >= kCommitInterval) {
+      if (absl::Status status = Commit(); !status.ok()) return status;
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status DumpFile::CommitChunk() {
+absl::Status DumpFile::Commit() {
   if (chunk_.empty()) return absl::OkStatus();
-  hashes_->whole.Update(chunk_);
-  hashes_->chunk.Update(chunk_);
-  const std::string line = hashes_->chunk.Finish() + "\n";
+  if (data_ == nullptr) {
+    if (absl::Status status = CreateFiles(); !status.ok()) return status;
+  }
+  Sha256 hash;
+  hash.Update(chunk_);
+  whole_.Update(chunk_);
+  const std::uint64_t sequences = chunk_.size() / sequence_bytes_;
   // The order is the point: first the tokens, then the line that vouches for them.
   if (absl::Status status = data_->Write(chunk_); !status.ok()) return status;
   if (absl::Status status = data_->Sync(); !status.ok()) return status;
-  if (absl::Status status = journal_->Write(line); !status.ok()) return status;
+  if (absl::Status status = journal_->Write(absl::StrCat(hash.Finish(), " ", sequences, "\n")); !status.ok()) {
+    return status;
+  }
   if (absl::Status status = journal_->Sync(); !status.ok()) return status;
-  sequences_ += chunk_.size() / sequence_bytes_;
+  sequences_ += sequences;
   chunk_.clear();
+  committed_ = std::chrono::steady_clock::now();
   return absl::OkStatus();
 }
 
 absl::Status DumpFile::Finish() {
-  if (absl::Status status = CommitChunk(); !status.ok()) return status;
+  if (absl::Status status = Commit(); !status.ok()) return status;
   if (sequences_ != identity_.sequences)
     return absl::InternalError("a dump was finished before all sequences were there");
-  sha256_ = hashes_->whole.Finish();
+  sha256_ = whole_.Finish();
   Json sidecar = identity_.ToJson();
   sidecar["file"] = fs::path(path_).filename().string();
   sidecar["byte_order"] = "little";
@@ -331,15 +327,16 @@ absl::Status DumpFile::Finish() {
   sidecar["bytes"] = header_.size() + sequences_ * sequence_bytes_;
   sidecar["sha256"] = sha256_;
   sidecar["iterand_version"] = ITERAND_VERSION;
-  const std::string temporary = sidecar_path_ + ".partial";
-  absl::StatusOr<std::unique_ptr<Descriptor>> file = Descriptor::Open(temporary, O_WRONLY | O_CREAT | O_TRUNC);
-  if (!file.ok()) return file.status();
-  if (absl::Status status = (*file)->Write(sidecar.dump(2) + "\n"); !status.ok()) return status;
-  if (absl::Status status = (*file)->Sync(); !status.ok()) return status;
-  if (absl::Status status = Rename(path_ + ".partial", path_); !status.ok()) return status;
-  if (absl::Status status = Rename(temporary, sidecar_path_); !status.ok()) return status;
-  std::error_code ignored;  // a journal that stays costs one more check
-  fs::remove(path_ + ".journal", ignored);
+  if (absl::Status status = lock_->CutTo(0); !status.ok()) return status;
+  if (absl::Status status = lock_->Write(sidecar.dump(2) + "\n"); !status.ok()) return status;
+  if (absl::Status status = lock_->Sync(); !status.ok()) return status;
+  if (!named_) {
+    if (absl::Status status = RenameToFreeName(partial_path_, path_); !status.ok()) return status;
+    named_ = true;
+  }
+  if (absl::Status status = RenameToFreeName(lock_path_, sidecar_path_); !status.ok()) return status;
+  unlink(journal_path_.c_str());  // one that stays costs one more check
+  lock_.reset();
   complete_ = true;
   return absl::OkStatus();
 }

@@ -113,7 +113,7 @@ absl::Status Execute(const ExecuteOptions& options) {
     const absl::StatusOr<std::unique_ptr<Client>> client = options.server.Connect();
     if (!client.ok()) return client.status();
     const absl::Status status = (*client)->Execute(*request, write);
-    return written.ok() ? status : written;
+    return written.ok() ? options.server.Named(status) : written;
   }
   absl::StatusOr<Execution> execution = Execution::Make(*request);
   if (!execution.ok()) return execution.status();

@@ -1,5 +1,8 @@
 // The one command, `iterand`: parses the command line, runs a subcommand, turns its status into an exit status.
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -21,7 +24,16 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
-constexpr int kExitInterrupted = 130;  // what shells report for a command ended by Ctrl-C
+constexpr int kExitInterrupted = 130;  // what shells report for a command ended by Ctrl-C; also after SIGTERM
+
+// A file that is opened while one of the descriptors 0 to 2 is closed would get that number, and with it what is
+// written to standard output or standard error. So each is opened, in the direction in which using it is an error.
+void OccupyStandardDescriptors() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(descriptor, F_GETFD) != -1) continue;
+    if (open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY) != descriptor) std::_Exit(kExitFailure);
+  }
+}
 
 int PrintError(const std::string& message, int exit_code) {
   std::fprintf(stderr, "iterand: %s\n", absl::StrReplaceAll(message, {{"\n", " "}}).c_str());
@@ -44,6 +56,7 @@ int ExitCode(const absl::Status& status) {
 }
 
 int Run(int argc, char** argv) {
+  OccupyStandardDescriptors();
   // A reader that goes away, as in `iterand sample ... | head`, is an error of the write call and not a signal.
   std::signal(SIGPIPE, SIG_IGN);
   // So is a file that grows beyond `ulimit -f`.
@@ -62,7 +75,9 @@ int Run(int argc, char** argv) {
       "RECIPE is the name of a preset (`iterand presets` lists them) or the path of a JSON file, which has a / in it "
       "or\n"
       "ends in .json.\n"
-      "Exit status: 0 done, 1 a failure while running, 2 a wrong request; errors are one line on standard error.");
+      "Exit status: 0 done, 1 a failure while running, 2 a wrong request, 130 a dump that Ctrl-C or SIGTERM ended; "
+      "errors\n"
+      "are one line on standard error.");
   Action action;
   AddServe(app, action);
   AddPresets(app, action);

@@ -50,7 +50,9 @@ absl::StatusOr<v1::DescribeResponse> List(const ServerChoice& server) {
   if (server.address.empty()) return LocalList();
   absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
   if (!client.ok()) return client.status();
-  return (*client)->Describe(v1::DescribeRequest());
+  absl::StatusOr<v1::DescribeResponse> response = (*client)->Describe(v1::DescribeRequest());
+  if (!response.ok()) return server.Named(response.status());
+  return response;
 }
 
 // One entry of a list: the name, then the text beside it, broken into lines.

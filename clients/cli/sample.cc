@@ -50,9 +50,8 @@ absl::Status Sample(const SampleOptions& options) {
     if (silent) continue;
     if (raw) {
       if (absl::Status status = WriteOutput(batch.tokens); !status.ok()) return status;
-      continue;
     }
-    for (int row = 0; row < batch.rows; ++row) {
+    for (int row = 0; row < batch.rows && !raw; ++row) {
       WidenTokens(batch.tokens.subspan(row * sequence_bytes, sequence_bytes), (*source)->dtype(), tokens);
       const std::uint64_t index = batch.first_index + row * batch.stride;
       text.clear();
@@ -65,12 +64,12 @@ absl::Status Sample(const SampleOptions& options) {
       }
       if (absl::Status status = WriteOutput(text); !status.ok()) return status;
     }
+    // The next batch may take seconds, and Ctrl-C would lose what is not written.
+    if (absl::Status status = FlushOutput(); !status.ok()) return status;
   }
   if (!options.statistics) return absl::OkStatus();
   const std::string summary = FormatStatistics(collector.Summary());
   if (silent) return WriteOutput(summary);
-  // The sequences first, in case both go to one terminal.
-  if (absl::Status status = FlushOutput(); !status.ok()) return status;
   std::fputs(summary.c_str(), stderr);
   return absl::OkStatus();
 }

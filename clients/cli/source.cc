@@ -31,10 +31,20 @@ static_assert(std::endian::native == std::endian::little, "tokens are written as
 constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxBatchRows = 1024;
 
+// But where tokens are dear, no more than some seconds of a core's work, since nothing is shown, written or interrupted
+// before a batch is whole; and no fewer than one row of each lane, so that all cores have work.
+constexpr double kBatchFlops = 1e11;
+
 constexpr std::uint64_t kMaxUint64 = std::numeric_limits<std::uint64_t>::max();
 
-int BatchRows(std::size_t sequence_bytes) {
-  return static_cast<int>(std::clamp(kBatchBytes / sequence_bytes, std::size_t{1}, kMaxBatchRows));
+int BatchRows(const v1::StreamInfo& info) {
+  const auto length = static_cast<std::size_t>(info.recipe().length());
+  const std::size_t most =
+      std::clamp(kBatchBytes / (length * DtypeBytes(FromProto(info.dtype()))), std::size_t{1}, kMaxBatchRows);
+  const double sequence_flops = info.cost().flops_per_token() * static_cast<double>(length);
+  const double affordable =
+      std::max(kBatchFlops / std::max(sequence_flops, 1.0), static_cast<double>(info.recipe().lanes()));
+  return static_cast<int>(std::min(static_cast<double>(most), affordable));
 }
 
 bool IsRecipeFile(const std::string& recipe) {
@@ -46,9 +56,9 @@ absl::Status AtFile(const std::string& path, const absl::Status& status) {
 }
 
 // A server's verdict on the stream, with the name of the recipe's file, which the server does not know.
-absl::Status AtRecipe(const StreamChoice& stream, const absl::Status& status) {
+absl::Status AtRecipe(const StreamChoice& stream, const ServerChoice& server, const absl::Status& status) {
   const bool ours = status.code() == absl::StatusCode::kInvalidArgument && IsRecipeFile(stream.recipe);
-  return ours ? AtFile(stream.recipe, status) : status;
+  return ours ? AtFile(stream.recipe, status) : server.Named(status);
 }
 
 // The stream as a request to a server names it. A preset goes by name, so that the server's own is used.
@@ -97,7 +107,7 @@ class LocalSource : public SequenceSource {
         stride_(plan.stride),
         left_(count),
         provenance_(provenance),
-        batch_rows_(BatchRows(stream_->sequence_bytes())),
+        batch_rows_(BatchRows(facts().info)),
         tokens_(batch_rows_ * stream_->sequence_bytes()),
         mask_(stream_->has_mask() ? static_cast<std::size_t>(batch_rows_) * stream_->length() : 0),
         rows_(batch_rows_) {}
@@ -142,10 +152,10 @@ class LocalSource : public SequenceSource {
 
 class RemoteSource : public SequenceSource {
  public:
-  RemoteSource(StreamFacts facts, std::string address, std::unique_ptr<Client> client,
+  RemoteSource(StreamFacts facts, const ServerChoice& server, std::unique_ptr<Client> client,
                std::unique_ptr<BatchReader> reader, std::uint64_t count)
       : SequenceSource(std::move(facts)),
-        address_(std::move(address)),
+        server_(server),
         client_(std::move(client)),
         reader_(std::move(reader)),
         left_(count) {}
@@ -153,11 +163,7 @@ class RemoteSource : public SequenceSource {
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
     absl::StatusOr<bool> more = reader_->Next(received_);
-    // gRPC says no more than "Socket closed".
-    if (absl::IsUnavailable(more.status())) {
-      return absl::UnavailableError(absl::StrCat("server ", address_, ": ", more.status().message()));
-    }
-    if (!more.ok()) return more.status();
+    if (!more.ok()) return server_.Named(more.status());
     if (!*more) return absl::InternalError(absl::StrCat("the server ended the stream ", left_, " sequences early"));
     if (received_.token_bytes() != received_.rows() * sequence_bytes() || received_.rows() == 0 ||
         static_cast<std::uint64_t>(received_.rows()) > left_ ||
@@ -175,7 +181,7 @@ class RemoteSource : public SequenceSource {
   }
 
  private:
-  std::string address_;
+  ServerChoice server_;
   std::unique_ptr<Client> client_;
   std::unique_ptr<BatchReader> reader_;  // after the client, which it needs
   Batch received_;
@@ -188,7 +194,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
-  if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
+  if (file) text << file.rdbuf();  // which fails for an empty file
   if (!file || !text) {
     return absl::NotFoundError(
         absl::StrCat(path, ": cannot be read (", errno != 0 ? std::strerror(errno) : "it is empty", ")"));
@@ -248,7 +254,7 @@ void ServerChoice::AddTo(CLI::App& command) {
       ->group(kGroup);
   command.add_option("--connect-timeout", connect_timeout, "Seconds to try before no server is there")
       ->type_name("S")
-      ->check(CLI::Range(0.001, 3600.0))
+      ->check(CLI::Range(0.001, 3600.0, ""))
       ->capture_default_str()
       ->needs(server)
       ->group(kGroup);
@@ -264,14 +270,39 @@ absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
     absl::StatusOr<std::string> token = ReadFile(token_file);
     if (!token.ok()) return token.status();
     options.token = std::string(absl::StripAsciiWhitespace(*token));
+    if (options.token.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("--token-file ", token_file, ": holds nothing but white space"));
+    }
   }
-  return Client::Connect(address, options);
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(address, options);
+  if (absl::IsUnavailable(client.status()) && !tls && tls_root_file.empty()) {
+    return absl::UnavailableError(
+        absl::StrCat(client.status().message(), " (or it uses TLS: --tls or --tls-root is then wanted)"));
+  }
+  return client;
+}
+
+absl::Status ServerChoice::Named(const absl::Status& status) const {
+  switch (status.code()) {
+    case absl::StatusCode::kUnauthenticated:
+      return absl::UnauthenticatedError(absl::StrCat("server ", address, ": ", status.message(),
+                                                     token_file.empty() ? " (--token-file FILE sends it)" : ""));
+    // What gRPC says of a server that is gone, or is none of iterand's: no more than "Socket closed" or "status: 404".
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnknown:
+      return absl::Status(status.code(), absl::StrCat("server ", address, ": ", status.message()));
+    default:
+      return status;
+  }
 }
 
 void StreamChoice::AddTo(CLI::App& command, bool positional) {
   if (positional) {
     // Both forms, since the other commands take the option.
-    command.add_option("RECIPE,--recipe", recipe, "Preset or JSON file")->type_name("RECIPE");
+    CLI::Option* const argument = command.add_option("RECIPE", recipe, "Preset or JSON file")->type_name("");
+    command.add_option("--recipe", recipe, "The same")->type_name("RECIPE")->excludes(argument);
   } else {
     recipe = std::string(kDefaultPreset);
     command.add_option("--recipe", recipe, "Preset or JSON file")->type_name("RECIPE")->capture_default_str();
@@ -320,7 +351,7 @@ absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const Ser
   absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
   if (!client.ok()) return client.status();
   absl::StatusOr<StreamFacts> facts = RemoteFacts(**client, *spec);
-  if (!facts.ok()) return AtRecipe(stream, facts.status());
+  if (!facts.ok()) return AtRecipe(stream, server, facts.status());
   return facts;
 }
 
@@ -335,8 +366,8 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   const std::uint64_t step = (shard->rank() + world - range.start % world) % world;
   const std::uint64_t room = kMaxUint64 - range.start;
   if (step > room || (range.count > 0 && range.count - 1 > (room - step) / world)) {
-    return absl::OutOfRangeError(absl::StrCat("--start ", range.start, " --count ", range.count, " --shard ",
-                                              range.shard, ": the last index would exceed 2^64 - 1"));
+    return absl::OutOfRangeError(absl::StrCat("--start ", range.start, " ", range.count_option, " ", range.count,
+                                              " --shard ", range.shard, ": the last index would exceed 2^64 - 1"));
   }
 
   if (server.address.empty()) {
@@ -355,15 +386,14 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
   if (!client.ok()) return client.status();
   absl::StatusOr<StreamFacts> facts = RemoteFacts(**client, *spec);
-  if (!facts.ok()) return AtRecipe(stream, facts.status());
+  if (!facts.ok()) return AtRecipe(stream, server, facts.status());
   v1::StreamRequest request;
   *request.mutable_stream() = *std::move(spec);
   request.mutable_stream()->set_expected_fingerprint(facts->info.fingerprint());
   *request.mutable_shard() = *shard;
   request.set_start(range.start);
   request.set_count(range.count);
-  const std::size_t token_bytes = DtypeBytes(FromProto(facts->info.dtype()));
-  auto rows = static_cast<std::uint64_t>(BatchRows(facts->info.recipe().length() * token_bytes));
+  auto rows = static_cast<std::uint64_t>(BatchRows(facts->info));
   if (range.count > 0) rows = std::min(rows, range.count);
   // A server of an earlier version does not tell its limit.
   if (const std::uint64_t most = facts->info.max_batch_rows(); most > 0) rows = std::min(rows, most);
@@ -371,8 +401,7 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   request.set_provenance(options.provenance);
   absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
   if (!reader.ok()) return reader.status();
-  return std::make_unique<RemoteSource>(*std::move(facts), server.address, *std::move(client), *std::move(reader),
-                                        range.count);
+  return std::make_unique<RemoteSource>(*std::move(facts), server, *std::move(client), *std::move(reader), range.count);
 }
 
 Dtype SequenceSource::dtype() const { return FromProto(facts_.info.dtype()); }

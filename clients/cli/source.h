@@ -34,6 +34,8 @@ struct ServerChoice {
 
   void AddTo(CLI::App& command);
   absl::StatusOr<std::unique_ptr<Client>> Connect() const;
+  // What a call to it ended in, with its address and the option to use where the message alone would not tell.
+  absl::Status Named(const absl::Status& status) const;
 };
 
 // The options that name a stream.
@@ -51,7 +53,8 @@ struct StreamChoice {
 struct RangeChoice {
   std::uint64_t start = 0;
   std::uint64_t count = 0;
-  std::string shard = "0/1";  // rank/world
+  std::string shard = "0/1";             // rank/world
+  const char* count_option = "--count";  // that gives the count
 
   void AddTo(CLI::App& command);
 };

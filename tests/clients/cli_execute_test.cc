@@ -83,6 +83,7 @@ TEST(CliExecute, SaysWhatIsWrong) {
   ExpectRefused("'+' --symbols 1", "--symbols");
   ExpectRefused("'+' --input a --input-seed 1", "--input");
   ExpectRefused("--file /nowhere/at/all", "/nowhere/at/all: cannot be read");
+  ExpectRefused("--file /dev/null", "/dev/null: cannot be read (it is empty)");
 }
 
 }  // namespace

@@ -56,6 +56,8 @@ TEST(Cli, HelpOfEveryCommand) {
     EXPECT_EQ(help.exit_status, 0) << command;
     EXPECT_THAT(help.out, HasSubstr("--help")) << command;
     EXPECT_EQ(help.err, "") << command;
+    EXPECT_EQ(help.out.find("FLOAT"), std::string::npos) << command;
+    EXPECT_EQ(help.out.find("RECIPE RECIPE"), std::string::npos) << command;
     for (const std::string& line : Lines(help.out)) EXPECT_LE(line.size(), 130u) << command << ": " << line;
   }
 }
@@ -282,14 +284,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"sample --seed 18446744073709551616", 2, "--seed"}, BadInput{"sample --format xml", 2, "xml"},
         BadInput{"sample --threads -2", 2, "--threads"}, BadInput{"sample --recipe nosuch", 2, "up-paper"},
         BadInput{"sample --recipe /no/such.json", 2, "/no/such.json"},
-        BadInput{"sample --recipe /dev/null", 2, "/dev/null"}, BadInput{"sample --recipe /", 2, "/"},
-        BadInput{"sample --length 3", 2, "length"}, BadInput{"sample --length 1000000000", 2, "length"},
-        BadInput{"sample --shard 2/2", 2, "0 <= r < W"}, BadInput{"sample --shard 1", 2, "r/W"},
-        BadInput{"sample --shard 0/0", 2, "r/W"}, BadInput{"sample --shard 0/3", 2, "2 and 4"},
-        BadInput{"sample --shard 0/33", 2, "32"}, BadInput{"sample --start 18446744073709551615 --count 2", 2, "2^64"},
-        BadInput{"sample --tls", 2, "--server"}, BadInput{"describe", 2, "RECIPE"},
-        BadInput{"describe nosuch", 2, "nosuch"}, BadInput{"dump --sequences 5", 2, "--out"},
-        BadInput{"dump --out /tmp/x", 2, "--sequences"}, BadInput{"dump --out /tmp/x --sequences 0", 2, "--sequences"},
+        BadInput{"sample --recipe /dev/null", 2, "/dev/null: cannot be read (it is empty)"},
+        BadInput{"sample --recipe /", 2, "/"}, BadInput{"sample --length 3", 2, "length"},
+        BadInput{"sample --length 1000000000", 2, "length"}, BadInput{"sample --shard 2/2", 2, "0 <= r < W"},
+        BadInput{"sample --shard 1", 2, "r/W"}, BadInput{"sample --shard 0/0", 2, "r/W"},
+        BadInput{"sample --shard 0/3", 2, "2 and 4"}, BadInput{"sample --shard 0/33", 2, "32"},
+        BadInput{"sample --start 18446744073709551615 --count 2", 2, "2^64"}, BadInput{"sample --tls", 2, "--server"},
+        BadInput{"describe", 2, "RECIPE"}, BadInput{"describe nosuch", 2, "nosuch"},
+        BadInput{"dump --sequences 5", 2, "--out"}, BadInput{"dump --out /tmp/x", 2, "--sequences"},
+        BadInput{"dump --out /tmp/x --sequences 0", 2, "--sequences"},
         BadInput{"dump --out /proc/nowhere --sequences 1 --recipe uniform", 1, "/proc/nowhere"},
         BadInput{"dump --out /tmp/x --sequences 1 --name a/b", 2, "--name"},
         BadInput{"serve --listen nowhere", 2, "nowhere"}, BadInput{"serve --listen 127.0.0.1:99999", 2, "65535"},
@@ -321,6 +324,7 @@ TEST(CliBadRecipe, IsRefusedWithFileAndField) {
 TEST(CliServer, ThatIsNotThereIsAFailure) {
   // Port 1 of this machine: refused at once.
   ExpectError(RunIterand("sample --count 1 --server 127.0.0.1:1"), 1, "127.0.0.1:1");
+  ExpectError(RunIterand("sample --count 1 --server 127.0.0.1:1"), 1, "--tls");
 }
 
 TEST(CliServer, MessagesComeThrough) {
@@ -346,6 +350,10 @@ TEST(CliServer, AsksForItsSecret) {
   EXPECT_EQ(RunIterand(served + " --token-file " + scratch.File("token")).out.size(), 512u);
   ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 1, "authori");
   ExpectError(RunIterand(served), 1, "authori");
+  ExpectError(RunIterand(served), 1, "server " + server.address());
+  ExpectError(RunIterand(served), 1, "--token-file");
+  WriteWholeFile(scratch.File("blank"), "\n");
+  ExpectError(RunIterand(served + " --token-file " + scratch.File("blank")), 2, "white space");
   WriteWholeFile(scratch.File("wrong"), "battery\nstaple\n");
   ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 2, "printable ASCII");
 }
