@@ -107,8 +107,9 @@ int Chain::MaxRows(const v1::Chain& config) {
 }
 
 double Chain::RowBytes(const v1::Recipe& recipe) {
-  // Input, output, prompt and trial, and the mask.
-  const double symbol = 4.0 * sizeof(Symbol) + (recipe.loss_mask() ? 1 : 0);
+  // Inputs, outputs and prompts, what a trial writes, and the mask.
+  const double blocks = recipe.band().has_trial() ? 4 : 3;
+  const double symbol = blocks * sizeof(Symbol) + (recipe.loss_mask() ? 1 : 0);
   return symbol * MaxRows(recipe.chain()) * SequenceLayout(recipe).symbols();
 }
 

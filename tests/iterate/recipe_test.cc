@@ -110,9 +110,6 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"eca":{"states":{"fixed":40},"radius":{"fixed":3},"width":{"fixed":65536},"warm_up":
      {"fixed":4096}}}],"length":65536,"chain":{"rows":{"fixed":1024}}})",
      "families[0].eca", "1024 rows x 65536", "at most 20"},
-    {R"({"families":[{"eca":{"width":{"fixed":8},"warm_up":{"fixed":4096}}}],"length":32768,"chain":{"rows":
-     {"fixed":1024}},"segment_sequences":2000})",
-     "segment_sequences", "with families[0].eca", "at most 200"},
     {R"({"families":[{"pitman_yor":{}}],"length":65536,"chain":{"rows":{"fixed":1024}}})", "families[0].pitman_yor",
      "1024 rows x 65536", "at most 20"},
     // Programs are sampled, however short their rows.
