@@ -43,7 +43,7 @@ struct DumpOptions {
 };
 
 // Of the mask, whose suffixes are the longest.
-constexpr std::string_view kLongestSuffix = ".mask.bin.partial";
+constexpr std::string_view kLongestSuffix = ".mask.json.partial";
 
 std::atomic<bool> interrupted = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
