@@ -43,7 +43,7 @@ struct DumpOptions {
 };
 
 // Of the mask, whose suffixes are the longest.
-constexpr std::string_view kLongestSuffix = ".mask.bin.partial";
+constexpr std::string_view kLongestSuffix = ".mask.json.partial";
 
 std::atomic<bool> interrupted = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
@@ -319,8 +319,7 @@ void AddDump(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_flag(
       "--mask", options->stream.mask,
-      "Also write NAME.mask.FORMAT, as for a recipe with loss_mask: a uint8 for every token, 1 where it is "
-      "to be predicted");
+      "Also write NAME.mask.FORMAT, as loss_mask in a recipe does: a uint8 a token, 1 where to predict it");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))

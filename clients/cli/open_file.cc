@@ -37,8 +37,7 @@ absl::Status RenameToFreeName(const std::string& from, const std::string& to) {
   }
   if (error == 0) return absl::OkStatus();
   if (error != EEXIST) return FileError(to, error);
-  return absl::AlreadyExistsError(
-      absl::StrCat(to, " is in the way: it came while the dump was made; move it away and repeat the command"));
+  return absl::AlreadyExistsError(absl::StrCat(to, " is in the way: it came while the dump was made; move it away"));
 }
 
 absl::StatusOr<std::unique_ptr<OpenFile>> OpenFile::Open(const std::string& path, int flags) {

@@ -254,7 +254,7 @@ void ServerChoice::AddTo(CLI::App& command) {
       ->group(kGroup);
   command.add_option("--connect-timeout", connect_timeout, "Seconds to try before no server is there")
       ->type_name("S")
-      ->check(CLI::Range(0.001, 3600.0, ""))
+      ->check(CLI::Range(0.001, 3600.0).description(""))
       ->capture_default_str()
       ->needs(server)
       ->group(kGroup);

@@ -417,7 +417,7 @@ TEST_F(CliDump, ARequestThatCannotBeMetLeavesNothingBehind) {
     int exit_status;
     const char* part;
   };
-  const std::string long_name(239, 'n');
+  const std::string long_name(238, 'n');
   for (const Case& bad :
        {Case{"--sequences 5 --recipe " + recipe, 1, "starv"},
         Case{"--sequences 5 --recipe up-paper --start 1000000000000", 2, "endless pool"},
@@ -425,7 +425,7 @@ TEST_F(CliDump, ARequestThatCannotBeMetLeavesNothingBehind) {
         Case{"--sequences 2 --start 18446744073709551615", 2, "--sequences 2"},
         Case{"--sequences 5 --shard 0/3", 2, "--shard"},
         Case{"--sequences 5 --name \"$(printf 'a\\377')\"", 2, "UTF-8"},
-        Case{"--sequences 5 --name " + long_name, 2, "at most 238"}}) {
+        Case{"--sequences 5 --name " + long_name, 2, "at most 237"}}) {
     const CommandResult result = RunIterand("dump --out " + out() + "/inner " + bad.arguments);
     EXPECT_EQ(result.exit_status, bad.exit_status) << result.err;
     EXPECT_THAT(result.err, HasSubstr(bad.part));

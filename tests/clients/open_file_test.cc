@@ -2,7 +2,6 @@
 
 #include "clients/cli/open_file.h"
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
@@ -25,8 +24,9 @@ int exchange_error = 0;             // of every renameat2, unless 0
 
 }  // namespace
 
-// In place of the C library's.
-extern "C" int flock(int file, int operation) noexcept {
+// In place of the C library's. The first has another name in C++, where `flock` is also a struct.
+extern "C" int LockFile(int file, int operation) noexcept __asm__("flock");
+extern "C" int LockFile(int file, int operation) noexcept {
   if (const std::function<void()> step = std::exchange(before_lock, nullptr)) step();
   errno = lock_error;
   return lock_error == 0 ? static_cast<int>(syscall(SYS_flock, file, operation)) : -1;
