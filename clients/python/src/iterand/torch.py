@@ -286,11 +286,12 @@ class StreamLoader:
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     """Errors: InvalidArgument if numpy has none such."""
     try:
-        return torch.empty(0, dtype=dtype).numpy().dtype
+        wanted: np.dtype[Any] = torch.empty(0, dtype=dtype).numpy().dtype
     except TypeError as error:
         raise errors.InvalidArgument(
             f"dtype is {dtype!r}; it must be a torch.dtype of integers, or of floats that numpy has"
         ) from error
+    return wanted
 
 
 def _to_tensor(tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:
