@@ -152,10 +152,10 @@ class LocalSource : public SequenceSource {
 
 class RemoteSource : public SequenceSource {
  public:
-  RemoteSource(StreamFacts facts, const ServerChoice& server, std::unique_ptr<Client> client,
+  RemoteSource(StreamFacts facts, ServerChoice server, std::unique_ptr<Client> client,
                std::unique_ptr<BatchReader> reader, std::uint64_t count)
       : SequenceSource(std::move(facts)),
-        server_(server),
+        server_(std::move(server)),
         client_(std::move(client)),
         reader_(std::move(reader)),
         left_(count) {}
