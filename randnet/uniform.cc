@@ -72,8 +72,8 @@ void FillNoise(Rng& rng, int alphabet, std::span<Symbol> out) {
     const std::size_t n = std::min(out.size(), words.size());
     rng.Fill({words.data(), n});
     if (std::has_single_bit(static_cast<std::uint32_t>(alphabet))) {
-      // The same product, by a shift.
-      const int shift = 33 - std::bit_width(static_cast<std::uint32_t>(alphabet));
+      // The same product, by a shift: of 31 at most, since an alphabet has 2 symbols or more.
+      const int shift = (33 - std::bit_width(static_cast<std::uint32_t>(alphabet))) & 31;
       for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<Symbol>(words[i] >> shift);
     } else {
       for (std::size_t i = 0; i < n; ++i) {
