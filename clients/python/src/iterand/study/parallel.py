@@ -43,6 +43,7 @@ def group(device: torch.device) -> Iterator[None]:
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     yield
+    distributed.barrier()  # who leaves while others still talk to him may abort
     distributed.destroy_process_group()
 
 
@@ -94,4 +95,4 @@ def averaging(model: torch.nn.Module) -> torch.nn.Module:
     """The model, whose gradients are averaged over all processes."""
     if world() == 1:
         return model
-    return torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    return torch.nn.parallel.DistributedDataParallel(model)
