@@ -6,6 +6,7 @@ the list, and demands the same fingerprint: the array that follows is the one th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import threading
@@ -105,12 +106,13 @@ class Stream(Iterator[Tokens]):
         self._fingerprint: bytes | None = None
         self.waited = 0.0  # seconds that the consumer spent waiting for data
         self._finished = False
-        thread = threading.Thread(
+        self._thread = threading.Thread(
             target=_pump, args=(client, request, self._buffer), name="iterand-stream", daemon=True
         )
         # Not a method of self: neither the thread nor the finaliser may keep the stream alive.
         self._finalizer = weakref.finalize(self, _shut, self._buffer, client if owns_client else None)
-        thread.start()
+        self._thread.start()
+        _open_streams.add(self)
 
     @property
     def next_index(self) -> int:
@@ -157,6 +159,8 @@ class Stream(Iterator[Tokens]):
         """Cancels the stream. The server frees its work at once."""
         self._finished = True
         self._finalizer()
+        # A thread that is inside of gRPC when the interpreter ends aborts the process.
+        self._thread.join(_GOODBYE)
 
     def __enter__(self) -> Stream:
         return self
@@ -165,6 +169,18 @@ class Stream(Iterator[Tokens]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+# Seconds that closing waits at most for the thread that reads: it has nothing left to do.
+_GOODBYE = 1.0
+
+_open_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for stream in list(_open_streams):
+        stream.close()
 
 
 @functools.cache
