@@ -32,6 +32,7 @@
 #include "server/engine.h"
 #include "server/log.h"
 #include "server/metrics.h"
+#include "server/second_signal.h"
 #include "server/service.h"
 #include "server/stream_call.h"
 
@@ -373,12 +374,16 @@ absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
     Log().info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
     std::thread drain([&] { (*server)->Shutdown(options.drain); });
     // A second signal ends the process as it would without us: the drain is the only thing left to wait for.
-    std::signal(SIGTERM, [](int) { std::_Exit(0); });
-    std::signal(SIGINT, [](int) { std::_Exit(0); });
+    static SecondSignal second;
+    second.Reset();
+    second.Note();
+    const auto end_at_the_second = [](int) {
+      if (second.Note() == SecondSignal::Kind::kSecond) std::_Exit(0);
+    };
+    std::signal(SIGTERM, end_at_the_second);
+    std::signal(SIGINT, end_at_the_second);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     drain.join();
-    std::signal(SIGTERM, SIG_DFL);
-    std::signal(SIGINT, SIG_DFL);
     const EngineStats stats = (*server)->stats();
     Log().info("stopped after {} sequences in {} batches", stats.sequences, stats.batches);
     server->reset();

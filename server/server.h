@@ -109,8 +109,9 @@ class Server {
 };
 
 // `iterand serve`: starts a server, prints "listening on ADDRESS" to `out` (and "metrics on ADDRESS", if asked for),
-// and on SIGTERM or SIGINT drains and returns Ok. A second signal cuts the drain short. Call it before other threads
-// are made: it blocks the two signals in the calling thread, and threads inherit that.
+// and on SIGTERM or SIGINT drains and returns Ok. A second signal (see server/second_signal.h) ends the process with
+// status 0, also after the return. Call it before other threads are made: it blocks the two signals in the calling
+// thread, and threads inherit that.
 absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out);
 
 }  // namespace iterand

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <csignal>
@@ -26,6 +25,7 @@
 #include "clients/cli/output.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/source.h"
+#include "server/second_signal.h"
 
 namespace iterand::cli {
 namespace {
@@ -45,8 +45,7 @@ struct DumpOptions {
 // Of the mask, whose suffixes are the longest.
 constexpr std::string_view kLongestSuffix = ".mask.json.partial";
 
-std::atomic<bool> interrupted = false;
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+SecondSignal signals;
 
 // Taken away with the progress bar that is in its place.
 constexpr std::string_view kStopping =
@@ -54,14 +53,18 @@ constexpr std::string_view kStopping =
 constexpr std::size_t kClearLine = 4;  // bytes of it, for terminals only
 
 // A second signal ends the process at once, should the batch take long: what is journalled is safe.
-void StopAfterThisBatch(int /*signal*/) {
+void StopAfterThisBatch(int signal) {
   const int error = errno;
-  interrupted = true;
-  const std::string_view words = isatty(STDERR_FILENO) == 1 ? kStopping : kStopping.substr(kClearLine);
-  if (write(STDERR_FILENO, words.data(), words.size()) < 0) {
-    // There is nobody to tell.
+  const SecondSignal::Kind kind = signals.Note();
+  if (kind == SecondSignal::Kind::kFirst) {
+    const std::string_view words = isatty(STDERR_FILENO) == 1 ? kStopping : kStopping.substr(kClearLine);
+    if (write(STDERR_FILENO, words.data(), words.size()) < 0) {
+      // There is nobody to tell.
+    }
+  } else if (kind == SecondSignal::Kind::kSecond) {
+    std::signal(signal, SIG_DFL);
+    raise(signal);
   }
-  for (const int which : {SIGINT, SIGTERM}) std::signal(which, SIG_DFL);
   errno = error;
 }
 
@@ -173,7 +176,7 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
   RowBatch batch;
   std::vector<std::uint16_t> wide;
   for (;;) {
-    if (interrupted) {
+    if (signals.any()) {
       end = absl::CancelledError("interrupted");
       break;
     }

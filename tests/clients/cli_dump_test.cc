@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
+#include "server/second_signal.h"
 #include "tests/clients/command_line.h"
 
 namespace iterand::testing {
@@ -497,8 +498,11 @@ TEST_F(CliDump, ASecondInterruptEndsADumpThatWaits) {
     before = now;
     std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until nothing comes any more
   }
-  dump.Signal(SIGINT);
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  for (int twice = 0; twice < 2; ++twice) {
+    dump.Signal(SIGINT);  // as `timeout` sends it: to the command, then to its group
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  std::this_thread::sleep_for(2 * kOneSignal);
   EXPECT_TRUE(dump.running());  // it waits for the batch that it asked for
   dump.Signal(SIGINT);
   EXPECT_EQ(dump.Wait(), 130);

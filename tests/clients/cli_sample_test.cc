@@ -373,5 +373,14 @@ TEST(CliServer, EndsCleanlyOnSigterm) {
   EXPECT_FALSE(std::filesystem::exists(server.address_file()));
 }
 
+// `timeout` sends its signal to the command and then to the command's group.
+TEST(CliServer, EndsCleanlyOnASignalSentTwice) {
+  for (int i = 0; i < 3; ++i) {
+    const CommandResult result = RunShell("timeout --preserve-status 0.5 $ITERAND serve --listen 127.0.0.1:0");
+    EXPECT_EQ(result.exit_status, 0) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("stopped after 0 sequences"));
+  }
+}
+
 }  // namespace
 }  // namespace iterand::testing

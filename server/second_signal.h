@@ -1,0 +1,35 @@
+// Whether a process is asked to end again, or is still being asked for the first time.
+//
+// Who ends a job may well send its signal twice: `timeout` sends it to the command and then to the command's whole
+// group, and batch systems do alike. What comes within half a second of the first signal is therefore part of it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+namespace iterand {
+
+inline constexpr std::chrono::milliseconds kOneSignal{500};
+
+class SecondSignal {
+ public:
+  enum class Kind { kFirst, kPartOfFirst, kSecond };
+
+  // To be called for each signal; safe in a signal handler.
+  Kind Note() {
+    const std::int64_t now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::milliseconds(1);
+    std::int64_t first = 0;
+    if (first_.compare_exchange_strong(first, now)) return Kind::kFirst;
+    return now - first < kOneSignal.count() ? Kind::kPartOfFirst : Kind::kSecond;
+  }
+
+  bool any() const { return first_ != 0; }
+  void Reset() { first_ = 0; }
+
+ private:
+  std::atomic<std::int64_t> first_ = 0;  // the time of the first one, milliseconds; 0 before it
+  static_assert(std::atomic<std::int64_t>::is_always_lock_free, "a signal handler sets it");
+};
+
+}  // namespace iterand
