@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from study_helpers import small  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from iterand.study import (  # noqa: E402
     config,
@@ -18,10 +20,13 @@ from iterand.study.model import Transformer, parameter_groups  # noqa: E402
 from iterand.study.training import Trainer, token_bits  # noqa: E402
 
 
-@pytest.mark.parametrize("changes", [{}, {"tied": True, "smear": True}])
-def test_model_looks_only_back(changes: dict[str, bool]) -> None:
+@pytest.mark.parametrize("changes", [{}, {"tied": True, "smear": True}, {"convolution": 4}])
+def test_model_looks_only_back(changes: dict[str, Any]) -> None:
     model = Transformer(small(**changes), seed=1)
     with torch.no_grad():
+        for block in model.blocks:
+            if block.convolution is not None:
+                block.convolution.normal_()
         if model.head is not None:
             model.head.weight.normal_()
         tokens = torch.randint(256, (2, 32), generator=torch.Generator().manual_seed(0))
@@ -37,6 +42,12 @@ def test_model_starts_at_chance() -> None:
     assert token_bits(Transformer(small()), rows).mean() == pytest.approx(8, abs=1e-4)
 
 
+def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Causal attention of 2 heads over 32 places (each heads x places x 16), written out: 1 x places x 32."""
+    scores = (query @ key.transpose(1, 2) / 4).masked_fill(torch.ones(32, 32).triu(1) > 0, -math.inf)
+    return (scores.softmax(-1) @ value).transpose(0, 1).reshape(1, 32, 32)
+
+
 def test_smeared_keys() -> None:
     """At a logit far below 0 a position is looked for by the key of the one before it."""
     shape = small(smear=True)
@@ -49,9 +60,24 @@ def test_smeared_keys() -> None:
         parts = block.query_key_value(block.norm1(x)).view(32, 3, 2, 16)
         query, key, value = parts.permute(1, 2, 0, 3)
         before = torch.cat((torch.zeros(2, 1, 16), key[:, :-1]), dim=1)
-        scores = (query @ before.transpose(1, 2) / 4).masked_fill(torch.ones(32, 32).triu(1) > 0, -math.inf)
-        expected = x + block.mix((scores.softmax(-1) @ value).transpose(0, 1).reshape(1, 32, 32))
-        torch.testing.assert_close(block(x, rotary), expected)
+        torch.testing.assert_close(block(x, rotary), x + block.mix(attended(query, before, value)))
+
+
+def test_convolution_over_places() -> None:
+    """It starts as none; with all weight on its first place, each place has the query, key and value of two before."""
+    plain, mixed = Transformer(small(), seed=1), Transformer(small(convolution=3), seed=1)
+    assert mixed.training_flops(1) - plain.training_flops(1) == 6 * 3 * 3 * 32
+    block = mixed.blocks[0]
+    rotary = torch.stack((torch.ones(32, 8), torch.zeros(32, 8)))  # no rotation
+    x = torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(block(x, rotary), plain.blocks[0](x, rotary))
+        block.convolution.zero_()
+        block.convolution[:, :, 0] = 1
+        block.narrow.weight.zero_()
+        parts = block.query_key_value(block.norm1(x))[0]
+        late = torch.cat((torch.zeros(2, 96), parts[:-2])).view(32, 3, 2, 16)
+        torch.testing.assert_close(block(x, rotary), x + block.mix(attended(*late.permute(1, 2, 0, 3))))
 
 
 def test_tied_head_is_the_embedding() -> None:

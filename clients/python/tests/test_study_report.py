@@ -124,6 +124,7 @@ def test_scratch_runs_that_differ_are_told_apart() -> None:
     assert beside["copies, pretrained"] == f"scratch, 32 x 1, tied, smear, length 32, {usual}, {zeros}"
     assert len(beside) == 6
     assert labels.arms(finetuned("plain"), "own")[0].name == "scratch, 32 x 1"
+    assert labels.arms(finetuned("mixed", convolution=4), "own")[0].name == "scratch, 32 x 1, convolution 4"
 
 
 def rows_of(page: str) -> list[list[str]]:

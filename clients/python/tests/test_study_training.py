@@ -20,6 +20,7 @@ from iterand.study import (  # noqa: E402
     cli,
     config,
     data,
+    evalsets,
     finetune,
     pretrain,
     structure,
@@ -79,6 +80,12 @@ def test_a_new_evaluation_is_measured_and_not_trained(
     assert list(after["evaluations"][1]["sets"]) == ["dyck", "rep-3", "rep-5"]
     assert after["evaluations"][1]["sets"]["dyck"] == before["evaluations"][1]["sets"]["dyck"]
     assert pretrain.run(wider, address, tmp_path / "out") == after
+    with monkeypatch.context() as patch:
+        patch.setitem(evalsets.LANGUAGES, "dyck", dataclasses.replace(evalsets.LANGUAGES["dyck"], characters=400_000))
+        patch.setattr(evalsets, "language_sha256", evalsets.language_sha256.__wrapped__)
+        patch.setattr(evalsets, "text_of", evalsets.text_of.__wrapped__)
+        other = pretrain.run(wider, address, tmp_path / "out")  # the same name, but another text
+    assert list(other["evaluations"][0]["sets"]) == ["rep-3"]
     fewer = dataclasses.replace(wider, evaluation=dataclasses.replace(wider.evaluation, windows=10))
     assert len(pretrain.run(fewer, address, tmp_path / "out")["evaluations"]) == 1  # on the way: other windows
 

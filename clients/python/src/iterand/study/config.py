@@ -40,6 +40,7 @@ class Model:
     base_width: int = 128  # learning rates are those of this width; others are scaled from it (muP)
     tied: bool = False  # the output head is the embedding
     smear: bool = False  # each key is mixed with the one before it
+    convolution: int = 0  # places that each query, key and value is mixed from, its own the last; 0: its own alone
     dropout: float = 0.0
 
 
@@ -219,6 +220,7 @@ _RANGES: tuple[tuple[dict[type, dict[str, float]], str, Callable[[float, float],
                 "length": 2,
                 "vocab_size": 2,
                 "base_width": 1,
+                "convolution": 0,
                 "dropout": 0,
             },
             Optimizer: {"warmup_share": 0, "final_share": 0, "weight_decay": 0, "beta1": 0, "beta2": 0},

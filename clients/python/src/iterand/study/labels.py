@@ -20,8 +20,11 @@ def recipe_name(recipe: Any) -> str:
 
 
 def model_name(model: Result) -> str:
-    """Such as `128 x 2, tied, smear`: width, depth, and what is switched on."""
-    return ", ".join(["{width} x {depth}".format(**model), *(key for key in ("tied", "smear") if model.get(key))])
+    """Such as `128 x 2, tied, convolution 4`: width, depth, and what is switched on."""
+    switched = [key for key in ("tied", "smear") if model.get(key)]
+    if model.get("convolution"):
+        switched.append(f"convolution {model['convolution']}")
+    return ", ".join(["{width} x {depth}".format(**model), *switched])
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def scratch_settings(stage: Result) -> Result:
 
 def _scratch_names(settings: list[Result]) -> list[str]:
     """A name for each, with what the model's own name does not tell and the others have otherwise."""
-    told = ("width", "depth", "tied", "smear")
+    told = ("width", "depth", "tied", "smear", "convolution")
     keys = dict.fromkeys(key for each in settings for key in each if key not in told)
     differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
 

@@ -5,10 +5,13 @@ learn at learning_rate * base_width / width; the output head starts at zero and 
 embeddings and norms learn at the full rate. Heads have a fixed width, so that attention needs no factor of its own.
 One learning rate, tuned at base_width, then serves all widths.
 
-Two options make copying from the window easy to learn, for which a small model otherwise needs most of its tokens.
+Three options make copying from the window easy to learn, for which a small model otherwise needs most of its tokens.
 `tied`: the head is the embedding, so that what attention carries over can be read at once. `smear`: smeared keys
 (Olsson et al. 2022, "In-context learning and induction heads"), by which a head can look for what followed an equal
-token without another head that finds the token before.
+token without another head that finds the token before. `convolution`: a causal depthwise convolution over queries, keys
+and values (So et al. 2021, "Primer", arXiv 2109.08668, section 4: multi-DConv-head attention, there of width 3; Li et
+al. 2024, "On the power of convolution augmented transformer", arXiv 2407.05591), by which a head can look for what
+followed several equal tokens. It starts as the identity.
 """
 
 from __future__ import annotations
@@ -47,6 +50,12 @@ class Block(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         # Of each head: how much of a key is its own token's, as a logit; the rest is the previous token's.
         self.smear = nn.Parameter(torch.zeros(self.heads, 1, 1)) if shape.smear else None
+        # Of each channel of queries, keys and values: the share of each place, the token's own the last.
+        self.convolution: nn.Parameter | None = None
+        if shape.convolution:
+            own_alone = torch.zeros(3 * width, 1, shape.convolution)
+            own_alone[:, :, -1] = 1
+            self.convolution = nn.Parameter(own_alone)
         self.mix = nn.Linear(width, width, bias=False)
         self.widen = nn.Linear(width, 4 * width, bias=False)
         self.narrow = nn.Linear(4 * width, width, bias=False)
@@ -54,8 +63,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
         batch, length, width = x.shape
-        parts = self.query_key_value(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        parts = self.query_key_value(self.norm1(x))
+        if self.convolution is not None:
+            padded = functional.pad(parts.transpose(1, 2), (self.convolution.shape[-1] - 1, 0))
+            parts = functional.conv1d(padded, self.convolution.to(parts.dtype), groups=3 * width).transpose(1, 2)
+        query, key, value = parts.reshape(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         if self.smear is not None:
             own = self.smear.sigmoid()
             key = own * key + (1 - own) * functional.pad(key, (0, 0, 1, 0))[:, :, :-1]
@@ -118,7 +130,12 @@ class Transformer(nn.Module):
     def matrix_parameters(self) -> int:
         """Weights that every token is multiplied with."""
         head = self.embedding if self.head is None else self.head
-        inner = (weight for block in self.blocks for weight in block.parameters() if weight.dim() == 2)
+        inner = (
+            weight
+            for block in self.blocks
+            for name, weight in block.named_parameters()
+            if weight.dim() == 2 or name == "convolution"
+        )
         return sum(weight.numel() for weight in inner) + head.weight.numel()
 
     def training_flops(self, tokens: int) -> float:

@@ -43,8 +43,10 @@ def baselines(name: str, file: str | None, length: int, count: int, seed: int, r
 
 
 def settings(options: config.Evaluation) -> dict[str, Any]:
-    """What is measured, as plain data. Texts count by their content (SHA-256), not by their paths."""
-    texts = {name: evalsets.text_sha256(file) for name, file in options.texts.items()}
+    """What is measured, as plain data. Texts count by their content (SHA-256), languages too; not by paths or names."""
+    languages = [name for name in options.sets if name in evalsets.LANGUAGES]
+    texts = {name: evalsets.language_sha256(name, options.seed) for name in languages}
+    texts |= {name: evalsets.text_sha256(file) for name, file in options.texts.items()}
     kept = ("sets", "windows", "seed", "tasks", "references")
     return {**{key: getattr(options, key) for key in kept}, "texts": texts}
 
@@ -54,7 +56,8 @@ def alike(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
     if any(before[key] != now[key] for key in ("windows", "seed")):
         return set()
     texts = {name for name, content in before["texts"].items() if now["texts"].get(name) == content}
-    return texts | (set(before["sets"]) & set(now["sets"])) | (set(before["tasks"]) & set(now["tasks"]))
+    repetitions = (set(before["sets"]) & set(now["sets"])) - set(evalsets.LANGUAGES)
+    return texts | repetitions | (set(before["tasks"]) & set(now["tasks"]))
 
 
 def set_names(options: config.Evaluation) -> list[tuple[str, str | None]]:
