@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,8 @@ _Grammar = dict[str, list[tuple[float, tuple[str, ...]]]]
 
 
 def _evenly(*bodies: str) -> list[tuple[float, tuple[str, ...]]]:
-    """Rules of equal weight. Bodies are split at blanks, which stand in the text as well."""
-    return [(1, tuple(" ".join(body.split()).replace(" ", "\0 \0").split("\0"))) for body in bodies]
+    """Rules of equal weight. A body is words and the blanks between them, which stand in the text."""
+    return [(1, tuple(re.split("( )", body))) for body in bodies]
 
 
 _ENGLISH: _Grammar = {

@@ -2,8 +2,8 @@
 
 muP (Yang and Hu 2022, arXiv 2203.03466, table 8, for Adam): hidden matrices are drawn with variance 1 / fan_in and
 learn at learning_rate * base_width / width; the output head starts at zero and learns at the same reduced rate;
-embeddings and norms learn at the full rate. Heads have a fixed width, so that attention needs no factor of its own.
-One learning rate, tuned at base_width, then serves all widths.
+embeddings, norms and what is smeared or convolved learn at the full rate. Heads have a fixed width, so that attention
+needs no factor of its own. One learning rate, tuned at base_width, then serves all widths.
 
 Three options make copying from the window easy to learn, for which a small model otherwise needs most of its tokens.
 `tied`: the head is the embedding, so that what attention carries over can be read at once. `smear`: smeared keys
