@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
 #include "server/second_signal.h"
@@ -329,7 +330,7 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
   const std::string dump = "$ITERAND dump --recipe up-paper --length 64 --sequences 3000 --out " + out();
   for (const std::string signal : {"INT", "TERM"}) {
     fs::remove_all(out());
-    const CommandResult interrupted = RunShell("timeout --preserve-status -s " + signal + " 1 " + dump);
+    const CommandResult interrupted = RunShell(absl::StrCat("timeout --preserve-status -s ", signal, " 1 ", dump));
     EXPECT_EQ(interrupted.exit_status, 130);
     EXPECT_THAT(interrupted.err, HasSubstr("stopping after this batch"));
     EXPECT_THAT(interrupted.err, HasSubstr("interrupted; "));
