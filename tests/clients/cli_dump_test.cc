@@ -3,21 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <chrono>
 #include <csignal>
-#include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
-#include "server/second_signal.h"
 #include "tests/clients/command_line.h"
+#include "tests/clients/dump_fixture.h"
 
 namespace iterand::testing {
 namespace {
@@ -26,46 +20,6 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-constexpr std::size_t kChunkBytes = std::size_t{8} << 20;
-
-std::string Widened(const std::string& bytes) {
-  std::string wide;
-  for (const char byte : bytes) {
-    wide += byte;
-    wide += '\0';
-  }
-  return wide;
-}
-
-std::string Raw(const std::string& arguments) { return RunIterand("sample --format raw " + arguments).out; }
-
-class CliDump : public ::testing::Test {
- protected:
-  std::string out() const { return scratch_.File("dump"); }
-  std::string tokens() const { return out() + "/tokens.bin"; }
-  std::string sidecar() const { return out() + "/tokens.json"; }
-  std::string partial() const { return tokens() + ".partial"; }
-  std::string journal() const { return tokens() + ".journal"; }
-  CommandResult Dump(const std::string& arguments) const { return RunIterand("dump --out " + out() + " " + arguments); }
-
-  // Puts a complete dump back into the state of one that was killed: `bytes` of its tokens are there, and the journal
-  // vouches for `chunks` chunks, in lines as those of earlier versions, without numbers.
-  void MakePartial(std::size_t chunks, std::size_t bytes) const {
-    const std::string data = ReadWholeFile(tokens());
-    ordered_json description = ordered_json::parse(ReadWholeFile(sidecar()));
-    std::string lines = description.dump() + "\n";
-    for (std::size_t chunk = 0; chunk < chunks; ++chunk) {
-      lines += Sha256Hex(data.substr(chunk * kChunkBytes, kChunkBytes)) + "\n";
-    }
-    WriteWholeFile(journal(), lines);
-    WriteWholeFile(partial(), data.substr(0, bytes));
-    fs::remove(tokens());
-    fs::remove(sidecar());
-  }
-
-  ScratchFolder scratch_;
-};
 
 TEST_F(CliDump, BinIsUint16TokensWithADescription) {
   const CommandResult result = Dump("--recipe up --length 64 --seed 4 --sequences 40 --start 3");
@@ -325,46 +279,6 @@ TEST_F(CliDump, ANameIsWrittenByOneProcessInWhateverFormat) {
   EXPECT_THAT(other.err, HasSubstr("another process is writing this dump"));
 }
 
-// 3000 sequences of 64 tokens take `up-paper` seconds on any number of cores, and are less than a chunk.
-TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
-  const std::string dump = "$ITERAND dump --recipe up-paper --length 64 --sequences 3000 --out " + out();
-  for (const std::string signal : {"INT", "TERM"}) {
-    fs::remove_all(out());
-    const CommandResult interrupted = RunShell(absl::StrCat("timeout --preserve-status -s ", signal, " 1 ", dump));
-    EXPECT_EQ(interrupted.exit_status, 130);
-    EXPECT_THAT(interrupted.err, HasSubstr("stopping after this batch"));
-    EXPECT_THAT(interrupted.err, HasSubstr("interrupted; "));
-    EXPECT_THAT(interrupted.err, HasSubstr(" sequences are safe, and the same command goes on after them"));
-    const std::vector<std::string> lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
-    ASSERT_EQ(lines.size(), 3u);  // the last one is what follows the last newline
-    const std::string data = ReadWholeFile(partial());
-    EXPECT_EQ(lines[1], Sha256Hex(data) + " " + std::to_string(data.size() / 128));
-    EXPECT_FALSE(fs::exists(sidecar() + ".partial"));
-  }
-  const CommandResult result = RunShell(dump);
-  EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("going on after "));
-  EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe up-paper --length 64 --count 3000")), true);
-}
-
-// A chunk of `up-paper` takes a minute and more.
-TEST_F(CliDump, SlowSequencesAreSafeAfterSomeSeconds) {
-  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--sequences", "100000"});
-  std::vector<std::string> lines;
-  while (lines.size() < 3) {
-    ASSERT_TRUE(dump.running());
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    if (fs::exists(journal())) lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
-  }
-  dump.Signal(SIGKILL);
-  dump.Wait();
-  const std::vector<std::string> words = absl::StrSplit(lines[1], ' ');
-  ASSERT_EQ(words.size(), 2u);
-  const std::size_t sequences = std::stoul(words[1]);
-  EXPECT_LT(sequences, 8192u);
-  EXPECT_EQ(words[0], Sha256Hex(ReadWholeFile(partial()).substr(0, sequences * 1024)));
-}
-
 TEST_F(CliDump, ARecipesMaskIsWritten) {
   const std::string recipe = scratch_.File("masked.json");
   WriteWholeFile(recipe, R"({"families": [{"tasks": {}}], "lossMask": true})");
@@ -441,74 +355,6 @@ TEST_F(CliDump, AFolderInTheWayIsNamed) {
   const CommandResult result = Dump("--recipe uniform --sequences 5");
   EXPECT_EQ(result.exit_status, 2);
   EXPECT_THAT(result.err, HasSubstr("tokens.json: cannot be read (Is a directory)"));
-}
-
-TEST_F(CliDump, SurvivesAKill) {
-  const std::string arguments = "--recipe uniform --sequences 60000";
-  for (const int signal : {SIGKILL, SIGINT}) {
-    fs::remove_all(out());
-    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "60000"});
-    // Until the journal vouches for two chunks of 65 bytes' lines after its first line.
-    for (;;) {
-      ASSERT_TRUE(dump.running()) << "the dump ended before it could be killed";
-      if (fs::exists(journal())) {
-        const std::string lines = ReadWholeFile(journal());
-        if (std::count(lines.begin(), lines.end(), '\n') >= 3) break;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    dump.Signal(signal);
-    EXPECT_EQ(dump.Wait(), signal == SIGKILL ? 128 + SIGKILL : 130);
-    EXPECT_FALSE(fs::exists(tokens()));
-    const CommandResult result = Dump(arguments);
-    EXPECT_EQ(result.exit_status, 0) << result.err;
-    EXPECT_THAT(result.err, HasSubstr("going on after"));
-    const std::string raw = Raw("--recipe uniform --count 60000");
-    EXPECT_EQ(ReadWholeFile(tokens()) == Widened(raw), true);
-  }
-}
-
-TEST_F(CliDump, AServerThatGoesLeavesAPartToGoOnFrom) {
-  RunningServer server;
-  const std::string command = "dump --out " + out() + " --recipe uniform --sequences 500000 --server ";
-  std::thread stop([&] {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while ((!fs::exists(partial()) || fs::file_size(partial()) == 0) && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    server.process().Signal(SIGKILL);
-  });
-  const CommandResult result = RunIterand(command + server.address());
-  stop.join();
-  EXPECT_EQ(result.exit_status, 1);
-  EXPECT_THAT(result.err, HasSubstr("server " + server.address()));
-  EXPECT_THAT(result.err, HasSubstr("sequences are safe, and the same command goes on after them"));
-}
-
-TEST_F(CliDump, ASecondInterruptEndsADumpThatWaits) {
-  RunningServer server;
-  BackgroundIterand dump(
-      {"dump", "--out", out(), "--recipe", "uniform", "--sequences", "500000", "--server", server.address()});
-  std::string lines;
-  while (std::count(lines.begin(), lines.end(), '\n') < 2) {
-    ASSERT_TRUE(dump.running());
-    if (fs::exists(journal())) lines = ReadWholeFile(journal());
-  }
-  server.process().Signal(SIGSTOP);
-  for (std::uintmax_t before = 0, now = fs::file_size(partial()); before != now; now = fs::file_size(partial())) {
-    before = now;
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until nothing comes any more
-  }
-  for (int twice = 0; twice < 2; ++twice) {
-    dump.Signal(SIGINT);  // as `timeout` sends it: to the command, then to its group
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
-  std::this_thread::sleep_for(2 * kOneSignal);
-  EXPECT_TRUE(dump.running());  // it waits for the batch that it asked for
-  dump.Signal(SIGINT);
-  EXPECT_EQ(dump.Wait(), 130);
-  server.process().Signal(SIGCONT);
-  EXPECT_EQ(fs::exists(journal()) && fs::exists(partial()), true);
 }
 
 TEST_F(CliDump, ServedAndInProcessAreEqual) {

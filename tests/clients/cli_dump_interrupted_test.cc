@@ -1,0 +1,136 @@
+// The program `iterand`: dumps that a signal or a server's end interrupts.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "server/second_signal.h"
+#include "tests/clients/command_line.h"
+#include "tests/clients/dump_fixture.h"
+
+namespace iterand::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+// 3000 sequences of 64 tokens take `up-paper` seconds on any number of cores, and are less than a chunk.
+TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
+  const std::string dump = "$ITERAND dump --recipe up-paper --length 64 --sequences 3000 --out " + out();
+  for (const std::string signal : {"INT", "TERM"}) {
+    fs::remove_all(out());
+    const CommandResult interrupted = RunShell(absl::StrCat("timeout --preserve-status -s ", signal, " 1 ", dump));
+    EXPECT_EQ(interrupted.exit_status, 130);
+    EXPECT_THAT(interrupted.err, HasSubstr("stopping after this batch"));
+    EXPECT_THAT(interrupted.err, HasSubstr("interrupted; "));
+    EXPECT_THAT(interrupted.err, HasSubstr(" sequences are safe, and the same command goes on after them"));
+    const std::vector<std::string> lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
+    ASSERT_EQ(lines.size(), 3u);  // the last one is what follows the last newline
+    const std::string data = ReadWholeFile(partial());
+    EXPECT_EQ(lines[1], Sha256Hex(data) + " " + std::to_string(data.size() / 128));
+    EXPECT_FALSE(fs::exists(sidecar() + ".partial"));
+  }
+  const CommandResult result = RunShell(dump);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("going on after "));
+  EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe up-paper --length 64 --count 3000")), true);
+}
+
+// A chunk of `up-paper` takes a minute and more.
+TEST_F(CliDump, SlowSequencesAreSafeAfterSomeSeconds) {
+  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--sequences", "100000"});
+  std::vector<std::string> lines;
+  while (lines.size() < 3) {
+    ASSERT_TRUE(dump.running());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    if (fs::exists(journal())) lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
+  }
+  dump.Signal(SIGKILL);
+  dump.Wait();
+  const std::vector<std::string> words = absl::StrSplit(lines[1], ' ');
+  ASSERT_EQ(words.size(), 2u);
+  const std::size_t sequences = std::stoul(words[1]);
+  EXPECT_LT(sequences, 8192u);
+  EXPECT_EQ(words[0], Sha256Hex(ReadWholeFile(partial()).substr(0, sequences * 1024)));
+}
+
+TEST_F(CliDump, SurvivesAKill) {
+  const std::string arguments = "--recipe uniform --sequences 60000";
+  for (const int signal : {SIGKILL, SIGINT}) {
+    fs::remove_all(out());
+    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "60000"});
+    // Until the journal vouches for two chunks of 65 bytes' lines after its first line.
+    for (;;) {
+      ASSERT_TRUE(dump.running()) << "the dump ended before it could be killed";
+      if (fs::exists(journal())) {
+        const std::string lines = ReadWholeFile(journal());
+        if (std::count(lines.begin(), lines.end(), '\n') >= 3) break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    dump.Signal(signal);
+    EXPECT_EQ(dump.Wait(), signal == SIGKILL ? 128 + SIGKILL : 130);
+    EXPECT_FALSE(fs::exists(tokens()));
+    const CommandResult result = Dump(arguments);
+    EXPECT_EQ(result.exit_status, 0) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("going on after"));
+    const std::string raw = Raw("--recipe uniform --count 60000");
+    EXPECT_EQ(ReadWholeFile(tokens()) == Widened(raw), true);
+  }
+}
+
+TEST_F(CliDump, AServerThatGoesLeavesAPartToGoOnFrom) {
+  RunningServer server;
+  const std::string command = "dump --out " + out() + " --recipe uniform --sequences 500000 --server ";
+  std::thread stop([&] {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while ((!fs::exists(partial()) || fs::file_size(partial()) == 0) && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    server.process().Signal(SIGKILL);
+  });
+  const CommandResult result = RunIterand(command + server.address());
+  stop.join();
+  EXPECT_EQ(result.exit_status, 1);
+  EXPECT_THAT(result.err, HasSubstr("server " + server.address()));
+  EXPECT_THAT(result.err, HasSubstr("sequences are safe, and the same command goes on after them"));
+}
+
+TEST_F(CliDump, ASecondInterruptEndsADumpThatWaits) {
+  RunningServer server;
+  BackgroundIterand dump(
+      {"dump", "--out", out(), "--recipe", "uniform", "--sequences", "500000", "--server", server.address()});
+  std::string lines;
+  while (std::count(lines.begin(), lines.end(), '\n') < 2) {
+    ASSERT_TRUE(dump.running());
+    if (fs::exists(journal())) lines = ReadWholeFile(journal());
+  }
+  server.process().Signal(SIGSTOP);
+  for (std::uintmax_t before = 0, now = fs::file_size(partial()); before != now; now = fs::file_size(partial())) {
+    before = now;
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until nothing comes any more
+  }
+  for (int twice = 0; twice < 2; ++twice) {
+    dump.Signal(SIGINT);  // as `timeout` sends it: to the command, then to its group
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  std::this_thread::sleep_for(2 * kOneSignal);
+  EXPECT_TRUE(dump.running());  // it waits for the batch that it asked for
+  dump.Signal(SIGINT);
+  EXPECT_EQ(dump.Wait(), 130);
+  server.process().Signal(SIGCONT);
+  EXPECT_EQ(fs::exists(journal()) && fs::exists(partial()), true);
+}
+
+}  // namespace
+}  // namespace iterand::testing
