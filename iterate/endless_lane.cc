@@ -10,10 +10,12 @@
 
 namespace iterand {
 
-EndlessLane::EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t rounds_per_segment)
-    : key_{.seed = seed, .lane = lane}, rounds_per_segment_(rounds_per_segment) {}
+EndlessLane::EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t rounds_per_segment,
+                         std::optional<LaneSnapshots> snapshots)
+    : key_{.seed = seed, .lane = lane}, rounds_per_segment_(rounds_per_segment), stored_(std::move(snapshots)) {}
 
 void EndlessLane::KeepSnapshot() {
+  if (stored_ && live_.segment > 0 && stored_->due()) stored_->Keep(live_);
   if (live_.segment % snapshot_gap_ != 0 || snapshots_.contains(live_.segment)) return;
   if (snapshots_.size() == kMaxSnapshots) {
     snapshot_gap_ *= 2;
@@ -27,7 +29,7 @@ absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, Segment& out) 
   const auto length = static_cast<std::size_t>(writer.symbols());
   const auto wanted = static_cast<std::size_t>(writer.sequences());
   pool.set_state(live_.pool, key_);
-  Pending& pending = live_.pending;
+  LaneState::Pending& pending = live_.pending;
   const std::size_t left = pending.origins.size();  // by the segment before
   std::uint64_t round = live_.round;
   while (pending.origins.size() < wanted) {
@@ -88,9 +90,17 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
     KeepSnapshot();
   }
   // The nearest state at or before the segment.
-  const Checkpoint* from = &std::prev(snapshots_.upper_bound(segment))->second;
+  const LaneState* from = &std::prev(snapshots_.upper_bound(segment))->second;
   if (live_.segment <= segment && !from->IsBeyond(live_)) from = &live_;
   if (parked_.segment <= segment && parked_.IsBeyond(*from)) from = &parked_;
+  std::optional<LaneState> stored;
+  // A replay in steps asks for the same segment again and again.
+  const bool on_the_way = sought_.segment == segment && from->segment >= sought_.found;
+  if (stored_ && from->segment < segment && !on_the_way) {
+    stored = stored_->Nearest(segment, from->segment, from->pool);
+    if (stored) from = &*stored;
+    sought_ = {segment, from->segment};
+  }
   // As many a segment as there were so far, and no fewer than there must be.
   const double so_far = from->segment > 0 ? static_cast<double>(from->round) / static_cast<double>(from->segment) : 0;
   const double rounds_ahead =

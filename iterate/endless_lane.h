@@ -2,20 +2,21 @@
 //
 // Its segments are consecutive stretches of what the pool emits. A segment can only be made by computing all rounds
 // before it, so the lane keeps two pools, the one that went furthest and the one of a reader further behind, snapshots
-// of earlier pools to replay from, and the segments made last, since several readers ask for neighbouring segments at
-// the same time.
+// of earlier pools to replay from, in memory and perhaps in a folder, and the segments made last, since several readers
+// ask for neighbouring segments at the same time.
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "iterate/pool.h"
 #include "iterate/segment.h"
+#include "iterate/snapshots.h"
 
 namespace iterand {
 
@@ -23,8 +24,10 @@ class SegmentWriter;
 
 class EndlessLane {
  public:
-  // rounds_per_segment: the fewest that a segment takes.
-  EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t rounds_per_segment);
+  // rounds_per_segment: the fewest that a segment takes. snapshots: those that outlive this process, if there are to
+  // be.
+  EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t rounds_per_segment,
+              std::optional<LaneSnapshots> snapshots);
 
   // Makes a segment with a thread's pool and writer, or copies it if it was made lately. Thread-safe: one thread
   // computes at a time. Errors: Cancelled if the pool is stopped; OutOfRange if more than kMaxReplayRounds, by what is
@@ -35,25 +38,7 @@ class EndlessLane {
                         std::uint64_t* replay_left = nullptr);
 
  private:
-  // Rows that were emitted and are not yet part of a segment.
-  struct Pending {
-    std::vector<Symbol> symbols;
-    std::vector<RowOrigin> origins;
-    std::vector<RowProvenance> provenance;
-  };
-  // The process between two segments.
-  struct Checkpoint {
-    std::uint64_t segment = 0;  // the next segment
-    std::uint64_t round = 0;    // the next round
-    PoolState pool;
-    Pending pending;
-
-    bool IsBeyond(const Checkpoint& other) const {
-      return std::pair(segment, round) > std::pair(other.segment, other.round);
-    }
-  };
-
-  // Computes the live checkpoint's segment into `out` and moves on to the next one.
+  // Computes the live state's segment into `out` and moves on to the next one.
   absl::Status Next(Pool& pool, SegmentWriter& writer, Segment& out);
   void KeepSnapshot();
 
@@ -61,10 +46,15 @@ class EndlessLane {
   RandomKey key_;
   std::uint64_t rounds_per_segment_;
   bool started_ = false;
-  Checkpoint live_;
-  Checkpoint parked_;                              // of another reader; the furthest of all is this or the live one
-  std::map<std::uint64_t, Checkpoint> snapshots_;  // by segment; thinned so that gaps grow with the lane
-  std::uint64_t snapshot_gap_ = 1;                 // segments between snapshots
+  LaneState live_;
+  LaneState parked_;                              // of another reader; the furthest of all is this or the live one
+  std::map<std::uint64_t, LaneState> snapshots_;  // by segment; thinned so that gaps grow with the lane
+  std::uint64_t snapshot_gap_ = 1;                // segments between snapshots
+  std::optional<LaneSnapshots> stored_;           // in a folder
+  struct {
+    std::uint64_t segment = 0;
+    std::uint64_t found = 0;
+  } sought_;  // for what the folder was last searched, and the nearest segment of which there was a state
   std::deque<std::pair<std::uint64_t, Segment>> recent_;
 };
 

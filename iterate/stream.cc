@@ -44,13 +44,14 @@ std::string ToHex(const Fingerprint& fingerprint) {
 Stream::Stream() = default;
 Stream::~Stream() = default;
 
-absl::StatusOr<std::shared_ptr<Stream>> Stream::Open(const v1::Recipe& recipe, std::uint64_t seed) {
+absl::StatusOr<std::shared_ptr<Stream>> Stream::Open(const v1::Recipe& recipe, std::uint64_t seed,
+                                                     const std::shared_ptr<const SnapshotFolder>& snapshots) {
   auto resolved = ResolveRecipe(recipe);
   if (!resolved.ok()) return resolved.status();
   auto mix = FamilyMix::Make(*resolved);
   if (!mix.ok()) return mix.status();
   std::shared_ptr<Stream> stream(new Stream());
-  stream->impl_ = std::make_unique<Impl>(*std::move(resolved), seed, *std::move(mix));
+  stream->impl_ = std::make_unique<Impl>(*std::move(resolved), seed, *std::move(mix), snapshots);
   return stream;
 }
 

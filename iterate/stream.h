@@ -78,10 +78,15 @@ class Workspace {
   virtual ~Workspace() = default;
 };
 
+struct SnapshotFolder;  // iterate/snapshots.h
+
 class Stream {
  public:
   // Resolves and checks the recipe. Errors: InvalidArgument with the path of the field, its value and what is allowed.
-  static absl::StatusOr<std::shared_ptr<Stream>> Open(const v1::Recipe& recipe, std::uint64_t seed);
+  // With `snapshots`, an endless pool is kept in that folder now and then, and goes on from what is there; no other
+  // stream has a use for it.
+  static absl::StatusOr<std::shared_ptr<Stream>> Open(const v1::Recipe& recipe, std::uint64_t seed,
+                                                      const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
 
   ~Stream();
   Stream(const Stream&) = delete;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -12,13 +13,15 @@
 #include "iterate/layout.h"
 #include "iterate/pool.h"
 #include "iterate/recipe.h"
+#include "iterate/snapshots.h"
 #include "iterate/stream.h"
 
 namespace iterand {
 
 class Stream::Impl {
  public:
-  Impl(v1::Recipe resolved, std::uint64_t seed_value, FamilyMix family_mix)
+  Impl(v1::Recipe resolved, std::uint64_t seed_value, FamilyMix family_mix,
+       const std::shared_ptr<const SnapshotFolder>& snapshots)
       : recipe(std::move(resolved)),
         seed(seed_value),
         fingerprint(ComputeFingerprint(recipe, seed)),
@@ -31,8 +34,12 @@ class Stream::Impl {
         held(static_cast<std::size_t>(lanes)) {
     if (recipe.has_pool() && recipe.pool().endless()) {
       const std::uint64_t rounds = Pool::FewestRounds(recipe.pool(), static_cast<std::uint64_t>(sequences));
-      for (int lane = 0; lane < lanes; ++lane) {
-        endless.push_back(std::make_unique<EndlessLane>(seed, static_cast<std::uint32_t>(lane), rounds));
+      for (std::uint32_t lane = 0; lane < recipe.lanes(); ++lane) {
+        std::optional<LaneSnapshots> stored;
+        if (snapshots) {
+          stored.emplace(snapshots, fingerprint, lane, static_cast<int>(recipe.alphabet_size()), mix.size());
+        }
+        endless.push_back(std::make_unique<EndlessLane>(seed, lane, rounds, std::move(stored)));
       }
     }
   }

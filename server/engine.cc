@@ -105,7 +105,7 @@ Engine::~Engine() {
 }
 
 absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recipe, std::uint64_t seed) {
-  absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(recipe, seed);
+  absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(recipe, seed, options_.snapshots);
   if (!stream.ok()) return stream.status();
   std::shared_ptr<OpenStream> open;
   {

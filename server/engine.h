@@ -62,6 +62,7 @@ struct EngineOptions {
   // Streams whose segments cost less core time a byte than this, on average, are not kept in the cache. The default is
   // 250 MB a second.
   double cache_seconds_per_byte = 4e-9;
+  std::shared_ptr<const SnapshotFolder> snapshots = nullptr;  // where endless pools are kept; null: nowhere
 };
 
 class Engine;

@@ -29,6 +29,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "iterate/snapshots.h"
 #include "server/engine.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -259,10 +260,21 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
     }
   }
 
+  std::shared_ptr<SnapshotFolder> snapshots;
+  if (!options.snapshot_folder.empty()) {
+    snapshots = std::make_shared<SnapshotFolder>();
+    snapshots->path = options.snapshot_folder;
+    snapshots->report = [](const std::string& line) { Log().error(line); };
+    if (const absl::Status status = snapshots->Check(); !status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("the snapshot folder (--snapshots) ", status.message()));
+    }
+  }
+
   engine = std::make_unique<Engine>(EngineOptions{.threads = options.threads,
                                                   .cache_bytes = options.cache_bytes,
                                                   .prefetch_bytes = options.prefetch_bytes,
-                                                  .queue_bytes = options.queue_bytes});
+                                                  .queue_bytes = options.queue_bytes,
+                                                  .snapshots = std::move(snapshots)});
   service = std::make_unique<NoiseService>(engine.get(), service_options);
 
   EnablePlugins();

@@ -71,6 +71,10 @@ struct ServerOptions {
   // limit are information, other calls that end are for debugging.
   std::string log_level = "info";
 
+  // If not empty, a folder where endless pools are kept now and then (iterate/snapshots.h), so that after a restart, or
+  // on another server that has the folder, a stream goes on without a replay. It is made if it is not there.
+  std::string snapshot_folder;
+
   // How long RunUntilSignal lets calls in flight finish.
   std::chrono::milliseconds drain = std::chrono::seconds(10);
 };

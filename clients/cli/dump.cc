@@ -25,6 +25,7 @@
 #include "clients/cli/output.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/source.h"
+#include "iterate/snapshots.h"
 #include "server/second_signal.h"
 
 namespace iterand::cli {
@@ -195,6 +196,13 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
   return end;
 }
 
+// Where an endless pool is kept while its dump is under way, so that one that was interrupted need not replay it.
+SnapshotFolder Snapshots(const DumpOptions& options) {
+  SnapshotFolder folder;
+  folder.path = fs::path(options.out) / (options.name + ".snapshots");
+  return folder;
+}
+
 // Makes what the parts lack, and gives their files their names.
 absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, const std::string& fingerprint,
                       const std::vector<DumpPart>& parts, Progress& progress) {
@@ -209,8 +217,13 @@ absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, 
     RangeChoice range = options.range;
     range.start += there * identity.world;
     range.count -= there;
-    const absl::StatusOr<std::unique_ptr<SequenceSource>> source =
-        SequenceSource::Open(options.stream, range, options.server, {.threads = options.threads});
+    auto snapshots = std::make_shared<SnapshotFolder>(Snapshots(options));
+    snapshots->report = [&progress](const std::string& line) {  // while Generate waits for sequences
+      progress.Clear();
+      std::fprintf(stderr, "iterand: %s\n", line.c_str());
+    };
+    const absl::StatusOr<std::unique_ptr<SequenceSource>> source = SequenceSource::Open(
+        options.stream, range, options.server, {.threads = options.threads, .snapshots = std::move(snapshots)});
     if (!source.ok()) return source.status();
     if ((*source)->facts().info.fingerprint() != fingerprint) {
       return absl::FailedPreconditionError("the server changed while the dump began; run the command again");
@@ -260,6 +273,7 @@ absl::Status Dump(const DumpOptions& options) {
   }
   progress.Clear();
   if (!status.ok()) return WithSafePart(status, parts);
+  Snapshots(options).Clear(identity->fingerprint);
   for (const DumpPart& part : parts) {
     const bool is_mask = &part != parts.data();
     status = WriteOutput(absl::StrCat(
@@ -300,7 +314,10 @@ void AddDump(CLI::App& app, Action& action) {
       "stream's own dtype. The file gets its name when it is complete. After a kill the same command checks what is\n"
       "there, and goes on after the last part that matches its checksum. Ctrl-C and SIGTERM keep all but the batch "
       "that is\n"
-      "being made, and exit with status 130. What has another stream's or no description is never overwritten.");
+      "being made, and exit with status 130. Of an endless pool such as up-paper, DIR/NAME.snapshots holds the pool "
+      "until\n"
+      "the file is complete, so that it need not be replayed. What has another stream's or no description is never "
+      "overwritten.");
   options->stream.AddTo(*command, /*positional=*/false);
   options->range.count_option = "--sequences";
   options->range.AddTo(*command);

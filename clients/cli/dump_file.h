@@ -7,6 +7,7 @@
 //   NAME.EXT.partial    the tokens so far, while a dump is under way
 //   NAME.EXT.journal    beside it: one JSON line that names the dump, then one line for each chunk that is safely on
 //                       disk, in order: its SHA-256, a space, its number of sequences
+//   NAME.snapshots/     pools to go on from (iterate/snapshots.h) while a dump of an endless pool is under way
 //   NAME.json.partial   locked by the process that writes NAME, in whatever format; becomes NAME.json
 //
 // A dump with masks is two such dumps, whose names are NAME and NAME.mask: the second holds one uint8 a token, 1 where

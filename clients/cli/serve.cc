@@ -39,6 +39,11 @@ void AddServe(CLI::App& app, Action& action) {
       ->check(CLI::IsMember(std::vector<std::string>(kLogLevels.begin(), kLogLevels.end())))
       ->capture_default_str();
 
+  command
+      ->add_option("--snapshots", options->snapshot_folder,
+                   "Keep the pools of up-paper and its like in this folder, to go on from after a restart")
+      ->type_name("DIR");
+
   constexpr char kSecurity[] = "Security";
   CLI::Option* certificate =
       command->add_option("--tls-cert", options->tls_cert_file, "Certificate chain (PEM); encrypts connections")

@@ -202,7 +202,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return std::move(text).str();
 }
 
-absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream) {
+absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream,
+                                                  const std::shared_ptr<const SnapshotFolder>& snapshots) {
   v1::Recipe recipe;
   const bool is_file = IsRecipeFile(stream.recipe);
   if (is_file) {
@@ -221,7 +222,7 @@ absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream) {
   }
   if (stream.length) recipe.set_length(*stream.length);
   if (stream.mask) recipe.set_loss_mask(true);
-  absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(recipe, stream.seed);
+  absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(recipe, stream.seed, snapshots);
   if (!opened.ok() && is_file) return AtFile(stream.recipe, opened.status());
   return opened;
 }
@@ -371,7 +372,7 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   }
 
   if (server.address.empty()) {
-    absl::StatusOr<std::shared_ptr<Stream>> local = OpenLocal(stream);
+    absl::StatusOr<std::shared_ptr<Stream>> local = OpenLocal(stream, options.snapshots);
     if (!local.ok()) return local.status();
     const absl::StatusOr<ShardPlan> plan = PlanShard(*shard, range.start, **local);
     if (!plan.ok()) {

@@ -72,7 +72,8 @@ struct StreamFacts {
 absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server);
 
 // The stream itself, in this process. Errors as DescribeStream.
-absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream);
+absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream,
+                                                  const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
 
 // Some rows of a stream. Row i is the sequence with index first_index + i * stride.
 struct RowBatch {
@@ -90,6 +91,8 @@ class SequenceSource {
   struct Options {
     int threads = 0;  // for generation in this process; 0: all cores
     bool provenance = false;
+    // Where an endless pool that is generated in this process is kept; null: nowhere.
+    std::shared_ptr<const SnapshotFolder> snapshots = nullptr;
   };
 
   // Errors: InvalidArgument or NotFound for a request that cannot be met (recipe, shard, length), with what would be

@@ -64,6 +64,44 @@ TEST_F(CliDump, SlowSequencesAreSafeAfterSomeSeconds) {
   EXPECT_EQ(words[0], Sha256Hex(ReadWholeFile(partial()).substr(0, sequences * 1024)));
 }
 
+// A round emits one sequence, and no more than 20 000 rounds are replayed.
+TEST_F(CliDump, AnEndlessPoolGoesOnFromItsSnapshot) {
+  const std::string recipe = scratch_.File("recipe.json");
+  WriteWholeFile(recipe, R"({"families": [{"lstm": {"hidden": {"fixed": 8}, "layers": {"fixed": 1}}}], "length": 64,
+                            "lanes": 1, "segmentSequences": 100, "pool": {"poolRows": 4, "programRows": 1,
+                            "constantRows": 1, "noiseRows": 1, "emitRows": 1}})");
+  const std::string arguments = "--sequences 50000 --recipe " + recipe;
+  const fs::path snapshots = out() + "/tokens.snapshots";
+  BackgroundIterand dump({"dump", "--out", out(), "--recipe", recipe, "--sequences", "50000"});
+  int furthest = 0;
+  while (furthest < 220) {  // segments of 100 rounds
+    ASSERT_TRUE(dump.running());
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::error_code changing;
+    for (fs::recursive_directory_iterator file(snapshots, changing), end; !changing && file != end;
+         file.increment(changing)) {
+      const std::string name = file->path().filename().string();
+      if (name.starts_with("0-") && name.ends_with(".snapshot"))
+        furthest = std::max(furthest, std::stoi(name.substr(2)));
+    }
+  }
+  dump.Signal(SIGINT);
+  EXPECT_EQ(dump.Wait(), 130);
+
+  const fs::path aside = snapshots.string() + ".aside";
+  fs::rename(snapshots, aside);
+  const CommandResult refused = Dump(arguments);
+  EXPECT_EQ(refused.exit_status, 2);
+  EXPECT_THAT(refused.err, HasSubstr("at most 20000 are replayed"));
+  fs::remove_all(snapshots);
+  fs::rename(aside, snapshots);
+  const CommandResult result = Dump(arguments);
+  EXPECT_EQ(result.exit_status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("going on after "));
+  EXPECT_FALSE(fs::exists(snapshots));
+  EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe " + recipe + " --count 50000")), true);
+}
+
 TEST_F(CliDump, SurvivesAKill) {
   const std::string arguments = "--recipe uniform --sequences 60000";
   for (const int signal : {SIGKILL, SIGINT}) {

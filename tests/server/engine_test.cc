@@ -7,11 +7,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "iterate/snapshots.h"
 #include "tests/server/consumer.h"
 #include "tests/server/fixture.h"
 
@@ -242,6 +244,35 @@ TEST(Engine, AReplayReachesTheSegment) {
   EXPECT_EQ(engine.stats().segments_generated, 6U);  // those on the way are not counted
   Consumer beyond(engine, open, 16 * 50'000, 1, 1);
   EXPECT_EQ(beyond.Read(1).status().code(), absl::StatusCode::kOutOfRange);
+}
+
+// What another engine has kept in a folder is gone on from, however many rounds there were.
+TEST(Engine, AnEndlessPoolGoesOnFromASnapshot) {
+  auto folder = std::make_shared<SnapshotFolder>();
+  folder->path = std::filesystem::path(testing::TempDir()) / "engine_snapshots";
+  folder->interval = std::chrono::milliseconds(20);
+  std::filesystem::remove_all(folder->path);
+  const v1::Recipe endless = RecipeOf(kEndlessRecipe);
+  EngineOptions options = Options(2);
+  options.snapshots = folder;
+  constexpr int kFar = 16 * 10'100;  // 20 200 rounds
+  std::string whole;
+  {
+    Engine engine(options);
+    Consumer consumer(engine, *engine.Open(endless, 0), 0, 1, kFar);
+    whole = *consumer.Read(kFar);
+  }
+  for (const bool kept : {true, false}) {
+    if (!kept) std::filesystem::remove_all(folder->path);
+    Engine engine(options);
+    Consumer consumer(engine, *engine.Open(endless, 0), kFar - 16, 1, 16);
+    const absl::StatusOr<std::string> end = consumer.Read(16);
+    EXPECT_EQ(end.status().code(), kept ? absl::StatusCode::kOk : absl::StatusCode::kOutOfRange) << end.status();
+    if (end.ok()) {
+      EXPECT_TRUE(*end == whole.substr(whole.size() - std::size_t{16} * 32));
+    }
+  }
+  std::filesystem::remove_all(folder->path);
 }
 
 TEST(Engine, StreamsThatNobodyUsesAreForgotten) {

@@ -264,6 +264,10 @@ TEST_F(Lifecycle, BadOptions) {
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
                HasSubstr("\"loud\"; it must be one of debug, info, error, off"));
   options = {};
+  options.snapshot_folder = "/proc/version";
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
+               HasSubstr("(--snapshots) /proc/version: "));
+  options = {};
   options.listen = "no such host:0";
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
   // gRPC would take port 443 for the first, port 34 464 for the second.

@@ -1,0 +1,253 @@
+#include "iterate/snapshots.h"
+
+#include <openssl/sha.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <span>
+#include <sstream>
+#include <system_error>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "iterand/v1/snapshot.pb.h"
+
+namespace iterand {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kSuffix[] = ".snapshot";
+constexpr double kTimeShare = 50;  // of generation to writing
+
+std::string Hash(const std::string& bytes) {
+  std::string hash(SHA256_DIGEST_LENGTH, '\0');
+  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
+         reinterpret_cast<unsigned char*>(hash.data()));
+  return hash;
+}
+
+absl::Status Unusable(const fs::path& path, const std::string& why) {
+  return absl::DataLossError(absl::StrCat(path.string(), ": ", why, "; is not used"));
+}
+
+// Whole or not at all. The name on the way is this process's own.
+absl::Status WriteFile(const fs::path& path, const std::string& bytes) {
+  const fs::path draft = absl::StrCat(path.string(), ".", getpid());
+  errno = 0;
+  std::ofstream file(draft, std::ios::binary | std::ios::trunc);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  std::error_code error(errno, std::generic_category());
+  if (file) {
+    fs::rename(draft, path, error);
+    if (!error) return absl::OkStatus();
+  }
+  std::error_code ignored;
+  fs::remove(draft, ignored);
+  return absl::InvalidArgumentError(absl::StrCat(path.string(), ": cannot be written (", error.message(), ")"));
+}
+
+// Symbols are uint16_t in the machine's order, which is little-endian on all that are supported.
+void PutSymbols(std::span<const Symbol> symbols, v1::PoolSnapshot::Rows& out) {
+  out.mutable_symbols()->append(reinterpret_cast<const char*>(symbols.data()), symbols.size_bytes());
+}
+
+void PutOrigins(const std::vector<RowOrigin>& origins, v1::PoolSnapshot::Rows& out) {
+  for (const RowOrigin& origin : origins) {
+    out.add_families(origin.family);
+    out.add_depths(origin.depth);
+  }
+}
+
+// Whether there are as many symbols and origins as wanted, and none that the recipe does not know.
+bool Take(const v1::PoolSnapshot::Rows& rows, std::span<Symbol> symbols, std::span<RowOrigin> origins, int alphabet,
+          int families) {
+  if (rows.symbols().size() != symbols.size_bytes() ||
+      static_cast<std::size_t>(rows.families_size()) != origins.size() ||
+      static_cast<std::size_t>(rows.depths_size()) != origins.size()) {
+    return false;
+  }
+  std::memcpy(symbols.data(), rows.symbols().data(), symbols.size_bytes());
+  for (std::size_t i = 0; i < origins.size(); ++i) {
+    const std::uint32_t family = rows.families(static_cast<int>(i));
+    const std::uint32_t depth = rows.depths(static_cast<int>(i));
+    if (family >= static_cast<std::uint32_t>(families) || depth > 65535) return false;
+    origins[i] = {static_cast<std::uint16_t>(family), static_cast<std::uint16_t>(depth)};
+  }
+  return std::ranges::all_of(symbols, [alphabet](Symbol symbol) { return symbol < alphabet; });
+}
+
+// Of ascending segments, those that are too many: without one, the gap is no more than half of the way to the last.
+std::vector<std::uint64_t> TooMany(const std::vector<std::uint64_t>& segments) {
+  std::vector<std::uint64_t> found;
+  if (segments.size() < 3) return found;
+  const std::uint64_t last = segments.back();
+  std::uint64_t next = last;  // that stays
+  for (std::size_t i = segments.size() - 1; i-- > 1;) {
+    if ((next - segments[i - 1]) * 2 <= last - next) {
+      found.push_back(segments[i]);
+    } else {
+      next = segments[i];
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+absl::Status SnapshotFolder::Check() const {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", error.message()));
+  const fs::path trial = path / ".trial";
+  if (absl::Status status = WriteFile(trial, "trial"); !status.ok()) return status;
+  fs::remove(trial, error);
+  return absl::OkStatus();
+}
+
+void SnapshotFolder::Clear(const std::string& fingerprint) const {
+  const fs::path folder = path / fingerprint;
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    // Drafts too, that a kill has left.
+    if (entry->path().filename().string().find(kSuffix) != std::string::npos) files.push_back(entry->path());
+  }
+  for (const fs::path& file : files) fs::remove(file, error);
+  fs::remove(folder, error);
+  fs::remove(path, error);
+}
+
+LaneSnapshots::LaneSnapshots(std::shared_ptr<const SnapshotFolder> folder, const Fingerprint& fingerprint,
+                             std::uint32_t lane, int alphabet, int families)
+    : folder_(std::move(folder)),
+      stream_folder_(folder_->path / ToHex(fingerprint)),
+      fingerprint_(fingerprint.begin(), fingerprint.end()),
+      lane_(lane),
+      alphabet_(alphabet),
+      families_(families),
+      due_(Clock::now() + std::chrono::duration_cast<Clock::duration>(folder_->interval)) {}
+
+fs::path LaneSnapshots::Path(std::uint64_t segment) const {
+  return stream_folder_ / absl::StrCat(lane_, "-", segment, kSuffix);
+}
+
+std::vector<std::uint64_t> LaneSnapshots::List() const {
+  const std::string prefix = absl::StrCat(lane_, "-");
+  std::vector<std::uint64_t> segments;
+  std::error_code error;
+  for (fs::directory_iterator entry(stream_folder_, error), end; !error && entry != end; entry.increment(error)) {
+    std::uint64_t segment = 0;
+    const std::string name = entry->path().filename().string();
+    if (name.size() <= prefix.size() + sizeof(kSuffix) - 1 || !name.starts_with(prefix) || !name.ends_with(kSuffix)) {
+      continue;
+    }
+    const std::string number = name.substr(prefix.size(), name.size() - prefix.size() - (sizeof(kSuffix) - 1));
+    if (absl::SimpleAtoi(number, &segment) && Path(segment) == entry->path()) segments.push_back(segment);
+  }
+  std::ranges::sort(segments);
+  return segments;
+}
+
+bool LaneSnapshots::due() const { return Clock::now() >= due_; }
+
+void LaneSnapshots::Keep(const LaneState& state) {
+  const Clock::time_point begin = Clock::now();
+  const absl::Status status = Write(state);
+  if (status.ok()) {
+    for (const std::uint64_t segment : TooMany(List())) {
+      std::error_code gone;  // by another process
+      fs::remove(Path(segment), gone);
+    }
+  } else if (!failing_) {
+    folder_->report(absl::StrCat(status.message(), "; generation goes on without"));
+  }
+  failing_ = !status.ok();
+  const Clock::time_point end = Clock::now();
+  const std::chrono::duration<double> interval = folder_->interval;
+  const auto wait =
+      interval.count() > 0 ? std::max<std::chrono::duration<double>>(interval, kTimeShare * (end - begin)) : interval;
+  due_ = end + std::chrono::duration_cast<Clock::duration>(wait);
+}
+
+absl::Status LaneSnapshots::Write(const LaneState& state) const {
+  v1::PoolSnapshot snapshot;
+  snapshot.set_fingerprint(fingerprint_);
+  snapshot.set_lane(lane_);
+  snapshot.set_segment(state.segment);
+  snapshot.set_round(state.round);
+  const Block& rows = state.pool.rows;
+  PutSymbols({rows.row(0), Size(rows.rows()) * Size(rows.length())}, *snapshot.mutable_pool());
+  PutOrigins(state.pool.origins, *snapshot.mutable_pool());
+  PutSymbols(state.pending.symbols, *snapshot.mutable_pending());
+  PutOrigins(state.pending.origins, *snapshot.mutable_pending());
+  for (const RowProvenance& provenance : state.pending.provenance) {
+    snapshot.add_pending_rounds(provenance.round);
+    snapshot.add_pending_round_rows(provenance.row);
+  }
+  std::error_code error;
+  fs::create_directories(stream_folder_, error);
+  if (error) return absl::InvalidArgumentError(absl::StrCat(stream_folder_.string(), ": ", error.message()));
+  const std::string content = snapshot.SerializeAsString();
+  return WriteFile(Path(state.segment), Hash(content) + content);
+}
+
+absl::StatusOr<LaneState> LaneSnapshots::Load(std::uint64_t segment, const PoolState& like) const {
+  const fs::path path = Path(segment);
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) return Unusable(path, "cannot be read");
+  std::string content = std::move(text).str();
+  if (content.size() < SHA256_DIGEST_LENGTH) return Unusable(path, "is too short");
+  const std::string hash = content.substr(0, SHA256_DIGEST_LENGTH);
+  content.erase(0, SHA256_DIGEST_LENGTH);
+  v1::PoolSnapshot snapshot;
+  if (Hash(content) != hash || !snapshot.ParseFromString(content)) return Unusable(path, "does not match its hash");
+  if (snapshot.fingerprint() != fingerprint_ || snapshot.lane() != lane_ || snapshot.segment() != segment) {
+    return Unusable(path, "is of another stream, lane or segment");
+  }
+  LaneState state;
+  state.segment = segment;
+  state.round = snapshot.round();
+  state.pool.rows.Reshape(like.rows.rows(), like.rows.length());
+  state.pool.origins.resize(like.origins.size());
+  const std::size_t length = Size(like.rows.length());
+  const auto waiting = static_cast<std::size_t>(snapshot.pending_rounds_size());
+  state.pending.symbols.resize(waiting * length);
+  state.pending.origins.resize(waiting);
+  if (!Take(snapshot.pool(), {state.pool.rows.row(0), Size(like.rows.rows()) * length}, state.pool.origins, alphabet_,
+            families_) ||
+      !Take(snapshot.pending(), state.pending.symbols, state.pending.origins, alphabet_, families_) ||
+      static_cast<std::size_t>(snapshot.pending_round_rows_size()) != waiting) {
+    return Unusable(path, "is of a pool of another shape");
+  }
+  for (std::size_t i = 0; i < waiting; ++i) {
+    const RowOrigin& origin = state.pending.origins[i];
+    state.pending.provenance.push_back({.lane = lane_,
+                                        .segment = segment,
+                                        .round = snapshot.pending_rounds(static_cast<int>(i)),
+                                        .row = snapshot.pending_round_rows(static_cast<int>(i)),
+                                        .family = origin.family,
+                                        .depth = origin.depth});
+  }
+  return state;
+}
+
+std::optional<LaneState> LaneSnapshots::Nearest(std::uint64_t segment, std::uint64_t beyond,
+                                                const PoolState& like) const {
+  const std::vector<std::uint64_t> segments = List();
+  for (auto at = std::ranges::upper_bound(segments, segment); at != segments.begin() && *std::prev(at) > beyond;) {
+    --at;
+    absl::StatusOr<LaneState> state = Load(*at, like);
+    if (state.ok()) return *std::move(state);
+    folder_->report(std::string(state.status().message()));
+  }
+  return std::nullopt;
+}
+
+}  // namespace iterand
