@@ -23,6 +23,8 @@ namespace fs = std::filesystem;
 
 constexpr char kSuffix[] = ".snapshot";
 constexpr double kTimeShare = 50;  // of generation to writing
+// Of those that were written last, so many stay wherever they are: a run behind an earlier one's end has its own.
+constexpr std::size_t kLatest = 8;
 
 std::string Hash(const std::string& bytes) {
   std::string hash(SHA256_DIGEST_LENGTH, '\0');
@@ -35,9 +37,10 @@ absl::Status Unusable(const fs::path& path, const std::string& why) {
   return absl::DataLossError(absl::StrCat(path.string(), ": ", why, "; is not used"));
 }
 
-// Whole or not at all. The name on the way is this process's own.
+// Whole or not at all. Nobody else has the name that it has on the way, not on another machine either.
 absl::Status WriteFile(const fs::path& path, const std::string& bytes) {
-  const fs::path draft = absl::StrCat(path.string(), ".", getpid());
+  const auto now = std::chrono::system_clock::now().time_since_epoch().count();
+  const fs::path draft = absl::StrCat(path.string(), ".", getpid(), "-", now);
   errno = 0;
   std::ofstream file(draft, std::ios::binary | std::ios::trunc);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
@@ -160,10 +163,7 @@ void LaneSnapshots::Keep(const LaneState& state) {
   const Clock::time_point begin = Clock::now();
   const absl::Status status = Write(state);
   if (status.ok()) {
-    for (const std::uint64_t segment : TooMany(List())) {
-      std::error_code gone;  // by another process
-      fs::remove(Path(segment), gone);
-    }
+    Thin();
   } else if (!failing_) {
     folder_->report(absl::StrCat(status.message(), "; generation goes on without"));
   }
@@ -173,6 +173,19 @@ void LaneSnapshots::Keep(const LaneState& state) {
   const auto wait =
       interval.count() > 0 ? std::max<std::chrono::duration<double>>(interval, kTimeShare * (end - begin)) : interval;
   due_ = end + std::chrono::duration_cast<Clock::duration>(wait);
+}
+
+void LaneSnapshots::Thin() const {
+  std::error_code gone;  // a file, by another process
+  const std::vector<std::uint64_t> segments = List();
+  std::vector<std::pair<fs::file_time_type, std::uint64_t>> latest;
+  for (const std::uint64_t segment : segments) latest.emplace_back(fs::last_write_time(Path(segment), gone), segment);
+  std::ranges::sort(latest, std::greater<>());
+  if (latest.size() > kLatest) latest.resize(kLatest);
+  for (const std::uint64_t segment : TooMany(segments)) {
+    const bool stays = std::ranges::any_of(latest, [segment](const auto& file) { return file.second == segment; });
+    if (!stays) fs::remove(Path(segment), gone);
+  }
 }
 
 absl::Status LaneSnapshots::Write(const LaneState& state) const {

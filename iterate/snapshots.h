@@ -8,7 +8,7 @@
 // is the same with and without them, several processes may share a folder, and whoever needs the room may delete them.
 //
 // A lane keeps the more the nearer they are to its end: to go back by d segments takes a replay of d / 2 at most or so,
-// and of n snapshots some 3 log2(n) stay.
+// and of n snapshots some 3 log2(n) stay, and the eight that were written last.
 #pragma once
 
 #include <chrono>
@@ -80,6 +80,7 @@ class LaneSnapshots {
 
   std::filesystem::path Path(std::uint64_t segment) const;
   std::vector<std::uint64_t> List() const;  // segments, ascending
+  void Thin() const;
   absl::Status Write(const LaneState& state) const;
   absl::StatusOr<LaneState> Load(std::uint64_t segment, const PoolState& like) const;
 

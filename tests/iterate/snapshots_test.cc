@@ -153,6 +153,17 @@ TEST_F(SnapshotsTest, TheFewerTheFurtherBack) {
   }
 }
 
+// The first run went three times as far, and snapshots are far apart where the second one is.
+TEST_F(SnapshotsTest, ARunBehindAnEarlierOnesEndHasItsOwn) {
+  v1::Recipe recipe = ManyRounds();
+  recipe.set_segment_sequences(10);
+  ReadRows(*Open(recipe), 0, 3000);
+  const fs::path folder = Files().front().parent_path();
+  EXPECT_FALSE(fs::exists(folder / "0-99.snapshot") || fs::exists(folder / "0-100.snapshot"));
+  ReadRows(*Open(recipe), 0, 1000);
+  EXPECT_TRUE(fs::exists(folder / "0-99.snapshot") && fs::exists(folder / "0-100.snapshot"));
+}
+
 TEST_F(SnapshotsTest, DamagedFilesAreNotUsed) {
   const v1::Recipe recipe = EndlessRecipe();
   const std::vector<std::byte> whole = ReadRows(*Open(recipe), 0, 700);
