@@ -179,6 +179,7 @@ void LaneSnapshots::Thin() const {
   std::error_code gone;  // a file, by another process
   const std::vector<std::uint64_t> segments = List();
   std::vector<std::pair<fs::file_time_type, std::uint64_t>> latest;
+  latest.reserve(segments.size());
   for (const std::uint64_t segment : segments) latest.emplace_back(fs::last_write_time(Path(segment), gone), segment);
   std::ranges::sort(latest, std::greater<>());
   if (latest.size() > kLatest) latest.resize(kLatest);
