@@ -122,8 +122,9 @@ void SnapshotFolder::Clear(const std::string& fingerprint) const {
     if (entry->path().filename().string().find(kSuffix) != std::string::npos) files.push_back(entry->path());
   }
   for (const fs::path& file : files) fs::remove(file, error);
-  fs::remove(folder, error);
-  fs::remove(path, error);
+  for (const fs::path& empty : {folder, path}) {
+    if (fs::is_directory(empty, error)) fs::remove(empty, error);  // and no file of that name
+  }
 }
 
 LaneSnapshots::LaneSnapshots(std::shared_ptr<const SnapshotFolder> folder, const Fingerprint& fingerprint,

@@ -64,7 +64,7 @@ struct SnapshotFolder {
 // The snapshots of one lane. One thread at a time may use it.
 class LaneSnapshots {
  public:
-  // shape: a state of the stream's pool, whatever is in it. alphabet, families: symbols and families lie below.
+  // alphabet, families: symbols and places of families lie below.
   LaneSnapshots(std::shared_ptr<const SnapshotFolder> folder, const Fingerprint& fingerprint, std::uint32_t lane,
                 int alphabet, int families);
 
