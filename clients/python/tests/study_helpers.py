@@ -48,21 +48,21 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> Non
     """`run`, stopped before its 13th step."""
     step = Trainer.step
 
-    def breaks(trainer: Trainer, tokens: torch.Tensor) -> float:
+    def breaks(trainer: Trainer, *batch: torch.Tensor | None) -> float:
         if trainer.done == 12:
             raise KeyboardInterrupt
-        return step(trainer, tokens)
+        return step(trainer, *batch)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "step", breaks)
         run()
 
 
-def dump(folder: Path, seed: int = 0) -> None:
+def dump(folder: Path, seed: int = 0, recipe: str = "up", *options: str) -> None:
     """A dump of the 320 sequences that `study` reads, in place of what is there."""
     shutil.rmtree(folder, ignore_errors=True)
-    command = [binary(), "dump", "--recipe", "up", "--seed", str(seed), "--sequences", "320", "--length", "32"]
-    subprocess.run([*command, "--format", "bin", "--out", str(folder)], check=True, capture_output=True)
+    command = [binary(), "dump", "--recipe", recipe, "--seed", str(seed), "--sequences", "320", "--length", "32"]
+    subprocess.run([*command, "--format", "bin", "--out", str(folder), *options], check=True, capture_output=True)
 
 
 def with_text(address: str, file: Path, **changes: Any) -> config.Study:

@@ -109,6 +109,30 @@ def test_training_in_bfloat16_keeps_float32_weights() -> None:
         wrong.step(tokens)
 
 
+def test_a_mask_chooses_the_tokens_that_the_loss_counts() -> None:
+    tokens = torch.randint(256, (8, 32), generator=torch.Generator().manual_seed(0))
+
+    def trained(mask: torch.Tensor | None) -> tuple[float, torch.Tensor]:
+        model = Transformer(small(tied=True), seed=1)  # tied: not all tokens cost the same at first
+        loss = Trainer(model, config.Optimizer(warmup_share=0), 10, torch.device("cpu")).step(tokens, mask)
+        return loss, torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+    everywhere = torch.ones_like(tokens, dtype=torch.bool)
+    whole, weights = trained(None)
+    loss, marked = trained(everywhere)
+    assert loss == pytest.approx(whole)
+    torch.testing.assert_close(marked, weights)
+    halves = [everywhere.clone(), everywhere.clone()]
+    halves[0][:4] = halves[1][4:] = False
+    losses = [trained(half)[0] for half in halves]
+    assert sum(losses) / 2 == pytest.approx(whole)
+    assert losses[0] != pytest.approx(losses[1], abs=1e-3)
+    assert trained(~everywhere)[0] == 0
+    first = ~everywhere
+    first[:, 0] = True  # what no position predicts
+    assert trained(first)[0] == 0
+
+
 def test_width_scaling_keeps_the_size_of_updates() -> None:
     """One step changes the output of a wide model about as much as that of a narrow one."""
     tokens = torch.randint(256, (8, 32), generator=torch.Generator().manual_seed(0))

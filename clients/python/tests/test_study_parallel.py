@@ -18,9 +18,13 @@ from study_helpers import dump, interrupt, study  # noqa: E402
 from iterand.study import cli, config, data, parallel, pretrain  # noqa: E402
 
 
-def test_two_processes_train_as_one(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They go on from the checkpoint of one."""
+@pytest.mark.parametrize(("recipe", "mask"), [("up", False), ("tasks", True)])
+def test_two_processes_train_as_one(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, mask: bool
+) -> None:
+    """They go on from the checkpoint of one. With masks they have different numbers of tokens that count."""
     each, file = study(address), tmp_path / "study.json"
+    each = dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, recipe=recipe, mask=mask))
     one = pretrain.run(each, address, tmp_path / "one")
     interrupt(monkeypatch, lambda: pretrain.run(each, address, tmp_path / "two"))
     file.write_text(json.dumps(config.plain(each)))
@@ -49,7 +53,7 @@ def test_processes_share_each_batch(address: str, tmp_path: Path, monkeypatch: p
 
     def batches() -> list[torch.Tensor]:
         with data.stream(each, address, 3, 6) as stream:
-            return list(stream)
+            return [tokens for tokens, _ in stream]
 
     whole = batches()
     assert len(whole) == 3

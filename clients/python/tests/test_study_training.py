@@ -153,6 +153,34 @@ def test_streams_that_do_not_fit_are_refused(address: str, tmp_path: Path) -> No
         pretrain.run(each, None, tmp_path / "out")
 
 
+def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path: Path) -> None:
+    """From a server, from a dump, and where the recipe asks for it itself; without, the random words count too."""
+    recipe = {"families": [{"tasks": {"kinds": ["IDENTITY"], "items": {"fixed": 4}, "symbols": {"fixed": 16}}}]}
+    file = tmp_path / "recipe.json"
+
+    def pretrained(name: str, **options: object) -> dict[str, Any]:
+        each = study(address)
+        return pretrain.run(
+            dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, **options)), address, tmp_path / name
+        )
+
+    unmasked = pretrained("unmasked", recipe=recipe)
+    masked = pretrained("masked", recipe=recipe, mask=True)
+    assert masked["stream"]["fingerprint"] != unmasked["stream"]["fingerprint"]
+    assert masked["curve"] != unmasked["curve"]
+    file.write_text(json.dumps({**recipe, "loss_mask": True}))
+    assert pretrained("by recipe", recipe=str(file))["curve"] == masked["curve"]
+    dump(tmp_path / "dump", 0, str(file))
+    assert pretrained("dumped", dump=str(tmp_path / "dump"))["curve"] == masked["curve"]
+    dump(tmp_path / "without", 0, "up")
+    with pytest.raises(config.ConfigError, match=r"pretrain.mask is true, but .*without has no masks"):
+        pretrained("no masks", dump=str(tmp_path / "without"), mask=True)
+    sidecar = next((tmp_path / "dump").glob("*.mask.json"))
+    sidecar.write_text(sidecar.read_text().replace("320", "160"))
+    with pytest.raises(config.ConfigError, match=r"masks of the shape \(160, 32\), but the tokens have \(320, 32\)"):
+        pretrained("cut", dump=str(tmp_path / "dump"))
+
+
 @pytest.mark.parametrize("source", ["dump", "recipe"])
 def test_what_another_stream_left_is_not_taken(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
@@ -288,7 +316,7 @@ def test_a_sweep_trains_nothing_twice(address: str, tmp_path: Path, monkeypatch:
     )
     steps: list[int] = []
     step = Trainer.step
-    monkeypatch.setattr(Trainer, "step", lambda trainer, tokens: steps.append(1) or step(trainer, tokens))
+    monkeypatch.setattr(Trainer, "step", lambda trainer, *batch: steps.append(1) or step(trainer, *batch))
     sweep.run(each, address, tmp_path / "out")
     assert len(steps) == 20 + 8 * (3 + 1 + 2)  # pretraining once, scratch once, each other start once
     weights = [path.read_bytes() for path in sorted(tmp_path.glob("out/*/seed-0/model.pt"))]

@@ -242,10 +242,11 @@ class Client:
         *,
         seed: int = 0,
         length: int | None = None,
+        mask: bool = False,
         timeout: float | None = None,
     ) -> Description:
         """See `iterand.describe`."""
-        spec = None if recipe is None else stream_spec(recipe, seed, length, None)
+        spec = None if recipe is None else stream_spec(recipe, seed, length, None, mask)
         answer = self._unary(
             "Describe", service.DescribeRequest(stream=spec), service.DescribeResponse.FromString, timeout
         )
@@ -431,13 +432,15 @@ def describe(
     *,
     seed: int = 0,
     length: int | None = None,
+    mask: bool = False,
     tls: Tls | bool = False,
     token: str | None = None,
     retry: Retry | None = None,
 ) -> Description:
-    """Presets, families and engine version of a server and, if a recipe is given, what it resolves to."""
+    """Presets, families and engine version of a server and, if a recipe is given, what it resolves to; with `mask` the
+    stream that `iterand.stream` with a mask reads, which has a fingerprint of its own."""
     with Client(target, tls=tls, token=token, retry=retry) as client:
-        return client.describe(recipe, seed=seed, length=length)
+        return client.describe(recipe, seed=seed, length=length, mask=mask)
 
 
 def execute(

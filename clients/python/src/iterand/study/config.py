@@ -64,6 +64,7 @@ class Pretrain:
     recipe: Any = "up"  # preset name, recipe, or path of a JSON file
     stream_seed: int = 0
     dump: str | None = None  # instead of a server: the folder of an `iterand dump`
+    mask: bool = False  # ask for loss masks; the loss of a stream with masks counts the marked tokens alone
     tokens: int = 2_000_000
     batch_size: int = 64
     optimizer: Optimizer = field(default_factory=Optimizer)

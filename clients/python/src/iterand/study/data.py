@@ -49,22 +49,28 @@ def server(study: config.Study) -> Iterator[str]:
             process.wait()
 
 
+# Tokens, rows x length, and if the stream has them their loss mask: where it is true a token is to be predicted.
+Pair = tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]
+
+
 @dataclass
 class Stream:
-    """Batches of a stream from some step on, and what it is."""
+    """Batches of a stream from some step on, and what it is. Iterates over pairs of tokens (int64) and loss mask (bool,
+    or None if the stream has none), both rows x length."""
 
-    batches: Iterator[npt.NDArray[Any]]
+    batches: Iterator[Pair]
     info: dict[str, Any]  # as of `describe`
     waited: float = 0.0  # seconds that training waited for data
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
         while True:
             begin = time.perf_counter()
-            tokens = next(self.batches, None)
+            pair = next(self.batches, None)
             self.waited += time.perf_counter() - begin
-            if tokens is None:
+            if pair is None:
                 return
-            yield torch.from_numpy(tokens.astype(np.int64))
+            tokens, mask = pair
+            yield torch.from_numpy(tokens.astype(np.int64)), None if mask is None else torch.from_numpy(mask.copy())
 
 
 def describe(study: config.Study, address: str | None) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
     else:
         if address is None:
             raise config.ConfigError("pretraining wants a server or a dump")
-        answer = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length)
+        answer = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length, mask=options.mask)
         described = answer.stream
         assert described is not None  # a recipe was named
         info = {
@@ -107,9 +113,11 @@ def sequences(info: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def stream(study: config.Study, address: str | None, first_step: int, steps: int) -> Iterator[Stream]:
     """The batches first_step .. steps - 1 of the stream that `describe` describes, rows x length each; of several
-    processes (parallel.py) each has its rows of them, a shard of the stream.
+    processes (parallel.py) each has its rows of them, a shard of the stream. They come with loss masks if the recipe
+    has them or the study asks for them; a dump's, if there are any.
 
-    Errors: ConfigError if a batch cannot be shared among the processes, or if a dump has too few sequences.
+    Errors: ConfigError if a batch cannot be shared among the processes, if a dump has too few sequences, or if it has
+    no masks and the study asks for them.
     """
     options, length = study.pretrain, study.model.length
     rank, world = parallel.rank(), parallel.world()
@@ -123,8 +131,15 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         rows, _ = read_dump(options.dump, length)
         if start + count > len(rows):
             raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are wanted")
-        starts = range(start, start + count, options.batch_size)
-        yield Stream((rows[at + rank : at + options.batch_size : world] for at in starts), info)
+        marks = read_marks(options.dump, rows.shape)
+        if options.mask and marks is None:
+            raise config.ConfigError(f"pretrain.mask is true, but {options.dump} has no masks; dump it with --mask")
+
+        def batch(at: int) -> Pair:
+            chosen = slice(at + rank, at + options.batch_size, world)
+            return rows[chosen], None if marks is None else marks[chosen]
+
+        yield Stream(map(batch, range(start, start + count, options.batch_size)), info)
         return
     assert address is not None  # describe has refused it
     with iterand.stream(
@@ -137,9 +152,12 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         start=start,
         count=count // world,
         expected_fingerprint=bytes.fromhex(info["fingerprint"]),
+        mask=options.mask,
     ) as batches:
-        yield Stream(batches, info)
+        yield Stream(((batch.tokens, batch.mask) for batch in batches.batches()), info)
 
+
+_MASK_SUFFIX = ".mask.json"  # of the sidecar of a dump's masks
 
 # What a dump's sidecar has to say.
 _SIDECAR = ("file", "dtype", "data_offset", "shape", "fingerprint", "start", "shard", "vocab_size")
@@ -151,23 +169,45 @@ def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[s
     Errors: ConfigError if the folder holds no dump, or one of another length.
     """
     folder = Path(folder)
-    sidecars = sorted(folder.glob("*.json"))
+    sidecars = [file for file in sorted(folder.glob("*.json")) if not file.name.endswith(_MASK_SUFFIX)]
     if len(sidecars) != 1:
-        raise config.ConfigError(f"{folder} has {len(sidecars)} JSON files; a dump has one")
-    info = json.loads(sidecars[0].read_text())
+        raise config.ConfigError(
+            f"{folder} has {len(sidecars)} JSON files (not counting *{_MASK_SUFFIX}); a dump has one"
+        )
+    rows, info = _mapped(sidecars[0])
+    if rows.shape[1] != length:
+        raise config.ConfigError(f"{folder} has sequences of {rows.shape[1]} tokens; model.length is {length}")
+    return rows, info
+
+
+def read_marks(folder: str | Path, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+    """The loss masks of a dump (`iterand dump --mask`), mapped and not read; None if it has none.
+
+    Errors: ConfigError if they are not of as many tokens.
+    """
+    sidecar = next(Path(folder).glob(f"*{_MASK_SUFFIX}"), None)
+    if sidecar is None:
+        return None
+    marks, _ = _mapped(sidecar)
+    if marks.shape != shape:
+        raise config.ConfigError(f"{sidecar} has masks of the shape {marks.shape}, but the tokens have {shape}")
+    return marks.view(np.bool_)
+
+
+def _mapped(sidecar: Path) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """The array that a dump's sidecar describes, and the sidecar. Errors: ConfigError if it is no such sidecar."""
+    info = json.loads(sidecar.read_text())
     missing = [key for key in _SIDECAR if key not in info]
     if missing:
-        raise config.ConfigError(f"{sidecars[0]} is no dump's: it lacks {', '.join(missing)}")
-    rows = np.memmap(
-        folder / info["file"],
+        raise config.ConfigError(f"{sidecar} is no dump's: it lacks {', '.join(missing)}")
+    array = np.memmap(
+        sidecar.with_name(info["file"]),
         dtype=np.dtype(info["dtype"]).newbyteorder("<"),
         mode="r",
         offset=int(info["data_offset"]),
         shape=tuple(info["shape"]),
     )
-    if rows.shape[1] != length:
-        raise config.ConfigError(f"{folder} has sequences of {rows.shape[1]} tokens; model.length is {length}")
-    return rows, info
+    return array, info
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,8 @@ def run(study: config.Study, address: str | None, folder: Path, twin: Path | Non
     evaluate_at, track_at, save_at = marks(options.evaluations), marks(options.tracks), marks(options.checkpoints)
     with data.stream(study, address, trainer.done, steps) as stream:
         begin, waited = time.perf_counter(), 0.0
-        for tokens in stream:
-            losses.append(trainer.step(tokens))
+        for tokens, mask in stream:
+            losses.append(trainer.step(tokens, mask))
             step = trainer.done
             if step % options.log_every == 0 or step == steps:
                 point = {"tokens": step * tokens_a_step, "bits": sum(losses) / len(losses)}

@@ -63,7 +63,7 @@ def run(address: str, recipe: Any, seed: int = 0, size: Size | None = None) -> d
     optimizer = config.Optimizer(learning_rate=size.learning_rate)
     trainer = Trainer(Transformer(study.model, study.seed), optimizer, steps, device)
     with data.stream(study, address, 0, steps) as stream:
-        losses = [trainer.step(tokens) for tokens in stream]
+        losses = [trainer.step(tokens) for tokens, _ in stream]  # of all tokens, marked or not
         info = stream.info
     thin = max(1, len(losses) // 50)
     return {

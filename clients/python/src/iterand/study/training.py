@@ -82,6 +82,9 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return {"device": device.type, "name": name, "cores": os.cpu_count(), "torch": str(torch.__version__)}
 
 
+_UNCOUNTED = -100  # a target that the loss leaves out
+
+
 class Trainer:
     """A model with its optimiser over a known number of steps."""
 
@@ -116,17 +119,24 @@ class Trainer:
         low = options.final_share
         return options.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def step(self, tokens: Tensor) -> float:
+    def step(self, tokens: Tensor, mask: Tensor | None = None) -> float:
         """Trains on a batch (rows x length), or on this process's rows of one. Returns the whole batch's loss in bits a
-        token, before the update."""
+        token, before the update. With a mask (rows x length, bool) only the tokens count where it is true; 0 if there
+        are none."""
         self.model.train()
         rate = self.learning_rate(self.done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         tokens = tokens.to(self.device, non_blocking=True)
         with precision(self.device, self.precision):
-            logits = self._forward(tokens[:, :-1])
-            loss = functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+            logits = self._forward(tokens[:, :-1]).float().flatten(0, 1)
+            if mask is None:
+                loss = functional.cross_entropy(logits, tokens[:, 1:].flatten())
+            else:
+                mask = mask.to(self.device, non_blocking=True)
+                targets = tokens[:, 1:].masked_fill(~mask[:, 1:], _UNCOUNTED).flatten()
+                counted = parallel.mean(mask[:, 1:].sum().float()).clamp(min=1)  # alike in all processes
+                loss = functional.cross_entropy(logits, targets, reduction="sum", ignore_index=_UNCOUNTED) / counted
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
