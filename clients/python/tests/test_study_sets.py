@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from iterand.study import (  # noqa: E402
     compressors,
+    config,
     evalsets,
     markov,
     tasks,
@@ -72,13 +73,23 @@ def test_languages_are_what_they_say() -> None:
 
 
 def test_tasks_have_answers_that_the_window_shows() -> None:
-    for name in tasks.TASKS:
+    assert {name.removesuffix("-first") for name in config.TASKS} == set(tasks.TASKS)
+    for name in config.TASKS:
         tokens, mask = tasks.make(name, 8, 64)
         assert tokens.shape == mask.shape == (8, 64)
         assert mask.any(axis=1).all()
         assert not mask[:, :32].any()
         again, _ = tasks.make(name, 8, 64)
         np.testing.assert_array_equal(tokens, again)
+    for name in ("copy", "reverse"):
+        tokens, mask = tasks.make(name, 8, 128)
+        same, first = tasks.make(f"{name}-first", 8, 128)
+        np.testing.assert_array_equal(same, tokens)
+        assert not (first & ~mask).any()
+        for row, each in zip(tokens, first, strict=True):
+            marks = row[:-1][each[1:]]  # what the answers stand behind
+            assert len(marks) >= 3
+            assert len(set(marks)) == 1
     tokens, mask = tasks.make("recall", 4, 64)
     for row, answers in zip(tokens, mask, strict=True):
         for place in np.flatnonzero(answers):

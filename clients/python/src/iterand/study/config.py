@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of Study.precision
-TASKS = ("copy", "reverse", "stack", "recall", "sum")  # tasks.py makes them
+# tasks.py makes them; of those with "first" in their names the first tokens of answers alone count.
+TASKS = ("copy", "reverse", "stack", "recall", "sum", "copy-first", "reverse-first")
 STARTS = ("scratch", "pretrained", "fresh")  # of Finetune.starts; finetune.py says what they are
 
 
@@ -86,7 +87,7 @@ class Evaluation:
     texts: dict[str, str] = field(default_factory=dict)  # name -> file
     windows: int = 200
     seed: int = 0
-    tasks: list[str] = field(default_factory=lambda: [*TASKS])
+    tasks: list[str] = field(default_factory=lambda: [name for name in TASKS if not name.endswith("-first")])
     references: bool = False  # compressors beside the Markov baselines
     track: list[str] = field(default_factory=list)  # sets, texts and tasks whose curves are wanted
 

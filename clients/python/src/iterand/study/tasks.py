@@ -3,6 +3,9 @@
 Each task makes rows x length tokens and a mask of the answers that count: those of the window's second half, which
 follow from what the window shows. Every row draws its own tokens, so that nothing but the window can tell. A model's
 score is the share of the counted answers that it ranks first.
+
+`copy-first` and `reverse-first` have the windows of `copy` and `reverse`, of whose answers only the first tokens count:
+the others are told by those before them, these only by where the window is and what was done in it before.
 """
 
 from __future__ import annotations
@@ -98,11 +101,14 @@ TASKS: dict[str, Callable[[np.random.Generator, int], _Row]] = {
 
 
 def make(name: str, rows: int, length: int, seed: int = 0) -> tuple[Rows, Mask]:
-    """Windows of a task and the mask of the answers that count. Errors: KeyError for an unknown name."""
-    rng = np.random.default_rng([seed, list(TASKS).index(name)])
-    made = [TASKS[name](rng, length) for _ in range(rows)]
+    """Windows of a task and the mask of the answers that count. Errors: ValueError for an unknown name."""
+    task = name.removesuffix("-first")
+    rng = np.random.default_rng([seed, list(TASKS).index(task)])
+    made = [TASKS[task](rng, length) for _ in range(rows)]
     tokens = np.array([row[:length] for row, _ in made], np.uint8)
     mask = np.array([row[:length] for _, row in made], np.bool_)
+    if task != name:
+        mask[:, 1:] &= ~mask[:, :-1]
     mask[:, : length // 2] = False
     return tokens, mask
 
