@@ -283,38 +283,51 @@ def test_gives_up_soon_on_a_server_that_was_never_reached() -> None:
         assert 0.3 <= time.monotonic() - begin < 10
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_server_restarted_in_mid_stream(own_server: Server, monkeypatch: pytest.MonkeyPatch, how: int) -> None:
-    calls: list[int] = []
+def opened_streams(monkeypatch: pytest.MonkeyPatch) -> list[service.StreamRequest]:
+    """The requests of all calls that open a stream, from now on."""
+    requests: list[service.StreamRequest] = []
     open_stream = iterand.Client.open_stream
 
-    def counted(client: iterand.Client, request: service.StreamRequest) -> object:
-        calls.append(request.start)
+    def noted(client: iterand.Client, request: service.StreamRequest) -> object:
+        copy = service.StreamRequest()
+        copy.CopyFrom(request)
+        requests.append(copy)
         return open_stream(client, request)
 
-    monkeypatch.setattr(iterand.Client, "open_stream", counted)
+    monkeypatch.setattr(iterand.Client, "open_stream", noted)
+    return requests
+
+
+# A server that goes is watched on streams without an end: the buffers of a connection hold what it sent before, which
+# may be tens of megabytes.
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_server_restarted_in_mid_stream(own_server: Server, monkeypatch: pytest.MonkeyPatch, how: int) -> None:
+    requests = opened_streams(monkeypatch)
     restart = threading.Timer(0.5, own_server.start)
-    # Without an end: a connection's buffers hold what a server sent before it went, which may be tens of megabytes.
     with iterand.stream(own_server.address, "uniform", length=LENGTH, batch_size=7, prefetch=2) as stream:
         rows = [next(stream) for _ in range(5)]
         own_server.stop(how)
         restart.start()
-        while len(calls) < 2:
+        while len(requests) < 2:
             rows.append(next(stream))
         rows += [next(stream) for _ in range(10)]  # the queue's, then the new server's
     restart.join()
     tokens = np.concatenate(rows)
-    assert 0 < calls[-1] < len(tokens)
+    assert 0 < requests[-1].start < len(tokens)
     np.testing.assert_array_equal(tokens, sample(len(tokens), recipe="uniform", length=LENGTH))
 
 
-def test_falls_back_to_the_next_server(own_server: Server, address: str) -> None:
-    count = 40_000
-    with iterand.stream([own_server.address, address], "uniform", length=LENGTH, count=count, prefetch=1) as stream:
+def test_falls_back_to_the_next_server(own_server: Server, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = opened_streams(monkeypatch)
+    with iterand.stream([own_server.address, address], "uniform", length=LENGTH, prefetch=1) as stream:
         rows = [next(stream)]
         own_server.stop(signal.SIGKILL)
-        rows += list(stream)
-    np.testing.assert_array_equal(np.concatenate(rows), sample(count, recipe="uniform", length=LENGTH))
+        while len(requests) < 2:
+            rows.append(next(stream))
+        rows += [next(stream) for _ in range(10)]
+    tokens = np.concatenate(rows)
+    assert 0 < requests[-1].start < len(tokens)
+    np.testing.assert_array_equal(tokens, sample(len(tokens), recipe="uniform", length=LENGTH))
 
 
 def test_calls_turn_to_the_next_server_together() -> None:
@@ -326,20 +339,28 @@ def test_calls_turn_to_the_next_server_together() -> None:
         assert client.target == "first:1"
 
 
-def test_streams_of_one_client_fall_back_together(own_server: Server, address: str) -> None:
-    count, world = 10_000, 4
+def test_streams_of_one_client_fall_back_together(
+    own_server: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, world = opened_streams(monkeypatch), 4
     with iterand.Client([own_server.address, address]) as client:
-        streams = [
-            client.stream("uniform", length=LENGTH, shard=(rank, world), count=count, prefetch=1)
-            for rank in range(world)
-        ]
+        streams = [client.stream("uniform", length=LENGTH, shard=(rank, world), prefetch=1) for rank in range(world)]
         rows = [[next(stream)] for stream in streams]
         own_server.stop(signal.SIGKILL)
+
+        def read_on(rank: int) -> None:
+            while sum(request.shard.rank == rank for request in requests) < 2:
+                rows[rank].append(next(streams[rank]))
+            rows[rank] += [next(streams[rank]) for _ in range(10)]
+
         with ThreadPoolExecutor(world) as pool:
-            rest = list(pool.map(list, streams))
-    expected = sample(count * world, recipe="uniform", length=LENGTH)
-    for rank in range(world):
-        np.testing.assert_array_equal(np.concatenate(rows[rank] + rest[rank]), expected[rank::world])
+            list(pool.map(read_on, range(world)))
+        for stream in streams:
+            stream.close()
+    parts = [np.concatenate(each) for each in rows]
+    expected = sample(max(map(len, parts)) * world, recipe="uniform", length=LENGTH)
+    for rank, part in enumerate(parts):
+        np.testing.assert_array_equal(part, expected[rank::world][: len(part)])
 
 
 def test_a_shard_without_an_index_left_is_out_of_range(address: str) -> None:
