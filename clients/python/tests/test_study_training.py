@@ -167,11 +167,14 @@ def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path:
     unmasked = pretrained("unmasked", recipe=recipe)
     masked = pretrained("masked", recipe=recipe, mask=True)
     assert masked["stream"]["fingerprint"] != unmasked["stream"]["fingerprint"]
+    assert (unmasked["stream"]["masked"], masked["stream"]["masked"]) == (False, True)
     assert masked["curve"] != unmasked["curve"]
     file.write_text(json.dumps({**recipe, "loss_mask": True}))
     assert pretrained("by recipe", recipe=str(file))["curve"] == masked["curve"]
     dump(tmp_path / "dump", 0, str(file))
-    assert pretrained("dumped", dump=str(tmp_path / "dump"))["curve"] == masked["curve"]
+    dumped = pretrained("dumped", dump=str(tmp_path / "dump"))
+    assert dumped["curve"] == masked["curve"]
+    assert dumped["stream"]["masked"] is True
     dump(tmp_path / "without", 0, "up")
     with pytest.raises(config.ConfigError, match=r"pretrain.mask is true, but .*without has no masks"):
         pretrained("no masks", dump=str(tmp_path / "without"), mask=True)

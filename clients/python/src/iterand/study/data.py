@@ -74,14 +74,17 @@ class Stream:
 
 
 def describe(study: config.Study, address: str | None) -> dict[str, Any]:
-    """What the study's pretraining stream is: recipe, seed, fingerprint, vocab_size, start, shard and FLOPs a token.
+    """What the study's pretraining stream is: recipe, seed, fingerprint, vocab_size, start, shard, FLOPs a token, and
+    whether it is masked (`stream`).
 
     `address` may be None for a dump, whose FLOPs a token are None: it does not say them. Errors: ConfigError if the
     stream does not fit the model.
     """
     options, length = study.pretrain, study.model.length
     if options.dump is not None:
-        info: dict[str, Any] = {"flops_per_token": None, **read_dump(options.dump, length)[1]}
+        rows, sidecar = read_dump(options.dump, length)
+        masked = read_marks(options.dump, rows.shape) is not None
+        info: dict[str, Any] = {"flops_per_token": None, "masked": masked, **sidecar}
     else:
         if address is None:
             raise config.ConfigError("pretraining wants a server or a dump")
@@ -95,6 +98,7 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
             "engine_version": answer.engine_version,
             "vocab_size": described.vocab_size,
             "flops_per_token": described.cost.flops_per_token,
+            "masked": described.recipe.get("loss_mask", False),
             "start": 0,
             "shard": {"rank": 0, "world": 1},
         }

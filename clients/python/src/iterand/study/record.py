@@ -10,8 +10,8 @@
 Bits are bits a token, tokens are tokens seen. Scratch runs, which all variants of a model share, stand under the
 variant "scratch", once for each of their settings, stage and seed. What generation cost is null where it is not known.
 
-Records that older versions wrote lack some keys: of runs engine_version, precision, compile, threads and windows, of
-finetuning text and settings, and `elsewhere` has the text itself too.
+Records that older versions wrote lack some keys: of runs engine_version, precision, compile, threads, windows and
+masked, of finetuning text and settings, and `elsewhere` has the text itself too.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def _run(variant: str, run: Result) -> Result:
         "engine_version": run["stream"].get("engine_version"),
         "model": study["model"],
         "optimizer": study["pretrain"]["optimizer"],
+        "masked": run["stream"].get("masked", False),
         "batch_size": study["pretrain"]["batch_size"],
         "precision": study["precision"],
         "compile": study["compile"],

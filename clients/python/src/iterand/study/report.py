@@ -170,6 +170,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "base width": ("model", "base_width"),
     "vocabulary": ("model", "vocab_size"),
     "dropout": ("model", "dropout"),
+    "loss of marked tokens alone": ("masked",),
     "sequences a batch": ("batch_size",),
     "learning rate of pretraining": ("optimizer", "learning_rate"),
     "warm-up, share of the steps": ("optimizer", "warmup_share"),
