@@ -175,6 +175,11 @@ def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path:
     dumped = pretrained("dumped", dump=str(tmp_path / "dump"))
     assert dumped["curve"] == masked["curve"]
     assert dumped["stream"]["masked"] is True
+    for marks in (tmp_path / "dump").glob("*.mask.*"):
+        marks.rename(tmp_path / marks.name)
+    assert pretrained("dumped", dump=str(tmp_path / "dump"))["curve"] == unmasked["curve"]  # trains anew
+    for marks in tmp_path.glob("*.mask.*"):
+        marks.rename(tmp_path / "dump" / marks.name)
     dump(tmp_path / "without", 0, "up")
     with pytest.raises(config.ConfigError, match=r"pretrain.mask is true, but .*without has no masks"):
         pretrained("no masks", dump=str(tmp_path / "without"), mask=True)

@@ -31,7 +31,8 @@ def trained(study: config.Study, info: Result) -> Result:
     """What the weights of a run depend on; `info` is data.describe's. Streams count by what they are, not by name."""
     options = config.plain(study.pretrain)
     kept = {key: options[key] for key in ("tokens", "batch_size", "optimizer")}
-    return {**training.trained_model(study), "pretrain": kept, "stream": data.sequences(info)}
+    stream = {**data.sequences(info), "masked": info.get("masked", False)}  # older versions never masked
+    return {**training.trained_model(study), "pretrain": kept, "stream": stream}
 
 
 def measured(study: config.Study) -> Result:
