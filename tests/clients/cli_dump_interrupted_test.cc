@@ -29,10 +29,11 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
   const std::string dump = "$ITERAND dump --recipe up-paper --length 64 --sequences 3000 --out " + out();
   for (const std::string signal : {"INT", "TERM"}) {
     fs::remove_all(out());
-    // As soon as there is a batch; the number of this shell becomes the dump's.
-    const CommandResult interrupted =
-        RunShell(absl::StrCat("(while kill -0 $$ && [ ! -s ", partial(), " ]; do sleep 0.01; done; kill -s ", signal,
-                              " $$) > /dev/null 2>&1 & exec ", dump));
+    // As soon as it catches signals, which it does while it makes sequences; the number of this shell becomes the
+    // dump's.
+    const CommandResult interrupted = RunShell(absl::StrCat(
+        R"((while [ $((0x$(sed -n 's/^SigCgt:\s*//p' /proc/$$/status) & 0x4000)) = 0 ]; do sleep 0.01; done; kill -s )",
+        signal, " $$) > /dev/null 2>&1 & exec ", dump));
     EXPECT_EQ(interrupted.exit_status, 130);
     EXPECT_THAT(interrupted.err, HasSubstr("stopping after this batch"));
     EXPECT_THAT(interrupted.err, HasSubstr("interrupted; "));
