@@ -39,16 +39,10 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
     EXPECT_THAT(interrupted.err, HasSubstr("interrupted; "));
     EXPECT_THAT(interrupted.err, HasSubstr(" sequences are safe, and the same command goes on after them"));
     const std::vector<std::string> lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
+    ASSERT_EQ(lines.size(), 3u);  // the last one is what follows the last newline
     const std::string data = ReadWholeFile(partial());
-    std::size_t safe = 0;
-    ASSERT_GE(lines.size(), 3u);  // the first names the dump, the last one is what follows the last newline
-    for (std::size_t i = 1; i + 1 < lines.size(); ++i) {
-      const std::pair<std::string, std::string> chunk = absl::StrSplit(lines[i], absl::MaxSplits(' ', 1));
-      const std::size_t bytes = std::stoul(chunk.second) * 128;
-      EXPECT_EQ(chunk.first, Sha256Hex(data.substr(safe, bytes)));
-      safe += bytes;
-    }
-    EXPECT_EQ(safe, data.size());
+    EXPECT_EQ(lines[1], Sha256Hex(data) + " " + std::to_string(data.size() / 128));
+    EXPECT_LT(data.size(), 3000u * 128);
     EXPECT_FALSE(fs::exists(sidecar() + ".partial"));
   }
   const CommandResult result = RunShell(dump);

@@ -58,11 +58,11 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> Non
         run()
 
 
-def dump(folder: Path, seed: int = 0, recipe: str = "up", *options: str) -> None:
+def dump(folder: Path, seed: int = 0, recipe: str = "up") -> None:
     """A dump of the 320 sequences that `study` reads, in place of what is there."""
     shutil.rmtree(folder, ignore_errors=True)
     command = [binary(), "dump", "--recipe", recipe, "--seed", str(seed), "--sequences", "320", "--length", "32"]
-    subprocess.run([*command, "--format", "bin", "--out", str(folder), *options], check=True, capture_output=True)
+    subprocess.run([*command, "--format", "bin", "--out", str(folder)], check=True, capture_output=True)
 
 
 def with_text(address: str, file: Path, **changes: Any) -> config.Study:

@@ -184,9 +184,11 @@ def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path:
     with pytest.raises(config.ConfigError, match=r"pretrain.mask is true, but .*without has no masks"):
         pretrained("no masks", dump=str(tmp_path / "without"), mask=True)
     sidecar = next((tmp_path / "dump").glob("*.mask.json"))
-    sidecar.write_text(sidecar.read_text().replace("320", "160"))
-    with pytest.raises(config.ConfigError, match=r"masks of the shape \(160, 32\), but the tokens have \(320, 32\)"):
-        pretrained("cut", dump=str(tmp_path / "dump"))
+    info = json.loads(sidecar.read_text())
+    for key, other in (("shape", [160, 32]), ("fingerprint", "0" * 64), ("start", 320)):
+        sidecar.write_text(json.dumps({**info, key: other}))
+        with pytest.raises(config.ConfigError, match=f"masks of other tokens: their {key} is "):
+            pretrained("others", dump=str(tmp_path / "dump"))
 
 
 @pytest.mark.parametrize("source", ["dump", "recipe"])

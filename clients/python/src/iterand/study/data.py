@@ -82,8 +82,8 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
     """
     options, length = study.pretrain, study.model.length
     if options.dump is not None:
-        rows, sidecar = read_dump(options.dump, length)
-        masked = read_marks(options.dump, rows.shape) is not None
+        _, sidecar = read_dump(options.dump, length)
+        masked = read_marks(options.dump, sidecar) is not None
         info: dict[str, Any] = {"flops_per_token": None, "masked": masked, **sidecar}
     else:
         if address is None:
@@ -132,10 +132,10 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
     start, count = first_step * options.batch_size, (steps - first_step) * options.batch_size
     info = describe(study, address)
     if options.dump is not None:
-        rows, _ = read_dump(options.dump, length)
+        rows, sidecar = read_dump(options.dump, length)
         if start + count > len(rows):
             raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are wanted")
-        marks = read_marks(options.dump, rows.shape)
+        marks = read_marks(options.dump, sidecar)
         if options.mask and marks is None:
             raise config.ConfigError(f"pretrain.mask is true, but {options.dump} has no masks; dump it with --mask")
 
@@ -184,17 +184,20 @@ def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[s
     return rows, info
 
 
-def read_marks(folder: str | Path, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+def read_marks(folder: str | Path, tokens: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
     """The loss masks of a dump (`iterand dump --mask`), mapped and not read; None if it has none.
 
-    Errors: ConfigError if they are not of as many tokens.
+    tokens: what the sidecar of the dump says. Errors: ConfigError if the masks are of other tokens.
     """
     sidecar = next(Path(folder).glob(f"*{_MASK_SUFFIX}"), None)
     if sidecar is None:
         return None
-    marks, _ = _mapped(sidecar)
-    if marks.shape != shape:
-        raise config.ConfigError(f"{sidecar} has masks of the shape {marks.shape}, but the tokens have {shape}")
+    marks, info = _mapped(sidecar)
+    for key in ("shape", "fingerprint", "start", "shard"):
+        if info[key] != tokens[key]:
+            raise config.ConfigError(
+                f"{sidecar} has the masks of other tokens: their {key} is {info[key]}, not {tokens[key]}"
+            )
     return marks.view(np.bool_)
 
 
