@@ -71,9 +71,9 @@ void FillNoise(Rng& rng, int alphabet, std::span<Symbol> out) {
   while (!out.empty()) {
     const std::size_t n = std::min(out.size(), words.size());
     rng.Fill({words.data(), n});
-    if (std::has_single_bit(static_cast<std::uint32_t>(alphabet))) {
-      // The same product, by a shift: of 31 at most, since an alphabet has 2 symbols or more.
-      const int shift = (33 - std::bit_width(static_cast<std::uint32_t>(alphabet))) & 31;
+    if (alphabet > 1 && std::has_single_bit(static_cast<std::uint32_t>(alphabet))) {
+      // The same product, by a shift of 31 at most; one symbol would want a shift of 32.
+      const int shift = 33 - std::bit_width(static_cast<std::uint32_t>(alphabet));
       for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<Symbol>(words[i] >> shift);
     } else {
       for (std::size_t i = 0; i < n; ++i) {

@@ -32,6 +32,13 @@ TEST(RepeatTest, RowsRepeatWordsOfTheirOwn) {
   for (const int count : counts) EXPECT_NEAR(count, 50 * 37 / 9.0, 60);  // 4 standard deviations
 }
 
+TEST(RepeatTest, AWordOfOneSymbolIsConstant) {
+  ProgramRunner runner(R"({"repeat": {"period": {"fixed": 8}, "symbols": {"fixed": 1}}})", 2,
+                       {.alphabet = 4, .length = 32});
+  runner.SampleAndRun(1);
+  for (int r = 0; r < runner.rows(); ++r) EXPECT_THAT(runner.Row(r), Each(Symbol{0}));
+}
+
 TEST(RepeatTest, ReadsTheBeginningOfItsInput) {
   ProgramRunner runner(
       R"({"repeat": {"period": {"uniform": {"low": 1, "high": 20}}, "symbols": {"fixed": 7}, "source": "ROW"}})", 3,

@@ -23,6 +23,15 @@ std::vector<Symbol> Reference(Rng rng, int alphabet, int bits, int length) {
   return row;
 }
 
+TEST(UniformTest, NoiseIsTheUpperPartOfAProduct) {
+  for (const int alphabet : {1, 2, 3, 4, 255, 256, 65535, 65536}) {
+    std::vector<Symbol> row(1000);
+    Rng rng = RowRng({.seed = 5}).ForRow(0);
+    FillNoise(rng, alphabet, row);
+    EXPECT_EQ(row, Reference(RowRng({.seed = 5}).ForRow(0), alphabet, 0, 1000)) << alphabet << " symbols";
+  }
+}
+
 TEST(UniformTest, RowsAreTheFieldsOfWords) {
   struct Case {
     int alphabet;
