@@ -37,8 +37,10 @@ constexpr std::size_t kProvenanceBytes = 48;
 
 constexpr std::size_t kCacheLine = 64;
 
-// Both segments' tokens are kept by either.
-bool SameMemory(const Segment& a, const Segment& b) { return &a == &b || (a.elsewhere && a.elsewhere == b.elsewhere); }
+// What is kept while the segment's tokens are referred to: its own memory, or that of all lanes of a stripe.
+const void* Memory(const Segment& segment) {
+  return segment.elsewhere ? segment.elsewhere.get() : static_cast<const void*>(&segment);
+}
 
 void Prefetch(const std::byte* data, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(data + i);
@@ -166,7 +168,7 @@ void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint3
   }
   const std::byte* data = segment->row(offset);
   Run* const last = end_run_ > first_run_ ? &runs_[(end_run_ - 1) % kRunsAhead] : nullptr;
-  if (last != nullptr && data == last->data + last->bytes && SameMemory(*segment, *last->segment)) {
+  if (last != nullptr && data == last->data + last->bytes && Memory(*segment) == Memory(*last->segment)) {
     last->bytes += row_bytes_;
   } else {
     if (row_bytes_ < kReferenceBytes) Prefetch(data, row_bytes_);
@@ -176,9 +178,22 @@ void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint3
   ++added_;
 }
 
+bool BatchBuilder::MayKeep(const Segment& segment) {
+  const void* memory = Memory(segment);
+  if (kept_.contains(memory)) return true;
+  const auto sequences = static_cast<std::size_t>(stream_.segment_sequences());
+  const std::size_t lane_bytes = sequences * static_cast<std::size_t>(stream_.lanes()) * row_bytes_;
+  const std::size_t most = 2 * (static_cast<std::size_t>(rows_) * row_bytes_ + lane_bytes);
+  const std::size_t bytes = sequences * segment.row_stride;
+  if (kept_bytes_ + bytes > most) return false;
+  kept_.insert(memory);
+  kept_bytes_ += bytes;
+  return true;
+}
+
 void BatchBuilder::Write(Run& run) {
   const auto [data, bytes] = std::pair(run.data, run.bytes);
-  if (bytes >= kReferenceBytes) {
+  if (bytes >= kReferenceBytes && MayKeep(*run.segment)) {
     FlushCopied();
     auto* keep = new std::shared_ptr<const Segment>(std::move(run.segment));
     slices_.emplace_back(
@@ -222,6 +237,8 @@ grpc::ByteBuffer BatchBuilder::Finish() {
   slices_.insert(slices_.begin(), grpc::Slice(header));
   grpc::ByteBuffer message(slices_.data(), slices_.size());
   slices_.clear();
+  kept_.clear();
+  kept_bytes_ = 0;
   rows_ = added_ = 0;
   return message;
 }

@@ -4,6 +4,7 @@
 // field 15, then the tokens. What goes over the wire is exactly the serialised message, but no token passes through a
 // message object: rows that lie one after the other in memory (server/stripe.h), or are long, are sent from where they
 // are, which the message keeps alive; other rows are copied once, from their segments into the buffer that gRPC sends.
+// So are rows whose memory would bring what a message keeps to more than twice its own size and a segment of each lane.
 // Buffers are used again as soon as gRPC has sent them, so that tokens go through memory that is already in the
 // processor's cache.
 #pragma once
@@ -15,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "iterand/v1/noise_service.pb.h"
@@ -64,6 +66,7 @@ class BatchBuilder {
   };
   static constexpr std::size_t kRunsAhead = 4;
 
+  bool MayKeep(const Segment& segment);
   void Write(Run& run);
   void FlushCopied();
 
@@ -81,7 +84,9 @@ class BatchBuilder {
   std::size_t first_run_ = 0;
   std::size_t end_run_ = 0;
 
-  std::vector<grpc::Slice> slices_;  // of tokens
+  std::vector<grpc::Slice> slices_;       // of tokens
+  std::unordered_set<const void*> kept_;  // memory that they refer to
+  std::size_t kept_bytes_ = 0;
   const std::shared_ptr<BufferPool> buffers_;
   // Buffer for rows that are copied: [copied_begin_, copied_end_) is not yet in slices_.
   grpc_slice copied_;

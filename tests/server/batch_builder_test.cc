@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -104,6 +105,28 @@ TEST(BatchBuilder, LongRowsAreNotCopied) {
   slices.clear();
   message.Clear();
   EXPECT_TRUE(watch.expired());
+}
+
+TEST(BatchBuilder, AMessageKeepsLittleMoreThanItsSize) {
+  v1::Recipe recipe = RecipeOf(kCheapRecipe);
+  recipe.set_length(4096);
+  recipe.set_lanes(1);
+  recipe.set_segment_sequences(512);
+  const std::shared_ptr<Stream> stream = *Stream::Open(recipe, 0);
+  std::vector<std::weak_ptr<const Segment>> segments;
+  std::string expected;
+  BatchBuilder builder(*stream, false);
+  builder.Begin(0, 512, 20);
+  for (int i = 0; i < 20; ++i) {
+    const std::shared_ptr<const Segment> segment = Generate(*stream, 0);
+    segments.push_back(segment);
+    builder.Add(segment, static_cast<std::uint32_t>(i));
+    expected.append(reinterpret_cast<const char*>(segment->row(static_cast<std::size_t>(i))), 4096);
+  }
+  const grpc::ByteBuffer message = builder.Finish();
+  EXPECT_EQ(std::count_if(segments.begin(), segments.end(), [](const auto& segment) { return !segment.expired(); }), 2);
+  const std::string wire = Bytes(message);
+  EXPECT_EQ(wire.substr(wire.size() - expected.size()), expected);
 }
 
 TEST(BatchBuilder, RowsOfAStripeGoAsTheyLie) {
