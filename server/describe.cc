@@ -31,9 +31,12 @@ void DescribeServer(v1::DescribeResponse& response) {
   }
 }
 
-void DescribeStream(const Stream& stream, v1::StreamInfo& info) {
-  *info.mutable_recipe() = stream.recipe();
-  info.set_recipe_json(RecipeToJson(stream.recipe()));
+void DescribeStream(const Stream& stream, const v1::Recipe& asked, v1::StreamInfo& info) {
+  v1::Recipe& recipe = *info.mutable_recipe();
+  recipe = stream.recipe();
+  recipe.clear_description();
+  if (asked.has_description()) recipe.set_description(asked.description());
+  info.set_recipe_json(RecipeToJson(recipe));
   info.set_seed(stream.seed());
   info.set_fingerprint(stream.fingerprint().data(), stream.fingerprint().size());
   info.set_dtype(ToProto(stream.dtype()));

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/grpc_status.h"
 
 namespace iterand {
 
@@ -49,8 +50,7 @@ void ExecuteCall::RunPiece() {
     Next();
     return;
   }
-  const grpc::Slice bytes(response_.SerializeAsString());
-  message_ = grpc::ByteBuffer(&bytes, 1);
+  message_ = ToBuffer(response_);
   StartWrite(&message_);
 }
 

@@ -40,7 +40,6 @@
 namespace iterand {
 namespace {
 
-constexpr int kMaxRequestBytes = 16 << 20;  // as noise_service.proto says
 constexpr std::size_t kLargestBatchBytes = std::size_t{1} << 30;
 
 absl::StatusOr<std::string> ReadFile(const std::string& what, const std::string& path) {

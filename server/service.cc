@@ -66,7 +66,11 @@ grpc::Status NoiseService::End(Method method, const grpc::CallbackServerContext&
 absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamSpec& spec) {
   const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(spec);
   if (!recipe.ok()) return recipe.status();
-  absl::StatusOr<std::shared_ptr<OpenStream>> open = engine_->Open(*recipe, spec.seed());
+  return Open(spec, *recipe);
+}
+
+absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamSpec& spec, const v1::Recipe& recipe) {
+  absl::StatusOr<std::shared_ptr<OpenStream>> open = engine_->Open(recipe, spec.seed());
   if (!open.ok()) return open.status();
   if (absl::Status status = CheckFingerprint(spec, (*open)->stream()); !status.ok()) return status;
   return open;
@@ -75,7 +79,7 @@ absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamS
 absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> NoiseService::StartStream(
     const grpc::CallbackServerContext& context, const grpc::ByteBuffer& bytes) {
   if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
-  const absl::StatusOr<v1::StreamRequest> request = ParseRequest<v1::StreamRequest>(bytes);
+  const absl::StatusOr<v1::StreamRequest> request = ParseRequest<v1::StreamRequest>(bytes, kMaxStreamRequest);
   if (!request.ok()) return request.status();
   const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
   if (!open.ok()) return open.status();
@@ -113,7 +117,7 @@ absl::StatusOr<grpc::ServerUnaryReactor*> NoiseService::StartRead(const grpc::Ca
                                                                   const grpc::ByteBuffer& bytes,
                                                                   grpc::ByteBuffer* response) {
   if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
-  const absl::StatusOr<v1::ReadRequest> request = ParseRequest<v1::ReadRequest>(bytes);
+  const absl::StatusOr<v1::ReadRequest> request = ParseRequest<v1::ReadRequest>(bytes, kMaxStreamRequest);
   if (!request.ok()) return request.status();
   const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
   if (!open.ok()) return open.status();
@@ -146,31 +150,39 @@ grpc::ServerUnaryReactor* NoiseService::Read(grpc::CallbackServerContext* contex
   return reactor;
 }
 
-grpc::ServerUnaryReactor* NoiseService::Describe(grpc::CallbackServerContext* context,
-                                                 const v1::DescribeRequest* request, v1::DescribeResponse* response) {
+absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const grpc::CallbackServerContext& context,
+                                                          const grpc::ByteBuffer& bytes) {
+  if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
+  const absl::StatusOr<v1::DescribeRequest> request = ParseRequest<v1::DescribeRequest>(bytes, kMaxStreamRequest);
+  if (!request.ok()) return request.status();
+  v1::DescribeResponse response;
+  DescribeServer(response);
+  if (!request->has_stream()) return response;
+  const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(request->stream());
+  if (!recipe.ok()) return recipe.status();
+  const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream(), *recipe);
+  if (!open.ok()) return open.status();
+  const iterand::Stream& stream = (*open)->stream();
+  // The stream may have been opened by another client, whose description is none of this one's.
+  DescribeStream(stream, *recipe, *response.mutable_stream());
+  response.mutable_stream()->set_max_batch_rows(
+      BatchBuilder(stream, /*provenance=*/true).MaxRows(options_.max_batch_bytes));
+  return response;
+}
+
+grpc::ServerUnaryReactor* NoiseService::Describe(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                                 grpc::ByteBuffer* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status = authenticator_.Check(*context);
-  if (status.ok()) {
-    DescribeServer(*response);
-    if (request->has_stream()) {
-      const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
-      status = open.status();
-      if (open.ok()) {
-        const iterand::Stream& stream = (*open)->stream();
-        DescribeStream(stream, *response->mutable_stream());
-        response->mutable_stream()->set_max_batch_rows(
-            BatchBuilder(stream, /*provenance=*/true).MaxRows(options_.max_batch_bytes));
-      }
-    }
-  }
-  reactor->Finish(End(Method::kDescribe, *context, status));
+  const absl::StatusOr<v1::DescribeResponse> answer = Answer(*context, *request);
+  if (answer.ok()) *response = ToBuffer(*answer);
+  reactor->Finish(End(Method::kDescribe, *context, answer.status()));
   return reactor;
 }
 
 absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> NoiseService::StartExecute(
     const grpc::CallbackServerContext& context, const grpc::ByteBuffer& bytes) {
   if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
-  const absl::StatusOr<v1::ExecuteRequest> request = ParseRequest<v1::ExecuteRequest>(bytes);
+  const absl::StatusOr<v1::ExecuteRequest> request = ParseRequest<v1::ExecuteRequest>(bytes, kMaxRequestBytes);
   if (!request.ok()) return request.status();
   absl::StatusOr<Execution> execution = Execution::Make(*request);
   if (!execution.ok()) return execution.status();

@@ -17,15 +17,21 @@
 
 namespace iterand {
 
+// The largest requests, in bytes, as noise_service.proto says.
+inline constexpr std::size_t kMaxRequestBytes = 16 << 20;
+inline constexpr std::size_t kMaxStreamRequest = 2
+                                                 << 20;  // of those that name a stream: a recipe has half of it at most
+
 struct ServiceOptions {
   std::string token;  // empty: no authentication
   int max_streams = 0;
   std::size_t max_batch_bytes = 0;
 };
 
+// All methods are raw, so that no request is parsed, which may take many times its size, before its token is checked.
 class NoiseService final
     : public v1::NoiseService::WithRawCallbackMethod_Stream<
-          v1::NoiseService::WithRawCallbackMethod_Read<v1::NoiseService::WithCallbackMethod_Describe<
+          v1::NoiseService::WithRawCallbackMethod_Read<v1::NoiseService::WithRawCallbackMethod_Describe<
               v1::NoiseService::WithRawCallbackMethod_Execute<v1::NoiseService::Service>>>> {
  public:
   NoiseService(Engine* engine, const ServiceOptions& options);
@@ -35,8 +41,8 @@ class NoiseService final
                                                      const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Read(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
                                  grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context, const v1::DescribeRequest* request,
-                                     v1::DescribeResponse* response) override;
+  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Execute(grpc::CallbackServerContext* context,
                                                       const grpc::ByteBuffer* request) override;
 
@@ -48,10 +54,13 @@ class NoiseService final
 
  private:
   absl::StatusOr<std::shared_ptr<OpenStream>> Open(const v1::StreamSpec& spec);
+  absl::StatusOr<std::shared_ptr<OpenStream>> Open(const v1::StreamSpec& spec, const v1::Recipe& recipe);
   absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> StartStream(const grpc::CallbackServerContext& context,
                                                                           const grpc::ByteBuffer& request);
   absl::StatusOr<grpc::ServerUnaryReactor*> StartRead(const grpc::CallbackServerContext& context,
                                                       const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
+  absl::StatusOr<v1::DescribeResponse> Answer(const grpc::CallbackServerContext& context,
+                                              const grpc::ByteBuffer& request);
   absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> StartExecute(const grpc::CallbackServerContext& context,
                                                                            const grpc::ByteBuffer& request);
   // The status for the client of a call that ends here; counts and logs it.

@@ -80,7 +80,7 @@ absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
 StreamFacts LocalFacts(const Stream& stream) {
   StreamFacts facts;
   facts.engine_version = kEngineVersion;
-  iterand::DescribeStream(stream, facts.info);
+  iterand::DescribeStream(stream, stream.recipe(), facts.info);
   return facts;
 }
 

@@ -32,7 +32,8 @@ using Access = ServiceTest;
 // --------------------------------------------------------------------------------------
 
 // A call by name with bytes, as a tool without our schema makes it.
-std::string RawCall(const std::string& address, const std::string& method, const std::string& request) {
+std::string RawCall(const std::string& address, const std::string& method, const std::string& request,
+                    grpc::StatusCode expected = grpc::StatusCode::OK) {
   grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
@@ -56,6 +57,7 @@ std::string RawCall(const std::string& address, const std::string& method, const
   grpc::Status status;
   call->Finish(&status, nullptr);
   wait();
+  EXPECT_EQ(status.error_code(), expected) << status.error_message();
   return bytes;
 }
 
@@ -259,6 +261,11 @@ TEST_F(Access, Token) {
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kUnauthenticated, HasSubstr("Bearer"));
   EXPECT_EQ(client_->Read(read).status().code(), absl::StatusCode::kUnauthenticated);
   EXPECT_EQ(client_->Describe({}).status().code(), absl::StatusCode::kUnauthenticated);
+  // Nothing is parsed before the token is checked: no message begins with ff.
+  for (const char* method : {"Stream", "Read", "Describe", "Execute"}) {
+    RawCall(server_->address(), absl::StrCat("/iterand.v1.NoiseService/", method), "\xff",
+            grpc::StatusCode::UNAUTHENTICATED);
+  }
   for (const char* wrong : {"a long secre", "a long secret!", "A long secret"}) {
     ClientOptions client_options;
     client_options.token = wrong;

@@ -201,5 +201,31 @@ TEST_F(Request, Describe) {
   EXPECT_EQ(client_->Describe(request).status().code(), absl::StatusCode::kNotFound);
 }
 
+// Streams are shared by their fingerprint, which leaves the description out.
+TEST_F(Request, DescribeKeepsADescriptionToItsOwner) {
+  v1::DescribeRequest request;
+  v1::Recipe recipe = RecipeOf(kCheapRecipe);
+  for (const char* description : {"mine", "", "yours"}) {
+    recipe.set_description(description);
+    if (*description == '\0') recipe.clear_description();
+    *request.mutable_stream()->mutable_recipe() = recipe;
+    const absl::StatusOr<v1::DescribeResponse> described = client_->Describe(request);
+    ASSERT_TRUE(described.ok()) << described.status();
+    EXPECT_EQ(described->stream().recipe().has_description(), recipe.has_description());
+    EXPECT_EQ(described->stream().recipe().description(), description);
+    EXPECT_EQ(ParseRecipeJson(described->stream().recipe_json())->description(), description);
+  }
+}
+
+TEST_F(Request, TooLargeForAStream) {
+  v1::DescribeRequest describe;
+  for (int i = 0; i < 2 << 20; ++i) describe.mutable_stream()->mutable_recipe()->add_families();
+  EXPECT_ERROR(client_->Describe(describe).status(), absl::StatusCode::kResourceExhausted,
+               HasSubstr("a DescribeRequest may have at most 2097152"));
+  v1::StreamRequest request;
+  request.mutable_stream()->set_recipe_json(std::string(3 << 20, ' '));
+  EXPECT_ERROR(StreamError(request), absl::StatusCode::kResourceExhausted, HasSubstr("at most 2097152"));
+}
+
 }  // namespace
 }  // namespace iterand
