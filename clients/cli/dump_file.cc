@@ -335,6 +335,11 @@ absl::Status DumpFile::Finish() {
     named_ = true;
   }
   if (absl::Status status = RenameToFreeName(lock_path_, sidecar_path_); !status.ok()) return status;
+  // The new names first, so that after a crash of the machine no file is there that neither journal nor sidecar tells
+  // of. File systems that cannot do that keep their own order.
+  const fs::path folder = fs::path(path_).parent_path();
+  const auto names = OpenFile::Open(folder.empty() ? "." : folder.string(), O_RDONLY | O_DIRECTORY);
+  if (names.ok()) (*names)->Sync().IgnoreError();
   unlink(journal_path_.c_str());  // one that stays costs one more check
   lock_.reset();
   complete_ = true;

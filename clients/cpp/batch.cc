@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 
@@ -15,6 +16,8 @@ namespace {
 
 using google::protobuf::internal::WireFormatLite;
 using google::protobuf::io::CodedInputStream;
+
+constexpr std::uint64_t kMaxInt = std::numeric_limits<int>::max();
 
 absl::Status Malformed(const std::string& what) {
   return absl::DataLossError(absl::StrCat("the server sent a malformed batch: ", what));
@@ -75,11 +78,11 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
         ok = in.ReadVarint64(&stride_);
         break;
       case v1::Batch::kRowsFieldNumber:
-        ok = in.ReadVarint64(&number);
+        ok = in.ReadVarint64(&number) && number <= kMaxInt;
         rows_ = static_cast<int>(number);
         break;
       case v1::Batch::kLengthFieldNumber:
-        ok = in.ReadVarint64(&number);
+        ok = in.ReadVarint64(&number) && number <= kMaxInt;
         length_ = static_cast<int>(number);
         break;
       case v1::Batch::kDtypeFieldNumber:
