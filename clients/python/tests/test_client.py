@@ -22,7 +22,7 @@ import pytest
 from conftest import Server, sample
 
 import iterand
-from iterand import Retry, Tls
+from iterand import Client, Retry, Tls
 from iterand.v1 import noise_service_pb2 as service
 
 LENGTH = 128
@@ -93,6 +93,11 @@ def test_recipe_as_dict_text_and_file(address: str, tmp_path: Path) -> None:
     assert rows[0].shape == (3, 64)
     for other in rows[1:]:
         np.testing.assert_array_equal(other, rows[0])
+    numpys = {**RECIPE, "length": np.int64(RECIPE["length"])}
+    np.testing.assert_array_equal(collect(address, recipe=numpys, length=None, count=3), rows[0])
+    unnamed = tmp_path / "recipe"  # a path, since it has a / in it
+    unnamed.write_text(json.dumps(RECIPE))
+    np.testing.assert_array_equal(collect(address, recipe=str(unnamed), length=None, count=3), rows[0])
 
 
 def test_wide_tokens(address: str) -> None:
@@ -154,8 +159,13 @@ def test_errors_carry_the_servers_message(address: str) -> None:
         collect(address, recipe={"nonsense": 1}, count=1)
     with pytest.raises(iterand.InvalidRecipe):
         collect(address, recipe="{broken", count=1)
-    with pytest.raises(iterand.InvalidRecipe, match=r"missing\.json"):
-        collect(address, recipe="missing.json", count=1)
+    for missing in ("missing.json", "./missing"):
+        with pytest.raises(iterand.InvalidRecipe, match=f"{missing}.*No such file"):
+            collect(address, recipe=missing, count=1)
+    with pytest.raises(iterand.InvalidRecipe, match="cannot be written as JSON: Out of range float"):
+        collect(address, recipe={"band": {"low": float("nan")}}, count=1)
+    with pytest.raises(iterand.InvalidArgument, match=r"length.* is 0, must lie within \[16, 65536\]"):
+        collect(address, length=0, count=1)
     with pytest.raises(iterand.InvalidArgument, match="lanes"):
         collect(address, shard=(0, 7), count=1)
     with pytest.raises(iterand.InvalidArgument, match="rank is 4"):
@@ -174,6 +184,9 @@ def test_wrong_arguments_are_told_before_any_call(tmp_path: Path) -> None:
     nobody = "127.0.0.1:1"
     for wrong in ("localhost", "http://localhost:50051", "", [], [nobody, "localhost"]):
         with pytest.raises(iterand.InvalidArgument, match="host:port"):
+            iterand.stream(wrong)
+    for wrong in ("localhost:65536", "[::1]:0"):  # of which gRPC takes the first for port 0
+        with pytest.raises(iterand.InvalidArgument, match="port must be from 1 to 65535"):
             iterand.stream(wrong)
     for wrong in (1.0, "1", True, None):
         with pytest.raises(iterand.InvalidArgument, match=r"seed is .* whole number"):
@@ -201,6 +214,14 @@ def test_arguments_of_a_wrong_type_are_named() -> None:
     for fingerprint in ("abc", b"abc"):
         with pytest.raises(iterand.InvalidArgument, match=r"expected_fingerprint is .*32 bytes"):
             iterand.stream(nobody, expected_fingerprint=cast("bytes", fingerprint))
+    for name in ("mask", "provenance"):
+        with pytest.raises(iterand.InvalidArgument, match=f"{name} is 'no'; it must be True or False"):
+            iterand.stream(nobody, **{name: "no"})  # type: ignore[arg-type]
+    with pytest.raises(iterand.InvalidArgument, match="retry is 5; it must be a Retry"):
+        iterand.describe(nobody, retry=cast("Retry", 5))
+    for timeout in ("a", 0, -1, float("nan"), True):
+        with pytest.raises(iterand.InvalidArgument, match="timeout is"):
+            Client(nobody).read(0, timeout=cast("float", timeout))
     for name in ("first_wait", "longest_wait", "connect_timeout", "attempts"):
         for value in (-1, "1", None, float("nan")):
             with pytest.raises(iterand.InvalidArgument, match=name):
@@ -361,6 +382,14 @@ def test_streams_of_one_client_fall_back_together(
     expected = sample(max(map(len, parts)) * world, recipe="uniform", length=LENGTH)
     for rank, part in enumerate(parts):
         np.testing.assert_array_equal(part, expected[rank::world][: len(part)])
+
+
+@pytest.mark.parametrize("count", [None, 10])
+def test_a_stream_ends_with_the_last_index(address: str, count: int | None) -> None:
+    whole = collect(address, start=2**64 - 10, batch_size=4, count=count)
+    assert whole.shape == (10, LENGTH)
+    odd = collect(address, start=2**64 - 10, batch_size=4, shard=(1, 2), count=count and 5)
+    np.testing.assert_array_equal(odd, whole[1::2])
 
 
 def test_a_shard_without_an_index_left_is_out_of_range(address: str) -> None:

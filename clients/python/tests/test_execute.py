@@ -60,6 +60,7 @@ def test_outputs_equal_the_family(address: str) -> None:
         (["+"], {"cells": 0}, "cells: is 0"),
         (["+"], {"max_output": -1}, "-1"),
         (["+"], {"max_steps": "5"}, "max_steps is '5'"),
+        (["+"], {"repeat": "x"}, "repeat is 'x'; it must be True or False"),
         (["+"], {"inputs": -1}, "inputs: the seed of tape 0 is -1"),
         (["+"], {"inputs": [1.5]}, "inputs: the seed of tape 0 is 1.5"),
         (["+", 3], {}, "programs[1] is a int"),

@@ -120,6 +120,11 @@ def test_state_of_another_stream_is_refused(address: str) -> None:
     take(first, 1)
     with pytest.raises(iterand.InvalidArgument, match="seed 0, not 1"):
         StreamLoader(dataset(address, seed=1)).load_state_dict(first.state_dict())
+    with pytest.raises(iterand.InvalidArgument, match="mask False, not True"):
+        StreamLoader(dataset(address, mask=True)).load_state_dict(first.state_dict())
+    state = first.state_dict()
+    del state["stream"]["mask"]  # as older versions wrote it
+    StreamLoader(dataset(address)).load_state_dict(state)
     state = first.state_dict()
     state["stream"]["fingerprint"] = "00" * 32
     other = StreamLoader(dataset(address))
@@ -145,12 +150,29 @@ def test_wrong_arguments_are_told_before_any_worker_starts(address: str) -> None
         ({"tls": "cert.pem"}, "tls"),
         ({"dtype": torch.bfloat16}, "dtype"),
         ({"dtype": "int64"}, "dtype"),
+        ({"mask": 1}, "mask is 1; it must be True or False"),
+        ({"retry": 5}, "retry is 5; it must be a Retry"),
     ):
         with pytest.raises(iterand.InvalidArgument, match=name):
             dataset(address, **options)
     with pytest.raises(iterand.InvalidArgument, match="target"):
         dataset("foo")
+    for workers in ("2", 1.5, -1):
+        with pytest.raises(iterand.InvalidArgument, match="num_workers"):
+            StreamLoader(dataset(address), num_workers=workers)  # type: ignore[arg-type]
+    with pytest.raises(iterand.InvalidArgument, match="dataset is a list"):
+        StreamLoader([1, 2])  # type: ignore[arg-type]
     for state in ({}, {"stream": {}}, {"stream": {}, "position": {"origin": "?"}}, {"position": {"nowhere": 1}}):
+        with pytest.raises(iterand.InvalidArgument, match="state is not what state_dict gave"):
+            StreamLoader(dataset(address)).load_state_dict(state)
+    good = StreamLoader(dataset(address)).state_dict()
+    for part, name, value in (
+        ("position", "workers", 0),
+        ("position", "origin", -5),
+        ("position", "batches", 0.5),
+        ("stream", "fingerprint", "zz"),
+    ):
+        state = {**good, part: {**good[part], name: value}}
         with pytest.raises(iterand.InvalidArgument, match="state is not what state_dict gave"):
             StreamLoader(dataset(address)).load_state_dict(state)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import grpc
 
 from iterand import errors
-from iterand._requests import check_range
+from iterand._requests import check_bool, check_range
 from iterand.v1 import noise_service_pb2 as service
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def execute_request(
     for name, (value, bits) in bounds.items():
         if value is not None:
             check_range(name, value, 0, 2**bits - 1)
+    check_bool("repeat", repeat)
     request = service.ExecuteRequest(
         max_steps=max_steps, max_output=max_output, cells=cells, symbols=symbols, repeat=bool(repeat)
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+import numpy as np
 from google.protobuf import json_format
 
 from iterand import errors
@@ -21,19 +22,20 @@ def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
     """A recipe as (preset name, None) or (None, JSON text).
 
     `recipe` is a preset's name, a dict, JSON text, or the path of a JSON file: a string is JSON text if it begins with
-    a brace, a path if it ends with .json, else a name. Errors: InvalidRecipe for an unreadable file or broken JSON.
+    a brace, a path if it has a / in it or ends with .json, else a name. Errors: InvalidRecipe for an unreadable file or
+    broken JSON.
     """
     if isinstance(recipe, recipe_pb2.Recipe):
         return None, json_format.MessageToJson(recipe, preserving_proto_field_name=True)
     if isinstance(recipe, Mapping):
         try:
-            return None, json.dumps(recipe)
+            return None, json.dumps(recipe, allow_nan=False, default=_plain)
         except (TypeError, ValueError) as error:
             raise errors.InvalidRecipe(f"recipe cannot be written as JSON: {error}") from error
     if isinstance(recipe, str):
         if recipe.lstrip().startswith("{"):
             return None, recipe
-        if not recipe.endswith(".json"):
+        if "/" not in recipe and not recipe.endswith(".json"):
             return recipe, None
     elif not isinstance(recipe, os.PathLike):
         raise errors.InvalidRecipe(
@@ -43,6 +45,13 @@ def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
         return None, Path(recipe).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise errors.InvalidRecipe(f"recipe file {os.fspath(recipe)}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"it holds {value!r}, a {type(value).__name__}")
 
 
 def stream_spec(
@@ -56,7 +65,8 @@ def stream_spec(
             f"expected_fingerprint is {expected_fingerprint!r}; it must be 32 bytes, such as Stream.fingerprint"
         )
     if length is not None:
-        check_range("length", length, 1, 2**32 - 1)
+        check_range("length", length, 0, 2**32 - 1)  # the server knows what is allowed
+    check_bool("mask", mask)
     preset, text = recipe_text(recipe)
     spec = service.StreamSpec(
         preset=preset, recipe_json=text, seed=seed, length=length, expected_fingerprint=expected_fingerprint
@@ -72,6 +82,20 @@ def check_range(name: str, value: int, low: int, high: int) -> None:
         raise errors.InvalidArgument(f"{name} is {value!r}; it must be a whole number")
     if not low <= value <= high:
         raise errors.InvalidArgument(f"{name} is {value}; it must be from {low} to {high}")
+
+
+def check_bool(name: str, value: bool) -> None:
+    """Errors: InvalidArgument unless `value` is True or False, Python's or numpy's."""
+    if not isinstance(value, bool | np.bool_):
+        raise errors.InvalidArgument(f"{name} is {value!r}; it must be True or False")
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Errors: InvalidArgument unless it is None or a number of seconds above 0."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise errors.InvalidArgument(f"timeout is {timeout!r}; it must be more than 0 seconds, or None for no limit")
 
 
 def stream_request(
@@ -97,13 +121,14 @@ def stream_request(
     check_range("start", start, 0, 2**64 - 1)
     if count is not None:
         check_range("count", count, 0, 2**64 - 1)
+    check_bool("provenance", provenance)
     return service.StreamRequest(
         stream=stream_spec(recipe, seed, length, expected_fingerprint, mask),
         shard=service.Shard(rank=rank, world=world),
         start=start,
         count=count,
         batch_rows=batch_size,
-        provenance=provenance,
+        provenance=bool(provenance),
     )
 
 

@@ -239,7 +239,7 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
                 attempt = 0
                 client.reached = True
                 buffer.put(batch)  # if nobody wants it any more the call is about to end, and frees what it holds then
-            if remaining is not None and remaining <= 0:
+            if position >= 2**64 or (remaining is not None and remaining <= 0):
                 break
             failure = errors.Unavailable(f"{target}: the server ended the stream at index {position}")
         except grpc.RpcError as error:

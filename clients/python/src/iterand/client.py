@@ -21,7 +21,7 @@ import grpc.experimental
 from iterand import errors
 from iterand._description import Description, description
 from iterand._programs import Execution, InputTape, execute_request, run_programs
-from iterand._requests import RecipeLike, check_range, stream_request, stream_spec
+from iterand._requests import RecipeLike, check_bool, check_range, check_timeout, stream_request, stream_spec
 from iterand._stream import Stream
 from iterand._wire import Batch, Tokens, decode_batch
 from iterand.v1 import noise_service_pb2 as service
@@ -117,6 +117,8 @@ class Client:
             raise errors.InvalidArgument(f"tls is {tls!r}; it must be True, False or a Tls, as Tls(ca='cert.pem')")
         self._tls = Tls() if tls is True else (tls or None)
         self._metadata = (("authorization", f"Bearer {_checked_token(token)}"),) if token is not None else ()
+        if not isinstance(retry, Retry | None):
+            raise errors.InvalidArgument(f"retry is {retry!r}; it must be a Retry, as Retry(attempts=3), or None")
         self.retry = retry if retry is not None else Retry()
         self._options = [
             ("grpc.max_receive_message_length", -1),
@@ -210,12 +212,13 @@ class Client:
         check_range("first_index", first_index, 0, 2**64 - 1)
         check_range("rows", rows, 0, 2**32 - 1)
         check_range("stride", stride, 1, 2**64 - 1)
+        check_bool("provenance", provenance)
         request = service.ReadRequest(
             stream=stream_spec(recipe, seed, length, expected_fingerprint, mask),
             first_index=first_index,
             stride=stride,
             rows=rows,
-            provenance=provenance,
+            provenance=bool(provenance),
         )
         data = self._unary("Read", request, _raw, timeout)
         return decode_batch(data)
@@ -308,6 +311,7 @@ class Client:
             return method(request, metadata=self._metadata)
 
     def _unary(self, name: str, request: Any, deserialize: Callable[[bytes], _T], timeout: float | None) -> _T:
+        check_timeout(timeout)
         attempt = 0
         begin = time.monotonic()
         while True:
@@ -351,6 +355,11 @@ def _checked_targets(target: str | Sequence[str]) -> list[str]:
             raise errors.InvalidArgument(
                 f"target {address!r}: host:port or unix:path is wanted, such as 'localhost:50051'"
             )
+        port = address.rpartition(":")[2]
+        if (
+            port.isdecimal() and not address.startswith("unix:") and not 1 <= int(port) <= 65535
+        ):  # gRPC takes it mod 2^16
+            raise errors.InvalidArgument(f"target {address!r}: the port must be from 1 to 65535")
     return targets
 
 

@@ -33,7 +33,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from iterand import client, errors
-from iterand._requests import RecipeLike, first_of_shard, recipe_text, stream_request
+from iterand._requests import RecipeLike, check_range, first_of_shard, recipe_text, stream_request
 from iterand._wire import Tokens
 from iterand.client import Client, Retry, Tls
 
@@ -45,6 +45,11 @@ class _Position:
     origin: int = 0
     batches: int = 0
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        check_range("position's origin", self.origin, 0, 2**64)
+        check_range("position's batches", self.batches, 0, 2**64)
+        check_range("position's workers", self.workers, 1, 2**32)
 
     def after_whole_rounds(self, batch_size: int) -> _Position:
         """The same position with fewer than `workers` batches: whole rounds are rows without gaps."""
@@ -183,6 +188,8 @@ class StreamDataset(IterableDataset[Any]):
             position = _Position(**state["position"]).after_whole_rounds(int(state["stream"]["batch_size"]))
             mine, theirs = self._identity(), dict(state["stream"])
             fingerprint = theirs.pop("fingerprint")
+            fingerprint = None if fingerprint is None else bytes.fromhex(fingerprint)
+            theirs.setdefault("mask", False)  # of which states said nothing once
             worker = None if state.get("worker") is None else (state["worker"]["id"], state["worker"]["given"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise errors.InvalidArgument(f"state is not what state_dict gave: {error!r}") from error
@@ -193,7 +200,7 @@ class StreamDataset(IterableDataset[Any]):
             if theirs.get(name) != value:
                 raise errors.InvalidArgument(f"state is of a stream with {name} {theirs.get(name)!r}, not {value!r}")
         if fingerprint is not None:
-            self.fingerprint = bytes.fromhex(fingerprint)
+            self.fingerprint = fingerprint
         self._resume = position
         self._worker, self._given = (None, 0) if worker is None else worker
 
@@ -209,6 +216,7 @@ class StreamDataset(IterableDataset[Any]):
             "batch_size": self.batch_size,
             "shard": list(self.shard),
             "start": self.start,
+            "mask": bool(self.mask),
             "fingerprint": None if self.fingerprint is None else self.fingerprint.hex(),
         }
 
@@ -234,6 +242,9 @@ class StreamLoader:
     """
 
     def __init__(self, dataset: StreamDataset, num_workers: int = 0, **options: Any) -> None:
+        if not isinstance(dataset, StreamDataset):
+            raise errors.InvalidArgument(f"dataset is a {type(dataset).__name__}; it must be a StreamDataset")
+        check_range("num_workers", num_workers, 0, 2**16)
         for name in ("batch_size", "persistent_workers", "shuffle", "sampler", "batch_sampler", "drop_last"):
             if name in options:
                 raise errors.InvalidArgument(f"StreamLoader does not take {name}: the stream settles it")
