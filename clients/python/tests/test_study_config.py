@@ -186,6 +186,19 @@ def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path
     assert "serve ended at once, with exit status 1" in capsys.readouterr().err
     assert cli.main(["markov", "--text", "english.txt"]) == 1
     assert "--text is 'english.txt'; NAME=FILE is wanted" in capsys.readouterr().err
+    assert cli.main(["markov", "--text", "english=nowhere.txt"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "english=nowhere.txt: there is no such file" in told.err
+    assert cli.main(["report", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere is not there; the folder of a sweep or a results.json is wanted" in capsys.readouterr().err
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps({"evaluation": {"sets": ["dyck"]}}))
+    for content in (b"{}", b""):
+        other = tmp_path / "model.pt"
+        other.write_bytes(content)
+        assert cli.main(["zero-shot", str(file), "--model", str(other)]) == 1
+        assert "model.pt is no model of a study" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["structure", "--recipe", "up", "--tokens", "-5"])
     assert "-5 is given; a whole number above 0 is wanted" in capsys.readouterr().err

@@ -6,6 +6,8 @@ import collections
 import dataclasses
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +356,18 @@ def test_structure_of_several_recipes_in_one_file(address: str, tmp_path: Path) 
     found = json.loads(file.read_text())
     assert [(each["recipe"], each["tokens"]) for each in found] == [("up", 16384), ("uniform", 16384)]
     assert len({each["stream"]["fingerprint"] for each in found}) == 2
+
+
+def test_a_study_that_is_stopped_takes_its_server_along() -> None:
+    command = [sys.executable, "-m", "iterand.study.cli", "structure", "--recipe", "up", "--binary", binary()]
+    with subprocess.Popen([*command, "--tokens", "1000000000"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "serving on" in process.stderr.readline()
+        servers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.terminate()
+        assert "interrupted" in process.stderr.read()
+        assert process.wait() == 130
+    assert not Path(f"/proc/{servers[0]}").exists()
 
 
 def test_study_starts_a_server_of_its_own(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,11 +113,14 @@ def _print_structure(result: dict[str, Any]) -> None:
 def _markov(options: argparse.Namespace) -> None:
     from iterand.study import evalsets, markov
 
-    print(f"{'set':12s} {'published':>9s} {'best':>6s} {'apart':>6s} {'order':>5s}   orders 0-5")
     for text in options.text:
         if "=" not in text:
             raise config.ConfigError(f"--text is {text!r}; NAME=FILE is wanted")
     files = dict(text.split("=", 1) for text in options.text)
+    for name, file in files.items():
+        if not Path(file).is_file():
+            raise config.ConfigError(f"--text {name}={file}: there is no such file")
+    print(f"{'set':12s} {'published':>9s} {'best':>6s} {'apart':>6s} {'order':>5s}   orders 0-5")
     for name in [*evalsets.LANGUAGES, *files]:
         rows = evalsets.evaluation_windows(name, options.length, options.windows, files=files)
         found = markov.baseline(rows)
@@ -133,6 +137,9 @@ def _markov(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from iterand.study import record, report
 
+    for source in options.source:
+        if not source.exists():
+            raise config.ConfigError(f"{source} is not there; the folder of a sweep or a results.json is wanted")
     out = options.out
     if out is None and len(options.source) == 1 and options.source[0].is_dir():
         out = options.source[0]
@@ -219,6 +226,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a server of our own does not stay behind
     try:
         _run(options)
     except (config.ConfigError, iterand.Error, OSError, ValueError) as error:

@@ -7,6 +7,7 @@ is measured anew, and not trained.
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import time
 from pathlib import Path
@@ -19,6 +20,9 @@ from iterand.study.model import Transformer
 from iterand.study.training import Trainer, device_of, hardware, read_json, save, write_json
 
 Result = dict[str, Any]
+
+# What PyTorch raises for a file that it did not write, or that holds other things.
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError)
 
 
 def track_point(model: Transformer, options: config.Evaluation, tokens: int) -> Result:
@@ -119,7 +123,10 @@ def _before(study: config.Study, info: Result, folder: Path, twin: Path | None) 
         print(f"{study.name}: the result in {folder} gives way to a new one: {'; '.join(differences)}", flush=True)
     if not checkpoint.exists():
         return None, None
-    saved: Result = torch.load(checkpoint, map_location="cpu")
+    try:
+        saved: Result = torch.load(checkpoint, map_location="cpu")
+    except _UNREADABLE as error:
+        raise config.ConfigError(f"{checkpoint} cannot be read; remove it to begin anew") from error
     then, now = _trained_then(saved["result"]), wanted
     if then["stream"] != now["stream"]:
         raise config.ConfigError(
@@ -226,8 +233,11 @@ def synthetic_flops(result: Result) -> float | None:
 
 
 def load_model(path: Path) -> Transformer:
-    """A model that `run` wrote."""
-    saved = torch.load(path, map_location="cpu")
-    model = Transformer(config.from_plain(config.Model, saved["shape"]))
-    model.load_state_dict(saved["model"])
+    """A model that `run` wrote. Errors: ConfigError if the file is another, OSError if it cannot be read."""
+    try:
+        saved = torch.load(path, map_location="cpu")
+        model = Transformer(config.from_plain(config.Model, saved["shape"]))
+        model.load_state_dict(saved["model"])
+    except _UNREADABLE as error:
+        raise config.ConfigError(f"{path} is no model of a study; a model.pt is wanted") from error
     return model
