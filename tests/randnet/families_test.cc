@@ -1,6 +1,12 @@
 // What every family without floating-point networks promises, tested on the defaults of each. (The networks' own tests
 // do it with configurations that are quick.)
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
 #include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "randnet/family.h"
@@ -71,6 +77,64 @@ std::vector<const FamilyEntry*> Entries() {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FamiliesTest, testing::ValuesIn(Entries()),
+                         [](const auto& test) { return std::string(test.param->name); });
+
+// Every integer of the family's knobs at the least value that it takes, some families' smallest shapes.
+class SmallestTest : public testing::TestWithParam<const FamilyEntry*> {
+ protected:
+  static absl::StatusOr<std::unique_ptr<Family>> Make(v1::Family config, const FamilyContext& context) {
+    GetParam()->resolve(config);
+    return GetParam()->make(config, context, "family");
+  }
+
+  // Null if the family takes none of its knobs' values, as of an alphabet that is too small.
+  static std::unique_ptr<Family> MakeSmallest(const FamilyContext& context) {
+    v1::Family config;
+    GetParam()->resolve(config);
+    const auto* kind = v1::Family::descriptor()->FindFieldByNumber(static_cast<int>(GetParam()->kind));
+    google::protobuf::Message* knobs = config.GetReflection()->MutableMessage(&config, kind);
+    for (int i = 0; i < knobs->GetDescriptor()->field_count(); ++i) {
+      const google::protobuf::FieldDescriptor* field = knobs->GetDescriptor()->field(i);
+      if (field->is_repeated() || field->message_type() != v1::Integer::descriptor()) continue;
+      auto& knob = *dynamic_cast<v1::Integer*>(knobs->GetReflection()->MutableMessage(knobs, field));
+      const v1::Integer before = knob;
+      bool taken = false;
+      for (int value = 0; value <= 16 && !taken; ++value) {
+        knob.set_fixed(value);
+        taken = Make(config, context).ok();
+      }
+      if (!taken) knob = before;
+    }
+    auto family = Make(config, context);
+    return family.ok() ? *std::move(family) : nullptr;
+  }
+};
+
+TEST_P(SmallestTest, SymbolsStayBelowTheAlphabet) {
+  int made = 0;
+  for (const int alphabet : {2, 3, 5, 64, 256, 1000}) {
+    const FamilyContext context{.alphabet = alphabet, .length = 40};
+    const std::unique_ptr<Family> family = MakeSmallest(context);
+    if (!family) continue;
+    ++made;
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+      SampledProgram sampled(*family, context, seed, 3);
+      sampled.Run();
+      for (int r = 0; r < 3; ++r) {
+        for (int t = 0; t < 40; ++t) ASSERT_LT(sampled.out.row(r)[t], alphabet) << "seed " << seed;
+      }
+    }
+  }
+  EXPECT_GE(made, 3);
+}
+
+std::vector<const FamilyEntry*> AllEntries() {
+  std::vector<const FamilyEntry*> entries;
+  for (const FamilyEntry& entry : AllFamilies()) entries.push_back(&entry);
+  return entries;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SmallestTest, testing::ValuesIn(AllEntries()),
                          [](const auto& test) { return std::string(test.param->name); });
 
 }  // namespace
