@@ -127,6 +127,37 @@ void SnapshotFolder::Clear(const std::string& fingerprint) const {
   }
 }
 
+void SnapshotFolder::MakeRoom(const std::string& kept) const {
+  struct Snapshots {
+    fs::file_time_type latest = fs::file_time_type::min();
+    std::string fingerprint;
+    std::uint64_t bytes = 0;
+  };
+  if (most_bytes == std::numeric_limits<std::uint64_t>::max()) return;
+  std::vector<Snapshots> streams;
+  std::uint64_t bytes = 0;
+  std::error_code error;
+  for (fs::directory_iterator folder(path, error), end; !error && folder != end; folder.increment(error)) {
+    Snapshots found;
+    found.fingerprint = folder->path().filename().string();
+    std::error_code gone;  // a file, by another process
+    for (fs::directory_iterator file(folder->path(), gone); !gone && file != end; file.increment(gone)) {
+      std::error_code unread;
+      const std::uint64_t size = file->path().extension() == kSuffix ? file->file_size(unread) : 0;
+      if (size == 0 || unread) continue;
+      found.bytes += size;
+      found.latest = std::max(found.latest, file->last_write_time(unread));
+    }
+    bytes += found.bytes;
+    if (found.bytes > 0 && found.fingerprint != kept) streams.push_back(std::move(found));
+  }
+  std::ranges::sort(streams, {}, &Snapshots::latest);
+  for (auto oldest = streams.begin(); bytes > most_bytes && oldest != streams.end(); ++oldest) {
+    Clear(oldest->fingerprint);
+    bytes -= oldest->bytes;
+  }
+}
+
 LaneSnapshots::LaneSnapshots(std::shared_ptr<const SnapshotFolder> folder, const Fingerprint& fingerprint,
                              std::uint32_t lane, int alphabet, int families)
     : folder_(std::move(folder)),
@@ -165,6 +196,10 @@ void LaneSnapshots::Keep(const LaneState& state) {
   const absl::Status status = Write(state);
   if (status.ok()) {
     Thin();
+    if (begin >= room_due_) {
+      folder_->MakeRoom(stream_folder_.filename().string());
+      room_due_ = begin + std::chrono::duration_cast<Clock::duration>(60 * folder_->interval);
+    }
   } else if (!failing_) {
     folder_->report(absl::StrCat(status.message(), "; generation goes on without"));
   }

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -54,11 +55,16 @@ struct SnapshotFolder {
   // Time between two snapshots of a lane, or more, so that writing takes no more than a fiftieth of it. 0: one before
   // every segment.
   std::chrono::duration<double> interval = std::chrono::seconds(1);
+  // What snapshots may take. Looked after when a lane writes its first, and then once in 60 intervals.
+  std::uint64_t most_bytes = std::numeric_limits<std::uint64_t>::max();
 
   // Makes the folder, and a file in it on trial. Errors: InvalidArgument that names the folder and what is wrong.
   absl::Status Check() const;
   // Deletes all snapshots of a stream, and the folders if nothing else is in them. fingerprint: as ToHex writes it.
   void Clear(const std::string& fingerprint) const;
+  // While all snapshots take more than most_bytes, deletes those of the stream whose latest is the oldest, but not
+  // those of `kept`, a fingerprint.
+  void MakeRoom(const std::string& kept) const;
 };
 
 // The snapshots of one lane. One thread at a time may use it.
@@ -91,7 +97,8 @@ class LaneSnapshots {
   int alphabet_;
   int families_;
   Clock::time_point due_;
-  bool failing_ = false;  // and that was reported
+  Clock::time_point room_due_;  // when to look after the folder's size
+  bool failing_ = false;        // and that was reported
 };
 
 }  // namespace iterand

@@ -221,6 +221,28 @@ TEST_F(SnapshotsTest, ClearLeavesWhatIsNotTheStreams) {
   EXPECT_TRUE(fs::exists(folder_->path));
 }
 
+TEST_F(SnapshotsTest, TheOldestStreamsMakeRoom) {
+  const v1::Recipe recipe = EndlessRecipe();
+  const auto there = [&](std::uint64_t seed) {
+    return fs::exists(folder_->path / ToHex((*Stream::Open(recipe, seed))->fingerprint()));
+  };
+  for (const std::uint64_t seed : {1, 2}) ReadRows(*Open(recipe, seed), 0, 100);
+  std::ofstream(folder_->path / "notes.txt") << std::string(1 << 20, 'x');  // which are not ours to count or delete
+  std::uint64_t bytes = 0;
+  for (const fs::path& file : Files()) bytes += file.extension() == ".snapshot" ? fs::file_size(file) : 0;
+  folder_->most_bytes = bytes + bytes / 4;  // two streams and a half
+  ReadRows(*Open(recipe, 1), 100, 7);       // now the second is the oldest
+  ReadRows(*Open(recipe, 3), 0, 100);
+  EXPECT_TRUE(there(1));
+  EXPECT_FALSE(there(2));
+  EXPECT_TRUE(there(3));
+  folder_->most_bytes = 1;
+  ReadRows(*Open(recipe, 3), 100, 100);  // which goes on from its own
+  EXPECT_FALSE(there(1));
+  EXPECT_TRUE(there(3));
+  EXPECT_TRUE(fs::exists(folder_->path / "notes.txt"));
+}
+
 TEST_F(SnapshotsTest, OtherStreamsHaveNoUseForTheFolder) {
   v1::Recipe recipe = EndlessRecipe();
   recipe.mutable_pool()->set_endless(false);
