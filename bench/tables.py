@@ -1,6 +1,5 @@
 """Runs the benchmark programs in turn and prints tables: presets, peers beside them, the wire. See bench/run."""
 
-import argparse
 import contextlib
 import json
 import os
@@ -14,12 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from arguments import PARTS, ROOT, all_presets, parse
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "release"
-PARTS = ("presets", "peers", "wire")
 Row = dict[str, Any]
 
 
@@ -319,13 +317,8 @@ def show(report: Row) -> None:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(prog="bench/run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short repetition: figures are rough")
-    parser.add_argument("--json", type=Path, help="also write everything to this file")
-    parser.add_argument("--preset", action="append", help="only this preset; may be repeated")
-    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
-    arguments = parser.parse_args()
-    names = arguments.preset or sorted(path.stem for path in (ROOT / "iterate/presets").glob("*.json"))
+    arguments = parse()
+    names = arguments.preset or all_presets()
     parts = arguments.part or PARTS
     repeats, seconds, slow, limit = (1, 0.3, 8.0, 8.0) if arguments.quick else (3, 0.7, 15.0, 90.0)
     report: Row = {"machine": processor()}
