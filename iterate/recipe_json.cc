@@ -10,9 +10,11 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "iterate/limits.h"
 #include "iterate/recipe.h"
 #include "nlohmann/json.hpp"
@@ -47,16 +49,20 @@ std::string EnumNames(const EnumDescriptor& type) {
   return absl::StrJoin(names, ", ");
 }
 
-bool IsInteger(const Value& value) {
-  if (value.kind_case() == Value::kNumberValue) return std::trunc(value.number_value()) == value.number_value();
+bool IsInt64(const Value& value) {
+  if (value.kind_case() == Value::kNumberValue) {
+    const double number = value.number_value();
+    return std::trunc(number) == number && -0x1p63 <= number && number < 0x1p63;
+  }
   std::int64_t number = 0;
   return value.kind_case() == Value::kStringValue && absl::SimpleAtoi(value.string_value(), &number);
 }
 
-bool IsReal(const Value& value) {
+bool IsFinite(const Value& value) {
   double number = 0;
   return value.kind_case() == Value::kNumberValue ||
-         (value.kind_case() == Value::kStringValue && absl::SimpleAtod(value.string_value(), &number));
+         (value.kind_case() == Value::kStringValue && absl::SimpleAtod(value.string_value(), &number) &&
+          std::isfinite(number));
 }
 
 std::string FindMistake(const google::protobuf::Struct& object, const Descriptor& type, const std::string& path);
@@ -77,16 +83,16 @@ std::string FindMistake(const Value& value, const FieldDescriptor& field, const 
                          : absl::StrCat("an object with fields of ", FieldNames(*field.message_type())));
     }
     case FieldDescriptor::CPPTYPE_ENUM:
-      if (value.kind_case() == Value::kNumberValue ||
+      if ((value.kind_case() == Value::kNumberValue && std::abs(value.number_value()) < 0x1p31) ||
           (value.kind_case() == Value::kStringValue &&
            field.enum_type()->FindValueByName(value.string_value()) != nullptr)) {
         return "";
       }
       return must_be("one of " + EnumNames(*field.enum_type()));
     case FieldDescriptor::CPPTYPE_INT64:
-      return IsInteger(value) ? "" : must_be("a whole number");
+      return IsInt64(value) ? "" : must_be("a whole number from -2^63 to 2^63 - 1");
     case FieldDescriptor::CPPTYPE_DOUBLE:
-      return IsReal(value) ? "" : must_be("a number");
+      return IsFinite(value) ? "" : must_be("a number from -1.79e308 to 1.79e308");
     case FieldDescriptor::CPPTYPE_BOOL:
       return value.kind_case() == Value::kBoolValue ? "" : must_be("true or false");
     default:
@@ -96,7 +102,7 @@ std::string FindMistake(const Value& value, const FieldDescriptor& field, const 
 
 std::string FindMistake(const google::protobuf::Struct& object, const Descriptor& type, const std::string& path) {
   const std::string where = path.empty() ? "recipe" : path;
-  std::map<std::string, std::string> chosen;  // oneof -> its field
+  std::map<std::string, std::string> chosen;  // oneof, or field that is in none -> its field, as it stands
   // A Struct's fields have no order; the first mistake by name is told.
   const std::map<std::string, Value> fields(object.fields().begin(), object.fields().end());
   for (const auto& [name, value] : fields) {
@@ -106,10 +112,10 @@ std::string FindMistake(const google::protobuf::Struct& object, const Descriptor
       return absl::StrCat(where, ": has no field \"", name, "\", must be one of ", FieldNames(type));
     }
     if (value.kind_case() == Value::kNullValue) continue;  // as if it were not there
-    if (const auto* oneof = field->real_containing_oneof(); oneof != nullptr) {
-      const auto [other, first] = chosen.emplace(oneof->name(), name);
-      if (!first) return absl::StrCat(where, ": has both ", other->second, " and ", name, ", must have one of them");
-    }
+    // A field may go by two names: vocab_size, vocabSize.
+    const auto* oneof = field->real_containing_oneof();
+    const auto [other, first] = chosen.emplace(oneof != nullptr ? oneof->full_name() : field->full_name(), name);
+    if (!first) return absl::StrCat(where, ": has both ", other->second, " and ", name, ", must have one of them");
     const std::string below = path.empty() ? name : absl::StrCat(path, ".", name);
     if (!field->is_repeated() || value.kind_case() != Value::kListValue) {
       if (std::string mistake = FindMistake(value, *field, below); !mistake.empty()) return mistake;
@@ -121,6 +127,19 @@ std::string FindMistake(const google::protobuf::Struct& object, const Descriptor
     }
   }
   return "";
+}
+
+// Protobuf's words for a field given twice, "(families[0]): invalid value oneof field '_weight' is already set. Cannot
+// set 'weight' for type oneof", in ours. Others are returned as they are.
+std::string Reword(const std::string& message) {
+  const std::vector<std::string> quoted = absl::StrSplit(message, '\'');
+  if (quoted.size() != 5 || !absl::EndsWith(quoted[0], "invalid value oneof field ")) return message;
+  std::string where = "recipe";
+  if (message.front() == '(') where = message.substr(1, message.find("): ") - 1);
+  // Every scalar is a oneof of its own, whose name begins with "_".
+  return absl::StrCat(
+      where, ": has \"", quoted[3], "\" twice",
+      quoted[1].starts_with('_') ? ", must have it once" : " or beside another such field, must have one of them");
 }
 
 // Where a text ceases to be JSON, as "line 3, column 14: ", or "" if it does not. Protobuf quotes what stands there,
@@ -147,20 +166,27 @@ absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
     return absl::InvalidArgumentError(
         absl::StrCat("recipe: JSON text has ", json.size(), " bytes, may have at most ", kMaxRecipeJsonBytes));
   }
+  // Some editors put a byte order mark before UTF-8.
+  if (json.starts_with("\xEF\xBB\xBF")) json.remove_prefix(3);
   v1::Recipe recipe;
   const std::string text(json);
   const auto status = JsonStringToMessage(text, &recipe);
   if (status.ok()) return recipe;
   // Protobuf says what it did not expect, and rarely what it did.
-  google::protobuf::Struct object;
-  if (JsonStringToMessage(text, &object).ok()) {
-    const std::string mistake = FindMistake(object, *v1::Recipe::descriptor(), "");
+  if (Value whole; JsonStringToMessage(text, &whole).ok()) {
+    if (whole.kind_case() != Value::kStructValue) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("recipe: JSON text is ", Quote(whole),
+                       ", must be an object in braces, such as {\"families\": [{\"uniform\": {}}]}"));
+    }
+    const std::string mistake = FindMistake(whole.struct_value(), *v1::Recipe::descriptor(), "");
     if (!mistake.empty()) return absl::InvalidArgumentError(mistake);
   }
   // Behind the first line come what stands there and a caret below it, which one line cannot show.
   std::string reason = std::string(status.message());
   reason = reason.substr(0, reason.find('\n'));
   if (reason.starts_with(": ")) reason = reason.substr(2);
+  if (const std::string ours = Reword(reason); ours != reason) return absl::InvalidArgumentError(ours);
   return absl::InvalidArgumentError(
       absl::StrCat("recipe: not valid JSON of a recipe: ", SyntaxErrorPlace(text), reason));
 }

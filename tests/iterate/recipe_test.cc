@@ -39,6 +39,19 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"tasks":{"kinds":["SORT","SORTED"]}}]})", "families[0].tasks.kinds[1]", "SORTED", "SORT, DELETE"},
     {R"({"families":["uniform"]})", "families[0]", "is \"uniform\"", "an object with fields of weight"},
     {R"({"families":[{"uniform":{}}],"length":16.5})", "length", "is 16.5", "whole number"},
+    {R"({"families":[{"uniform":{}}],"length":1e30})", "length", "is 1e+30", "whole number from -2^63 to 2^63 - 1"},
+    {R"({"families":[{"uniform":{}}],"length":99999999999999999999})", "length", "is 1e+20", "whole number from"},
+    {R"({"families":[{"uniform":{},"weight":"1e400"}]})", "families[0].weight", "is \"1e400\"", "a number from"},
+    {R"({"families":[{"uniform":{}}],"mix":99999999999})", "mix", "is 99999999999", "one of ROUND"},
+    {R"({"families":[{"uniform":{}}],"length":64,"length":32})", "recipe", "\"length\" twice", "must have it once"},
+    {R"({"families":[{"lstm":{"hidden":{"fixed":8},"hidden":{"fixed":9}}}]})", "families[0].lstm", "\"hidden\" twice",
+     "must have it once"},
+    {R"({"families":[{"uniform":{},"uniform":{}}]})", "families[0]", "\"uniform\" twice", "one of them"},
+    {R"({"families":[{"uniform":{}}],"vocab_size":8,"vocabSize":9})", "recipe", "vocabSize and vocab_size",
+     "one of them"},
+    {"null", "recipe", "is null", "an object in braces"},
+    {"[]", "recipe", "is []", "an object in braces"},
+    {"\"x\"", "recipe", "is \"x\"", "an object in braces"},
     {R"({"families":[{"uniform":{}}],"relabel":"SEQUENCE"})", "relabel", "SEQUENCE", "RELABEL_SEQUENCE"},
     {R"({"families":[{"uniform":{}}],"band":{"low":[1]}})", "band.low", "is [1]", "must be a number"},
     {R"({"families":[{"uniform":{}}],"distinct":3})", "distinct", "is 3", "true or false"},
@@ -178,6 +191,11 @@ TEST(RecipeTest, BrokenJsonIsRefused) {
   EXPECT_NE(Refusal("{\"families\": [").find("JSON"), std::string::npos);
   EXPECT_NE(Refusal("[]").find("JSON"), std::string::npos);
   EXPECT_NE(Refusal(std::string(2 << 20, ' ')).find("may have at most"), std::string::npos);
+}
+
+TEST(RecipeTest, AByteOrderMarkIsSkipped) {
+  EXPECT_EQ(Refusal("\xEF\xBB\xBF{\"families\": [{\"uniform\": {}}]}"), "");
+  EXPECT_NE(Refusal("\xEF\xBB\xBF{\"families\": [}").find("line 1, column 15: "), std::string::npos);
 }
 
 TEST(RecipeTest, UnknownFieldOnTheWireIsRefused) {
