@@ -57,7 +57,8 @@ absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_
     return absl::ResourceExhaustedError(absl::StrCat(
         "the stream reads from ", in_use, " lanes at once, whose segments of ", stream.segment_sequences(),
         " sequences take ", segment_bytes, " bytes each, ", in_use * segment_bytes, " in all; this server allows ",
-        queue_bytes, " bytes a stream: use a larger world, or a recipe with fewer lanes or smaller segment_sequences"));
+        queue_bytes,
+        " bytes a stream (--queue): use a larger world, or a recipe with fewer lanes or smaller segment_sequences"));
   }
   const std::size_t ahead =
       std::min(queue_bytes, std::max(engine_->options_.prefetch_bytes, 2 * in_use * segment_bytes));

@@ -12,8 +12,8 @@ namespace iterand {
 
 class MetricsServer {
  public:
-  // Serves http://listen/metrics, with `stats` called at each scrape. Errors: InvalidArgument for an address that is
-  // not host:port, Unavailable for one that cannot be bound.
+  // Serves http://listen/metrics, with `stats` called at each scrape; `listen` is host:port. Errors: Unavailable for
+  // one that cannot be bound.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& listen, int threads,
                                                               std::function<EngineStats()> stats);
   ~MetricsServer();

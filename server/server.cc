@@ -41,6 +41,7 @@ namespace iterand {
 namespace {
 
 constexpr std::size_t kLargestBatchBytes = std::size_t{1} << 30;
+constexpr std::size_t kSmallestQueueBytes = std::size_t{1} << 20;  // the default preset takes 0.8 MB
 
 absl::StatusOr<std::string> ReadFile(const std::string& what, const std::string& path) {
   errno = 0;
@@ -123,8 +124,17 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const Serve
   return grpc::SslServerCredentials(ssl);
 }
 
-// gRPC would take port 443 where there is none, the rest by 65 536 of one that is too large, and a unix socket away
-// from the server that has it.
+// Whether an address is HOST:PORT or [IPV6]:PORT. gRPC would take port 443 where there is none, and the rest by 65 536
+// of one that is too large.
+bool HasPort(const std::string& listen) {
+  const std::size_t colon = listen.rfind(':');
+  int port = 0;
+  // An IPv6 address without brackets has colons, and no port.
+  return colon != std::string::npos && colon > 0 && (listen.find(':') == colon || listen[colon - 1] == ']') &&
+         absl::SimpleAtoi(listen.substr(colon + 1), &port) && 0 <= port && port <= 65535;
+}
+
+// gRPC would take a unix socket away from the server that has it.
 absl::Status CheckListen(const std::string& listen) {
   if (absl::StartsWith(listen, "unix:")) {
     sockaddr_un address{};
@@ -149,18 +159,14 @@ absl::Status CheckListen(const std::string& listen) {
     if (!in_use) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("cannot listen on ", listen, ": a server is listening there"));
   }
-  const std::size_t colon = listen.rfind(':');
-  int port = 0;
-  // An IPv6 address without brackets has colons, and no port.
-  if (colon == std::string::npos || colon == 0 || (listen.find(':') != colon && listen[colon - 1] != ']') ||
-      !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 || port > 65535) {
+  if (!HasPort(listen)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "cannot listen on ", listen, ": HOST:PORT, [IPV6]:PORT or unix:PATH is wanted, with a port from 0 to 65535"));
   }
   return absl::OkStatus();
 }
 
-// Why nothing can listen there. gRPC itself says only that it failed.
+// Why nothing can listen there. The libraries that try say only that they failed.
 std::string WhyNot(const std::string& listen) {
   if (absl::StartsWith(listen, "unix:")) return "is the directory there and writable?";
   const std::size_t colon = listen.rfind(':');
@@ -172,7 +178,7 @@ std::string WhyNot(const std::string& listen) {
   addrinfo* found = nullptr;
   const int error = getaddrinfo(host.c_str(), listen.c_str() + colon + 1, &hints, &found);
   if (error != 0) return gai_strerror(error);
-  std::string why = "gRPC could not bind it";
+  std::string why = "it could not be bound";
   const int probe = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
   if (probe >= 0) {
     const int reuse = 1;
@@ -196,6 +202,18 @@ absl::Status CheckOptions(const ServerOptions& options) {
   if (options.max_batch_bytes < 1024 || options.max_batch_bytes > kLargestBatchBytes) {
     return absl::InvalidArgumentError(absl::StrCat("max_batch_bytes (--max-batch) is ", options.max_batch_bytes,
                                                    "; it must be 1024 to ", kLargestBatchBytes));
+  }
+  if (options.queue_bytes < kSmallestQueueBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("queue_bytes (--queue) is ", options.queue_bytes,
+                                                   "; it must be at least ", kSmallestQueueBytes,
+                                                   ", in which a stream of the default preset fits"));
+  }
+  // CivetWeb is usually built without IPv6.
+  if (const std::string& listen = options.metrics_listen;
+      !listen.empty() && (!HasPort(listen) || absl::StrContains(listen, ']'))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot serve metrics on ", listen,
+                     ": HOST:PORT is wanted, with a name or an IPv4 address and a port from 0 to 65535"));
   }
   if (!std::ranges::count(kLogLevels, options.log_level)) {
     return absl::InvalidArgumentError(absl::StrCat("log_level (--log-level) is \"", options.log_level,
@@ -304,7 +322,10 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
   if (!options.metrics_listen.empty()) {
     absl::StatusOr<std::unique_ptr<MetricsServer>> started =
         MetricsServer::Start(options.metrics_listen, engine->threads(), [this] { return service->stats(); });
-    if (!started.ok()) return started.status();
+    if (!started.ok()) {
+      return absl::Status(started.status().code(),
+                          absl::StrCat(started.status().message(), ": ", WhyNot(options.metrics_listen)));
+    }
     metrics = *std::move(started);
   }
   if (!options.address_file.empty()) {

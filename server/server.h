@@ -58,7 +58,7 @@ struct ServerOptions {
   std::size_t prefetch_bytes = std::size_t{8} << 20;
 
   // The most that one stream may hold, in bytes of segments: a recipe of more and longer lanes than that is refused
-  // with RESOURCE_EXHAUSTED.
+  // with RESOURCE_EXHAUSTED. At least 1 MiB.
   std::size_t queue_bytes = std::size_t{256} << 20;
 
   // Calls of Stream, Read and Execute that may be open at a time; more end with UNAVAILABLE.

@@ -50,6 +50,16 @@ CLI::Validator WholeNumber(std::uint64_t low, std::uint64_t high) {
       "");
 }
 
+CLI::Validator RealNumber(double low, double high) {
+  return CLI::Validator(
+      [low, high](std::string& text) {
+        double value = 0;
+        if (absl::SimpleAtod(text, &value) && low <= value && value <= high) return std::string();  // never NaN
+        return absl::StrCat("'", text, "' is not a number from ", low, " to ", high);
+      },
+      "");
+}
+
 CLI::Validator ByteSize() {
   return CLI::Validator(
       [](std::string& text) {

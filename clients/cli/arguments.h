@@ -12,6 +12,9 @@ namespace iterand::cli {
 // A whole number in decimal within [low, high]. (CLI11's own conversion wraps -1 and cuts what is too large.)
 CLI::Validator WholeNumber(std::uint64_t low, std::uint64_t high);
 
+// A number within [low, high]. (CLI11's own check lets NaN through.)
+CLI::Validator RealNumber(double low, double high);
+
 // A number of bytes, or one with the unit kb, mb or gb (1 kb = 1024 bytes); turned into bytes.
 CLI::Validator ByteSize();
 

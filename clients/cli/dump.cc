@@ -120,7 +120,7 @@ absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const Stre
   identity.dtype = FromProto(facts.info.dtype());
   if (identity.format == DumpFormat::kBin) {
     if (identity.dtype == Dtype::kUint32) {
-      return absl::InvalidArgumentError(absl::StrCat("--format bin holds uint16 tokens, and this recipe's vocabSize ",
+      return absl::InvalidArgumentError(absl::StrCat("--format bin holds uint16 tokens, and this recipe's vocab_size ",
                                                      facts.info.recipe().vocab_size(),
                                                      " exceeds 65536; --format npy can hold it"));
     }

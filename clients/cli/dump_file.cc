@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "clients/cli/source.h"
+#include "clients/cpp/read_file.h"
 
 namespace iterand::cli {
 namespace {
@@ -24,6 +25,8 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t kChunkBytes = std::size_t{8} << 20;
 // After so long even less is made safe.
 constexpr std::chrono::seconds kCommitInterval(10);
+// A description has the recipe with all fields, which is larger than its file may be.
+constexpr std::size_t kMaxSidecarBytes = std::size_t{64} << 20;
 constexpr char kDumpVersion[] = "iterand dump 1";
 
 std::string FormatName(DumpFormat format) { return format == DumpFormat::kBin ? "bin" : "npy"; }
@@ -156,7 +159,7 @@ absl::Status DumpFile::Find(const std::function<void(std::uint64_t)>& verified) 
 }
 
 absl::Status DumpFile::OpenComplete(const std::function<void(std::uint64_t)>& verified) {
-  const absl::StatusOr<std::string> text = ReadFile(sidecar_path_);
+  const absl::StatusOr<std::string> text = ReadFile(sidecar_path_, kMaxSidecarBytes);
   if (!text.ok()) return text.status();
   const Json sidecar = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!sidecar.is_object()) return InTheWay(sidecar_path_, "it is not the description of a dump");

@@ -17,10 +17,14 @@
 #include "clients/cli/command.h"
 #include "clients/cli/output.h"
 #include "clients/cli/source.h"
+#include "clients/cpp/read_file.h"
 #include "nlohmann/json.hpp"
 
 namespace iterand::cli {
 namespace {
+
+// Of a file with programs: what a server takes in a request.
+constexpr std::size_t kMaxProgramFileBytes = std::size_t{16} << 20;
 
 constexpr std::uint64_t kMaxUint64 = ~std::uint64_t{0};
 
@@ -45,12 +49,12 @@ struct ExecuteOptions {
 absl::StatusOr<v1::ExecuteRequest> MakeRequest(const ExecuteOptions& options) {
   std::vector<std::string> programs = options.programs;
   if (!options.program_file.empty()) {
-    absl::StatusOr<std::string> text = ReadFile(options.program_file);
+    absl::StatusOr<std::string> text = ReadFile(options.program_file, kMaxProgramFileBytes);
     if (!text.ok()) return text.status();
     programs.push_back(*std::move(text));
   }
   if (!options.list_file.empty()) {
-    const absl::StatusOr<std::string> text = ReadFile(options.list_file);
+    const absl::StatusOr<std::string> text = ReadFile(options.list_file, kMaxProgramFileBytes);
     if (!text.ok()) return text.status();
     for (const std::string& line : std::vector<std::string>(absl::StrSplit(*text, '\n'))) {
       if (!absl::StripAsciiWhitespace(line).empty()) programs.push_back(line);
@@ -61,7 +65,7 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const ExecuteOptions& options) {
   }
   std::string input = options.input;
   if (!options.input_file.empty()) {
-    absl::StatusOr<std::string> bytes = ReadFile(options.input_file);
+    absl::StatusOr<std::string> bytes = ReadFile(options.input_file, kMaxExecuteInput);
     if (!bytes.ok()) return bytes.status();
     input = *std::move(bytes);
   }

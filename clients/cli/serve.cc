@@ -33,7 +33,11 @@ void AddServe(CLI::App& app, Action& action) {
   command->add_option("--address-file", options->address_file, "Write the bound address to this file when ready")
       ->type_name("FILE");
   command->add_option("--metrics-listen", options->metrics_listen, "Serve Prometheus metrics at http://ADDR/metrics")
-      ->type_name("ADDR");
+      ->type_name("ADDR")
+      // What is left of an unset variable must not leave the metrics out.
+      ->check([](const std::string& text) {
+        return text.empty() ? "an address is wanted, HOST:PORT, not ''" : std::string();
+      });
   command->add_option("--log-level", options->log_level, "The least that is logged: debug, info, error or off")
       ->type_name("LEVEL")
       ->check(CLI::IsMember(std::vector<std::string>(kLogLevels.begin(), kLogLevels.end())))

@@ -2,12 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <chrono>
-#include <cstring>
-#include <fstream>
 #include <limits>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -16,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "clients/cli/arguments.h"
+#include "clients/cpp/read_file.h"
+#include "iterate/limits.h"
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
 #include "iterate/stream.h"
@@ -34,6 +32,9 @@ constexpr std::size_t kMaxBatchRows = 1024;
 // But where tokens are dear, no more than some seconds of a core's work, since nothing is shown, written or interrupted
 // before a batch is whole; and no fewer than one row of each lane, so that all cores have work.
 constexpr double kBatchFlops = 1e11;
+
+// Of a file with a secret; servers take some 8 KiB in a header.
+constexpr std::size_t kMaxTokenFileBytes = std::size_t{64} << 10;
 
 constexpr std::uint64_t kMaxUint64 = std::numeric_limits<std::uint64_t>::max();
 
@@ -65,7 +66,7 @@ absl::Status AtRecipe(const StreamChoice& stream, const ServerChoice& server, co
 absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
   v1::StreamSpec spec;
   if (IsRecipeFile(stream.recipe)) {
-    absl::StatusOr<std::string> json = ReadFile(stream.recipe);
+    absl::StatusOr<std::string> json = ReadFile(stream.recipe, kMaxRecipeJsonBytes);
     if (!json.ok()) return json.status();
     spec.set_recipe_json(*std::move(json));
   } else {
@@ -190,24 +191,12 @@ class RemoteSource : public SequenceSource {
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file) text << file.rdbuf();  // which fails for an empty file
-  if (!file || !text) {
-    return absl::NotFoundError(
-        absl::StrCat(path, ": cannot be read (", errno != 0 ? std::strerror(errno) : "it is empty", ")"));
-  }
-  return std::move(text).str();
-}
-
 absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream,
                                                   const std::shared_ptr<const SnapshotFolder>& snapshots) {
   v1::Recipe recipe;
   const bool is_file = IsRecipeFile(stream.recipe);
   if (is_file) {
-    absl::StatusOr<std::string> json = ReadFile(stream.recipe);
+    absl::StatusOr<std::string> json = ReadFile(stream.recipe, kMaxRecipeJsonBytes);
     if (!json.ok()) return json.status();
     absl::StatusOr<v1::Recipe> parsed = ParseRecipeJson(*json);
     if (!parsed.ok()) return AtFile(stream.recipe, parsed.status());
@@ -255,7 +244,7 @@ void ServerChoice::AddTo(CLI::App& command) {
       ->group(kGroup);
   command.add_option("--connect-timeout", connect_timeout, "Seconds to try before no server is there")
       ->type_name("S")
-      ->check(CLI::Range(0.001, 3600.0).description(""))
+      ->check(RealNumber(0.001, 3600))
       ->capture_default_str()
       ->needs(server)
       ->group(kGroup);
@@ -268,19 +257,14 @@ absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
   options.tls_server_name = tls_server_name;
   options.connect_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(connect_timeout * 1000));
   if (!token_file.empty()) {
-    absl::StatusOr<std::string> token = ReadFile(token_file);
+    absl::StatusOr<std::string> token = ReadFile(token_file, kMaxTokenFileBytes);
     if (!token.ok()) return token.status();
     options.token = std::string(absl::StripAsciiWhitespace(*token));
     if (options.token.empty()) {
       return absl::InvalidArgumentError(absl::StrCat("--token-file ", token_file, ": holds nothing but white space"));
     }
   }
-  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(address, options);
-  if (absl::IsUnavailable(client.status()) && !tls && tls_root_file.empty()) {
-    return absl::UnavailableError(
-        absl::StrCat(client.status().message(), " (or it uses TLS: --tls or --tls-root is then wanted)"));
-  }
-  return client;
+  return Client::Connect(address, options);
 }
 
 absl::Status ServerChoice::Named(const absl::Status& status) const {

@@ -20,9 +20,6 @@
 
 namespace iterand::cli {
 
-// A file's content. Errors: NotFound for one that cannot be read, or is empty.
-absl::StatusOr<std::string> ReadFile(const std::string& path);
-
 // How to reach a server: the options that every command with --server has.
 struct ServerChoice {
   std::string address;  // empty: no server, generate in-process

@@ -2,23 +2,23 @@
 
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
-#include <fstream>
 #include <mutex>
 #include <optional>
-#include <sstream>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "clients/cpp/read_file.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
 
 namespace iterand {
@@ -33,6 +33,9 @@ constexpr int kLookahead = 8 << 20;
 // Room for one read from the connection, in bytes. gRPC's 8 KiB would make many pieces of a batch; over 128 KiB the
 // allocator would ask the system for each.
 constexpr int kReadChunk = 64 << 10;
+
+// Of a file of TLS roots; those of a whole system take some 200 KiB.
+constexpr std::size_t kMaxRootsBytes = std::size_t{16} << 20;
 
 // What malloc may keep of freed memory, in bytes, is twice this.
 constexpr std::size_t kKeptBytes = 16 << 20;
@@ -55,14 +58,58 @@ absl::Status ToAbsl(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 
-// gRPC takes an address without a port for one with port 443, and a URL for a host's name.
+// gRPC takes an address without a port for one with port 443, a port above 65 535 for the rest by 65 536, and a URL for
+// a host's name.
 absl::Status CheckAddress(const std::string& address) {
-  if (!absl::StrContains(address, ':') || absl::StartsWith(address, "http://") ||
-      absl::StartsWith(address, "https://")) {
+  for (const std::string socket : {"unix:", "unix-abstract:"}) {
+    if (absl::StartsWith(address, socket) && address.size() > socket.size()) return absl::OkStatus();
+  }
+  const std::size_t colon = address.rfind(':');
+  // An IPv6 address without brackets has colons, and no port.
+  const bool bare_ipv6 =
+      address.find(':') != colon && address.find_first_not_of("0123456789abcdefABCDEF:") == std::string::npos;
+  int port = 0;
+  if (colon == std::string::npos || colon == 0 || bare_ipv6 || absl::StartsWith(address, "http://") ||
+      absl::StartsWith(address, "https://") || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 ||
+      port > 65535) {
     return absl::InvalidArgumentError(
-        absl::StrCat("address \"", address, "\": host:port or unix:path is wanted, such as localhost:50051"));
+        absl::StrCat("address \"", address,
+                     "\": host:port or unix:path is wanted, such as localhost:50051, with a port from 1 to 65535"));
   }
   return absl::OkStatus();
+}
+
+// gRPC would only fail to connect. Read as gRPC reads it.
+bool HasCertificate(const std::string& pem) {
+  const std::unique_ptr<BIO, decltype(&BIO_free)> bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())),
+                                                      BIO_free);
+  const std::unique_ptr<X509, decltype(&X509_free)> certificate(
+      PEM_read_bio_X509_AUX(bio.get(), nullptr, nullptr, nullptr), X509_free);
+  return certificate != nullptr;
+}
+
+// Why a channel has no connection, with what may help. A call on it is told at once.
+std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool tls) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
+  v1::DescribeResponse response;
+  const grpc::Status status = v1::NoiseService::NewStub(channel)->Describe(&context, {}, &response);
+  // Otherwise it is still trying.
+  if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return "";
+  // The system's or the TLS library's words come last: "failed to connect to all addresses; last error: UNKNOWN:
+  // ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused".
+  const std::string& message = status.error_message();
+  const std::size_t last = message.rfind(": ");
+  std::string why = last == std::string::npos ? message : message.substr(last + 2);
+  if (absl::StartsWith(why, "error:")) why = why.substr(why.rfind(':') + 1);
+  // TLS has no part in it where there is nobody to speak to.
+  for (const char* nobody : {"DNS resolution failed", "Failed to connect to remote host", "No such file or directory",
+                             "Connection refused", "empty address list"}) {
+    if (absl::StrContains(message, nobody)) return absl::StrCat(": ", why);
+  }
+  return absl::StrCat(": ", why,
+                      tls ? " (a server with TLS is wanted, whose certificate is trusted and names the host)"
+                          : " (it may use TLS: --tls or --tls-root is then wanted)");
 }
 
 // gRPC ends the process for metadata that a header cannot carry.
@@ -255,17 +302,16 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   KeepFreedMemory();
   std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   grpc::ChannelArguments arguments;
-  if (options.tls || !options.tls_root_file.empty()) {
+  const bool tls = options.tls || !options.tls_root_file.empty();
+  if (tls) {
     grpc::SslCredentialsOptions ssl;
     if (!options.tls_root_file.empty()) {
-      errno = 0;
-      std::ifstream file(options.tls_root_file, std::ios::binary);
-      std::ostringstream text;
-      if (!file || !(text << file.rdbuf())) {
-        return absl::NotFoundError(absl::StrCat("cannot read the TLS roots ", options.tls_root_file, ": ",
-                                                errno != 0 ? std::strerror(errno) : "it is empty"));
+      absl::StatusOr<std::string> roots = ReadFile(options.tls_root_file, kMaxRootsBytes);
+      if (!roots.ok()) return absl::Status(roots.status().code(), absl::StrCat("TLS roots ", roots.status().message()));
+      if (!HasCertificate(*roots)) {
+        return absl::InvalidArgumentError(absl::StrCat(options.tls_root_file, " has no PEM certificate"));
       }
-      ssl.pem_root_certs = text.str();
+      ssl.pem_root_certs = *std::move(roots);
     }
     credentials = grpc::SslCredentials(ssl);
     if (!options.tls_server_name.empty()) arguments.SetSslTargetNameOverride(options.tls_server_name);
@@ -285,11 +331,9 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(address, credentials, arguments);
   if (!channel->WaitForConnected(std::chrono::system_clock::now() + options.connect_timeout)) {
-    const bool tls = options.tls || !options.tls_root_file.empty();
-    return absl::UnavailableError(
-        absl::StrCat("no iterand server answers at ", address, " within ",
-                     static_cast<double>(options.connect_timeout.count()) / 1000, " s",
-                     tls ? " (or it does not use TLS, or its certificate is not trusted or names another host)" : ""));
+    return absl::UnavailableError(absl::StrCat("no iterand server answers at ", address, " within ",
+                                               static_cast<double>(options.connect_timeout.count()) / 1000, " s",
+                                               WhyNotConnected(channel, tls)));
   }
   std::unique_ptr<Client> client(new Client());
   client->impl_ = std::make_unique<Impl>(std::move(channel));

@@ -65,9 +65,9 @@ class BatchReader {
 // Thread-safe. The first one has malloc keep up to 32 MB of what its process frees: KeepFreedMemory in client.cc.
 class Client {
  public:
-  // Connects to "host:port" or "unix:path". Errors: InvalidArgument for an address of another form and for a
-  // token that is no line of printable ASCII, Unavailable if nobody answers within connect_timeout, NotFound for a
-  // roots file that cannot be read.
+  // Connects to "host:port" or "unix:path". Errors: InvalidArgument for an address of another form, for a token that is
+  // no line of printable ASCII and for a roots file without a certificate, Unavailable if nobody answers within
+  // connect_timeout, NotFound for a roots file that cannot be read.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address, const ClientOptions& options = {});
 
   ~Client();

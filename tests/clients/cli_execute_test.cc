@@ -84,6 +84,8 @@ TEST(CliExecute, SaysWhatIsWrong) {
   ExpectRefused("'+' --input a --input-seed 1", "--input");
   ExpectRefused("--file /nowhere/at/all", "/nowhere/at/all: cannot be read");
   ExpectRefused("--file /dev/null", "/dev/null: cannot be read (it is empty)");
+  ExpectRefused("--file /dev/zero", "/dev/zero: is too large, may have at most 16777216 bytes");
+  ExpectRefused("'+' --input-file /dev/zero", "/dev/zero: is too large, may have at most 65536 bytes");
 }
 
 }  // namespace

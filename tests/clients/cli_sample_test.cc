@@ -305,7 +305,19 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"explain --index -1", 2, "--index"}, BadInput{"explain --index x", 2, "--index"},
         BadInput{"describe up --json --recipe-json", 2, "excludes"},
         BadInput{"dump --sequences 1 --out ''", 2, "--out"}, BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
-        BadInput{"serve --cache many", 2, "--cache"}));
+        BadInput{"serve --cache many", 2, "--cache"}, BadInput{"serve --queue 0", 2, "--queue"},
+        BadInput{"serve --metrics-listen ''", 2, "--metrics-listen"},
+        BadInput{"serve --metrics-listen abc", 2, "abc: HOST:PORT is wanted"},
+        BadInput{"serve --metrics-listen 127.0.0.1:86489", 2, "0 to 65535"},
+        BadInput{"serve --metrics-listen 127.0.0.1:", 2, "0 to 65535"},
+        BadInput{"serve --metrics-listen '[::1]:0'", 2, "IPv4"},
+        BadInput{"sample --server 127.0.0.1:86489", 2, "1 to 65535"},
+        BadInput{"sample --server 127.0.0.1:http", 2, "1 to 65535"}, BadInput{"sample --server ::1", 2, "host:port"},
+        BadInput{"sample --server unix:", 2, "unix:path"},
+        BadInput{"sample --server 127.0.0.1:1 --connect-timeout nan", 2, "--connect-timeout"},
+        BadInput{"sample --server 127.0.0.1:1 --token-file /dev/zero", 2, "/dev/zero: is too large"},
+        BadInput{"sample --server 127.0.0.1:1 --tls-root /dev/zero", 2, "/dev/zero: is too large"},
+        BadInput{"sample --recipe /dev/zero", 2, "/dev/zero: is too large, may have at most 1048576 bytes"}));
 
 TEST(CliBadRecipe, IsRefusedWithFileAndField) {
   const ScratchFolder scratch;
@@ -316,7 +328,7 @@ TEST(CliBadRecipe, IsRefusedWithFileAndField) {
   };
   ExpectError(sample("{"), 2, file);
   ExpectError(sample("{\n \"families\": [\n  {\"lstm\": }]}"), 2, "line 3, column 12: ");
-  ExpectError(sample("[]"), 2, "Root element must be a message");
+  ExpectError(sample("[]"), 2, "an object in braces");
   ExpectError(sample(R"({"length": 1e999})"), 2, "range of double");
   ExpectError(sample(R"({"families": [{"lstm": {"hiden": {"fixed": 3}}}]})"), 2, "hiden");
   ExpectError(sample(R"({"families": [{"lstm": {"hidden": {"fixed": 1000000}}}]})"), 2, "families[0].lstm.hidden");
@@ -325,8 +337,17 @@ TEST(CliBadRecipe, IsRefusedWithFileAndField) {
 
 TEST(CliServer, ThatIsNotThereIsAFailure) {
   // Port 1 of this machine: refused at once.
-  ExpectError(RunIterand("sample --count 1 --server 127.0.0.1:1"), 1, "127.0.0.1:1");
-  ExpectError(RunIterand("sample --count 1 --server 127.0.0.1:1"), 1, "--tls");
+  ExpectError(RunIterand("sample --count 1 --server 127.0.0.1:1"), 1,
+              "no iterand server answers at 127.0.0.1:1 within 3 s: Connection refused\n");
+  ExpectError(RunIterand("sample --count 1 --connect-timeout 1 --server unix:/no/such.socket"), 1,
+              "within 1 s: No such file or directory\n");
+}
+
+TEST(CliServer, TlsRootsWithoutACertificateAreRefused) {
+  const ScratchFolder scratch;
+  WriteWholeFile(scratch.File("roots.pem"), "no certificate\n");
+  ExpectError(RunIterand("sample --server 127.0.0.1:1 --tls-root " + scratch.File("roots.pem")), 2,
+              "roots.pem has no PEM certificate");
 }
 
 TEST(CliServer, MessagesComeThrough) {

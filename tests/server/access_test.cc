@@ -126,6 +126,14 @@ TEST_F(Access, Metrics) {
   }
 }
 
+TEST_F(Access, MetricsAtATakenPort) {
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.metrics_listen = server_->address();
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kUnavailable,
+               HasSubstr(absl::StrCat("cannot serve metrics on ", server_->address(), ": Address already in use")));
+}
+
 // Calls that never became streams are counted, too.
 TEST_F(Access, RefusedCallsAreCounted) {
   ServerOptions options;
@@ -215,6 +223,8 @@ TEST_F(Access, Tls) {
   client = Client::Connect((*server)->address(), client_options);
   if (client.ok()) {
     EXPECT_FALSE(Served(**client, request).ok());
+  } else {
+    EXPECT_THAT(std::string(client.status().message()), HasSubstr("it may use TLS: --tls"));
   }
   client_options.tls_root_file = MakeCertificate("other").cert;
   client_options.tls_server_name = "localhost";
@@ -226,7 +236,7 @@ TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
   options.tls_root_file = testing::TempDir() + "/empty.pem";
   std::ofstream(options.tls_root_file).close();
   EXPECT_ERROR(Client::Connect(server_->address(), options).status(), absl::StatusCode::kNotFound,
-               HasSubstr("empty.pem: it is empty"));
+               HasSubstr("empty.pem: cannot be read (it is empty)"));
 }
 
 TEST_F(Access, TlsKeyOfAnotherCertificate) {

@@ -146,9 +146,16 @@ TEST_F(Lifecycle, TooManyStreams) {
 
 TEST_F(Lifecycle, RecipeOverTheQueueLimit) {
   ServerOptions options;
-  options.queue_bytes = 1000;
+  options.queue_bytes = 1 << 20;
   Restart(options);
-  EXPECT_ERROR(StreamError(Cheap()), absl::StatusCode::kResourceExhausted, HasSubstr("1000 bytes a stream"));
+  v1::StreamRequest request;
+  *request.mutable_stream() = SpecOf(R"({"families": [{"uniform": {}}], "length": 4096, "lanes": 32,
+                                         "segment_sequences": 16})");
+  EXPECT_ERROR(StreamError(request), absl::StatusCode::kResourceExhausted,
+               HasSubstr("1048576 bytes a stream (--queue)"));
+  options.queue_bytes = (1 << 20) - 1;
+  options.listen = "127.0.0.1:0";
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("at least 1048576"));
 }
 
 // ---- Stopping.
