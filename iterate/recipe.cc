@@ -318,6 +318,15 @@ absl::Status CheckSeconds(const v1::Recipe& recipe, const FamilyMix& mix) {
                           "take at most %.3g",
                           i, mix.name(i), most_rows, SequenceLayout(recipe).symbols(), round, kMaxRoundSeconds));
     }
+    // A band may let nothing through, which is known when so many rounds have passed.
+    const auto starving = static_cast<double>(recipe.starvation_rounds()) * round;
+    if ((recipe.has_band() || recipe.distinct()) && starving > kMaxSegmentSeconds) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "starvation_rounds: is %d, which may take a core some %.3g seconds that yield nothing, with families[%d].%s "
+          "and rounds of %d rows; they may take at most %.3g, with these rounds: starvation_rounds at most %.0f",
+          recipe.starvation_rounds(), starving, i, mix.name(i), most_rows, kMaxSegmentSeconds,
+          std::floor(kMaxSegmentSeconds / round)));
+    }
     for (const int rows : {fewest_rows, most_rows}) {
       const double rounds =
           recipe.has_pool() ? Pool::MostRounds(recipe.pool(), sequences) : std::ceil(sequences / rows);

@@ -310,8 +310,8 @@ class BrainphoqueFamily final : public Family {
       : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return knobs_.reads; }
   double most_seconds(int rows) const override {
-    return cost::kSymbol * rows *
-           (context_.length + static_cast<double>(knobs_.max_steps.high()) * knobs_.attempts.high());
+    const double attempt = knobs_.max_steps.high() + knobs_.cells.high() / 64.0;  // which begins with empty cells
+    return cost::kSymbol * rows * (context_.length + knobs_.attempts.high() * attempt);
   }
   double program_bytes(int rows) const override {
     return 8.0 * rows + kLanes * (32.0 * knobs_.max_instructions.high() + 2.0 * knobs_.cells.high()) + 81 * 256 + 4096;

@@ -292,7 +292,10 @@ class EcaFamily final : public Family {
     const double warm_up = knobs_.warm_up.high();
     const double generations = warm_up + context_.length / narrowest + 1;
     const double cells = warm_up * widest + context_.length + widest;
-    return cost::kWeight * kMaxTable + rows * (10 * cost::kSymbol * generations + cost::kSymbol / 2 * cells);
+    double table = 1;
+    for (int i = 0; i < 2 * knobs_.radius.high() + 1; ++i) table *= knobs_.states.high();
+    return cost::kSymbol * std::min<double>(table, kMaxTable) +
+           rows * (10 * cost::kSymbol * generations + cost::kSymbol / 2 * cells);
   }
   double program_bytes(int /*rows*/) const override {
     return 2048.0 + 5.0 * kMaxTable + 5.0 * Width(knobs_.width.high(), context_);

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
+#include "randnet/cost.h"  // IWYU pragma: export
 #include "randnet/program.h"
 
 namespace iterand {
@@ -18,15 +19,6 @@ struct FamilyContext {
   int alphabet = 256;  // symbols are below it; 2 to 65 536
   int length = 512;    // tokens a row
 };
-
-// What Family::most_seconds adds up: seconds of one core of the kind that docs/performance.md tells of. They are
-// constants and not measured, so that a recipe is valid everywhere or nowhere.
-namespace cost {
-inline constexpr double kFlop = 1e-11;   // of a product of matrices, at its best
-inline constexpr double kWeight = 1e-9;  // drawing a weight
-inline constexpr double kGamma = 3e-8;   // drawing one probability of a random distribution, ready to draw from
-inline constexpr double kSymbol = 5e-9;  // writing a symbol, or a draw or a step of a program, with a look-up or two
-}  // namespace cost
 
 // Immutable and thread-safe once made.
 class Family {

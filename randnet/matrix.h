@@ -9,11 +9,13 @@
 // inputs are multiplied side by side.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <new>
 #include <vector>
 
 #include "randnet/block.h"
+#include "randnet/cost.h"
 #include "randnet/rng.h"
 
 namespace iterand::matrix {
@@ -93,5 +95,24 @@ class Linear {
   Floats bias_;
   Floats draws_;  // of a last panel that has fewer than kPanel outputs
 };
+
+// ---- Seconds that these may take (randnet/cost.h), of sizes that need not be whole. ----
+
+inline double PaddedCount(double count) { return std::ceil(count / kPanel) * kPanel; }
+
+inline double MultiplySeconds(double rows, double inputs, double outputs) {
+  // Where a panel's chains begin and end they take as long as some inputs; each weight is read once for all rows.
+  return cost::kCall + (inputs + kPanel) * PaddedCount(outputs) * (2 * cost::kFlop * rows + cost::kRead);
+}
+
+// Of Tanh, Relu and the like.
+inline double ActivationSeconds(double rows, double width) {
+  return cost::kCall + cost::kValue * rows * PaddedCount(width);
+}
+
+// Of a choice for each row.
+inline double ChooseSeconds(double rows, double symbols) {
+  return rows * (cost::kCall + cost::kValue * PaddedCount(symbols));
+}
 
 }  // namespace iterand::matrix

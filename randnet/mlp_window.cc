@@ -124,8 +124,11 @@ class MlpWindowFamily final : public Family {
     const double symbols = std::min(knobs_.symbols.high(), context_.alphabet);
     const double layers = knobs_.layers.high();
     const double weights = hidden * (window() * symbols + hidden * (layers - 1) + symbols);
-    return cost::kFlop * rows * context_.length * Flops(window(), hidden, hidden * hidden, layers, symbols) +
-           cost::kWeight * weights;
+    const double step = rows * window() * cost::TableRow(hidden, window() * symbols * hidden) +
+                        layers * matrix::ActivationSeconds(rows, hidden) +
+                        (layers - 1) * matrix::MultiplySeconds(rows, hidden, hidden) +
+                        matrix::MultiplySeconds(rows, hidden, symbols) + matrix::ChooseSeconds(rows, symbols);
+    return context_.length * step + cost::kWeight * weights;
   }
 
   double program_bytes(int rows) const override {

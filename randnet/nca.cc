@@ -184,7 +184,17 @@ class NcaFamily final : public Family {
     const double features = knobs_.features.high();
     const double hidden = knobs_.hidden.high();
     const double colours = knobs_.colours.high();
-    return cost::kFlop * rows * RowFlops(features, hidden, colours, knobs_.warm_up.high()) +
+    const double padded = PaddedFeatures(knobs_.features.high());
+    const double groups = std::ceil(cells() / kNcaCells);
+    // Of a cell, and of the cells that are computed together. Where a colour can be drawn, any cell may draw one.
+    const double perceived = positions() * (cost::kValue / 4 * padded + cost::Miss(positions() * colours * padded));
+    const double drawn = knobs_.temperature.high() > 0 ? 4 * cost::kSymbol + 6 * cost::kValue * colours : 0;
+    const double cell =
+        perceived + 2 * cost::kFlop * hidden * (features + 1 + colours) + cost::kValue * colours + drawn;
+    const double group = cost::kCall + kNcaCells * cell + cost::kRead * hidden * (features + colours);
+    const double step = 2 * cost::kCall + cost::kSymbol * knobs_.height + groups * group;
+    const double row = Steps(knobs_.warm_up.high()) * step + cost::kSymbol * (cells() + context_.length);
+    return rows * row +
            cost::kWeight * ((positions() * colours + hidden + 1) * (features + 1) + (hidden + 1) * colours);
   }
 
@@ -205,11 +215,16 @@ class NcaFamily final : public Family {
  private:
   double positions() const { return knobs_.height == 1 ? 3 : 9; }
 
+  double cells() const { return static_cast<double>(knobs_.height) * knobs_.width; }
+
+  // Of a row, in which every frame but the first takes a step.
+  double Steps(double warm_up) const {
+    const double tokens = cells() / (knobs_.patch_height * knobs_.patch_width) + (knobs_.frame_marks ? 2 : 0);
+    return std::ceil(context_.length / tokens) + warm_up;
+  }
+
   double RowFlops(double features, double hidden, double colours, double warm_up) const {
-    const double cells = static_cast<double>(knobs_.height) * knobs_.width;
-    const double tokens = cells / (knobs_.patch_height * knobs_.patch_width) + (knobs_.frame_marks ? 2 : 0);
-    const double steps = std::ceil(context_.length / tokens) + warm_up;
-    return cells * steps * (positions() * features + 2 * hidden * (features + 1) + 2 * hidden * colours);
+    return cells() * Steps(warm_up) * (positions() * features + 2 * hidden * (features + 1) + 2 * hidden * colours);
   }
 
   NcaKnobs knobs_;

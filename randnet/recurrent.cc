@@ -219,14 +219,27 @@ class RecurrentFamily final : public Family {
 
   double most_seconds(int rows) const override {
     const Sizes most = LargestSizes(cell_, knobs_, context_, rows);
-    const double columns = static_cast<double>(Gates(cell_)) * most.hidden;
+    const double gates = Gates(cell_);
+    const double columns = gates * matrix::Padded(most.hidden);
     const double tokens = static_cast<double>(rows) * context_.length;
+    // A group of units takes a kernel a gate at most, for so many rows at a time.
+    const double calls = columns / kPanel * std::ceil(rows / static_cast<double>(kRecurrentChunkRows));
     double own = 0;  // weights of the layers that each token is multiplied with
-    for (int l = 0; l < most.layers; ++l) own += columns * (l == 0 ? 1 : 2) * most.hidden;
+    double step = rows * 2 * cost::TableRow(columns, columns * most.alphabet);
+    for (int l = 0; l < most.layers; ++l) {
+      const double inputs = (l == 0 ? 1.0 : 2.0) * most.hidden;
+      own += gates * most.hidden * inputs;
+      step += matrix::MultiplySeconds(rows, inputs, columns) + cost::kCall * calls + cost::kValue * rows * columns;
+    }
     own += static_cast<double>(most.alphabet) * most.hidden;
-    const double embedded = 2 * columns * most.embedding;  // of those whose products with a symbol are made once
-    return cost::kFlop * 2 * (tokens * own + std::min<double>(tokens, most.alphabet) * embedded) +
-           cost::kWeight * (own + embedded + static_cast<double>(most.alphabet) * most.embedding);
+    step += matrix::MultiplySeconds(rows, most.hidden, most.alphabet) + matrix::ChooseSeconds(rows, most.alphabet);
+    // Products with a symbol are made once: many symbols' of the input row together, those of the row written one by
+    // one.
+    const double embedded = matrix::MultiplySeconds(1, most.embedding, columns) +
+                            matrix::MultiplySeconds(kRecurrentChunkRows, most.embedding, columns) / kRecurrentChunkRows;
+    return context_.length * step + std::min<double>(tokens, most.alphabet) * embedded +
+           cost::kWeight *
+               (own + 2 * gates * most.hidden * most.embedding + static_cast<double>(most.alphabet) * most.embedding);
   }
 
   double program_bytes(int rows) const override {

@@ -20,8 +20,8 @@ namespace iterand {
 namespace {
 
 constexpr int kPanel = matrix::kPanel;
-constexpr int kChunkRows = 24;  // rows that share weights while these are in the first-level cache
-constexpr int kSumPanels = 4;   // panels of sums that a cell update reads at once
+constexpr int kChunkRows = kRecurrentChunkRows;
+constexpr int kSumPanels = 4;  // panels of sums that a cell update reads at once
 constexpr int kSumColumns = kSumPanels * kPanel;
 constexpr int kStridePad =
     16;  // floats between state rows, so that rows of a power-of-two size do not share cache sets

@@ -24,6 +24,7 @@
 namespace iterand {
 
 inline constexpr int kMaxRecurrentLayers = 16;
+inline constexpr int kRecurrentChunkRows = 24;  // rows that share weights while these are in the first-level cache
 
 // What a unit does with its inputs: randnet/lstm.h, gru.h, rnn.h.
 enum class Cell { kLstm, kGru, kRnn };

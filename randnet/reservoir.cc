@@ -125,8 +125,20 @@ class ReservoirFamily final : public Family {
     const double width = knobs_.width.high();
     const double connections = std::min(knobs_.connections.high(), knobs_.width.high());
     const double emitted = std::min(knobs_.emitted.high(), context_.alphabet);
-    return cost::kFlop * rows * context_.length * 2 * width * (connections + emitted) +
-           cost::kWeight * width * (context_.alphabet + connections + emitted) + cost::kSymbol * width * connections;
+    // Rows take a step in groups; a last group of no more than half as many takes half the time.
+    constexpr int kHalf = kReservoirRows / 2;
+    const double computed = (rows + kHalf - 1) / kHalf * kHalf;
+    const double groups = std::ceil(computed / kReservoirRows);
+    const double fma = 2 * cost::kFlop * computed;
+    // A unit takes its rows' embeddings one by one; a connection leads to a state anywhere, an output to a line of
+    // each.
+    const double units = width * 4 * cost::kValue * computed;
+    const double connected = width * connections * (fma + 2 * cost::kValue * groups);
+    const double logits = std::ceil(emitted / 4) * 4 * width * (fma + cost::kRead * groups);
+    const double step = cost::kCall * groups + units + connected + logits + 3 * cost::kValue * rows * emitted +
+                        matrix::ChooseSeconds(rows, emitted);
+    return context_.length * step + cost::kWeight * width * (context_.alphabet + connections + emitted) +
+           cost::kSymbol * width * connections;
   }
 
   double program_bytes(int /*rows*/) const override {

@@ -169,7 +169,12 @@ class StateSpaceFamily final : public Family {
     const double width = knobs_.width.high();
     const double layers = knobs_.layers.high();
     const double weights = 3 * layers * width * (width + 1) + 3 * width * context_.alphabet;
-    return cost::kFlop * rows * context_.length * Flops(layers, width, width * width) + cost::kWeight * weights;
+    const double layer = matrix::MultiplySeconds(rows, 2 * width, width) + matrix::MultiplySeconds(rows, width, width) +
+                         2 * matrix::ActivationSeconds(rows, width) + cost::kValue * rows * width;
+    const double step = rows * 2 * cost::TableRow(width, width * context_.alphabet) + layers * layer +
+                        matrix::MultiplySeconds(rows, width, context_.alphabet) +
+                        matrix::ChooseSeconds(rows, context_.alphabet);
+    return context_.length * step + cost::kWeight * weights;
   }
 
   double program_bytes(int rows) const override {

@@ -382,8 +382,8 @@ class TransformerFamily final : public Family {
     const double width = largest_.width;
     const double weights = largest_.layers * Matrices(knobs_.feed_forward.high()) * width * width +
                            (2.0 * context_.alphabet + 1 + context_.length) * width;
-    return cost::kFlop * rows * context_.length * Flops(width, largest_.layers, knobs_.feed_forward.high()) +
-           cost::kWeight * weights;
+    const double run = knobs_.sequential ? context_.length * StepSeconds(rows) : rows * RowSeconds();
+    return run + cost::kWeight * weights;
   }
 
   double program_bytes(int rows) const override {
@@ -407,6 +407,46 @@ class TransformerFamily final : public Family {
  private:
   // Weights of a layer, as a multiple of width x width.
   double Matrices(double feed_forward) const { return (knobs_.sequential ? 8 : 4) + 2 * feed_forward; }
+
+  // The most that so many lines take where a layer does not attend: the feed-forward layer, and `single` products of
+  // width x width.
+  double LineSeconds(double lines, double single) const {
+    const double width = largest_.width;
+    const double inner = largest_.feed_forward;
+    const double norms = knobs_.sequential ? 3 : 2;
+    return single * matrix::MultiplySeconds(lines, width, width) + matrix::MultiplySeconds(lines, width, inner) +
+           matrix::ActivationSeconds(lines, inner / 4) + matrix::MultiplySeconds(lines, inner, width) +
+           norms * (lines * cost::kCall + matrix::ActivationSeconds(lines, width));
+  }
+
+  // Of all heads: so many queries that see so many keys each, at most. The values of a head are padded to whole panels.
+  double AttendSeconds(double queries, double keys) const {
+    const double heads = std::min(largest_.heads, largest_.width);
+    const double width = std::ceil(largest_.width / heads);
+    return heads * (matrix::MultiplySeconds(queries, width, keys) + matrix::MultiplySeconds(queries, keys, width) +
+                    queries * (4 * cost::kSymbol + cost::kValue * keys) + cost::kCall);
+  }
+
+  double HeadSeconds(double lines) const {
+    return matrix::MultiplySeconds(lines, largest_.width, context_.alphabet + 1.0) +
+           matrix::ChooseSeconds(lines, context_.alphabet);
+  }
+
+  // PARALLEL: of a row.
+  double RowSeconds() const {
+    const double length = context_.length;
+    const double queries = std::min<double>(kQueries, length);  // together; they see half of the row on an average
+    const double layer =
+        LineSeconds(length, 4) + std::ceil(length / queries) * AttendSeconds(queries, (length + queries) / 2);
+    return largest_.layers * layer + HeadSeconds(length);
+  }
+
+  // SEQUENTIAL: of a step.
+  double StepSeconds(double rows) const {
+    const double window = largest_.window;
+    const double keys = window - window * window / (2.0 * context_.length);  // while it fills up they are fewer
+    return largest_.layers * (LineSeconds(rows, 8) + 2 * rows * AttendSeconds(1, keys)) + HeadSeconds(rows);
+  }
 
   double Flops(double width, double layers, double feed_forward) const {
     const double seen = knobs_.sequential ? 2.0 * largest_.window : context_.length / 2.0;

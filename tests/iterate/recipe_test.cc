@@ -139,6 +139,20 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"tape_machine":{"steps_per_token":{"fixed":2000}}}],"length":2048,"pool":{"emit_rows":1,
      "endless":false},"segment_sequences":1000})",
      "segment_sequences", "1000 rounds of 104 rows", "at most 200"},
+    // However small a network is, its tokens, layers and heads take their time.
+    {R"({"families":[{"mlp_window":{"layers":{"fixed":8},"hidden":{"fixed":1},"symbols":{"fixed":2},"order":
+     {"fixed":64},"input_window":{"fixed":64}}}],"length":65536,"vocab_size":2,"pool":{"pool_rows":970,"program_rows":970,
+     "emit_rows":1,"endless":false}})",
+     "families[0].mlp_window", "970 rows x 65536", "at most 20"},
+    {R"({"families":[{"reservoir":{"width":{"fixed":256},"connections":{"fixed":1}}}],"length":65536,"chain":{"rows":{"fixed":1024}}})",
+     "families[0].reservoir", "1024 rows x 65536", "at most 20"},
+    {R"({"families":[{"transformer":{"mode":"SEQUENTIAL","width":{"fixed":16},"heads":{"fixed":16}}}],"length":16384,
+     "chain":{"rows":{"fixed":256}}})",
+     "families[0].transformer", "256 rows x 16384", "at most 20"},
+    // A band that lets nothing through.
+    {R"({"families":[{"lstm":{}}],"length":4096,"lanes":1,"band":{"low":9,"high":10},"starvation_rounds":100000,
+     "chain":{"rows":{"fixed":64}}})",
+     "starvation_rounds", "is 100000", "at most 200, with these rounds: starvation_rounds at most"},
     {R"({"families":[{"uniform":{}}],"length":4096,"pack":16,"alphabet_size":2,"vocab_size":65536,"distinct":true,
      "lanes":1,"segment_sequences":8192})",
      "distinct", "rows", "at most 536870912"},
