@@ -281,6 +281,7 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
   if (!options.snapshot_folder.empty()) {
     snapshots = std::make_shared<SnapshotFolder>();
     snapshots->path = options.snapshot_folder;
+    snapshots->most_bytes = options.snapshot_bytes;
     snapshots->report = [](const std::string& line) { Log().error(line); };
     if (const absl::Status status = snapshots->Check(); !status.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("the snapshot folder (--snapshots) ", status.message()));

@@ -75,6 +75,9 @@ struct ServerOptions {
   // on another server that has the folder, a stream goes on without a replay. It is made if it is not there.
   std::string snapshot_folder;
 
+  // What these may take, in bytes: those of the streams that were written longest ago make room.
+  std::uint64_t snapshot_bytes = std::uint64_t{16} << 30;
+
   // How long RunUntilSignal lets calls in flight finish.
   std::chrono::milliseconds drain = std::chrono::seconds(10);
 };

@@ -73,6 +73,7 @@ void AddServe(CLI::App& app, Action& action) {
   add_size("--cache", options->cache_bytes, "Segments kept for other clients of the same stream");
   add_size("--prefetch", options->prefetch_bytes, "How far a stream runs ahead of its client");
   add_size("--queue", options->queue_bytes, "The most that one stream may hold");
+  add_size("--snapshots-size", options->snapshot_bytes, "The most that --snapshots may take on disk");
   add_size("--max-batch", options->max_batch_bytes, "The largest batch message");
   command->add_option("--max-streams", options->max_streams, "Calls that may be open at a time")
       ->type_name("N")
