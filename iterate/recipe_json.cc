@@ -177,7 +177,7 @@ absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
     if (whole.kind_case() != Value::kStructValue) {
       return absl::InvalidArgumentError(
           absl::StrCat("recipe: JSON text is ", Quote(whole),
-                       ", must be an object in braces, such as {\"families\": [{\"uniform\": {}}]}"));
+                       R"(, must be an object in braces, such as {"families": [{"uniform": {}}]})"));
     }
     const std::string mistake = FindMistake(whole.struct_value(), *v1::Recipe::descriptor(), "");
     if (!mistake.empty()) return absl::InvalidArgumentError(mistake);
