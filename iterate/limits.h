@@ -21,7 +21,8 @@ inline constexpr double kMaxPoolBytes = 256.0 * (1 << 20);       // its rows
 inline constexpr double kMaxProgramBytes = 256.0 * (1 << 20);    // one program of each family with its buffers
 inline constexpr double kMaxWorkspaceBytes = 512.0 * (1 << 20);  // those and the rows of a thread, a stream
 inline constexpr double kMaxRoundSeconds = 20;                   // Family::most_seconds
-inline constexpr double kMaxSegmentSeconds = 200;  // of a segment without filters, and of starvation_rounds
+inline constexpr double kMaxSegmentSeconds = 200;      // of a segment without filters, and of starvation_rounds
+inline constexpr int kDefaultStarvationRounds = 1000;  // which may take longer
 
 // An endless pool is replayed to reach an index; a jump ahead of more rounds than this is refused.
 inline constexpr std::uint64_t kMaxReplayRounds = 20000;

@@ -172,7 +172,7 @@ void ResolveDefaults(v1::Recipe& recipe) {
   SequenceLayout::Resolve(recipe);
   if (!recipe.has_lanes()) recipe.set_lanes(recipe.has_pool() && recipe.pool().endless() ? 1 : 32);
   if (!recipe.has_segment_sequences()) recipe.set_segment_sequences(48);
-  if (!recipe.has_starvation_rounds()) recipe.set_starvation_rounds(1000);
+  if (!recipe.has_starvation_rounds()) recipe.set_starvation_rounds(kDefaultStarvationRounds);
 }
 
 absl::Status CheckScalars(const v1::Recipe& recipe) {
@@ -318,14 +318,16 @@ absl::Status CheckSeconds(const v1::Recipe& recipe, const FamilyMix& mix) {
                           "take at most %.3g",
                           i, mix.name(i), most_rows, SequenceLayout(recipe).symbols(), round, kMaxRoundSeconds));
     }
-    // A band may let nothing through, which is known when so many rounds have passed.
+    // A band may let nothing through, which is known when so many rounds have passed. As many as by default may do so
+    // in any recipe, more in one whose rounds are quick.
     const auto starving = static_cast<double>(recipe.starvation_rounds()) * round;
-    if ((recipe.has_band() || recipe.distinct()) && starving > kMaxSegmentSeconds) {
+    if ((recipe.has_band() || recipe.distinct()) && recipe.starvation_rounds() > kDefaultStarvationRounds &&
+        starving > kMaxSegmentSeconds) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "starvation_rounds: is %d, which may take a core some %.3g seconds that yield nothing, with families[%d].%s "
           "and rounds of %d rows; they may take at most %.3g, with these rounds: starvation_rounds at most %.0f",
           recipe.starvation_rounds(), starving, i, mix.name(i), most_rows, kMaxSegmentSeconds,
-          std::floor(kMaxSegmentSeconds / round)));
+          std::max<double>(kDefaultStarvationRounds, std::floor(kMaxSegmentSeconds / round))));
     }
     for (const int rows : {fewest_rows, most_rows}) {
       const double rounds =
