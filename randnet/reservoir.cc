@@ -127,7 +127,8 @@ class ReservoirFamily final : public Family {
     const double emitted = std::min(knobs_.emitted.high(), context_.alphabet);
     // Rows take a step in groups; a last group of no more than half as many takes half the time.
     constexpr int kHalf = kReservoirRows / 2;
-    const double computed = (rows + kHalf - 1) / kHalf * kHalf;
+    const int padded = (rows + kHalf - 1) / kHalf * kHalf;
+    const double computed = padded;
     const double groups = std::ceil(computed / kReservoirRows);
     const double fma = 2 * cost::kFlop * computed;
     // A unit takes its rows' embeddings one by one; a connection leads to a state anywhere, an output to a line of
