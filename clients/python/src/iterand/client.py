@@ -355,10 +355,8 @@ def _checked_targets(target: str | Sequence[str]) -> list[str]:
             raise errors.InvalidArgument(
                 f"target {address!r}: host:port or unix:path is wanted, such as 'localhost:50051'"
             )
-        port = address.rpartition(":")[2]
-        if (
-            port.isdecimal() and not address.startswith("unix:") and not 1 <= int(port) <= 65535
-        ):  # gRPC takes it mod 2^16
+        port = address.rpartition(":")[2]  # which gRPC takes modulo 2^16
+        if not address.startswith("unix:") and port.isdecimal() and not 1 <= int(port) <= 65535:
             raise errors.InvalidArgument(f"target {address!r}: the port must be from 1 to 65535")
     return targets
 
