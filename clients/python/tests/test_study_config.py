@@ -68,6 +68,11 @@ def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
         ({"evaluation": {"texts": {"copy": "a"}}}, "evaluation.*has 'copy' twice"),
         ({"evaluation": {"sets": ["dyck"], "track": ["dyck", "rep-3"]}}, "track has 'rep-3', which is not evaluated"),
         ({"variants": {"a": {"evaluation": {"tasks": [], "track": ["copy"]}}}}, r"variants\.a: .*track has 'copy'"),
+        ({"pretrain": {"start": "first"}}, r"pretrain\.start is 'first'; .*earlier variant is wanted"),
+        (
+            {"variants": {"a": {"pretrain": {"start": "b"}}, "b": {}}},
+            r"variants\.a: pretrain\.start is 'b'; .*\(there are: none\)",
+        ),
         ({"variants": {"../../esc": {}}}, "variants has '../../esc'"),
         ({"variants": {"scratch": {}}}, "variants has 'scratch'"),
         ({"variants": {"a": {"seeds": [1]}}}, r"variants\.a: seeds is of the whole study"),
@@ -95,7 +100,8 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
         "variants": {
             "same": {},
             "other": {"pretrain": {"recipe": "other.json"}, "evaluation": {"texts": {"german": "german.txt"}}},
-            "dumped": {"pretrain": {"dump": "dumps/up"}},
+            "dumped": {"pretrain": {"dump": "dumps/up", "start": "first/model.pt"}},
+            "later": {"pretrain": {"start": "dumped"}},
             "preset": {"pretrain": {"recipe": "uniform"}},
         },
     }
@@ -105,11 +111,14 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
         "same": str(tmp_path / "recipes/own.json"),
         "other": str(tmp_path / "other.json"),
         "dumped": str(tmp_path / "recipes/own.json"),
+        "later": str(tmp_path / "recipes/own.json"),
         "preset": "uniform",
     }
     assert arms["same"].evaluation.texts == {"english": str(tmp_path / "english.txt")}
     assert arms["other"].evaluation.texts == {"german": str(tmp_path / "german.txt")}
     assert arms["dumped"].pretrain.dump == str(tmp_path / "dumps/up")
+    assert arms["dumped"].pretrain.start == str(tmp_path / "first/model.pt")
+    assert arms["later"].pretrain.start == "dumped"
 
 
 def test_missing_files_are_told_before_anything_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -119,6 +128,7 @@ def test_missing_files_are_told_before_anything_runs(capsys: pytest.CaptureFixtu
         ("evaluation.texts.english", {"evaluation": {"texts": {"english": "none.txt"}}}),
         ("pretrain.recipe", {"pretrain": {"recipe": "none.json"}}),
         ("pretrain.dump", {"pretrain": {"dump": "none"}}),
+        ("pretrain.start", {"pretrain": {"start": "none.pt"}}),
     ):
         file.write_text(json.dumps({"binary": "no-such-binary", "variants": {"first": {}, "second": changes}}))
         assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,8 @@ from iterand.study import (  # noqa: E402
     evalsets,
     finetune,
     pretrain,
+    record,
+    report,
     structure,
     sweep,
     tasks,
@@ -134,11 +138,47 @@ def test_pretraining_from_a_dump(address: str, tmp_path: Path, monkeypatch: pyte
     options = dataclasses.replace(study(address).pretrain, dump=str(tmp_path / "dump"))
     dumped = pretrain.run(study(address, pretrain=options), None, tmp_path / "dumped")
     assert dumped["curve"] == served["curve"]
-    assert pretrain.synthetic_flops(served) == served["generation_flops"] + served["training_flops"]
+    assert record.synthetic_flops(served) == served["generation_flops"] + served["training_flops"]
     assert dumped["generation_flops"] is None  # a dump does not say what it cost
-    assert pretrain.synthetic_flops(dumped) is None
+    assert record.synthetic_flops(dumped) is None
     forbid_training(monkeypatch)
     assert pretrain.run(study(address, pretrain=options), None, tmp_path / "served") == served  # the same stream
+
+
+def test_pretraining_goes_on_from_a_model(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = pretrain.run(study(address), address, tmp_path / "first")
+    dump(tmp_path / "dump", seed=1)
+
+    def second(start: str) -> config.Study:
+        options = dataclasses.replace(study(address).pretrain, dump=str(tmp_path / "dump"), start=start)
+        return study(address, pretrain=options)
+
+    model = str(tmp_path / "first" / "model.pt")
+    later = pretrain.run(second(model), None, tmp_path / "second")
+    assert later["curve"][0]["bits"] < first["curve"][0]["bits"]
+    assert later["start"]["tokens"] == first["tokens"]
+    assert record.with_start(later, "tokens") == first["tokens"] + later["tokens"]
+    assert record.with_start(later, "training_flops") == first["training_flops"] + later["training_flops"]
+    assert record.synthetic_flops(later) is None  # a dump does not say what it cost
+    third = pretrain.run(second(str(tmp_path / "second" / "model.pt")), None, tmp_path / "third")
+    assert third["start"]["tokens"] == first["tokens"] + later["tokens"]
+
+    interrupt(monkeypatch, lambda: pretrain.run(second(model), None, tmp_path / "resumed"))
+    assert pretrain.run(second(model), None, tmp_path / "resumed")["curve"] == later["curve"]
+    (tmp_path / "copy").mkdir()
+    lonely = Path(shutil.copy(model, tmp_path / "copy"))  # without the pretrain.json that says what it was trained on
+    unknown = pretrain.run(second(str(lonely)), None, tmp_path / "lonely")
+    assert unknown["curve"] == later["curve"]
+    assert unknown["start"]["tokens"] is None
+    shutil.copy(tmp_path / "second" / "model.pt", lonely)
+    assert pretrain.run(second(str(lonely)), None, tmp_path / "lonely")["curve"] == third["curve"]
+    assert "gives way to a new one: start was" in capsys.readouterr().out
+    forbid_training(monkeypatch)
+    assert pretrain.run(second(model), None, tmp_path / "second") == later
+    with pytest.raises(config.ConfigError, match=r"a model of another shape: model\.depth is 2, there 1"):
+        pretrain.run(dataclasses.replace(second(model), model=small(depth=2)), None, tmp_path / "deeper")
 
 
 def test_streams_that_do_not_fit_are_refused(address: str, tmp_path: Path) -> None:
@@ -337,6 +377,32 @@ def test_a_sweep_trains_nothing_twice(address: str, tmp_path: Path, monkeypatch:
     found = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("out/*/seed-0/finetune-*.json"))]
     assert [each["name"] for each in found] == ["own", "half", "own"]
     assert found[0]["starts"]["scratch"] == found[1]["starts"]["scratch"]
+
+
+def test_variants_of_a_sweep_go_on_from_one_another(address: str, tmp_path: Path) -> None:
+    later = {"pretrain": {"start": "first", "recipe": "uniform", "stream_seed": 7}}
+    each = study(address, variants={"first": {}, "second": later}, seeds=[0, 2])
+    sweep.run(each, address, tmp_path / "out")
+
+    def result(name: str, seed: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((tmp_path / "out" / name / f"seed-{seed}" / "pretrain.json").read_text())
+        return found
+
+    for seed in each.seeds:
+        assert result("second", seed)["stream"]["seed"] == 7 + seed
+        weights = (tmp_path / "out" / "first" / f"seed-{seed}" / "model.pt").read_bytes()
+        assert result("second", seed)["start"]["sha256"] == hashlib.sha256(weights).hexdigest()
+    runs = record.of_folder(tmp_path / "out")["runs"]
+    paid = {(run["variant"], run["seed"]): record.synthetic_flops(run) for run in runs}
+    assert paid["second", 0] == 2 * runs[0]["training_flops"] + runs[0]["generation_flops"]  # `uniform` costs none
+    found = record.of_folder(tmp_path / "out")
+    next(run for run in found["runs"] if run["variant"] == "second" and run["seed"] == 2)["start"]["tokens"] = None
+    told = report.write(found, tmp_path / "report", "Stages").read_text()
+    first, second = (result("second", seed)["start"]["sha256"][:8] for seed in each.seeds)
+    assert f"{first}, after {runs[0]['tokens']} tokens / {second}, after unknown tokens" in told.replace(
+        "10 240", "10240"
+    )
+    assert "random" in told
 
 
 def test_structure_tells_structure_from_noise(address: str) -> None:

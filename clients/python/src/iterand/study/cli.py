@@ -167,13 +167,13 @@ def _zero_shot(options: argparse.Namespace) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from iterand.study import finetune, pretrain, training
+    from iterand.study import finetune, pretrain, record, training
 
     study = _study(options)
     config.check_files(study, pretraining=False)
     training.device_of(study)
     beside = options.model.parent / "pretrain.json"
-    flops = pretrain.synthetic_flops(json.loads(beside.read_text())) if beside.exists() else None
+    flops = record.synthetic_flops(json.loads(beside.read_text())) if beside.exists() else None
     study = dataclasses.replace(study, model=pretrain.load_model(options.model).shape)
     for stage in study.finetune:
         finetune.run(study, stage, options.model, options.out, flops)

@@ -63,9 +63,12 @@ class Pretrain:
     """One pass over a stream."""
 
     recipe: Any = "up"  # preset name, recipe, or path of a JSON file
-    stream_seed: int = 0
+    stream_seed: int = 0  # a sweep adds each of its seeds
     dump: str | None = None  # instead of a server: the folder of an `iterand dump`
     mask: bool = False  # ask for loss masks; the loss of a stream with masks counts the marked tokens alone
+    # The weights to go on from, of the same shape: path of a model.pt, or in a sweep an earlier variant, of the same
+    # seed; none: random ones
+    start: str | None = None
     tokens: int = 2_000_000
     batch_size: int = 64
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -202,6 +205,8 @@ def _resolve(table: dict[str, Any], folder: Path) -> None:
         pretrain["recipe"] = str(folder / pretrain["recipe"])
     if pretrain.get("dump") is not None:
         pretrain["dump"] = str(folder / pretrain["dump"])
+    if is_model_file(pretrain.get("start")):
+        pretrain["start"] = str(folder / pretrain["start"])
     if "texts" in evaluation:
         evaluation["texts"] = {name: str(folder / file) for name, file in evaluation["texts"].items()}
 
@@ -209,6 +214,11 @@ def _resolve(table: dict[str, Any], folder: Path) -> None:
 def is_recipe_file(recipe: Any) -> bool:
     """Whether a recipe is the path of a file, and no preset's name, JSON text or table."""
     return isinstance(recipe, str) and recipe.endswith(".json") and not recipe.lstrip().startswith("{")
+
+
+def is_model_file(start: Any) -> bool:
+    """Whether the weights to start from are the path of a file, and no variant's name."""
+    return isinstance(start, str) and start.endswith(".pt")
 
 
 # What numbers may be, by key.
@@ -252,6 +262,7 @@ def check(study: Study) -> None:
     _check_distinct("seeds", study.seeds)
     if min(study.seeds) < 0:
         raise ConfigError(f"seeds has {min(study.seeds)}; 0 or more is wanted")
+    earlier: list[str] = []
     for name, each in arms(study).items():
         if study.variants:
             check_file_name("variants", name)
@@ -259,8 +270,20 @@ def check(study: Study) -> None:
                 raise ConfigError("variants has 'scratch', which is what runs without pretraining are called")
             with _in_variant(name):
                 _check_one(each)
+                _check_start(each, earlier)
+            earlier.append(name)
         else:
             check_file_name("name", name)
+            _check_start(each, earlier)
+
+
+def _check_start(study: Study, earlier: list[str]) -> None:
+    start = study.pretrain.start
+    if start is not None and not is_model_file(start) and start not in earlier:
+        told = ", ".join(earlier) or "none"
+        raise ConfigError(
+            f"pretrain.start is {start!r}; the path of a model.pt or an earlier variant is wanted (there are: {told})"
+        )
 
 
 def check_file_name(key: str, name: str) -> None:
@@ -376,14 +399,17 @@ def _check_stages(study: Study) -> None:
 
 
 def check_files(study: Study, pretraining: bool) -> None:
-    """Refuses a study whose texts are not there or too short or, if it is to pretrain, whose dump or recipe file is not
-    there. Variants are not looked at (arms makes them studies). Errors: ConfigError names the key and the file."""
+    """Refuses a study whose texts are not there or too short or, if it is to pretrain, whose dump, recipe file or first
+    weights are not there. Variants are not looked at (arms makes them studies). Errors: ConfigError names the key and
+    the file."""
     wanted = {f"evaluation.texts.{name}": file for name, file in study.evaluation.texts.items()}
     options = study.pretrain
     if pretraining and options.dump is not None:
         wanted["pretrain.dump"] = options.dump
     elif pretraining and is_recipe_file(options.recipe):
         wanted["pretrain.recipe"] = options.recipe
+    if pretraining and options.start is not None and is_model_file(options.start):
+        wanted["pretrain.start"] = options.start
     for key, file in wanted.items():
         if not (Path(file).is_dir() if key == "pretrain.dump" else Path(file).is_file()):
             raise ConfigError(f"{key} is {file}, which is not there")

@@ -275,11 +275,7 @@ def _mean(arm: labels.Arm) -> dict[float, float]:
 
 def _data_saved(record: Result, finish: Finish) -> None:
     """What a run saved at scratch's final loss against what it paid; a run that never reaches that loss is a cross."""
-    paid = {
-        (run["variant"], run["seed"]): run["training_flops"] + run["generation_flops"]
-        for run in record["runs"]
-        if run["generation_flops"] is not None
-    }
+    paid = {(run["variant"], run["seed"]): records.synthetic_flops(run) for run in record["runs"]}
     drawn: dict[str, list[tuple[labels.Arm, float, float | None]]] = {}  # stage -> start, FLOPs, share
     for stage in records.stages(record):
         for arm in labels.arms(record, stage):

@@ -7,6 +7,7 @@ is measured anew, and not trained.
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import shutil
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from iterand.study import config, data, parallel, training, zeroshot
+from iterand.study import config, data, parallel, record, training, zeroshot
 from iterand.study.model import Transformer
 from iterand.study.training import Trainer, device_of, hardware, read_json, save, write_json
 
@@ -31,12 +32,35 @@ def track_point(model: Transformer, options: config.Evaluation, tokens: int) -> 
     return {"tokens": tokens, **{name: each["s_half"] for name, each in found["sets"].items()}, **found["tasks"]}
 
 
-def trained(study: config.Study, info: Result) -> Result:
-    """What the weights of a run depend on; `info` is data.describe's. Streams count by what they are, not by name."""
+def beginning(study: config.Study) -> Result | None:
+    """Which weights a run begins with, if Pretrain.start names a file: its SHA-256, and what the runs that made it were
+    trained on and paid, by the pretrain.json beside it; None where there is none, or where it does not say.
+
+    Errors: ConfigError if the file is none of a model of the study's shape.
+    """
+    if study.pretrain.start is None:
+        return None
+    path = Path(study.pretrain.start)
+    has, wanted = (config.plain(shape) for shape in (load_model(path).shape, study.model))
+    others = [key for key in wanted if key != "dropout" and has[key] != wanted[key]]
+    if others:
+        told = "; ".join(f"model.{key} is {wanted[key]}, there {has[key]}" for key in others)
+        raise config.ConfigError(f"pretrain.start is {path}, a model of another shape: {told}")
+    beside = read_json(path.with_name("pretrain.json")) or {}
+    return {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        **{key: record.with_start(beside, key) for key in ("tokens", "training_flops", "generation_flops")},
+    }
+
+
+def trained(study: config.Study, info: Result, start: Result | None) -> Result:
+    """What the weights of a run depend on; `info` is data.describe's, `start` beginning's. Streams count by what they
+    are, not by name."""
     options = config.plain(study.pretrain)
     kept = {key: options[key] for key in ("tokens", "batch_size", "optimizer")}
     stream = {**data.sequences(info), "masked": info.get("masked", False)}  # older versions never masked
-    return {**training.trained_model(study), "pretrain": kept, "stream": stream}
+    first = None if start is None else start["sha256"]
+    return {**training.trained_model(study), "pretrain": kept, "stream": stream, "start": first}
 
 
 def measured(study: config.Study) -> Result:
@@ -48,7 +72,7 @@ def measured(study: config.Study) -> Result:
 
 def _trained_then(result: Result) -> Result:
     """As `trained`, of a result; what its configuration lacked has its default."""
-    return trained(config.from_plain(config.Study, result["config"]), result["stream"])
+    return trained(config.from_plain(config.Study, result["config"]), result["stream"], result.get("start"))
 
 
 def _alike(result: Result, now: Result) -> Result:
@@ -102,9 +126,11 @@ def _finished(folder: Path, wanted: Result) -> tuple[Result | None, list[str]]:
     return (None, differences) if differences else (result, [])
 
 
-def _before(study: config.Study, info: Result, folder: Path, twin: Path | None) -> tuple[Result | None, Result | None]:
+def _before(
+    study: config.Study, wanted: Result, folder: Path, twin: Path | None
+) -> tuple[Result | None, Result | None]:
     """What is there already: a finished result, or a checkpoint. Says so where something is there and is of no use."""
-    wanted, checkpoint = trained(study, info), folder / "checkpoint.pt"
+    checkpoint = folder / "checkpoint.pt"
     done, differences = _finished(folder, wanted)
     if done is None and twin is not None:
         done, _ = _finished(twin, wanted)
@@ -148,12 +174,16 @@ def run(study: config.Study, address: str | None, folder: Path, twin: Path | Non
     """
     options = study.pretrain
     info = data.describe(study, address)
-    done, saved = parallel.shared(_before(study, info, folder, twin) if parallel.first() else (None, None))
+    start = beginning(study)
+    wanted = trained(study, info, start)
+    done, saved = parallel.shared(_before(study, wanted, folder, twin) if parallel.first() else (None, None))
     if done is not None:
         return done
 
     device = device_of(study)
     model = Transformer(study.model, study.seed)
+    if options.start is not None:
+        model.load_state_dict(load_model(Path(options.start)).state_dict())
     torch.manual_seed(study.seed + 1_000_003 * parallel.rank())  # dropout
     tokens_a_step = options.batch_size * study.model.length
     steps = max(1, options.tokens // tokens_a_step)
@@ -163,6 +193,7 @@ def run(study: config.Study, address: str | None, folder: Path, twin: Path | Non
         "config": config.plain(study),
         "measured": measured(study),
         "stream": info,
+        "start": start,
         "hardware": hardware(device),
         "processes": parallel.world(),
         "parameters": sum(weight.numel() for weight in model.parameters()),
@@ -224,12 +255,6 @@ def run(study: config.Study, address: str | None, folder: Path, twin: Path | Non
         write_json(folder / "pretrain.json", result)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     return parallel.shared(result)
-
-
-def synthetic_flops(result: Result) -> float | None:
-    """What a run paid for its training and its stream; None if what the stream cost is not known (a dump's)."""
-    paid: float | None = result["generation_flops"]
-    return None if paid is None else paid + result["training_flops"]
 
 
 def load_model(path: Path) -> Transformer:

@@ -1,6 +1,7 @@
 """The numbers of a sweep in one small file, results.json: what a report is made from, without weights or paths.
 
     {"runs": [{"variant", "seed", "recipe", "fingerprint", "model", "hardware", "tokens", "seconds", ...,
+               "start": null or {"sha256", "tokens", "training_flops", "generation_flops"} of the first weights,
                "curve": [[tokens, bits], ...], "evaluations": [{"tokens", "sets", "tasks"}, ...],
                "track": [{"tokens", set or task: s or share of right answers, ...}, ...]}, ...],
      "finetuning": [{"variant", "seed", "stage", "text", "start", "settings", "learning_rate", "tried", "curve",
@@ -10,8 +11,8 @@
 Bits are bits a token, tokens are tokens seen. Scratch runs, which all variants of a model share, stand under the
 variant "scratch", once for each of their settings, stage and seed. What generation cost is null where it is not known.
 
-Records that older versions wrote lack some keys: of runs engine_version, precision, compile, threads, windows and
-masked, of finetuning text and settings, and `elsewhere` has the text itself too.
+Records that older versions wrote lack some keys: of runs engine_version, precision, compile, threads, windows,
+masked and start, of finetuning text and settings, and `elsewhere` has the text itself too.
 """
 
 from __future__ import annotations
@@ -39,6 +40,21 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+def with_start(run: Result, key: str) -> float | None:
+    """A count of a run and of those that made the weights it began with; None if it is not known of one of them."""
+    own: float | None = run.get(key)
+    start = run.get("start")
+    before: float | None = 0 if start is None else start[key]
+    return None if own is None or before is None else own + before
+
+
+def synthetic_flops(run: Result) -> float | None:
+    """What was paid for a run's weights: training and streams, those of the runs before it too. None if what a stream
+    cost is not known (a dump's)."""
+    training, generation = with_start(run, "training_flops"), with_start(run, "generation_flops")
+    return None if training is None or generation is None else training + generation
+
+
 def _curve(points: list[Result]) -> list[list[float]]:
     return [[point["tokens"], point["bits"]] for point in points]
 
@@ -59,6 +75,7 @@ def _run(variant: str, run: Result) -> Result:
         "recipe": Path(recipe).name if config.is_recipe_file(recipe) else recipe,
         "fingerprint": run["stream"].get("fingerprint"),
         "engine_version": run["stream"].get("engine_version"),
+        "start": run.get("start"),
         "model": study["model"],
         "optimizer": study["pretrain"]["optimizer"],
         "masked": run["stream"].get("masked", False),

@@ -170,6 +170,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "base width": ("model", "base_width"),
     "vocabulary": ("model", "vocab_size"),
     "dropout": ("model", "dropout"),
+    "first weights": ("start",),
     "loss of marked tokens alone": ("masked",),
     "sequences a batch": ("batch_size",),
     "learning rate of pretraining": ("optimizer", "learning_rate"),
@@ -188,6 +189,12 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 
 
 def _setting(run: Result, keys: tuple[str, ...]) -> str:
+    if keys == ("start",):
+        start = run.get("start")
+        if start is None:
+            return "random"
+        seen = "unknown" if start["tokens"] is None else _whole(start["tokens"])
+        return f"{start['sha256'][:8]}, after {seen} tokens"
     table = run if keys[0] not in ("model", "optimizer", "hardware") else run[keys[0]]
     values = [table.get(key) for key in (keys if table is run else keys[1:])]
     return ", ".join("-" if value is None else f"{value:g}" if type(value) is float else str(value) for value in values)
@@ -368,7 +375,7 @@ def _stage(record: Result, stage: str) -> list[Part]:
         against = [comparison.compare(mean, points(entry), None)["levels"][-1] for entry in arm.entries] if mean else []
         saved.append([level.get("saved_share") for level in against])
         beside = [runs.get((arm.variant, entry["seed"]), {}) for entry in arm.entries]
-        paid = all(run.get("generation_flops") is not None for run in beside)
+        paid = all(records.synthetic_flops(run) is not None for run in beside)
         seeds = ", ".join(str(entry["seed"]) for entry in arm.entries)
         rows.append(
             [
