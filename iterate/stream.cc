@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <limits>
 
@@ -27,7 +28,12 @@ class ThreadWorkspace final : public Workspace {
 
   std::unique_ptr<Iteration> iteration;
   SegmentWriter writer;
+  // Of the segment under way, from turn to turn:
+  std::uint64_t round = 0;
+  std::int64_t barren = 0;  // rounds since a row last survived, but for those that had none to judge
 };
+
+using Clock = std::chrono::steady_clock;
 
 }  // namespace
 
@@ -99,21 +105,31 @@ std::unique_ptr<Workspace> Stream::NewWorkspace() const {
 }
 
 absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                                     const std::atomic<bool>* cancelled, Segment& out,
-                                     std::uint64_t* replay_left) const {
+                                     const std::atomic<bool>* cancelled, Segment& out, Turn* turn) const {
   auto& thread = static_cast<ThreadWorkspace&>(workspace);
   const std::unique_ptr<Iteration>& iteration = thread.iteration;
   SegmentWriter& writer = thread.writer;
   iteration->set_stop(cancelled);
-  if (replay_left != nullptr) *replay_left = 0;
+  const bool resumed = turn != nullptr && turn->unfinished;
+  if (turn != nullptr) *turn = {.seconds = turn->seconds};
   if (!impl_->endless.empty()) {
-    return impl_->endless[lane]->Generate(segment, static_cast<Pool&>(*iteration), writer, out, replay_left);
+    std::uint64_t* const replay_left = turn != nullptr ? &turn->replay_left : nullptr;
+    const absl::Status status =
+        impl_->endless[lane]->Generate(segment, static_cast<Pool&>(*iteration), writer, out, replay_left);
+    if (turn != nullptr) turn->unfinished = turn->replay_left > 0;
+    return status;
   }
   RandomKey key{.seed = impl_->seed, .lane = lane, .segment = segment};
-  iteration->Start(key);
-  writer.Begin(key, /*shuffle=*/true, out);
-  std::int64_t barren = 0;  // rounds since a row last survived, but for those that had none to judge
-  for (key.round = 0; !writer.full(); ++key.round) {
+  if (!resumed) {
+    iteration->Start(key);
+    writer.Begin(key, /*shuffle=*/true, out);
+    thread.round = 0;
+    thread.barren = 0;
+  }
+  std::int64_t& barren = thread.barren;
+  const Clock::time_point begin = turn != nullptr ? Clock::now() : Clock::time_point();
+  for (; !writer.full(); ++thread.round) {
+    key.round = thread.round;
     const FinishedRows finished = iteration->Advance(key);
     if (iteration->stopped()) return absl::CancelledError("cancelled");
     if (finished.given_up || finished.rows.rows() > 0) ++barren;
@@ -140,6 +156,12 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
           barren, " rounds (starvation_rounds) of lane ", lane, ", segment ", segment, " of seed ", impl_->seed,
           of_family, "; ", band ? "widen band" : "lower segment_sequences", ", or choose families that make ",
           band ? "such" : "more different", " rows"));
+    }
+    if (turn != nullptr && !writer.full() &&
+        std::chrono::duration<double>(Clock::now() - begin).count() > turn->seconds) {
+      ++thread.round;
+      turn->unfinished = true;
+      return absl::OkStatus();
     }
   }
   out.generated_symbols = iteration->TakeGenerated();

@@ -78,6 +78,14 @@ class Workspace {
   virtual ~Workspace() = default;
 };
 
+// By which a call of Stream::GenerateSegment gives its thread back before the segment is whole, so that a scheduler can
+// turn to other work. The same is then to be called again with the same Turn, workspace and segment.
+struct Turn {
+  double seconds = 0;             // after so long, at the end of a round
+  bool unfinished = false;        // the segment is not whole yet; false for the first call
+  std::uint64_t replay_left = 0;  // rounds that an endless pool had to replay before this call; else 0
+};
+
 struct SnapshotFolder;  // iterate/snapshots.h
 
 class Stream {
@@ -114,12 +122,11 @@ class Stream {
   // `cancelled`, if given, must not turn false again: Cancelled is returned within a second or so of its turning true.
   // Errors: FailedPrecondition if the recipe's filters starve (`starvation_rounds` rounds without a survivor).
   // Segments of an endless pool are replayed from the nearest pool that is kept; those of all others cost the same.
-  // With `replay_left` a call takes only the first step of a replay, of one segment, and says how many rounds there
-  // were, that step's among them; as long as that is not 0, `out` is not yet the segment, and the same is to be called
-  // again. Of one lane, no other segment should be asked for meanwhile, or it may be replayed from further back.
+  // With `turn` a call may end earlier (above); as long as it is unfinished `out` is not yet the segment, and the
+  // workspace is not to be used for another. Of an endless pool a call takes one segment of a replay, with any
+  // workspace; of its lane no other segment should be asked for meanwhile, or it may be replayed from further back.
   absl::Status GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                               const std::atomic<bool>* cancelled, Segment& out,
-                               std::uint64_t* replay_left = nullptr) const;
+                               const std::atomic<bool>* cancelled, Segment& out, Turn* turn = nullptr) const;
 
   // ---- Sequences: for in-process use. ----
 

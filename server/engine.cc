@@ -22,6 +22,9 @@ constexpr std::size_t kIdleStreams = 16;
 // many pieces of the same size, for whatever comes.
 constexpr std::size_t kReturnedBytes = std::size_t{64} << 20;
 
+// A segment that takes longer gives its thread back at the end of a round, and is gone on with in its next turn.
+constexpr double kTurnSeconds = 0.02;
+
 // Core time that a replay has taken when it is told of, in seconds: who waits for it should know by then.
 constexpr double kToldReplaySeconds = 1;
 
@@ -101,7 +104,7 @@ Engine::~Engine() {
   }
   work_.notify_all();
   for (std::thread& thread : threads_) thread.join();
-  replays_.clear();  // which use streams
+  unfinished_.clear();  // which use streams
 }
 
 absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recipe, std::uint64_t seed) {
@@ -181,7 +184,6 @@ EngineStats Engine::stats() const {
     (open->users_ > 0 ? stats.used_stream_bytes : stats.idle_stream_bytes) += open->KeptBytes();
     if (open->users_ == 0) ++stats.streams_idle;
   }
-  stats.segments_replaying = static_cast<int>(replays_.size()) + replays_running_;
   return stats;
 }
 
@@ -265,9 +267,8 @@ void Engine::WakeThreads(int tasks) {
   }
 }
 
-bool Engine::Pick(Task& task) {
+Feed* Engine::NextFeed(std::size_t& best_place) {
   Feed* best = nullptr;
-  std::size_t best_place = 0;
   for (Feed* feed : feeds_) {
     std::deque<std::shared_ptr<Entry>>& todo = feed->todo_;
     const auto queued = [](const std::shared_ptr<Entry>& entry) {
@@ -285,12 +286,22 @@ bool Engine::Pick(Task& task) {
     best = feed;
     best_place = place;
   }
+  return best;
+}
+
+bool Engine::Pick(Task& task) {
+  std::size_t place = 0;
+  Feed* const best = NextFeed(place);
   double first = best != nullptr ? best->account_->virtual_time : std::numeric_limits<double>::infinity();
-  const auto replay = std::min_element(replays_.begin(), replays_.end(), [](const Task& a, const Task& b) {
-    return a.account->virtual_time < b.account->virtual_time;
-  });
-  const bool replay_first = replay != replays_.end() && replay->account->virtual_time < first;
-  if (replay_first) first = replay->account->virtual_time;
+  // Whoever may not begin a segment now waits for those of his stream, which have his turn.
+  const OpenStream* const full = best != nullptr && !MayBegin(*best->open_) ? best->open_.get() : nullptr;
+  const auto due = [&](const Task& begun) {
+    return begun.open.get() == full ? std::min(begun.account->virtual_time, first) : begun.account->virtual_time;
+  };
+  const auto begun = std::min_element(unfinished_.begin(), unfinished_.end(),
+                                      [&](const Task& a, const Task& b) { return due(a) < due(b); });
+  const bool go_on = begun != unfinished_.end() && due(*begun) <= first;
+  if (go_on) first = due(*begun);
   Errand* const errand = NextErrand();
   if (errand != nullptr && errand->account_->virtual_time < first) {
     std::erase(errands_, errand);
@@ -299,18 +310,17 @@ bool Engine::Pick(Task& task) {
     Charge(task);
     return true;
   }
-  if (replay_first) {
-    task = std::move(*replay);
-    replays_.erase(replay);
-    ++replays_running_;
+  if (go_on) {
+    task = std::move(*begun);
+    unfinished_.erase(begun);
     Charge(task);
     return true;
   }
   if (best == nullptr) return false;
   task.account = best->account_;
   task.open = best->open_;
-  task.entry = std::move(best->todo_[best_place]);
-  best->todo_.erase(best->todo_.begin() + static_cast<std::ptrdiff_t>(best_place));
+  task.entry = std::move(best->todo_[place]);
+  best->todo_.erase(best->todo_.begin() + static_cast<std::ptrdiff_t>(place));
   if (task.open->serial_lanes_) task.open->busy_lanes_.insert(task.entry->key.lane);
   Charge(task);
   task.entry->state.store(Feed::State::kRunning, std::memory_order_relaxed);
@@ -349,7 +359,7 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
     WakeThreads(1);
   }
   --stats_.segments_running;
-  stats_.generation_seconds += seconds;
+  if (task.replay_rounds > 0) --stats_.segments_replaying;
 
   Entry& entry = *task.entry;
   if (status.ok()) {
@@ -357,7 +367,7 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
     entry.segment = std::move(segment);
     entry.state.store(Feed::State::kReady, std::memory_order_release);
     OpenStream& open = *task.open;
-    open.seconds_ += seconds;
+    open.seconds_ += task.replay_rounds > 0 ? seconds : task.seconds;
     open.bytes_ += static_cast<double>(open.segment_bytes());
     const bool dear = open.seconds_ >= options_.cache_seconds_per_byte * open.bytes_;
     if (entry.in_table && dear) Keep(task.entry, leftovers.garbage);
@@ -374,13 +384,13 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
   entry.waiters.clear();
 }
 
-void Engine::CountReplay(Task& task, std::uint64_t rounds_left, double seconds) {
+void Engine::CountReplay(Task& task) {
+  const std::uint64_t rounds_left = task.turn.replay_left;
   task.replay_rounds = std::max(task.replay_rounds, rounds_left);
-  task.replay_seconds += seconds;
   const std::uint64_t done = task.replay_rounds - rounds_left;
-  if (task.replay_told || done == 0 || task.replay_seconds < kToldReplaySeconds) return;
+  if (task.replay_told || done == 0 || task.seconds < kToldReplaySeconds) return;
   task.replay_told = true;
-  const double left = task.replay_seconds / static_cast<double>(done) * static_cast<double>(rounds_left);
+  const double left = task.seconds / static_cast<double>(done) * static_cast<double>(rounds_left);
   Log().info(
       "stream {}: replaying lane {} of an endless pool to segment {}, some {} rounds, of which {} are left; they "
       "will take some {:.0f} s of a core",
@@ -413,34 +423,34 @@ void Engine::Work() {
       task = {};
       continue;
     }
-    std::unique_ptr<Workspace> workspace;
-    if (!task.open->workspaces_.empty()) {
-      workspace = std::move(task.open->workspaces_.back());
-      task.open->workspaces_.pop_back();
-    } else {
-      ++task.open->workspaces_made_;
+    OpenStream& open = *task.open;
+    if (!task.workspace && !open.workspaces_.empty()) {
+      task.workspace = std::move(open.workspaces_.back());
+      open.workspaces_.pop_back();
+    } else if (!task.workspace) {
+      ++open.workspaces_made_;
     }
     lock.unlock();
 
-    const Stream& stream = task.open->stream();
     const TaskMeter meter(task);
-    if (!workspace) workspace = stream.NewWorkspace();
-    const bool replaying = task.segment != nullptr;
-    if (!replaying) task.segment = task.entry->stripe->memory.NewSegment(task.entry->stripe_lane);
-    std::uint64_t replay_left = 0;
-    absl::Status status = stream.GenerateSegment(task.entry->key.lane, task.entry->key.segment, *workspace,
-                                                 &task.entry->cancelled, *task.segment, &replay_left);
+    if (!task.workspace) task.workspace = open.stream().NewWorkspace();
+    if (!task.segment) task.segment = task.entry->stripe->memory.NewSegment(task.entry->stripe_lane);
+    task.turn.seconds = kTurnSeconds;
+    const bool was_replay = task.replay_rounds > 0;
+    absl::Status status = open.stream().GenerateSegment(task.entry->key.lane, task.entry->key.segment, *task.workspace,
+                                                        &task.entry->cancelled, *task.segment, &task.turn);
     const double seconds = meter.Seconds();
-    if (replay_left > 0) CountReplay(task, replay_left, seconds);
+    task.seconds += seconds;
+    const bool replay = task.turn.replay_left > 0;
+    if (replay) CountReplay(task);
 
     lock.lock();
-    task.open->workspaces_.push_back(std::move(workspace));
-    if (replaying) --replays_running_;
-    if (replay_left > 0) {
+    stats_.generation_seconds += seconds;
+    if (replay && !was_replay) ++stats_.segments_replaying;
+    if (replay || !task.turn.unfinished) open.workspaces_.push_back(std::move(task.workspace));
+    if (task.turn.unfinished) {
       Settle(task, seconds);
-      stats_.generation_seconds += seconds;
-      replays_.push_back(std::exchange(task, {}));
-      WakeThreads(1);
+      unfinished_.push_back(std::exchange(task, {}));
       continue;
     }
     Complete(task, std::move(status), std::move(task.segment), seconds, leftovers);

@@ -1,11 +1,11 @@
 // The engine: shares a fixed number of cores among all open streams.
 //
-// The unit of work is a segment. A consumer opens a Feed, an arithmetic progression of indices, and takes rows from it
-// in order; the feed keeps a bounded number of segments wanted, under way or ready ahead of what has been taken. The
-// threads always work for the feed that has had the least core time so far (start-time fair queueing, Goyal et al.
-// 1996), so that streams share the cores equally whatever their segments cost. A feed that nobody takes from wants
-// nothing more; a closed feed's segments are dropped from the queue, and given up under way unless another feed wants
-// them.
+// The unit of work is a segment, or some 20 ms of a longer one, at the end of a round. A consumer opens a Feed, an
+// arithmetic progression of indices, and takes rows from it in order; the feed keeps a bounded number of segments
+// wanted, under way or ready ahead of what has been taken. The threads always work for the feed that has had the least
+// core time so far (start-time fair queueing, Goyal et al. 1996), so that streams share the cores equally whatever
+// their segments cost. A feed that nobody takes from wants nothing more; a closed feed's segments are dropped from the
+// queue, and given up under way unless another feed wants them.
 //
 // Feeds of the same fingerprint share segments: each (fingerprint, lane, segment) is one entry of a table, which is
 // queued, running or ready; whoever wants it joins it. Ready entries that nobody holds stay while the cache has room,
@@ -18,8 +18,11 @@
 //
 // Other work shares the threads as errands: pieces of some milliseconds, served by the same account of core time.
 //
+// A segment that has been begun keeps its workspace until it is whole, so a stream has no more of them under way than
+// there are threads, and those are gone on with before others are begun.
+//
 // Segments of an endless pool depend on the one before, so at most one of a lane is under way, the lowest first. To
-// reach one that lies far ahead the pool is replayed, segment by segment, each a task of its own: whoever reads other
+// reach one that lies far ahead the pool is replayed, segment by segment, each a turn of its own: whoever reads other
 // streams has his turn in between, and who reads that lane waits.
 //
 // Streams that nobody uses any more are kept for a while with their workspaces and the pools of their lanes, so that a
@@ -284,11 +287,13 @@ class Engine {
     std::function<void()> piece;  // of an errand; else null
     std::shared_ptr<OpenStream> open;
     std::shared_ptr<Entry> entry;
-    // Of a segment that has to be replayed to, once begun:
+    // Of a segment, once begun:
+    Turn turn;
     std::shared_ptr<Segment> segment;
-    std::uint64_t replay_rounds = 0;  // in all
-    double replay_seconds = 0;        // so far
-    bool replay_told = false;         // in the log
+    std::unique_ptr<Workspace> workspace;  // between two turns; null if the next one may take any
+    double seconds = 0;                    // core time of all turns
+    std::uint64_t replay_rounds = 0;       // in all, if it has to be replayed to
+    bool replay_told = false;              // in the log
   };
   // Core time of a task.
   class TaskMeter;
@@ -300,15 +305,18 @@ class Engine {
 
   void Work();
   void Release(std::shared_ptr<OpenStream> open);  // by one of its users
-  // A step of a replay is done, before which so many rounds were left.
-  static void CountReplay(Task& task, std::uint64_t rounds_left, double seconds);
+  static void CountReplay(Task& task);             // a turn of a replay is done
 
   // These run under mutex_.
   void Join(Entry& entry);
   std::shared_ptr<Entry> Add(const Feed::Key& key, std::shared_ptr<Stripe> stripe, std::uint32_t stripe_lane);
   void Drop(const std::shared_ptr<Entry>& entry);
   bool Pick(Task& task);
+  Feed* NextFeed(std::size_t& place);
   Errand* NextErrand() const;
+  bool MayBegin(const OpenStream& open) const {
+    return !open.workspaces_.empty() || open.workspaces_made_ < threads_.size();
+  }
   std::size_t TrimIdle(std::vector<std::shared_ptr<OpenStream>>& garbage);  // returns bytes
   void Charge(Task& task);                                                  // begins
   void Settle(Task& task, double seconds);                                  // ends
@@ -325,8 +333,7 @@ class Engine {
   int idle_threads_ = 0;
   std::vector<Feed*> feeds_;
   std::vector<Errand*> errands_;  // with a piece that waits
-  std::vector<Task> replays_;     // between two steps; their lanes are busy
-  int replays_running_ = 0;       // beyond their first step
+  std::vector<Task> unfinished_;  // segments between two turns
   double virtual_time_ = 0;       // of the consumer that was served last
   std::unordered_map<Feed::Key, std::shared_ptr<Entry>, Feed::KeyHash> table_;
   std::list<Feed::Kept> cache_;  // most recently used first

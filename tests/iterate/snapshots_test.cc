@@ -118,16 +118,16 @@ TEST_F(SnapshotsTest, WhatIsTooFarToReplayIsReached) {
   const std::shared_ptr<Stream> stepped = Open(recipe);
   const std::unique_ptr<Workspace> workspace = stepped->NewWorkspace();
   Segment segment;
-  std::uint64_t left = 0;
+  Turn turn;
   int steps = 0;
   do {
-    ASSERT_TRUE(stepped->GenerateSegment(0, kFar / 1000, *workspace, nullptr, segment, &left).ok());
+    ASSERT_TRUE(stepped->GenerateSegment(0, kFar / 1000, *workspace, nullptr, segment, &turn).ok());
     ++steps;
     ASSERT_LT(steps, 30);
     Segment other;
     ASSERT_TRUE(stepped->GenerateSegment(0, 1, *workspace, nullptr, other).ok());
     ASSERT_TRUE(stepped->GenerateSegment(0, 2, *workspace, nullptr, other).ok());
-  } while (left > 0);
+  } while (turn.unfinished);
   EXPECT_EQ(steps, 14);
   EXPECT_TRUE(std::equal(segment.row(500), segment.row(500) + 16, whole.begin() + kFar * 16));
 }

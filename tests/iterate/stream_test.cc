@@ -352,6 +352,43 @@ TEST(StreamTest, StarvedFilterNamesTheSegmentsFamily) {
   EXPECT_NE(std::string(status.message()).find(", which is all of family repeat; "), std::string::npos) << status;
 }
 
+// A segment that is made in turns, here of one round each, is that which is made at once, errors included.
+TEST(StreamTest, TurnsMakeTheSameSegment) {
+  v1::Recipe banded = *LoadPreset("networks");
+  banded.mutable_band()->set_high(0.8);
+  v1::Recipe starved = *LoadPreset("uniform");
+  starved.mutable_band()->set_high(0.1);
+  starved.set_starvation_rounds(20);
+  v1::Recipe pool = *LoadPreset("up-noit");
+  pool.set_length(64);
+  pool.set_segment_sequences(160);
+  pool.mutable_pool()->set_endless(false);
+  for (const v1::Recipe& recipe : {*LoadPreset("up"), *LoadPreset("mix"), banded, starved, pool}) {
+    auto stream = *Stream::Open(recipe, 3);
+    auto whole_workspace = stream->NewWorkspace();
+    auto workspace = stream->NewWorkspace();
+    for (std::uint64_t number = 0; number < 2; ++number) {
+      Segment whole;
+      const absl::Status expected = stream->GenerateSegment(0, number, *whole_workspace, nullptr, whole);
+      Segment segment;
+      Turn turn;
+      int turns = 0;
+      absl::Status status;
+      do {
+        status = stream->GenerateSegment(0, number, *workspace, nullptr, segment, &turn);
+        ++turns;
+      } while (status.ok() && turn.unfinished);
+      EXPECT_EQ(status, expected);
+      EXPECT_GT(turns, 1);
+      if (!status.ok()) continue;
+      for (std::size_t row = 0; row < segment.provenance.size(); ++row) {
+        ASSERT_EQ(std::memcmp(segment.row(row), whole.row(row), stream->sequence_bytes()), 0) << row;
+      }
+      EXPECT_EQ(segment.generated_symbols, whole.generated_symbols);
+    }
+  }
+}
+
 TEST(StreamTest, CancelledAtOnce) {
   auto stream = OpenPreset("up");
   auto workspace = stream->NewWorkspace();

@@ -212,6 +212,38 @@ TEST(Engine, SegmentsOfAnEndlessPoolComeInOrder) {
   EXPECT_TRUE(*bytes == InProcess(recipe, 0, 0, 1, 500));
 }
 
+// A segment of many rounds is made in turns: who reads another stream has his in between.
+TEST(Engine, ALongSegmentLeavesOthersTheirTurn) {
+  Engine engine(Options(1, 1 << 20, 1 << 20, 1 << 30));
+  auto slow = std::make_unique<Consumer>(engine, *engine.Open(RecipeOf(kSlowRecipe), 0), 0, 1, 1);
+  ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 1; }));
+  Consumer other(engine, *engine.Open(RecipeOf(kCheapRecipe), 0), 0, 1, 480);
+  ASSERT_TRUE(other.Read(480).ok());
+  EXPECT_EQ(engine.stats().segments_running, 1);
+  EXPECT_LT(engine.stats().generation_seconds, 1.5);
+
+  slow = nullptr;
+  EXPECT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 0; }, std::chrono::seconds(5)));
+  EXPECT_EQ(engine.stats().segments_cancelled, 1U);
+}
+
+// Segments that are made in turns are those of the stream, and a stream has no more of them under way than threads,
+// however many read it.
+TEST(Engine, LongSegmentsAreMadeInBoundedMemory) {
+  const v1::Recipe recipe = RecipeOf(R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
+                                         "segment_sequences": 1000, "distinct": true, "band": {"high": 0.9}})");
+  Engine engine(Options(2));
+  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  std::vector<std::unique_ptr<Consumer>> consumers;
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    consumers.push_back(std::make_unique<Consumer>(engine, open, i * 4000 + i, 1, 3));
+  }
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    EXPECT_TRUE(*consumers[i]->Read(3) == InProcess(recipe, 0, i * 4000 + i, 1, 3)) << i;
+  }
+  EXPECT_EQ(engine.stats().used_stream_bytes, 2 * open->stream().Cost().workspace_bytes);
+}
+
 // A replay of an endless pool is done in steps: who reads another stream has his turn in between.
 TEST(Engine, AReplayLeavesOthersTheirTurn) {
   const v1::Recipe endless = RecipeOf(kEndlessRecipe);
