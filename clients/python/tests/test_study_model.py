@@ -109,6 +109,25 @@ def test_training_in_bfloat16_keeps_float32_weights() -> None:
         wrong.step(tokens)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_compiled_model_trains_as_any(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    """As one graph. What is traced is run without the compiler's last step, which takes half a minute."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: compiler(model, backend="aot_eager", fullgraph=True))
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(256, (8, 32), generator=generator)
+    mask = torch.rand(8, 32, generator=generator) < 0.5
+    losses, weights = [], []
+    for compiled in (False, True):
+        model = Transformer(small(tied=True, smear=True, convolution=3), seed=1)
+        options = config.Optimizer(learning_rate=0.01, warmup_share=0)
+        trainer = Trainer(model, options, 6, torch.device("cpu"), compiled, precision)
+        losses.append([trainer.step(tokens, chosen) for chosen in (mask, None) * 3])
+        weights.append(trainer.state()["model"])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3 if precision == "float32" else 0.02)
+    assert weights[0].keys() == weights[1].keys()  # so that either goes on from a checkpoint of the other
+
+
 def test_a_mask_chooses_the_tokens_that_the_loss_counts() -> None:
     tokens = torch.randint(256, (8, 32), generator=torch.Generator().manual_seed(0))
 
