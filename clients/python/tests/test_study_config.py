@@ -73,6 +73,10 @@ def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
             {"variants": {"a": {"pretrain": {"start": "b"}}, "b": {}}},
             r"variants\.a: pretrain\.start is 'b'; .*\(there are: none\)",
         ),
+        (
+            {"variants": {"a": {}, "b": {"model": {"depth": 2}, "pretrain": {"start": "a"}}}},
+            r"variants\.b: pretrain\.start is a, a model of another shape: model\.depth is 2, there 4",
+        ),
         ({"variants": {"../../esc": {}}}, "variants has '../../esc'"),
         ({"variants": {"scratch": {}}}, "variants has 'scratch'"),
         ({"variants": {"a": {"seeds": [1]}}}, r"variants\.a: seeds is of the whole study"),

@@ -177,8 +177,16 @@ def test_pretraining_goes_on_from_a_model(
     assert "gives way to a new one: start was" in capsys.readouterr().out
     forbid_training(monkeypatch)
     assert pretrain.run(second(model), None, tmp_path / "second") == later
+    deeper = dataclasses.replace(second(model), model=small(depth=2))
     with pytest.raises(config.ConfigError, match=r"a model of another shape: model\.depth is 2, there 1"):
-        pretrain.run(dataclasses.replace(second(model), model=small(depth=2)), None, tmp_path / "deeper")
+        pretrain.run(deeper, None, tmp_path / "deeper")
+    file = tmp_path / "study.json"
+    file.write_text(
+        json.dumps({**config.plain(deeper), "variants": {"first": {"pretrain": {"start": None}}, "own": {}}})
+    )
+    assert cli.main(["sweep", str(file), "--out", str(tmp_path / "sweep")]) == 1
+    assert not (tmp_path / "sweep").exists()  # the first has not been trained
+    assert "a model of another shape: model.depth is 2, there 1" in capsys.readouterr().err
 
 
 def test_streams_that_do_not_fit_are_refused(address: str, tmp_path: Path) -> None:

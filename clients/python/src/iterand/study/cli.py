@@ -180,12 +180,14 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from iterand.study import data, record, report, sweep, training
+    from iterand.study import data, pretrain, record, report, sweep, training
 
     study = _study(options)
     arms = list(config.arms(study).values())
     for arm in arms:
         config.check_files(arm, pretraining=True)
+        if config.is_model_file(arm.pretrain.start):
+            pretrain.beginning(arm)
         training.device_of(arm)
     needs_server = any(arm.pretrain.dump is None for arm in arms)
     with data.server(study) if needs_server else contextlib.nullcontext() as address:

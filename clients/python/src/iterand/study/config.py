@@ -262,7 +262,7 @@ def check(study: Study) -> None:
     _check_distinct("seeds", study.seeds)
     if min(study.seeds) < 0:
         raise ConfigError(f"seeds has {min(study.seeds)}; 0 or more is wanted")
-    earlier: list[str] = []
+    earlier: dict[str, Study] = {}
     for name, each in arms(study).items():
         if study.variants:
             check_file_name("variants", name)
@@ -271,19 +271,31 @@ def check(study: Study) -> None:
             with _in_variant(name):
                 _check_one(each)
                 _check_start(each, earlier)
-            earlier.append(name)
+            earlier[name] = each
         else:
             check_file_name("name", name)
             _check_start(each, earlier)
 
 
-def _check_start(study: Study, earlier: list[str]) -> None:
+def _check_start(study: Study, earlier: dict[str, Study]) -> None:
     start = study.pretrain.start
-    if start is not None and not is_model_file(start) and start not in earlier:
+    if start is None or is_model_file(start):
+        return
+    if start not in earlier:
         told = ", ".join(earlier) or "none"
         raise ConfigError(
             f"pretrain.start is {start!r}; the path of a model.pt or an earlier variant is wanted (there are: {told})"
         )
+    check_shape(study, earlier[start].model)
+
+
+def check_shape(study: Study, model: Model) -> None:
+    """Refuses weights to start from, of such a model, that have another shape than the study's. Errors: ConfigError."""
+    wanted, has = plain(study.model), plain(model)
+    others = [key for key in wanted if key != "dropout" and has[key] != wanted[key]]
+    if others:
+        told = "; ".join(f"model.{key} is {wanted[key]}, there {has[key]}" for key in others)
+        raise ConfigError(f"pretrain.start is {study.pretrain.start}, a model of another shape: {told}")
 
 
 def check_file_name(key: str, name: str) -> None:

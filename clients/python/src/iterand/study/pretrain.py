@@ -41,11 +41,7 @@ def beginning(study: config.Study) -> Result | None:
     if study.pretrain.start is None:
         return None
     path = Path(study.pretrain.start)
-    has, wanted = (config.plain(shape) for shape in (load_model(path).shape, study.model))
-    others = [key for key in wanted if key != "dropout" and has[key] != wanted[key]]
-    if others:
-        told = "; ".join(f"model.{key} is {wanted[key]}, there {has[key]}" for key in others)
-        raise config.ConfigError(f"pretrain.start is {path}, a model of another shape: {told}")
+    config.check_shape(study, load_model(path).shape)
     beside = read_json(path.with_name("pretrain.json")) or {}
     return {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
