@@ -400,16 +400,15 @@ def test_variants_of_a_sweep_go_on_from_one_another(address: str, tmp_path: Path
         assert result("second", seed)["stream"]["seed"] == 7 + seed
         weights = (tmp_path / "out" / "first" / f"seed-{seed}" / "model.pt").read_bytes()
         assert result("second", seed)["start"]["sha256"] == hashlib.sha256(weights).hexdigest()
-    runs = record.of_folder(tmp_path / "out")["runs"]
+    found = record.of_folder(tmp_path / "out")
+    runs = found["runs"]
     paid = {(run["variant"], run["seed"]): record.synthetic_flops(run) for run in runs}
     assert paid["second", 0] == 2 * runs[0]["training_flops"] + runs[0]["generation_flops"]  # `uniform` costs none
-    found = record.of_folder(tmp_path / "out")
-    next(run for run in found["runs"] if run["variant"] == "second" and run["seed"] == 2)["start"]["tokens"] = None
+    next(run for run in runs if run["variant"] == "second" and run["seed"] == 2)["start"]["tokens"] = None
     told = report.write(found, tmp_path / "report", "Stages").read_text()
     first, second = (result("second", seed)["start"]["sha256"][:8] for seed in each.seeds)
-    assert f"{first}, after {runs[0]['tokens']} tokens / {second}, after unknown tokens" in told.replace(
-        "10 240", "10240"
-    )
+    seen = f"{runs[0]['tokens']:,}".replace(",", " ")
+    assert f"{first}, after {seen} tokens / {second}, after unknown tokens" in told
     assert "random" in told
 
 
