@@ -36,6 +36,7 @@
 
 #include "bench/bare_stream.h"
 #include "bench/process.h"
+#include "clients/cli/run_until_signal.h"
 #include "clients/cpp/client.h"
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/presets.h"
@@ -87,7 +88,7 @@ v1::StreamRequest Request(const std::string& preset, int batch_rows, std::uint64
 int ServeIterand() {
   ServerOptions options;
   options.listen = "127.0.0.1:0";
-  const absl::Status status = RunUntilSignal(options, std::cout);
+  const absl::Status status = cli::RunUntilSignal(options, std::cout);
   return status.ok() ? 0 : 1;
 }
 

@@ -16,7 +16,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <ostream>
 #include <string>
 
 #include "absl/status/status.h"
@@ -78,7 +77,7 @@ struct ServerOptions {
   // What these may take, in bytes: those of the streams that were written longest ago make room.
   std::uint64_t snapshot_bytes = std::uint64_t{16} << 30;
 
-  // How long RunUntilSignal lets calls in flight finish.
+  // How long `iterand serve` lets calls in flight finish after SIGTERM.
   std::chrono::milliseconds drain = std::chrono::seconds(10);
 };
 
@@ -114,11 +113,5 @@ class Server {
   class Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-// `iterand serve`: starts a server, prints "listening on ADDRESS" to `out` (and "metrics on ADDRESS", if asked for),
-// and on SIGTERM or SIGINT drains and returns Ok. A second signal (see server/second_signal.h) ends the process with
-// status 0, also after the return. Call it before other threads are made: it blocks the two signals in the calling
-// thread, and threads inherit that.
-absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out);
 
 }  // namespace iterand

@@ -24,9 +24,9 @@
 #include "clients/cli/dump_file.h"
 #include "clients/cli/output.h"
 #include "clients/cli/progress.h"
+#include "clients/cli/second_signal.h"
 #include "clients/cli/source.h"
 #include "iterate/snapshots.h"
-#include "server/second_signal.h"
 
 namespace iterand::cli {
 namespace {

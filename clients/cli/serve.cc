@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
+#include "clients/cli/run_until_signal.h"
 #include "server/server.h"
 
 namespace iterand::cli {

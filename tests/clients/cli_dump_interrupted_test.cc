@@ -14,7 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "server/second_signal.h"
+#include "clients/cli/second_signal.h"
 #include "tests/clients/command_line.h"
 #include "tests/clients/dump_fixture.h"
 

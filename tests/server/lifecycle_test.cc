@@ -197,34 +197,6 @@ TEST_F(Lifecycle, StoppingDoesNotWaitForAClientThatDoesNotRead) {
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
 }
 
-TEST_F(Lifecycle, SignalDrainsAndReturns) {
-  const std::string file = testing::TempDir() + "/iterand_address_" + std::to_string(getpid());
-  ServerOptions options;
-  options.listen = "127.0.0.1:0";
-  options.address_file = file;
-  options.metrics_listen = "127.0.0.1:0";
-  options.threads = 1;
-  std::ostringstream out;
-  absl::Status status = absl::UnknownError("still running");
-  std::thread run([&] { status = RunUntilSignal(options, out); });
-  std::string address;
-  ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(file) >> address); }));
-  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(address);
-  ASSERT_TRUE(client.ok()) << client.status();
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(Cheap());
-  Batch batch;
-  ASSERT_TRUE((*reader)->Next(batch).ok());
-  // That thread has blocked the signal and waits for it.
-  pthread_kill(run.native_handle(), SIGTERM);  // NOLINT(bugprone-bad-signal-to-kill-thread)
-  absl::StatusOr<bool> more = true;
-  while (more.ok() && *more) more = (*reader)->Next(batch);
-  EXPECT_ERROR(more.status(), absl::StatusCode::kUnavailable, HasSubstr("resume from index"));
-  run.join();
-  EXPECT_TRUE(status.ok()) << status;
-  EXPECT_THAT(out.str(), AllOf(HasSubstr("listening on " + address + "\n"), HasSubstr("metrics on 127.0.0.1:")));
-  EXPECT_FALSE(std::ifstream(file).good());  // gone with the server
-}
-
 TEST_F(Lifecycle, AnAddressFileOfAnotherServerStays) {
   ServerOptions options;
   options.listen = "127.0.0.1:0";

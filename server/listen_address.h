@@ -1,0 +1,29 @@
+// Addresses that a server listens on: their forms, whether they are free, and files that name them.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace iterand {
+
+// Whether an address is HOST:PORT or [IPV6]:PORT, with a port from 0 to 65535. gRPC would take port 443 where there is
+// none, and the rest by 65 536 of one that is too large.
+bool HasPort(const std::string& listen);
+
+// Checks an address before gRPC binds it: HOST:PORT, [IPV6]:PORT or unix:PATH. Errors: InvalidArgument for another form
+// and for a path that names something else than a socket, Unavailable for a unix socket on which a server listens. gRPC
+// would take that socket away from the server.
+absl::Status CheckListen(const std::string& listen);
+
+// Why nothing can listen on an address of a valid form. The libraries that bind report only that they failed.
+std::string WhyNot(const std::string& listen);
+
+// Writes the address as one line, whole or not at all: a reader that polls for the file never sees half an address.
+// InvalidArgument if the file cannot be written.
+absl::Status WriteAddressFile(const std::string& path, const std::string& address);
+
+// Removes the file, unless another server has written its own address there since.
+void RemoveAddressFile(const std::string& path, const std::string& address);
+
+}  // namespace iterand
