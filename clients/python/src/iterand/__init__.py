@@ -9,12 +9,13 @@ A stream is a pure function of (recipe, seed, index). `iterand.torch` has datase
 """
 
 import iterand._grpc_log  # noqa: F401
+from iterand._connection import Retry, Tls
 from iterand._description import Cost, Description, FamilyInfo, StreamInfo
-from iterand._programs import Execution, InputTape
+from iterand._execute import Execution, InputTape
 from iterand._requests import RecipeLike
 from iterand._stream import Stream
 from iterand._wire import Batch, Mask, Provenance, Tokens
-from iterand.client import Client, Retry, Tls, describe, execute, read, stream
+from iterand.client import Client, describe, execute, read, stream
 from iterand.errors import (
     Cancelled,
     DeadlineExceeded,

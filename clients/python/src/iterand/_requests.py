@@ -90,6 +90,10 @@ def check_bool(name: str, value: bool) -> None:
         raise errors.InvalidArgument(f"{name} is {value!r}; it must be True or False")
 
 
+def check_prefetch(prefetch: int) -> None:
+    check_range("prefetch", prefetch, 1, 2**20)
+
+
 def check_timeout(timeout: float | None) -> None:
     """Errors: InvalidArgument unless it is None or a number of seconds above 0."""
     if timeout is None:

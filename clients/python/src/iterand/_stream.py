@@ -15,18 +15,16 @@ import weakref
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import numpy as np
 
 from iterand import errors
+from iterand._connection import Attempts, Connection
 from iterand._requests import first_of_shard
 from iterand._wire import Batch, Tokens, decode_batch
 from iterand.v1 import noise_service_pb2 as service
-
-if TYPE_CHECKING:
-    from iterand.client import Client
 
 
 class _Buffer:
@@ -95,10 +93,10 @@ class Stream(Iterator[Tokens]):
 
     def __init__(
         self,
-        client: Client,
+        connection: Connection,
         request: service.StreamRequest,
         prefetch: int,
-        owns_client: bool,
+        owns_connection: bool,
     ) -> None:
         _keep_freed_memory()
         self._buffer = _Buffer(prefetch)
@@ -107,10 +105,10 @@ class Stream(Iterator[Tokens]):
         self.waited = 0.0  # seconds that the consumer spent waiting for data
         self._finished = False
         self._thread = threading.Thread(
-            target=_pump, args=(client, request, self._buffer), name="iterand-stream", daemon=True
+            target=_pump, args=(connection, request, self._buffer), name="iterand-stream", daemon=True
         )
         # Not a method of self: neither the thread nor the finaliser may keep the stream alive.
-        self._finalizer = weakref.finalize(self, _shut, self._buffer, client if owns_client else None)
+        self._finalizer = weakref.finalize(self, _shut, self._buffer, connection if owns_connection else None)
         self._thread.start()
         _open_streams.add(self)
 
@@ -189,23 +187,23 @@ def _keep_freed_memory() -> None:
     np.empty(16 << 20, np.uint8)
 
 
-def _shut(buffer: _Buffer, client: Client | None) -> None:
+def _shut(buffer: _Buffer, connection: Connection | None) -> None:
     buffer.close()
-    if client is not None:
-        client.close()
+    if connection is not None:
+        connection.close()
     else:
         buffer.cancel()
 
 
-def _pump(client: Client, request: service.StreamRequest, buffer: _Buffer) -> None:
+def _pump(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
     """Reads batches into the buffer until the end, an error that no retry mends, or the buffer's closing."""
     try:
-        _pump_batches(client, request, buffer)
+        _pump_batches(connection, request, buffer)
     except Exception as error:
         buffer.put(error)
 
 
-def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffer) -> None:
+def _pump_batches(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
     world = max(request.shard.world, 1)
     position = first_of_shard(request.start, request.shard.rank, world)
     if position >= 2**64:
@@ -213,16 +211,14 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
             f"start is {request.start}: shard {request.shard.rank} of {world} has no index from there to 2^64 - 1"
         )
     remaining = request.count if request.HasField("count") else None
-    attempt = 0
-    begin = time.monotonic()
+    attempts = Attempts(connection)
     while remaining is None or remaining > 0:
         request.start = position
         if remaining is not None:
             request.count = remaining
-        failure: errors.Error
-        target = client.target
+        target = connection.target
         try:
-            call = client.open_stream(request)
+            call = connection.server_stream("Stream", request, bytes)
             if not buffer.watch(call):
                 call.cancel()
                 return
@@ -236,23 +232,16 @@ def _pump_batches(client: Client, request: service.StreamRequest, buffer: _Buffe
                 position = batch.next_index
                 if remaining is not None:
                     remaining -= batch.rows
-                attempt = 0
-                client.reached = True
+                attempts.succeeded()
                 buffer.put(batch)  # if nobody wants it any more the call is about to end, and frees what it holds then
             if position >= 2**64 or (remaining is not None and remaining <= 0):
                 break
-            failure = errors.Unavailable(f"{target}: the server ended the stream at index {position}")
+            failure: errors.Error = errors.Unavailable(f"{target}: the server ended the stream at index {position}")
         except grpc.RpcError as error:
-            if buffer.closed:
-                return
             failure = errors.from_rpc(error, target)
-            if not isinstance(failure, errors.Unavailable | errors.Cancelled):
-                raise failure from error
-        attempt += 1
-        if client.gives_up(attempt, begin):
-            raise failure
-        client.use_next_target(target)
-        buffer.pause(client.retry.wait(attempt))
+        if buffer.closed:
+            return
+        attempts.failed(target, failure, buffer.pause)
         if buffer.closed:
             return
     buffer.put(None)

@@ -6,94 +6,18 @@ and every call may be made again on another server.
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
-
-import grpc
-import grpc.experimental
+from typing import Any
 
 from iterand import errors
+from iterand._connection import SINGLE_THREADED, Connection, Retry, Tls
 from iterand._description import Description, description
-from iterand._programs import Execution, InputTape, execute_request, run_programs
-from iterand._requests import RecipeLike, check_bool, check_range, check_timeout, stream_request, stream_spec
+from iterand._execute import Execution, InputTape, execute_request, run_programs
+from iterand._requests import RecipeLike, check_bool, check_prefetch, check_range, stream_request, stream_spec
 from iterand._stream import Stream
 from iterand._wire import Batch, Tokens, decode_batch
 from iterand.v1 import noise_service_pb2 as service
-
-_SERVICE = "/iterand.v1.NoiseService/"
-
-# The thread that reads a stream waits on the connection itself: a batch is not handed over from a thread of gRPC's.
-# gRPC never frees a call of this kind that is cancelled, only one that ends with its channel, so this is for streams
-# that have a channel of their own.
-_SINGLE_THREADED = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),)
-_T = TypeVar("_T")
-
-_grpc_process: int | None = None  # the process in which gRPC runs, if it does
-
-
-def _enter_grpc() -> None:
-    """Errors: ForkedProcess in a child, made by fork, of a process that has used gRPC.
-
-    gRPC's threads and locks do not come along into such a child: its calls may work, abort or wait for ever.
-    """
-    global _grpc_process
-    if _grpc_process not in (None, os.getpid()):
-        raise errors.ForkedProcess(
-            f"process {os.getpid()} was forked from process {_grpc_process}, which had used iterand: gRPC does not "
-            'survive a fork. Start processes by multiprocessing.get_context("forkserver") or "spawn"; '
-            'a DataLoader takes multiprocessing_context="forkserver", and iterand.torch.StreamLoader does so by itself'
-        )
-    _grpc_process = os.getpid()
-
-
-@dataclass(frozen=True)
-class Retry:
-    """How often a call that finds no server, or only full ones, is tried again before `Unavailable` is raised.
-
-    Waits double from `first_wait` to `longest_wait` (seconds). Every batch that arrives starts the count anew. A server
-    that was never reached is more likely a wrong address than a restart: it is tried for `connect_timeout` seconds.
-    """
-
-    attempts: int = 8
-    first_wait: float = 0.1
-    longest_wait: float = 5.0
-    connect_timeout: float = 3.0
-
-    def __post_init__(self) -> None:
-        check_range("attempts of Retry", self.attempts, 0, 2**31)
-        for name in ("first_wait", "longest_wait", "connect_timeout"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86400:
-                raise errors.InvalidArgument(f"{name} of Retry is {value!r}; it must be 0 to 86400 seconds")
-
-    def wait(self, attempt: int) -> float:
-        """Seconds before attempt 1, 2, ..."""
-        return min(self.longest_wait, self.first_wait * 2.0 ** min(attempt - 1, 64))
-
-
-@dataclass(frozen=True)
-class Tls:
-    """An encrypted connection. Files are PEM; without `ca` the system's authorities are trusted."""
-
-    ca: str | os.PathLike[str] | None = None
-    certificate: str | os.PathLike[str] | None = None  # of this client, with `key`, where the server asks for one
-    key: str | os.PathLike[str] | None = None
-    server_name: str | None = None  # if the certificate names another host than the address does
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        def pem(path: str | os.PathLike[str] | None) -> bytes | None:
-            try:
-                return None if path is None else Path(path).read_bytes()
-            except OSError as error:
-                raise errors.InvalidArgument(f"TLS file {path} cannot be read: {error.strerror}") from error
-
-        return grpc.ssl_channel_credentials(pem(self.ca), pem(self.key), pem(self.certificate))
 
 
 class Client:
@@ -112,54 +36,27 @@ class Client:
         retry: Retry | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        self._targets = _checked_targets(target)
+        targets = _checked_targets(target)
         if not isinstance(tls, bool | Tls):
             raise errors.InvalidArgument(f"tls is {tls!r}; it must be True, False or a Tls, as Tls(ca='cert.pem')")
-        self._tls = Tls() if tls is True else (tls or None)
-        self._metadata = (("authorization", f"Bearer {_checked_token(token)}"),) if token is not None else ()
         if not isinstance(retry, Retry | None):
             raise errors.InvalidArgument(f"retry is {retry!r}; it must be a Retry, as Retry(attempts=3), or None")
-        self.retry = retry if retry is not None else Retry()
-        self._options = [
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            # How long one attempt to connect may take, over slow networks too.
-            ("grpc.min_reconnect_backoff_ms", max(1, int(self.retry.connect_timeout * 1000))),
-            ("grpc.max_reconnect_backoff_ms", 2000),
-            # Trainers and servers that come back on another machine must not share a dead connection for hours.
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            # What the server may send before anybody reads it, batches in few frames, and in few pieces.
-            ("grpc.http2.lookahead_bytes", 8 << 20),
-            ("grpc.http2.max_frame_size", 1 << 20),
-            ("grpc.experimental.tcp_read_chunk_size", 64 << 10),
-            *options,
-        ]
-        self._lock = threading.RLock()  # a stream's finaliser may come in the middle of anything
-        self._current = 0
-        self._channel: grpc.Channel | None = None
-        self._closed = False
-        self.reached = False  # a server has answered
-
-    def gives_up(self, attempt: int, begin: float) -> bool:
-        """Whether attempt 1, 2, ... since `begin` (time.monotonic) was the last."""
-        if attempt > self.retry.attempts:
-            return True
-        waited = time.monotonic() - begin
-        return not self.reached and attempt >= len(self._targets) and waited >= self.retry.connect_timeout
+        self._connection = Connection(
+            targets,
+            Tls() if tls is True else (tls or None),
+            None if token is None else _checked_token(token),
+            retry if retry is not None else Retry(),
+            options,
+        )
 
     @property
     def target(self) -> str:
         """The server in use."""
-        return self._targets[self._current]
+        return self._connection.target
 
     def close(self) -> None:
         """Closes the connection. Streams on it end and later calls fail, with `Cancelled`."""
-        with self._lock:
-            self._closed = True
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        self._connection.close()
 
     def __enter__(self) -> Client:
         return self
@@ -188,11 +85,11 @@ class Client:
         request = stream_request(
             recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint, mask
         )
-        return self._stream(request, prefetch, owns_client=False)
+        return self._stream(request, prefetch, owns_connection=False)
 
-    def _stream(self, request: service.StreamRequest, prefetch: int, owns_client: bool) -> Stream:
+    def _stream(self, request: service.StreamRequest, prefetch: int, owns_connection: bool) -> Stream:
         check_prefetch(prefetch)
-        return Stream(self, request, prefetch, owns_client)
+        return Stream(self._connection, request, prefetch, owns_connection)
 
     def read_batch(
         self,
@@ -220,7 +117,7 @@ class Client:
             rows=rows,
             provenance=bool(provenance),
         )
-        data = self._unary("Read", request, _raw, timeout)
+        data = self._connection.unary("Read", request, bytes, timeout)
         return decode_batch(data)
 
     def read(
@@ -250,7 +147,7 @@ class Client:
     ) -> Description:
         """See `iterand.describe`."""
         spec = None if recipe is None else stream_spec(recipe, seed, length, None, mask)
-        answer = self._unary(
+        answer = self._connection.unary(
             "Describe", service.DescribeRequest(stream=spec), service.DescribeResponse.FromString, timeout
         )
         return description(answer)
@@ -268,81 +165,7 @@ class Client:
     ) -> Iterator[Execution]:
         """See `iterand.execute`."""
         request = execute_request(programs, inputs, max_steps, max_output, cells, symbols, repeat)
-        return run_programs(self, request)
-
-    def open_stream(self, request: service.StreamRequest) -> Any:
-        """The bare call: an iterator over serialised batches. `Stream` is what a trainer wants."""
-        return self._start("Stream", request, _raw)
-
-    def open_execution(self, request: service.ExecuteRequest) -> Any:
-        """The bare call: an iterator over responses. `execute` is what most want."""
-        return self._start("Execute", request, service.ExecuteResponse.FromString)
-
-    def use_next_target(self, failed: str) -> None:
-        """Turns from the server `failed` to the next of the list, unless another call has done so."""
-        with self._lock:
-            if len(self._targets) == 1 or self.target != failed:
-                return
-            self._current = (self._current + 1) % len(self._targets)
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
-
-    def _connect(self) -> grpc.Channel:
-        with self._lock:
-            if self._closed:
-                raise errors.Cancelled("the client is closed")
-            if self._channel is None:
-                _enter_grpc()
-                options = list(self._options)
-                if self._tls is None:
-                    self._channel = grpc.insecure_channel(self.target, options=options)
-                else:
-                    if self._tls.server_name is not None:
-                        options.append(("grpc.ssl_target_name_override", self._tls.server_name))
-                    self._channel = grpc.secure_channel(self.target, self._tls.credentials(), options=options)
-            return self._channel
-
-    def _start(self, name: str, request: Any, deserialize: Callable[[bytes], Any]) -> Any:
-        with self._lock:  # nobody closes the channel before the call is on it
-            method = self._connect().unary_stream(
-                _SERVICE + name, request_serializer=type(request).SerializeToString, response_deserializer=deserialize
-            )
-            return method(request, metadata=self._metadata)
-
-    def _unary(self, name: str, request: Any, deserialize: Callable[[bytes], _T], timeout: float | None) -> _T:
-        check_timeout(timeout)
-        attempt = 0
-        begin = time.monotonic()
-        while True:
-            target = self.target
-            channel = self._connect()
-            try:
-                method = channel.unary_unary(
-                    _SERVICE + name,
-                    request_serializer=type(request).SerializeToString,
-                    response_deserializer=deserialize,
-                )
-                answer: _T = method(request, timeout=timeout, metadata=self._metadata)
-                self.reached = True
-                return answer
-            except ValueError:
-                # gRPC raises it if another thread has closed the channel meanwhile: for the next server, or for good.
-                with self._lock:
-                    if channel is self._channel:
-                        raise
-            except grpc.RpcError as error:
-                failure = errors.from_rpc(error, target)
-                attempt += 1
-                # Cancelled: another call has turned to the next server.
-                if not isinstance(failure, errors.Unavailable | errors.Cancelled) or self.gives_up(attempt, begin):
-                    raise failure from error
-                self.use_next_target(target)
-                time.sleep(self.retry.wait(attempt))
-
-
-def check_prefetch(prefetch: int) -> None:
-    check_range("prefetch", prefetch, 1, 2**20)
+        return run_programs(self._connection, request)
 
 
 def _checked_targets(target: str | Sequence[str]) -> list[str]:
@@ -369,10 +192,6 @@ def _checked_token(token: str) -> str:
     if not (token.isascii() and token.isprintable()):
         raise errors.InvalidArgument("token has a character that no header can carry; it must be printable ASCII")
     return token
-
-
-def _raw(data: bytes) -> bytes:
-    return data
 
 
 def stream(
@@ -411,8 +230,8 @@ def stream(
     request = stream_request(
         recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint, mask
     )
-    client = Client(target, tls=tls, token=token, retry=retry, options=_SINGLE_THREADED)
-    return client._stream(request, prefetch, owns_client=True)
+    client = Client(target, tls=tls, token=token, retry=retry, options=SINGLE_THREADED)
+    return client._stream(request, prefetch, owns_connection=True)
 
 
 def read(

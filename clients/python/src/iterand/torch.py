@@ -33,9 +33,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from iterand import client, errors
-from iterand._requests import RecipeLike, check_range, first_of_shard, recipe_text, stream_request
+from iterand._connection import Retry, Tls
+from iterand._requests import RecipeLike, check_prefetch, check_range, first_of_shard, recipe_text, stream_request
 from iterand._wire import Tokens
-from iterand.client import Client, Retry, Tls
+from iterand.client import Client
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class StreamDataset(IterableDataset[Any]):
         super().__init__()
         # Wrong arguments should fail here and not in a worker.
         stream_request(recipe, seed, length, batch_size, shard, start, count, False, expected_fingerprint, mask)
-        client.check_prefetch(prefetch)
+        check_prefetch(prefetch)
         Client(target, tls=tls, token=token, retry=retry).close()  # which has not connected yet
         _numpy_dtype(dtype)
         preset, text = recipe_text(recipe)

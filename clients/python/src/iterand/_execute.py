@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 import grpc
 
 from iterand import errors
+from iterand._connection import Attempts, Connection
 from iterand._requests import check_bool, check_range
 from iterand.v1 import noise_service_pb2 as service
-
-if TYPE_CHECKING:
-    from iterand.client import Client
 
 InputTape = bytes | int | None  # the tape's bytes, a seed of random ones, or an empty tape
 
@@ -77,33 +74,26 @@ def _listed(name: str, given: Any) -> list[Any]:
         raise errors.InvalidArgument(f"{name} is a {type(given).__name__}; it must be one or a list of them") from None
 
 
-def run_programs(client: Client, request: service.ExecuteRequest) -> Iterator[Execution]:
+def run_programs(connection: Connection, request: service.ExecuteRequest) -> Iterator[Execution]:
     """Results in order. Where a connection breaks, programs whose results have not come are asked for again."""
-    attempt = 0
-    begin = time.monotonic()
+    attempts = Attempts(connection)
     first = 0  # of the programs still in the request
     done = 0
     while True:
-        target = client.target
+        target = connection.target
         try:
-            for response in client.open_execution(request):
-                client.reached = True
+            for response in connection.server_stream("Execute", request, service.ExecuteResponse.FromString):
+                attempts.succeeded()
                 for result in response.results:
-                    attempt = 0
                     done = first + result.program + 1
                     halt = service.ExecuteResult.Halt.Name(result.halt).lower()
                     yield Execution(first + result.program, result.output, result.steps, halt)
             return
         except grpc.RpcError as error:
             failure = errors.from_rpc(error, target)
-            attempt += 1
-            if not isinstance(failure, errors.Unavailable | errors.Cancelled):  # Cancelled: see Client._unary
-                raise failure from error
-            del request.programs[: done - first]
-            first = done
-            if done and not request.programs:
-                return  # the connection broke behind the last result
-            if client.gives_up(attempt, begin):
-                raise failure from error
-            client.use_next_target(target)
-            time.sleep(client.retry.wait(attempt))
+            if done > first and isinstance(failure, errors.Unavailable | errors.Cancelled):
+                del request.programs[: done - first]
+                first = done
+                if not request.programs:
+                    return  # the connection broke behind the last result
+            attempts.failed(target, failure)

@@ -1,0 +1,163 @@
+"""Servers that end, restart, are full or are not there: streams go on exactly where they were."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+from client_helpers import FEW, LENGTH, collect, opened_streams, wait_for_threads
+from conftest import Server, sample
+
+import iterand
+from iterand import Retry
+
+
+def test_waits_stay_bounded_however_many_there_were() -> None:
+    retry = Retry(attempts=10**6, first_wait=0.1, longest_wait=5)
+    assert [retry.wait(attempt) for attempt in (1, 2, 3)] == [0.1, 0.2, 0.4]
+    assert retry.wait(1025) == retry.wait(10**6) == 5
+
+
+def test_a_full_server_is_left_for_the_next(tmp_path: Path, address: str) -> None:
+    full = Server(tmp_path, "--max-streams", "1")
+    try:
+        with iterand.stream(full.address, "uniform", length=LENGTH) as taken:
+            next(taken)
+            both = [full.address, address]
+            rows = collect(cast("str", both), recipe="uniform", count=100)
+            np.testing.assert_array_equal(rows, sample(100, recipe="uniform", length=LENGTH))
+            assert iterand.read(both, 0, 1, recipe="uniform", length=LENGTH).shape == (1, LENGTH)
+            assert len(list(iterand.execute(both, "."))) == 1
+            with pytest.raises(iterand.Unavailable, match=f"{full.address}.* 1 calls .* open"):
+                collect(full.address, retry=FEW, count=1)
+    finally:
+        full.stop()
+
+
+def test_gives_up_soon_on_a_server_that_was_never_reached() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{free.getsockname()[1]}"
+    for call in (
+        lambda retry: collect(nobody, retry=retry, count=1),
+        lambda retry: iterand.describe(nobody, retry=retry),
+        lambda retry: list(iterand.execute(nobody, "+.", retry=retry)),
+    ):
+        begin = time.monotonic()
+        with pytest.raises(iterand.Unavailable):
+            call(Retry(attempts=100, connect_timeout=0.3))
+        assert 0.3 <= time.monotonic() - begin < 10
+
+
+# A server that goes is watched on streams without an end: the buffers of a connection hold what it sent before, which
+# may be tens of megabytes.
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_server_restarted_in_mid_stream(own_server: Server, monkeypatch: pytest.MonkeyPatch, how: int) -> None:
+    requests = opened_streams(monkeypatch)
+    restart = threading.Timer(0.5, own_server.start)
+    with iterand.stream(own_server.address, "uniform", length=LENGTH, batch_size=7, prefetch=2) as stream:
+        rows = [next(stream) for _ in range(5)]
+        own_server.stop(how)
+        restart.start()
+        while len(requests) < 2:
+            rows.append(next(stream))
+        rows += [next(stream) for _ in range(10)]  # the queue's, then the new server's
+    restart.join()
+    tokens = np.concatenate(rows)
+    assert 0 < requests[-1].start < len(tokens)
+    np.testing.assert_array_equal(tokens, sample(len(tokens), recipe="uniform", length=LENGTH))
+
+
+def test_falls_back_to_the_next_server(own_server: Server, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = opened_streams(monkeypatch)
+    with iterand.stream([own_server.address, address], "uniform", length=LENGTH, prefetch=1) as stream:
+        rows = [next(stream)]
+        own_server.stop(signal.SIGKILL)
+        while len(requests) < 2:
+            rows.append(next(stream))
+        rows += [next(stream) for _ in range(10)]
+    tokens = np.concatenate(rows)
+    assert 0 < requests[-1].start < len(tokens)
+    np.testing.assert_array_equal(tokens, sample(len(tokens), recipe="uniform", length=LENGTH))
+
+
+def test_calls_turn_to_the_next_server_together() -> None:
+    with iterand.Client(["first:1", "second:1"]) as client:
+        client._connection.next_target("first:1")
+        client._connection.next_target("first:1")  # of another stream, which failed on the same server
+        assert client.target == "second:1"
+        client._connection.next_target("second:1")
+        assert client.target == "first:1"
+
+
+def test_streams_of_one_client_fall_back_together(
+    own_server: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, world = opened_streams(monkeypatch), 4
+    with iterand.Client([own_server.address, address]) as client:
+        streams = [client.stream("uniform", length=LENGTH, shard=(rank, world), prefetch=1) for rank in range(world)]
+        rows = [[next(stream)] for stream in streams]
+        own_server.stop(signal.SIGKILL)
+
+        def read_on(rank: int) -> None:
+            while sum(request.shard.rank == rank for request in requests) < 2:
+                rows[rank].append(next(streams[rank]))
+            rows[rank] += [next(streams[rank]) for _ in range(10)]
+
+        with ThreadPoolExecutor(world) as pool:
+            list(pool.map(read_on, range(world)))
+        for stream in streams:
+            stream.close()
+    parts = [np.concatenate(each) for each in rows]
+    expected = sample(max(map(len, parts)) * world, recipe="uniform", length=LENGTH)
+    for rank, part in enumerate(parts):
+        np.testing.assert_array_equal(part, expected[rank::world][: len(part)])
+
+
+def test_a_call_goes_on_when_another_thread_turns_to_the_next_server(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with iterand.Client([address, address]) as client:
+        connect = client._connection._connect
+
+        def turned() -> object:
+            channel = connect()
+            monkeypatch.undo()
+            client._connection.next_target(address)  # closes the channel
+            return channel
+
+        monkeypatch.setattr(client._connection, "_connect", turned)
+        described = client.describe("up").stream
+        assert described is not None
+        assert described.vocab_size == 256
+
+
+def test_a_closed_client_stays_closed(address: str) -> None:
+    client = iterand.Client(address)
+    stream = client.stream("uniform", length=LENGTH, prefetch=1)
+    next(stream)
+    client.close()
+    with pytest.raises(iterand.Cancelled, match="client is closed"):
+        for _ in range(100_000):
+            next(stream)
+    with pytest.raises(iterand.Cancelled, match="client is closed"):
+        client.describe()
+    wait_for_threads(0)
+
+
+def test_server_gone_for_good(own_server: Server) -> None:
+    with iterand.stream(own_server.address, "up", length=LENGTH, prefetch=1, retry=FEW) as stream:
+        next(stream)
+        own_server.stop()
+        with pytest.raises(iterand.Unavailable):
+            for _ in range(10_000):
+                next(stream)
+        with pytest.raises(StopIteration):
+            next(stream)
