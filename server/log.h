@@ -6,7 +6,8 @@
 
 namespace iterand {
 
-// Made at the first call; standard output is the caller's.
+// Made at the first call; standard output is the caller's. Lines are one line each and harmless to a terminal, whatever
+// text of a client they quote.
 spdlog::logger& Log();
 
 }  // namespace iterand

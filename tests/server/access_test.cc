@@ -207,7 +207,7 @@ TEST_F(Access, Tls) {
   const absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
   ASSERT_TRUE(server.ok()) << server.status();
   ClientOptions client_options;
-  client_options.tls_root_file = files.cert;
+  client_options.ca_file = files.cert;
   client_options.tls_server_name = "localhost";
   absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect((*server)->address(), client_options);
   ASSERT_TRUE(client.ok()) << client.status();
@@ -226,15 +226,15 @@ TEST_F(Access, Tls) {
   } else {
     EXPECT_THAT(std::string(client.status().message()), HasSubstr("it may use TLS: --tls"));
   }
-  client_options.tls_root_file = MakeCertificate("other").cert;
+  client_options.ca_file = MakeCertificate("other").cert;
   client_options.tls_server_name = "localhost";
   EXPECT_EQ(Client::Connect((*server)->address(), client_options).status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
   ClientOptions options;
-  options.tls_root_file = testing::TempDir() + "/empty.pem";
-  std::ofstream(options.tls_root_file).close();
+  options.ca_file = testing::TempDir() + "/empty.pem";
+  std::ofstream(options.ca_file).close();
   EXPECT_ERROR(Client::Connect(server_->address(), options).status(), absl::StatusCode::kNotFound,
                HasSubstr("empty.pem: cannot be read (it is empty)"));
 }
@@ -261,7 +261,7 @@ TEST_F(Access, Token) {
   const std::string file = testing::TempDir() + "/iterand_token_" + std::to_string(getpid());
   std::ofstream(file) << "  a long secret\n";
   ServerOptions options;
-  options.auth_token_file = file;
+  options.token_file = file;
   Restart(options);
   v1::StreamRequest request = Cheap();
   request.set_count(1);

@@ -295,7 +295,7 @@ TEST_F(Lifecycle, ATokenFileHoldsOneLine) {
   const std::string file = absl::StrCat(testing::TempDir(), "iterand-token-", getpid());
   ServerOptions options;
   options.listen = "127.0.0.1:0";
-  options.auth_token_file = file;
+  options.token_file = file;
   const auto start = [&](const std::string& content) {
     std::ofstream(file) << content;
     return Server::Start(options).status();
