@@ -25,19 +25,21 @@ class PrintableText final : public spdlog::custom_flag_formatter {
   std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<PrintableText>(); }
 };
 
-spdlog::logger* NewLogger() {
-  auto* const logger = new spdlog::logger("iterand", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+}  // namespace
+
+void SetLogFormat(spdlog::sinks::sink& sink) {
   auto formatter = std::make_unique<spdlog::pattern_formatter>();
   formatter->add_flag<PrintableText>('*').set_pattern("[%Y-%m-%d %H:%M:%S.%e] [%n] [%l] %*");
-  logger->set_formatter(std::move(formatter));
-  return logger;
+  sink.set_formatter(std::move(formatter));
 }
-
-}  // namespace
 
 spdlog::logger& Log() {
   // Never destroyed: threads of the server may log until the process ends.
-  static spdlog::logger& logger = *NewLogger();
+  static spdlog::logger& logger = [&]() -> spdlog::logger& {
+    const auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    SetLogFormat(*sink);
+    return *new spdlog::logger("iterand", sink);
+  }();
   return logger;
 }
 

@@ -364,23 +364,6 @@ TEST(CliServer, MessagesComeThrough) {
   }
 }
 
-TEST(CliServer, AsksForItsSecret) {
-  const ScratchFolder scratch;
-  WriteWholeFile(scratch.File("token"), "correct horse\n");
-  WriteWholeFile(scratch.File("wrong"), "battery staple\n");
-  const RunningServer server({"--token-file", scratch.File("token")});
-  const std::string served = "sample --recipe uniform --count 1 --format raw --server " + server.address();
-  EXPECT_EQ(RunIterand(served + " --token-file " + scratch.File("token")).out.size(), 512u);
-  ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 1, "authori");
-  ExpectError(RunIterand(served), 1, "authori");
-  ExpectError(RunIterand(served), 1, "server " + server.address());
-  ExpectError(RunIterand(served), 1, "--token-file");
-  WriteWholeFile(scratch.File("blank"), "\n");
-  ExpectError(RunIterand(served + " --token-file " + scratch.File("blank")), 2, "white space");
-  WriteWholeFile(scratch.File("wrong"), "battery\nstaple\n");
-  ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 2, "printable ASCII");
-}
-
 TEST(CliServer, BatchesFitTheServersLimit) {
   const RunningServer server({"--max-batch", "16kb"});
   const std::string sample = "sample --recipe uniform --count 100 --format raw";
