@@ -4,6 +4,7 @@
 #include <openssl/sha.h>
 
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -21,20 +22,33 @@ std::string Digest(std::string_view text) {
 
 }  // namespace
 
-Authenticator::Authenticator(const std::string& token)
-    : needed_(!token.empty()), digest_(Digest(absl::StrCat(kBearer, token))) {}
+Authenticator::Authenticator(const std::vector<std::string>& tokens) : needed_(!tokens.empty()) { SetTokens(tokens); }
+
+void Authenticator::SetTokens(const std::vector<std::string>& tokens) {
+  auto digests = std::make_shared<Digests>();
+  for (const std::string& token : tokens) digests->push_back(Digest(absl::StrCat(kBearer, token)));
+  const std::lock_guard lock(mutex_);
+  digests_ = std::move(digests);
+}
 
 absl::Status Authenticator::Check(const grpc::ServerContextBase& context) const {
   if (!needed_) return absl::OkStatus();
   const auto [begin, end] = context.client_metadata().equal_range("authorization");
   if (begin == end) {
-    return absl::UnauthenticatedError("this server wants a token: send it as metadata \"authorization: Bearer TOKEN\"");
+    return absl::UnauthenticatedError("this server needs a token: send it as metadata \"authorization: Bearer TOKEN\"");
   }
+  std::shared_ptr<const Digests> digests;
+  {
+    const std::lock_guard lock(mutex_);
+    digests = digests_;
+  }
+  bool found = false;
   for (auto it = begin; it != end; ++it) {
-    // Digests have one length, so the comparison takes the same time whatever was sent.
-    const std::string digest = Digest({it->second.data(), it->second.size()});
-    if (CRYPTO_memcmp(digest.data(), digest_.data(), digest.size()) == 0) return absl::OkStatus();
+    // Digests have one length and each is compared, so the time does not depend on what was sent.
+    const std::string sent = Digest({it->second.data(), it->second.size()});
+    for (const std::string& digest : *digests) found |= CRYPTO_memcmp(sent.data(), digest.data(), digest.size()) == 0;
   }
+  if (found) return absl::OkStatus();
   return absl::UnauthenticatedError("the token in the metadata \"authorization\" is not this server's");
 }
 

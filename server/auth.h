@@ -1,25 +1,35 @@
-// The token that calls must carry, if the server has one.
+// The tokens that calls must carry, if the server has some.
 #pragma once
 
 #include <grpcpp/server_context.h>
 
+#include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
 namespace iterand {
 
+// Thread-safe.
 class Authenticator {
  public:
-  // Empty: every call may pass.
-  explicit Authenticator(const std::string& token);
+  // Accepts each of `tokens`. If there are none, every call may pass, also after SetTokens.
+  explicit Authenticator(const std::vector<std::string>& tokens);
+
+  // Accepts these instead, of which there must be one at least. Calls that have passed go on.
+  void SetTokens(const std::vector<std::string>& tokens);
 
   // Unauthenticated if the call's metadata lacks "authorization: Bearer TOKEN". Takes the same time for every token.
   absl::Status Check(const grpc::ServerContextBase& context) const;
 
  private:
+  using Digests = std::vector<std::string>;  // of the metadata's values
+
   const bool needed_;
-  const std::string digest_;  // of the metadata's value
+  mutable std::mutex mutex_;
+  std::shared_ptr<const Digests> digests_;  // guarded by mutex_
 };
 
 }  // namespace iterand

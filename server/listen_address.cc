@@ -1,6 +1,7 @@
 #include "server/listen_address.h"
 
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -10,12 +11,42 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <memory>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace iterand {
+namespace {
+
+using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
+
+// The addresses of HOST:PORT to listen on; null, with the reason, if there are none.
+Addresses Resolve(const std::string& listen, std::string& why) {
+  const std::size_t colon = listen.rfind(':');
+  std::string host = listen.substr(0, colon);
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(host.c_str(), listen.c_str() + colon + 1, &hints, &found);
+  if (error != 0) why = error == EAI_SYSTEM ? std::strerror(errno) : gai_strerror(error);
+  return {error == 0 ? found : nullptr, freeaddrinfo};
+}
+
+bool IsLoopback(const sockaddr& address) {
+  if (address.sa_family == AF_INET) {
+    return ntohl(reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+  }
+  if (address.sa_family != AF_INET6) return false;
+  const in6_addr& ipv6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr;
+  if (IN6_IS_ADDR_V4MAPPED(&ipv6)) return ipv6.s6_addr[12] == IN_LOOPBACKNET;
+  return IN6_IS_ADDR_LOOPBACK(&ipv6);
+}
+
+}  // namespace
 
 bool HasPort(const std::string& listen) {
   const std::size_t colon = listen.rfind(':');
@@ -51,23 +82,28 @@ absl::Status CheckListen(const std::string& listen) {
   }
   if (!HasPort(listen)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "cannot listen on ", listen, ": HOST:PORT, [IPV6]:PORT or unix:PATH is wanted, with a port from 0 to 65535"));
+        "cannot listen on ", listen, ": it must be HOST:PORT, [IPV6]:PORT or unix:PATH, with a port from 0 to 65535"));
   }
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> IsPublic(const std::string& listen) {
+  if (absl::StartsWith(listen, "unix:")) return false;
+  std::string error;
+  const Addresses found = Resolve(listen, error);
+  if (!found) return absl::UnavailableError(absl::StrCat("cannot listen on ", listen, ": ", error));
+  for (const addrinfo* entry = found.get(); entry != nullptr; entry = entry->ai_next) {
+    if (!IsLoopback(*entry->ai_addr)) return true;
+  }
+  return false;
+}
+
 std::string WhyNot(const std::string& listen) {
   if (absl::StartsWith(listen, "unix:")) return "is the directory there and writable?";
-  const std::size_t colon = listen.rfind(':');
-  std::string host = listen.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  const int error = getaddrinfo(host.c_str(), listen.c_str() + colon + 1, &hints, &found);
-  if (error != 0) return gai_strerror(error);
-  std::string why = "it could not be bound";
+  std::string why;
+  const Addresses found = Resolve(listen, why);
+  if (!found) return why;
+  why = "it could not be bound";
   const int probe = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
   if (probe >= 0) {
     const int reuse = 1;
@@ -75,7 +111,6 @@ std::string WhyNot(const std::string& listen) {
     if (bind(probe, found->ai_addr, found->ai_addrlen) != 0) why = std::strerror(errno);
     close(probe);
   }
-  freeaddrinfo(found);
   return why;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace iterand {
 
@@ -15,6 +16,10 @@ bool HasPort(const std::string& listen);
 // and for a path that names something else than a socket, Unavailable for a unix socket on which a server listens. gRPC
 // would take that socket away from the server.
 absl::Status CheckListen(const std::string& listen);
+
+// Whether other machines can reach a server that listens there: an address of HOST is not a loopback one. A unix socket
+// is local. Errors: Unavailable for a host that is not found.
+absl::StatusOr<bool> IsPublic(const std::string& listen);
 
 // Why nothing can listen on an address of a valid form. The libraries that bind report only that they failed.
 std::string WhyNot(const std::string& listen);

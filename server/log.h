@@ -3,10 +3,15 @@
 #pragma once
 
 #include <spdlog/logger.h>
+#include <spdlog/sinks/sink.h>
 
 namespace iterand {
 
-// Made at the first call; standard output is the caller's.
+// Made at the first call; standard output is the caller's. Lines are one line each and harmless to a terminal, whatever
+// text of a client they quote.
 spdlog::logger& Log();
+
+// Gives another sink of the log its format.
+void SetLogFormat(spdlog::sinks::sink& sink);
 
 }  // namespace iterand

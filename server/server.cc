@@ -8,15 +8,18 @@
 #include <condition_variable>
 #include <mutex>
 #include <utility>
+#include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/read_file.h"
+#include "common/token_file.h"
 #include "iterate/snapshots.h"
 #include "server/engine.h"
 #include "server/listen_address.h"
 #include "server/log.h"
+#include "server/memory_trimmer.h"
 #include "server/metrics.h"
 #include "server/service.h"
 #include "server/stream_call.h"
@@ -26,6 +29,7 @@ namespace iterand {
 namespace {
 
 constexpr std::size_t kLargestBatchBytes = std::size_t{1} << 30;
+constexpr std::size_t kCallBytes = std::size_t{256} << 10;         // that a call holds in gRPC, roughly
 constexpr std::size_t kSmallestQueueBytes = std::size_t{1} << 20;  // the default preset takes 0.8 MB
 
 absl::Status CheckOptions(const ServerOptions& options) {
@@ -51,13 +55,46 @@ absl::Status CheckOptions(const ServerOptions& options) {
       !listen.empty() && (!HasPort(listen) || absl::StrContains(listen, ']'))) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot serve metrics on ", listen,
-                     ": HOST:PORT is wanted, with a name or an IPv4 address and a port from 0 to 65535"));
+                     ": it must be HOST:PORT, with a name or an IPv4 address and a port from 0 to 65535"));
   }
   if (!std::ranges::count(kLogLevels, options.log_level)) {
     return absl::InvalidArgumentError(absl::StrCat("log_level (--log-level) is \"", options.log_level,
                                                    "\"; it must be one of ", absl::StrJoin(kLogLevels, ", ")));
   }
   return absl::OkStatus();
+}
+
+// Refuses what anybody on the network could use, or read along.
+absl::Status CheckPublic(const ServerOptions& options) {
+  const bool encrypted = !options.tls_cert_file.empty();
+  const bool authenticated = !options.token_file.empty() || !options.tls_client_ca_file.empty();
+  if (options.insecure_public || (encrypted && authenticated)) return absl::OkStatus();
+  const absl::StatusOr<bool> is_public = IsPublic(options.listen);
+  if (!is_public.ok()) return is_public.status();
+  if (!*is_public) return absl::OkStatus();
+  std::vector<std::string> missing;
+  if (!encrypted) missing.emplace_back("TLS (--tls-cert and --tls-key)");
+  if (!authenticated) missing.emplace_back("a token (--token-file) or client certificates (--tls-client-ca)");
+  return absl::InvalidArgumentError(
+      absl::StrCat("cannot listen on ", options.listen, ", which other machines can reach, without ",
+                   absl::StrJoin(missing, " and without "), "; add what is missing, listen on 127.0.0.1, or allow it ",
+                   "with --insecure-public"));
+}
+
+TlsFiles FilesOf(const ServerOptions& options) {
+  return {.cert = options.tls_cert_file, .key = options.tls_key_file, .client_ca = options.tls_client_ca_file};
+}
+
+void WarnOfReadableSecrets(const ServerOptions& options) {
+  for (const std::string& file : {options.tls_key_file, options.token_file}) {
+    if (const std::string warning = file.empty() ? "" : SecretFileWarning(file); !warning.empty()) Log().warn(warning);
+  }
+}
+
+// What the server knows to be in use, roughly.
+std::size_t BytesInUse(const EngineStats& stats) {
+  return stats.held_bytes + stats.cache_bytes + stats.used_stream_bytes + stats.idle_stream_bytes +
+         static_cast<std::size_t>(stats.streams_open) * kCallBytes;
 }
 
 void EnablePlugins() {
@@ -73,16 +110,21 @@ void EnablePlugins() {
 
 class Server::Impl {
  public:
-  absl::Status Start(const ServerOptions& options);
+  absl::Status Start(const ServerOptions& start_options);
   void Shutdown(std::chrono::milliseconds drain);
   void Wait();
+  absl::Status Reload();
 
+  ServerOptions options;
+  std::shared_ptr<ServerTls> tls;  // null without TLS
+  std::shared_ptr<grpc::ServerCredentials> credentials;
   std::string address_file;
   std::string address;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<NoiseService> service;
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<MetricsServer> metrics;
+  std::unique_ptr<MemoryTrimmer> trimmer;
 
  private:
   std::mutex mutex_;
@@ -91,30 +133,26 @@ class Server::Impl {
   bool stopped_ = false;
 };
 
-absl::Status Server::Impl::Start(const ServerOptions& options) {
+absl::Status Server::Impl::Start(const ServerOptions& start_options) {
+  options = start_options;
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   Log().set_level(spdlog::level::from_str(options.log_level));
   if (absl::Status status = CheckListen(options.listen); !status.ok()) return status;
-  const absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> credentials =
-      ServerCredentials(options.tls_cert_file, options.tls_key_file);
-  if (!credentials.ok()) return credentials.status();
+  if (absl::Status status = CheckPublic(options); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<ServerTls>> loaded = ServerTls::Load(FilesOf(options));
+  if (!loaded.ok()) return loaded.status();
+  tls = *std::move(loaded);
+  credentials = tls != nullptr ? ServerTls::Credentials(tls) : grpc::InsecureServerCredentials();
 
   ServiceOptions service_options;
   service_options.max_streams = options.max_streams;
   service_options.max_batch_bytes = options.max_batch_bytes;
-  if (!options.auth_token_file.empty()) {
-    const absl::StatusOr<std::string> text = ReadFileFor("the token file", options.auth_token_file);
-    if (!text.ok()) return text.status();
-    service_options.token = std::string(absl::StripAsciiWhitespace(*text));
-    if (service_options.token.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("the token file ", options.auth_token_file, " is empty"));
-    }
-    for (const char character : service_options.token) {
-      if (absl::ascii_isprint(static_cast<unsigned char>(character))) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat("the token file ", options.auth_token_file, " must hold one line of printable ASCII"));
-    }
+  if (!options.token_file.empty()) {
+    absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(options.token_file);
+    if (!tokens.ok()) return tokens.status();
+    service_options.tokens = *std::move(tokens);
   }
+  WarnOfReadableSecrets(options);
 
   std::shared_ptr<SnapshotFolder> snapshots;
   if (!options.snapshot_folder.empty()) {
@@ -134,10 +172,12 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
                                                   .snapshots = std::move(snapshots)});
   service = std::make_unique<NoiseService>(engine.get(), service_options);
 
+  trimmer = std::make_unique<MemoryTrimmer>([this] { return BytesInUse(service->stats()); });
+
   EnablePlugins();
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(options.listen, *credentials, &port);
+  builder.AddListeningPort(options.listen, credentials, &port);
   builder.RegisterService(service.get());
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, kWriteBufferBytes);
@@ -175,6 +215,31 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status Server::Impl::Reload() {
+  absl::Status first;
+  const auto note = [&first](const absl::Status& status, const std::string& what) {
+    if (status.ok()) {
+      Log().info("reload: {}", what);
+    } else {
+      Log().error("reload: {}; what was read before stays in use", status.message());
+      first.Update(status);
+    }
+  };
+  if (tls != nullptr) {
+    note(tls->Reload(),
+         absl::StrCat("certificate ", options.tls_cert_file, " and key ", options.tls_key_file,
+                      options.tls_client_ca_file.empty() ? "" : ", client authorities ", options.tls_client_ca_file));
+  }
+  if (!options.token_file.empty()) {
+    const absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(options.token_file);
+    if (tokens.ok()) service->SetTokens(*tokens);
+    note(tokens.status(), tokens.ok() ? absl::StrCat("tokens in ", options.token_file, ": ", tokens->size()) : "");
+  }
+  if (tls == nullptr && options.token_file.empty()) Log().info("reload: the server has neither TLS nor tokens");
+  WarnOfReadableSecrets(options);
+  return first;
+}
+
 void Server::Impl::Shutdown(std::chrono::milliseconds drain) {
   {
     std::unique_lock lock(mutex_);
@@ -206,6 +271,7 @@ Server::Server() : impl_(std::make_unique<Impl>()) {}
 Server::~Server() {
   impl_->Shutdown(std::chrono::milliseconds(0));
   impl_->metrics.reset();
+  impl_->trimmer.reset();
   impl_->server.reset();
   impl_->engine.reset();
   impl_->service.reset();
@@ -222,6 +288,8 @@ std::string Server::address() const { return impl_->address; }
 std::string Server::metrics_address() const { return impl_->metrics ? impl_->metrics->address() : std::string(); }
 
 void Server::Shutdown(std::chrono::milliseconds drain) { impl_->Shutdown(drain); }
+
+absl::Status Server::Reload() { return impl_->Reload(); }
 
 void Server::Wait() { impl_->Wait(); }
 

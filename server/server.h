@@ -42,9 +42,17 @@ struct ServerOptions {
   std::string tls_cert_file;  // certificate chain
   std::string tls_key_file;   // private key
 
-  // File with a secret, surrounding white space ignored. If given, each call must carry the metadata
-  // "authorization: Bearer SECRET"; others end with UNAUTHENTICATED. Health checks and reflection are free.
-  std::string auth_token_file;
+  // PEM file of authorities. If given, every client must show a certificate that one of them has signed; others are
+  // refused in the handshake. Needs the two files above.
+  std::string tls_client_ca_file;
+
+  // File with secrets, one per line; white space around them, empty lines and lines that begin with # are ignored. If
+  // given, each call must carry the metadata "authorization: Bearer SECRET" with one of them; others end with
+  // UNAUTHENTICATED. Health checks and reflection are free.
+  std::string token_file;
+
+  // Allows an address that other machines can reach without TLS, or without either tokens or client certificates.
+  bool insecure_public = false;
 
   // Threads that generate; 0: one a core.
   int threads = 0;
@@ -83,8 +91,9 @@ struct ServerOptions {
 
 class Server {
  public:
-  // Binds, starts the threads and serves. Errors: InvalidArgument for options that contradict each other, NotFound or
-  // InvalidArgument for files that cannot be read or used, Unavailable for addresses that cannot be bound.
+  // Binds, starts the threads and serves. Errors: InvalidArgument for options that contradict each other and for a
+  // public address without protection (insecure_public), NotFound or InvalidArgument for files that cannot be read or
+  // used, Unavailable for addresses that cannot be bound.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
 
   ~Server();  // Shutdown at once, if it has not been shut down
@@ -96,6 +105,12 @@ class Server {
 
   // Where it serves metrics, or empty.
   std::string metrics_address() const;
+
+  // Reads the files of certificate, key, client authorities and tokens again and logs what came of it. New handshakes
+  // and calls meet what the files hold now; connections and calls in progress go on. The TLS files, as one set, and the
+  // token file are taken each on its own: where there is an error the old content stays in use. Returns the first
+  // error, of the kinds that Start has. May be called from any thread, also during Shutdown.
+  absl::Status Reload();
 
   // Ends service: new calls are refused; each stream finishes the batch in flight and ends with UNAVAILABLE and a
   // message that names the index to resume from; what is left after `drain` is cancelled. Returns when all is done; may

@@ -35,7 +35,7 @@ std::function<void()> Notifier(const std::shared_ptr<Call>& call) {
 }  // namespace
 
 NoiseService::NoiseService(Engine* engine, const ServiceOptions& options)
-    : engine_(engine), options_(options), authenticator_(options.token), calls_(options.max_streams) {}
+    : engine_(engine), options_(options), authenticator_(options.tokens), calls_(options.max_streams) {}
 
 NoiseService::~NoiseService() = default;
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
@@ -23,7 +24,7 @@ inline constexpr std::size_t kMaxStreamRequest = 2
                                                  << 20;  // of those that name a stream: a recipe has half of it at most
 
 struct ServiceOptions {
-  std::string token;  // empty: no authentication
+  std::vector<std::string> tokens;  // none: no authentication
   int max_streams = 0;
   std::size_t max_batch_bytes = 0;
 };
@@ -45,6 +46,9 @@ class NoiseService final
                                      grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Execute(grpc::CallbackServerContext* context,
                                                       const grpc::ByteBuffer* request) override;
+
+  // Accepts these tokens instead of the options', if those had some.
+  void SetTokens(const std::vector<std::string>& tokens) { authenticator_.SetTokens(tokens); }
 
   // Drains the calls under way and those that still come.
   void Drain() { calls_.Drain(); }
@@ -68,7 +72,7 @@ class NoiseService final
 
   Engine* const engine_;
   const ServiceOptions options_;
-  const Authenticator authenticator_;
+  Authenticator authenticator_;
   CallRegistry calls_;
 };
 

@@ -1,76 +1,101 @@
 #include "server/tls.h"
 
-#include <openssl/pem.h>
-#include <openssl/x509.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <sstream>
+#include <cstdint>
+#include <mutex>
+#include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "common/pem.h"
 
 namespace iterand {
-namespace {
 
-// OpenSSL's own asks at the terminal.
-int RefusePassphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* asked) {
-  *static_cast<bool*>(asked) = true;
-  return -1;
+// What the files held.
+struct ServerTls::State {
+  mutable std::mutex mutex;
+  KeyPair identity;
+  std::string client_ca;
+  std::uint64_t version = 1;  // grows with each Reload
+};
+
+// One port as gRPC's C library sees it: it asks Fetch at each handshake. Only that library's interface has such a
+// function; the C++ one has certificate providers that are experimental.
+class ServerTls::PortCredentials final : public grpc::ServerCredentials {
+ public:
+  explicit PortCredentials(std::shared_ptr<ServerTls> tls) : tls_(std::move(tls)) {
+    const grpc_ssl_client_certificate_request_type clients =
+        tls_->files_.client_ca.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+                                       : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
+    credentials_ = grpc_ssl_server_credentials_create_with_options(
+        grpc_ssl_server_credentials_create_options_using_config_fetcher(clients, Fetch, this));
+  }
+
+  ~PortCredentials() override { grpc_server_credentials_release(credentials_); }
+
+  void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>& /*processor*/) override {}
+
+ private:
+  int AddPortToServer(const std::string& address, grpc_server* server) override {
+    return grpc_server_add_http2_port(server, address.c_str(), credentials_);
+  }
+
+  static grpc_ssl_certificate_config_reload_status Fetch(void* self, grpc_ssl_server_certificate_config** config) {
+    return static_cast<PortCredentials*>(self)->Renew(config);
+  }
+
+  // gRPC keeps what it has if it cannot use what it gets.
+  grpc_ssl_certificate_config_reload_status Renew(grpc_ssl_server_certificate_config** config) {
+    const State& state = *tls_->state_;
+    const std::lock_guard lock(state.mutex);
+    if (version_ == state.version) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+    const grpc_ssl_pem_key_cert_pair pair = {state.identity.key.c_str(), state.identity.cert.c_str()};
+    *config = grpc_ssl_server_certificate_config_create(state.client_ca.empty() ? nullptr : state.client_ca.c_str(),
+                                                        &pair, 1);
+    version_ = state.version;
+    return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
+  }
+
+  const std::shared_ptr<ServerTls> tls_;
+  grpc_server_credentials* credentials_;
+  std::uint64_t version_ = 0;  // of what gRPC has; guarded by State::mutex
+};
+
+ServerTls::ServerTls(const TlsFiles& files) : files_(files), state_(std::make_unique<State>()) {}
+ServerTls::~ServerTls() = default;
+
+absl::StatusOr<std::shared_ptr<ServerTls>> ServerTls::Load(const TlsFiles& files) {
+  if (files.cert.empty() != files.key.empty()) {
+    return absl::InvalidArgumentError("TLS needs both a certificate file and a key file");
+  }
+  if (files.cert.empty()) {
+    if (files.client_ca.empty()) return nullptr;
+    return absl::InvalidArgumentError(
+        "client certificates (--tls-client-ca) need TLS: a certificate file (--tls-cert) and a key file (--tls-key)");
+  }
+  std::shared_ptr<ServerTls> tls(new ServerTls(files));
+  if (absl::Status status = tls->Reload(); !status.ok()) return status;
+  return tls;
 }
 
-// gRPC would only say that it could not bind.
-absl::Status CheckKeyPair(const std::string& cert_file, const std::string& key_file, const std::string& cert_text,
-                          const std::string& key_text) {
-  const std::unique_ptr<BIO, decltype(&BIO_free)> cert_bio(
-      BIO_new_mem_buf(cert_text.data(), static_cast<int>(cert_text.size())), BIO_free);
-  const std::unique_ptr<BIO, decltype(&BIO_free)> key_bio(
-      BIO_new_mem_buf(key_text.data(), static_cast<int>(key_text.size())), BIO_free);
-  bool encrypted = false;
-  const std::unique_ptr<X509, decltype(&X509_free)> cert(PEM_read_bio_X509(cert_bio.get(), nullptr, nullptr, nullptr),
-                                                         X509_free);
-  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
-      PEM_read_bio_PrivateKey(key_bio.get(), nullptr, RefusePassphrase, &encrypted), EVP_PKEY_free);
-  if (!cert) return absl::InvalidArgumentError(absl::StrCat(cert_file, " has no PEM certificate"));
-  if (encrypted) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the TLS key ", key_file, " is encrypted: give one without a passphrase"));
+absl::Status ServerTls::Reload() {
+  absl::StatusOr<KeyPair> identity = ReadKeyPair(files_.cert, files_.key);
+  if (!identity.ok()) return identity.status();
+  std::string client_ca;
+  if (!files_.client_ca.empty()) {
+    absl::StatusOr<std::string> authorities = ReadAuthorities(files_.client_ca);
+    if (!authorities.ok()) return authorities.status();
+    client_ca = *std::move(authorities);
   }
-  if (!key) return absl::InvalidArgumentError(absl::StrCat(key_file, " has no PEM private key"));
-  if (X509_check_private_key(cert.get(), key.get()) != 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the TLS certificate ", cert_file, " and the key ", key_file, " do not fit each other"));
-  }
+  const std::lock_guard lock(state_->mutex);
+  state_->identity = *std::move(identity);
+  state_->client_ca = std::move(client_ca);
+  ++state_->version;
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::string> ReadFileFor(const std::string& what, const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf())) {  // which fails for a file without content, too
-    return absl::NotFoundError(
-        absl::StrCat("cannot read ", what, " ", path, ": ", errno != 0 ? std::strerror(errno) : "it is empty"));
-  }
-  return text.str();
-}
-
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> ServerCredentials(const std::string& cert_file,
-                                                                           const std::string& key_file) {
-  if (cert_file.empty() && key_file.empty()) return grpc::InsecureServerCredentials();
-  if (cert_file.empty() || key_file.empty()) {
-    return absl::InvalidArgumentError("TLS needs both a certificate file and a key file");
-  }
-  const absl::StatusOr<std::string> cert = ReadFileFor("the TLS certificate", cert_file);
-  if (!cert.ok()) return cert.status();
-  const absl::StatusOr<std::string> key = ReadFileFor("the TLS key", key_file);
-  if (!key.ok()) return key.status();
-  if (absl::Status status = CheckKeyPair(cert_file, key_file, *cert, *key); !status.ok()) return status;
-  grpc::SslServerCredentialsOptions ssl;
-  ssl.pem_key_cert_pairs.push_back({*key, *cert});
-  return grpc::SslServerCredentials(ssl);
+std::shared_ptr<grpc::ServerCredentials> ServerTls::Credentials(const std::shared_ptr<ServerTls>& tls) {
+  return std::make_shared<PortCredentials>(tls);
 }
 
 }  // namespace iterand

@@ -1,4 +1,4 @@
-// The server's side of TLS: certificate and key files, and what gRPC makes of them.
+// The server's side of TLS: certificate, key and client authorities, which may be replaced while it serves.
 #pragma once
 
 #include <grpcpp/security/server_credentials.h>
@@ -6,16 +6,43 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace iterand {
 
-// The content of a file. NotFound, with `what` and the path, if it cannot be read or is empty.
-absl::StatusOr<std::string> ReadFileFor(const std::string& what, const std::string& path);
+// Names of PEM files.
+struct TlsFiles {
+  std::string cert;       // certificate chain
+  std::string key;        // its private key
+  std::string client_ca;  // authorities that clients' certificates must come from; empty: clients need none
+};
 
-// Credentials for a listening port. Two empty names: no encryption. Errors: InvalidArgument if only one is given, or if
-// the files hold no certificate and key that belong together, NotFound for files that cannot be read.
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> ServerCredentials(const std::string& cert_file,
-                                                                           const std::string& key_file);
+// The certificates of a listening port. Thread-safe.
+class ServerTls {
+ public:
+  // Null without files. Errors: InvalidArgument if only one of certificate and key is given, if client authorities are
+  // given without both, or if the files hold nothing that can be used; NotFound for files that cannot be read.
+  static absl::StatusOr<std::shared_ptr<ServerTls>> Load(const TlsFiles& files);
+
+  ~ServerTls();
+  ServerTls(const ServerTls&) = delete;
+  ServerTls& operator=(const ServerTls&) = delete;
+
+  // Reads the files again. Handshakes that begin later use what they hold now; connections go on. If there is an error,
+  // as Load has, nothing changes.
+  absl::Status Reload();
+
+  // For one listening port. The credentials keep this object.
+  static std::shared_ptr<grpc::ServerCredentials> Credentials(const std::shared_ptr<ServerTls>& tls);
+
+ private:
+  class PortCredentials;
+  struct State;
+  explicit ServerTls(const TlsFiles& files);
+
+  const TlsFiles files_;
+  const std::unique_ptr<State> state_;
+};
 
 }  // namespace iterand

@@ -11,8 +11,10 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "clients/cli/command.h"
+#include "clients/cli/formats.h"
 #include "clients/cli/output.h"
 #include "clients/cli/source.h"
+#include "common/printable.h"
 #include "nlohmann/json.hpp"
 #include "randnet/family.h"
 
@@ -61,13 +63,13 @@ std::string MixText(v1::Recipe::Mix mix) {
 
 // The resolved recipe as a recipe file has it, with a newline at its end.
 std::string RecipeText(const v1::StreamInfo& info) {
-  return absl::StrCat(absl::StripTrailingAsciiWhitespace(info.recipe_json()), "\n");
+  return absl::StrCat(PrintableLines(absl::StripTrailingAsciiWhitespace(info.recipe_json())), "\n");
 }
 
 std::string ToText(const std::string& name, const StreamFacts& facts) {
   const v1::StreamInfo& info = facts.info;
   const v1::Recipe& recipe = info.recipe();
-  std::string text = absl::StrCat(name, ": ", recipe.description(), "\n\n");
+  std::string text = absl::StrCat(Printable(name), ": ", Printable(recipe.description()), "\n\n");
   const auto line = [&text](const char* label, const auto&... value) {
     absl::StrAppend(&text, absl::StrFormat("  %-14s  ", label), absl::StrCat(value...), "\n");
   };
@@ -94,7 +96,7 @@ std::string ToText(const std::string& name, const StreamFacts& facts) {
   return text;
 }
 
-std::string ToJson(const StreamFacts& facts) {
+absl::StatusOr<std::string> ToJson(const StreamFacts& facts) {
   const v1::StreamInfo& info = facts.info;
   nlohmann::ordered_json json;
   json["engine_version"] = facts.engine_version;
@@ -104,8 +106,9 @@ std::string ToJson(const StreamFacts& facts) {
   json["cost"] = {{"flops_per_token", info.cost().flops_per_token()},
                   {"segment_bytes", info.cost().segment_bytes()},
                   {"first_batch_sequences", info.cost().first_batch_sequences()}};
-  json["recipe"] = nlohmann::ordered_json::parse(info.recipe_json());
-  return json.dump(2) + "\n";
+  json["recipe"] = nlohmann::ordered_json::parse(info.recipe_json(), nullptr, /*allow_exceptions=*/false);
+  if (json["recipe"].is_discarded()) return absl::InternalError("the server's description of the recipe is no JSON");
+  return JsonText(json);
 }
 
 absl::Status Describe(const DescribeOptions& options) {
@@ -115,7 +118,10 @@ absl::Status Describe(const DescribeOptions& options) {
   absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
   if (!facts.ok()) return facts.status();
   if (options.recipe_json) return WriteOutput(RecipeText(facts->info));
-  return WriteOutput(options.json ? ToJson(*facts) : ToText(options.stream.recipe, *facts));
+  if (!options.json) return WriteOutput(ToText(options.stream.recipe, *facts));
+  const absl::StatusOr<std::string> json = ToJson(*facts);
+  if (!json.ok()) return json.status();
+  return WriteOutput(*json);
 }
 
 }  // namespace

@@ -26,6 +26,7 @@
 #include "clients/cli/progress.h"
 #include "clients/cli/second_signal.h"
 #include "clients/cli/source.h"
+#include "common/printable.h"
 #include "iterate/snapshots.h"
 
 namespace iterand::cli {
@@ -220,7 +221,7 @@ absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, 
     auto snapshots = std::make_shared<SnapshotFolder>(Snapshots(options));
     snapshots->report = [&progress](const std::string& line) {  // while Generate waits for sequences
       progress.Clear();
-      std::fprintf(stderr, "iterand: %s\n", line.c_str());
+      std::fprintf(stderr, "iterand: %s\n", Printable(line).c_str());
     };
     const absl::StatusOr<std::unique_ptr<SequenceSource>> source = SequenceSource::Open(
         options.stream, range, options.server, {.threads = options.threads, .snapshots = std::move(snapshots)});

@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "clients/cli/source.h"
-#include "clients/cpp/read_file.h"
+#include "common/read_file.h"
 
 namespace iterand::cli {
 namespace {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
+#include "clients/cli/formats.h"
 #include "clients/cli/output.h"
 #include "clients/cli/source.h"
 #include "iterate/stream.h"
@@ -67,7 +68,7 @@ std::string ToJson(const Explanation& explanation, const std::string& family) {
                              {"prompt_length", step.prompt_length},
                              {"prompt_offset", step.prompt_offset}});
   }
-  return json.dump(2) + "\n";
+  return JsonText(json);
 }
 
 absl::Status Explain(const ExplainOptions& options) {

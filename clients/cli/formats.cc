@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/printable.h"
 
 namespace iterand::cli {
 namespace {
@@ -26,7 +27,16 @@ void Widen(std::span<const std::byte> sequence, std::vector<std::uint32_t>& toke
   }
 }
 
+// In quotes and ASCII: the name is a server's word.
+std::string JsonString(const std::string& text) {
+  return nlohmann::json(text).dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
+
+std::string JsonText(const nlohmann::ordered_json& json) {
+  return json.dump(2, ' ', /*ensure_ascii=*/true, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
 
 void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<std::uint32_t>& tokens) {
   switch (dtype) {
@@ -61,9 +71,10 @@ void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::s
     by_rank[rank]->glyph = kGlyphs[rank];
   }
 
-  absl::StrAppend(&out, "# ", index, ": ", provenance.family(), ", depth ", provenance.depth(), ", ", seen.size(),
-                  seen.size() == 1 ? " token" : " different tokens", " (lane ", provenance.lane(), ", segment ",
-                  provenance.segment(), ", round ", provenance.round(), ", row ", provenance.row(), ")\n");
+  absl::StrAppend(&out, "# ", index, ": ", Printable(provenance.family()), ", depth ", provenance.depth(), ", ",
+                  seen.size(), seen.size() == 1 ? " token" : " different tokens", " (lane ", provenance.lane(),
+                  ", segment ", provenance.segment(), ", round ", provenance.round(), ", row ", provenance.row(),
+                  ")\n");
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     out += seen[place[tokens[i]]].glyph;
     if ((i + 1) % kPictureWidth == 0 || i + 1 == tokens.size()) out += '\n';
@@ -86,10 +97,10 @@ void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::
       out += mask[i] == std::byte{0} ? '0' : '1';
     }
   }
-  // A family's name is an identifier of the schema, so it needs no escapes.
   absl::StrAppend(&out, R"(], "provenance": {"lane": )", provenance.lane(), R"(, "segment": )", provenance.segment(),
                   R"(, "round": )", provenance.round(), R"(, "row": )", provenance.row());
-  absl::StrAppend(&out, R"(, "family": ")", provenance.family(), R"(", "depth": )", provenance.depth(), "}}\n");
+  absl::StrAppend(&out, R"(, "family": )", JsonString(provenance.family()), R"(, "depth": )", provenance.depth(),
+                  "}}\n");
 }
 
 }  // namespace iterand::cli

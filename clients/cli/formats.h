@@ -7,8 +7,13 @@
 #include <string>
 
 #include "clients/cli/source.h"
+#include "nlohmann/json.hpp"
 
 namespace iterand::cli {
+
+// JSON for standard output, indented, with a newline at its end: ASCII alone, so that no text of a server's can command
+// a terminal. What is not UTF-8 becomes U+FFFD.
+std::string JsonText(const nlohmann::ordered_json& json);
 
 // The tokens of one sequence, whatever their dtype, as 32-bit numbers.
 void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<std::uint32_t>& tokens);

@@ -13,10 +13,10 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "clients/cli/output.h"
+#include "common/printable.h"
 #include "iterate/stream.h"
 
 namespace iterand::cli {
@@ -36,7 +36,7 @@ void OccupyStandardDescriptors() {
 }
 
 int PrintError(const std::string& message, int exit_code) {
-  std::fprintf(stderr, "iterand: %s\n", absl::StrReplaceAll(message, {{"\n", " "}}).c_str());
+  std::fprintf(stderr, "iterand: %s\n", Printable(message).c_str());
   return exit_code;
 }
 
@@ -115,7 +115,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "iterand: out of memory\n");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "iterand: internal error: %s\n", error.what());
+    std::fprintf(stderr, "iterand: internal error: %s\n", iterand::Printable(error.what()).c_str());
   }
   return 1;
 }

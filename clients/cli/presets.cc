@@ -12,8 +12,10 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "clients/cli/command.h"
+#include "clients/cli/formats.h"
 #include "clients/cli/output.h"
 #include "clients/cli/source.h"
+#include "common/printable.h"
 #include "iterate/stream.h"
 #include "nlohmann/json.hpp"
 #include "randnet/family.h"
@@ -71,14 +73,16 @@ void AppendEntry(std::string& out, std::size_t name_width, const std::string& na
 
 std::string ToText(const v1::DescribeResponse& list) {
   std::size_t width = 0;
-  for (const v1::Preset& preset : list.presets()) width = std::max(width, preset.name().size());
-  for (const v1::FamilyInfo& family : list.families()) width = std::max(width, family.name().size());
+  for (const v1::Preset& preset : list.presets()) width = std::max(width, Printable(preset.name()).size());
+  for (const v1::FamilyInfo& family : list.families()) width = std::max(width, Printable(family.name()).size());
   std::string text = "Presets, for --recipe and describe:\n\n";
   for (const v1::Preset& preset : list.presets()) {
-    AppendEntry(text, width, preset.name(), preset.description());
+    AppendEntry(text, width, Printable(preset.name()), Printable(preset.description()));
   }
   absl::StrAppend(&text, "\nFamilies of random computations, for recipes of your own:\n\n");
-  for (const v1::FamilyInfo& family : list.families()) AppendEntry(text, width, family.name(), family.summary());
+  for (const v1::FamilyInfo& family : list.families()) {
+    AppendEntry(text, width, Printable(family.name()), Printable(family.summary()));
+  }
   return text;
 }
 
@@ -94,7 +98,7 @@ std::string ToJson(const v1::DescribeResponse& list) {
   for (const v1::FamilyInfo& family : list.families()) {
     json["families"].push_back({{"name", family.name()}, {"summary", family.summary()}});
   }
-  return json.dump(2) + "\n";
+  return JsonText(json);
 }
 
 absl::Status Presets(const PresetsOptions& options) {

@@ -13,14 +13,45 @@
 #include "server/log.h"
 
 namespace iterand::cli {
+namespace {
+
+// Waits for the signal that ends the server; SIGHUP reloads it. The kernel's own SIGHUP says that the terminal is gone,
+// and ends a server that runs in the foreground there, unless it was started to survive that (nohup).
+int AwaitEnd(Server& server, const sigset_t& signals, bool survives_hangup) {
+  for (;;) {
+    siginfo_t info{};
+    const int signal = sigwaitinfo(&signals, &info);
+    if (signal == SIGTERM || signal == SIGINT) return signal;
+    if (signal != SIGHUP) continue;  // interrupted, as by a debugger
+    if (info.si_code != SI_KERNEL) {
+      server.Reload().IgnoreError();  // it is logged
+    } else if (!survives_hangup) {
+      return signal;
+    }
+  }
+}
+
+const char* NameOf(int signal) {
+  switch (signal) {
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGINT:
+      return "SIGINT";
+    default:
+      return "the terminal is gone";
+  }
+}
+
+}  // namespace
 
 absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
   sigset_t signals;
   sigset_t before;
   sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, &before);
+  struct sigaction hangup {};
+  sigaction(SIGHUP, nullptr, &hangup);
 
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
   if (server.ok()) {
@@ -28,9 +59,8 @@ absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
     if (!options.metrics_listen.empty()) out << "metrics on " << (*server)->metrics_address() << std::endl;
     Log().info("serving on {}", (*server)->address());
 
-    int signal = 0;
-    sigwait(&signals, &signal);
-    Log().info("{}: draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    const int signal = AwaitEnd(**server, signals, hangup.sa_handler == SIG_IGN);
+    Log().info("{}: draining", NameOf(signal));
     std::thread drain([&] { (*server)->Shutdown(options.drain); });
     // A second signal ends the process as it would without us: the drain is the only thing left to wait for.
     static SecondSignal second;
@@ -41,6 +71,8 @@ absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
     };
     std::signal(SIGTERM, end_at_the_second);
     std::signal(SIGINT, end_at_the_second);
+    // Nothing is left to reload for.
+    std::signal(SIGHUP, SIG_IGN);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     drain.join();
     const EngineStats stats = (*server)->stats();

@@ -22,7 +22,8 @@ void AddServe(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("serve", "Serve streams over gRPC until SIGTERM or Ctrl-C");
   command->footer(
       "SIZE is a number of bytes, or one with kb, mb or gb (1kb = 1024 bytes).\n"
-      "SIGTERM and Ctrl-C let calls in flight end and exit with status 0; a second signal cuts that short.");
+      "SIGTERM and Ctrl-C let calls in flight end and exit with status 0; a second signal cuts that short.\n"
+      "SIGHUP reads certificate, key, client authorities and tokens again; connections go on.");
 
   command->add_option("--listen", options->listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
       ->type_name("ADDR")
@@ -59,8 +60,20 @@ void AddServe(CLI::App& app, Action& action) {
                          ->group(kSecurity);
   certificate->needs(key);
   key->needs(certificate);
-  command->add_option("--auth-token-file", options->auth_token_file, "File with a secret that every call must carry")
+  command
+      ->add_option("--tls-client-ca", options->tls_client_ca_file,
+                   "Only clients with a certificate that these authorities (PEM) have signed may connect")
       ->type_name("FILE")
+      ->needs(certificate)
+      ->group(kSecurity);
+  command
+      ->add_option("--token-file", options->token_file,
+                   "File with secrets, one per line; every call must carry one of them")
+      ->type_name("FILE")
+      ->group(kSecurity);
+  command
+      ->add_flag("--insecure-public", options->insecure_public,
+                 "Listen where other machines can connect although TLS, or token and client CA, are missing")
       ->group(kSecurity);
 
   constexpr char kLimits[] = "Limits";

@@ -3,16 +3,18 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <cstdio>
 #include <limits>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "clients/cli/arguments.h"
-#include "clients/cpp/read_file.h"
+#include "common/printable.h"
+#include "common/read_file.h"
+#include "common/token_file.h"
 #include "iterate/limits.h"
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
@@ -32,9 +34,6 @@ constexpr std::size_t kMaxBatchRows = 1024;
 // But where tokens are dear, no more than some seconds of a core's work, since nothing is shown, written or interrupted
 // before a batch is whole; and no fewer than one row of each lane, so that all cores have work.
 constexpr double kBatchFlops = 1e11;
-
-// Of a file with a secret; servers take some 8 KiB in a header.
-constexpr std::size_t kMaxTokenFileBytes = std::size_t{64} << 10;
 
 constexpr std::uint64_t kMaxUint64 = std::numeric_limits<std::uint64_t>::max();
 
@@ -229,16 +228,27 @@ void ServerChoice::AddTo(CLI::App& command) {
   command.add_flag("--tls", tls, "Encrypt the connection, trusting the system's certificate authorities")
       ->needs(server)
       ->group(kGroup);
-  command.add_option("--tls-root", tls_root_file, "Encrypt the connection, trusting the authorities of this PEM file")
+  command.add_option("--ca-file", ca_file, "Encrypt the connection, trusting the authorities of this PEM file")
       ->type_name("FILE")
       ->needs(server)
       ->group(kGroup);
+  CLI::Option* certificate =
+      command.add_option("--tls-cert", tls_cert_file, "Client certificate (PEM), for a server that asks for one")
+          ->type_name("FILE")
+          ->needs(server)
+          ->group(kGroup);
+  CLI::Option* key = command.add_option("--tls-key", tls_key_file, "Private key (PEM) of the client certificate")
+                         ->type_name("FILE")
+                         ->needs(server)
+                         ->group(kGroup);
+  certificate->needs(key);
+  key->needs(certificate);
   command
       .add_option("--tls-server-name", tls_server_name, "Name in the server's certificate, if not the address's host")
       ->type_name("NAME")
       ->needs(server)
       ->group(kGroup);
-  command.add_option("--token-file", token_file, "File with the secret that the server asks for")
+  command.add_option("--token-file", token_file, "File whose first line is a secret that the server asks for")
       ->type_name("FILE")
       ->needs(server)
       ->group(kGroup);
@@ -253,16 +263,19 @@ void ServerChoice::AddTo(CLI::App& command) {
 absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
   ClientOptions options;
   options.tls = tls;
-  options.tls_root_file = tls_root_file;
+  options.ca_file = ca_file;
+  options.tls_cert_file = tls_cert_file;
+  options.tls_key_file = tls_key_file;
   options.tls_server_name = tls_server_name;
   options.connect_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(connect_timeout * 1000));
   if (!token_file.empty()) {
-    absl::StatusOr<std::string> token = ReadFile(token_file, kMaxTokenFileBytes);
-    if (!token.ok()) return token.status();
-    options.token = std::string(absl::StripAsciiWhitespace(*token));
-    if (options.token.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("--token-file ", token_file, ": holds nothing but white space"));
-    }
+    const absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(token_file);
+    if (!tokens.ok()) return tokens.status();
+    options.token = tokens->front();
+  }
+  for (const std::string& file : {tls_key_file, token_file}) {
+    const std::string warning = file.empty() ? "" : SecretFileWarning(file);
+    if (!warning.empty()) std::fprintf(stderr, "iterand: warning: %s\n", Printable(warning).c_str());
   }
   return Client::Connect(address, options);
 }

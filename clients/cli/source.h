@@ -23,7 +23,9 @@ namespace iterand::cli {
 // How to reach a server: the options that every command with --server has.
 struct ServerChoice {
   std::string address;  // empty: no server, generate in-process
-  std::string tls_root_file;
+  std::string ca_file;
+  std::string tls_cert_file;
+  std::string tls_key_file;
   std::string tls_server_name;
   std::string token_file;
   bool tls = false;

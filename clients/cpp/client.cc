@@ -2,8 +2,6 @@
 
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -18,7 +16,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "clients/cpp/read_file.h"
+#include "common/pem.h"
+#include "common/printable.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
 
 namespace iterand {
@@ -33,9 +32,6 @@ constexpr int kLookahead = 8 << 20;
 // Room for one read from the connection, in bytes. gRPC's 8 KiB would make many pieces of a batch; over 128 KiB the
 // allocator would ask the system for each.
 constexpr int kReadChunk = 64 << 10;
-
-// Of a file of TLS roots; those of a whole system take some 200 KiB.
-constexpr std::size_t kMaxRootsBytes = std::size_t{16} << 20;
 
 // What malloc may keep of freed memory, in bytes, is twice this.
 constexpr std::size_t kKeptBytes = 16 << 20;
@@ -55,7 +51,7 @@ void KeepFreedMemory() {
 }
 
 absl::Status ToAbsl(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), Printable(status.error_message()));
 }
 
 // gRPC takes an address without a port for one with port 443, a port above 65 535 for the rest by 65 536, and a URL for
@@ -79,17 +75,28 @@ absl::Status CheckAddress(const std::string& address) {
   return absl::OkStatus();
 }
 
-// gRPC would only fail to connect. Read as gRPC reads it.
-bool HasCertificate(const std::string& pem) {
-  const std::unique_ptr<BIO, decltype(&BIO_free)> bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())),
-                                                      BIO_free);
-  const std::unique_ptr<X509, decltype(&X509_free)> certificate(
-      PEM_read_bio_X509_AUX(bio.get(), nullptr, nullptr, nullptr), X509_free);
-  return certificate != nullptr;
+// What a channel encrypts with. gRPC would only fail to connect with files that cannot be used.
+absl::StatusOr<grpc::SslCredentialsOptions> TlsOptions(const ClientOptions& options) {
+  grpc::SslCredentialsOptions ssl;
+  if (!options.ca_file.empty()) {
+    absl::StatusOr<std::string> authorities = ReadAuthorities(options.ca_file);
+    if (!authorities.ok()) return authorities.status();
+    ssl.pem_root_certs = *std::move(authorities);
+  }
+  if (options.tls_cert_file.empty() != options.tls_key_file.empty()) {
+    return absl::InvalidArgumentError("a client certificate needs both a certificate file and a key file");
+  }
+  if (!options.tls_cert_file.empty()) {
+    absl::StatusOr<KeyPair> identity = ReadKeyPair(options.tls_cert_file, options.tls_key_file);
+    if (!identity.ok()) return identity.status();
+    ssl.pem_cert_chain = std::move(identity->cert);
+    ssl.pem_private_key = std::move(identity->key);
+  }
+  return ssl;
 }
 
 // Why a channel has no connection, with what may help. A call on it is told at once.
-std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool tls) {
+std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool tls, bool client_cert) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
   v1::DescribeResponse response;
@@ -100,16 +107,18 @@ std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool 
   // ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused".
   const std::string& message = status.error_message();
   const std::size_t last = message.rfind(": ");
-  std::string why = last == std::string::npos ? message : message.substr(last + 2);
+  std::string why = Printable(last == std::string::npos ? message : message.substr(last + 2));
   if (absl::StartsWith(why, "error:")) why = why.substr(why.rfind(':') + 1);
   // TLS has no part in it where there is nobody to speak to.
   for (const char* nobody : {"DNS resolution failed", "Failed to connect to remote host", "No such file or directory",
                              "Connection refused", "empty address list"}) {
     if (absl::StrContains(message, nobody)) return absl::StrCat(": ", why);
   }
-  return absl::StrCat(": ", why,
-                      tls ? " (a server with TLS is wanted, whose certificate is trusted and names the host)"
-                          : " (it may use TLS: --tls or --tls-root is then wanted)");
+  if (!tls) return absl::StrCat(": ", why, " (if it uses TLS, add --tls or --ca-file)");
+  return absl::StrCat(": ", why, " (it must be a server with TLS whose certificate is trusted and names the host; ",
+                      client_cert
+                          ? "if it asks for client certificates, one of its authorities must have signed this one)"
+                          : "if it asks for client certificates, add --tls-cert and --tls-key)");
 }
 
 // gRPC ends the process for metadata that a header cannot carry.
@@ -302,18 +311,12 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   KeepFreedMemory();
   std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   grpc::ChannelArguments arguments;
-  const bool tls = options.tls || !options.tls_root_file.empty();
+  const bool client_cert = !options.tls_cert_file.empty() || !options.tls_key_file.empty();
+  const bool tls = options.tls || !options.ca_file.empty() || client_cert;
   if (tls) {
-    grpc::SslCredentialsOptions ssl;
-    if (!options.tls_root_file.empty()) {
-      absl::StatusOr<std::string> roots = ReadFile(options.tls_root_file, kMaxRootsBytes);
-      if (!roots.ok()) return absl::Status(roots.status().code(), absl::StrCat("TLS roots ", roots.status().message()));
-      if (!HasCertificate(*roots)) {
-        return absl::InvalidArgumentError(absl::StrCat(options.tls_root_file, " has no PEM certificate"));
-      }
-      ssl.pem_root_certs = *std::move(roots);
-    }
-    credentials = grpc::SslCredentials(ssl);
+    const absl::StatusOr<grpc::SslCredentialsOptions> ssl = TlsOptions(options);
+    if (!ssl.ok()) return ssl.status();
+    credentials = grpc::SslCredentials(*ssl);
     if (!options.tls_server_name.empty()) arguments.SetSslTargetNameOverride(options.tls_server_name);
   }
   arguments.SetMaxReceiveMessageSize(-1);  // the server's limit is enough
@@ -333,7 +336,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   if (!channel->WaitForConnected(std::chrono::system_clock::now() + options.connect_timeout)) {
     return absl::UnavailableError(absl::StrCat("no iterand server answers at ", address, " within ",
                                                static_cast<double>(options.connect_timeout.count()) / 1000, " s",
-                                               WhyNotConnected(channel, tls)));
+                                               WhyNotConnected(channel, tls, client_cert)));
   }
   std::unique_ptr<Client> client(new Client());
   client->impl_ = std::make_unique<Impl>(std::move(channel));

@@ -11,7 +11,8 @@
 //     Train(batch.tokens(), batch.rows(), batch.length());
 //   }
 //
-// Errors are absl::Status with the code and the message of the server.
+// Errors are absl::Status with the code and the message of the server, which is made safe for terminals and logs
+// (common/printable.h).
 #pragma once
 
 #include <chrono>
@@ -28,8 +29,10 @@
 namespace iterand {
 
 struct ClientOptions {
-  bool tls = false;
-  std::string tls_root_file;    // PEM; empty: the system's roots. Implies tls.
+  bool tls = false;             // each of the three files below implies it
+  std::string ca_file;          // PEM file of the authorities to trust; empty: the system's
+  std::string tls_cert_file;    // client certificate (PEM chain), for a server that asks for one; needs its key
+  std::string tls_key_file;     // private key (PEM) of the client certificate
   std::string tls_server_name;  // expected in the server's certificate, if not the host of the address
   std::string token;            // sent as "authorization: Bearer TOKEN", if not empty
   std::chrono::milliseconds connect_timeout = std::chrono::seconds(3);
@@ -66,8 +69,8 @@ class BatchReader {
 class Client {
  public:
   // Connects to "host:port" or "unix:path". Errors: InvalidArgument for an address of another form, for a token that is
-  // no line of printable ASCII and for a roots file without a certificate, Unavailable if nobody answers within
-  // connect_timeout, NotFound for a roots file that cannot be read.
+  // no line of printable ASCII and for TLS files that cannot be used, Unavailable if nobody answers within
+  // connect_timeout, NotFound for a file that cannot be read.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address, const ClientOptions& options = {});
 
   ~Client();

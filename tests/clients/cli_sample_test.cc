@@ -316,7 +316,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"sample --server unix:", 2, "unix:path"},
         BadInput{"sample --server 127.0.0.1:1 --connect-timeout nan", 2, "--connect-timeout"},
         BadInput{"sample --server 127.0.0.1:1 --token-file /dev/zero", 2, "/dev/zero: is too large"},
-        BadInput{"sample --server 127.0.0.1:1 --tls-root /dev/zero", 2, "/dev/zero: is too large"},
+        BadInput{"sample --server 127.0.0.1:1 --ca-file /dev/zero", 2, "/dev/zero: is too large"},
         BadInput{"sample --recipe /dev/zero", 2, "/dev/zero: is too large, may have at most 1048576 bytes"}));
 
 TEST(CliBadRecipe, IsRefusedWithFileAndField) {
@@ -346,7 +346,7 @@ TEST(CliServer, ThatIsNotThereIsAFailure) {
 TEST(CliServer, TlsRootsWithoutACertificateAreRefused) {
   const ScratchFolder scratch;
   WriteWholeFile(scratch.File("roots.pem"), "no certificate\n");
-  ExpectError(RunIterand("sample --server 127.0.0.1:1 --tls-root " + scratch.File("roots.pem")), 2,
+  ExpectError(RunIterand("sample --server 127.0.0.1:1 --ca-file " + scratch.File("roots.pem")), 2,
               "roots.pem has no PEM certificate");
 }
 
@@ -362,23 +362,6 @@ TEST(CliServer, MessagesComeThrough) {
   for (const std::string command : {"sample --recipe ", "describe "}) {
     ExpectError(RunIterand(command + arguments), 2, "bad.json: families[0]");
   }
-}
-
-TEST(CliServer, AsksForItsSecret) {
-  const ScratchFolder scratch;
-  WriteWholeFile(scratch.File("token"), "correct horse\n");
-  WriteWholeFile(scratch.File("wrong"), "battery staple\n");
-  const RunningServer server({"--auth-token-file", scratch.File("token")});
-  const std::string served = "sample --recipe uniform --count 1 --format raw --server " + server.address();
-  EXPECT_EQ(RunIterand(served + " --token-file " + scratch.File("token")).out.size(), 512u);
-  ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 1, "authori");
-  ExpectError(RunIterand(served), 1, "authori");
-  ExpectError(RunIterand(served), 1, "server " + server.address());
-  ExpectError(RunIterand(served), 1, "--token-file");
-  WriteWholeFile(scratch.File("blank"), "\n");
-  ExpectError(RunIterand(served + " --token-file " + scratch.File("blank")), 2, "white space");
-  WriteWholeFile(scratch.File("wrong"), "battery\nstaple\n");
-  ExpectError(RunIterand(served + " --token-file " + scratch.File("wrong")), 2, "printable ASCII");
 }
 
 TEST(CliServer, BatchesFitTheServersLimit) {

@@ -47,6 +47,7 @@ class BackgroundIterand {
 
   void Signal(int signal) const;
   bool running();
+  pid_t pid() const { return pid_; }
   // Waits for its end; the exit status as in CommandResult.
   int Wait();
 

@@ -3,11 +3,6 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -18,7 +13,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/server/certificates.h"
 #include "tests/server/fixture.h"
+#include "tests/server/http_get.h"
 
 namespace iterand {
 namespace {
@@ -82,25 +79,6 @@ TEST_F(Access, Reflection) {
   EXPECT_THAT(file, HasSubstr("iterand/v1/noise_service.proto"));
 }
 
-std::string HttpGet(const std::string& address, const std::string& path) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
-  std::string response;
-  if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0) {
-    const std::string request = absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    if (write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
-      char buffer[4096];
-      ssize_t size;
-      while ((size = read(fd, buffer, sizeof(buffer))) > 0) response.append(buffer, static_cast<std::size_t>(size));
-    }
-  }
-  close(fd);
-  return response;
-}
-
 TEST_F(Access, Metrics) {
   EXPECT_EQ(server_->metrics_address(), "");
   ServerOptions options;
@@ -162,52 +140,16 @@ TEST_F(Access, RefusedCallsAreCounted) {
 // ---- TLS and tokens.
 // ---------------------------------------------------------------------------------------------------
 
-struct CertificateFiles {
-  std::string cert;
-  std::string key;
-};
-
-// A certificate of its own for localhost.
-CertificateFiles MakeCertificate(const std::string& name, bool encrypted = false) {
-  CertificateFiles files{testing::TempDir() + "/" + name + "_cert.pem", testing::TempDir() + "/" + name + "_key.pem"};
-  EVP_PKEY* key = EVP_EC_gen("P-256");
-  X509* cert = X509_new();
-  X509_set_version(cert, 2);
-  ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-  X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
-  X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
-  X509_set_pubkey(cert, key);
-  X509_NAME* subject = X509_get_subject_name(cert);
-  X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("localhost"), -1, -1,
-                             0);
-  X509_set_issuer_name(cert, subject);
-  X509_EXTENSION* names = X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "DNS:localhost");
-  X509_add_ext(cert, names, -1);
-  X509_EXTENSION_free(names);
-  X509_sign(cert, key, EVP_sha256());
-  FILE* file = std::fopen(files.cert.c_str(), "w");
-  PEM_write_X509(file, cert);
-  std::fclose(file);
-  file = std::fopen(files.key.c_str(), "w");
-  char phrase[] = "secret";
-  PEM_write_PrivateKey(file, key, encrypted ? EVP_aes_128_cbc() : nullptr, nullptr, 0, nullptr,
-                       encrypted ? phrase : nullptr);
-  std::fclose(file);
-  X509_free(cert);
-  EVP_PKEY_free(key);
-  return files;
-}
-
 TEST_F(Access, Tls) {
-  const CertificateFiles files = MakeCertificate("tls");
+  const Certificate files("tls");
   ServerOptions options;
   options.listen = "127.0.0.1:0";
-  options.tls_cert_file = files.cert;
-  options.tls_key_file = files.key;
+  options.tls_cert_file = files.cert_file;
+  options.tls_key_file = files.key_file;
   const absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
   ASSERT_TRUE(server.ok()) << server.status();
   ClientOptions client_options;
-  client_options.tls_root_file = files.cert;
+  client_options.ca_file = files.cert_file;
   client_options.tls_server_name = "localhost";
   absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect((*server)->address(), client_options);
   ASSERT_TRUE(client.ok()) << client.status();
@@ -224,17 +166,18 @@ TEST_F(Access, Tls) {
   if (client.ok()) {
     EXPECT_FALSE(Served(**client, request).ok());
   } else {
-    EXPECT_THAT(std::string(client.status().message()), HasSubstr("it may use TLS: --tls"));
+    EXPECT_THAT(std::string(client.status().message()), HasSubstr("if it uses TLS, add --tls"));
   }
-  client_options.tls_root_file = MakeCertificate("other").cert;
+  const Certificate other("other");
+  client_options.ca_file = other.cert_file;
   client_options.tls_server_name = "localhost";
   EXPECT_EQ(Client::Connect((*server)->address(), client_options).status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
   ClientOptions options;
-  options.tls_root_file = testing::TempDir() + "/empty.pem";
-  std::ofstream(options.tls_root_file).close();
+  options.ca_file = testing::TempDir() + "/empty.pem";
+  std::ofstream(options.ca_file).close();
   EXPECT_ERROR(Client::Connect(server_->address(), options).status(), absl::StatusCode::kNotFound,
                HasSubstr("empty.pem: cannot be read (it is empty)"));
 }
@@ -242,26 +185,28 @@ TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
 TEST_F(Access, TlsKeyOfAnotherCertificate) {
   ServerOptions options;
   options.listen = "127.0.0.1:0";
-  options.tls_cert_file = MakeCertificate("one").cert;
-  options.tls_key_file = MakeCertificate("two").key;
+  const Certificate one("one");
+  const Certificate two("two");
+  options.tls_cert_file = one.cert_file;
+  options.tls_key_file = two.key_file;
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("do not fit"));
 }
 
 TEST_F(Access, AnEncryptedTlsKeyIsRefused) {
-  const CertificateFiles files = MakeCertificate("encrypted", /*encrypted=*/true);
+  const Certificate files("encrypted", nullptr, /*encrypted_key=*/true);
   ServerOptions options;
   options.listen = "127.0.0.1:0";
-  options.tls_cert_file = files.cert;
-  options.tls_key_file = files.key;
+  options.tls_cert_file = files.cert_file;
+  options.tls_key_file = files.key_file;
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
-               AllOf(HasSubstr(files.key), HasSubstr("is encrypted: give one without a passphrase")));
+               AllOf(HasSubstr(files.key_file), HasSubstr("is encrypted: give one without a passphrase")));
 }
 
 TEST_F(Access, Token) {
   const std::string file = testing::TempDir() + "/iterand_token_" + std::to_string(getpid());
   std::ofstream(file) << "  a long secret\n";
   ServerOptions options;
-  options.auth_token_file = file;
+  options.token_file = file;
   Restart(options);
   v1::StreamRequest request = Cheap();
   request.set_count(1);
@@ -291,6 +236,7 @@ TEST_F(Access, Token) {
   EXPECT_EQ(RawCall(server_->address(), "/grpc.health.v1.Health/Check", ""), std::string("\x08\x01", 2));
 
   std::ofstream(file) << "\n";
+  options.listen = "127.0.0.1:0";
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kInvalidArgument);
   std::remove(file.c_str());
 }

@@ -291,22 +291,6 @@ TEST_F(Lifecycle, AFileInPlaceOfAUnixSocketStays) {
   std::remove(path.c_str());
 }
 
-TEST_F(Lifecycle, ATokenFileHoldsOneLine) {
-  const std::string file = absl::StrCat(testing::TempDir(), "iterand-token-", getpid());
-  ServerOptions options;
-  options.listen = "127.0.0.1:0";
-  options.auth_token_file = file;
-  const auto start = [&](const std::string& content) {
-    std::ofstream(file) << content;
-    return Server::Start(options).status();
-  };
-  EXPECT_ERROR(start(""), absl::StatusCode::kNotFound, HasSubstr("empty"));
-  EXPECT_ERROR(start(" \n"), absl::StatusCode::kInvalidArgument, HasSubstr("empty"));
-  EXPECT_ERROR(start("two\nlines"), absl::StatusCode::kInvalidArgument, HasSubstr("one line"));
-  EXPECT_TRUE(start("secret\n").ok());
-  std::remove(file.c_str());
-}
-
 TEST(ClientTest, NobodyAnswers) {
   ClientOptions options;
   options.connect_timeout = std::chrono::milliseconds(200);

@@ -22,7 +22,7 @@ def test_token_and_tls(tmp_path: Path) -> None:
     command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
     secret.write_text("open sesame\n")
-    files = ["--tls-cert", str(certificate), "--tls-key", str(key), "--auth-token-file", str(secret)]
+    files = ["--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(secret)]
     server = Server(tmp_path, *files)
     tls = Tls(ca=certificate, server_name="localhost")
     try:

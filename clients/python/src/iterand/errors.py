@@ -1,4 +1,4 @@
-"""Exceptions. Everything that iterand raises is an `Error`; its text is the server's message.
+"""Exceptions. Everything that iterand raises is an `Error`; its text is the server's message, made safe for a terminal.
 
 So are wrong arguments, of a wrong type too: InvalidArgument, which is a ValueError, names the argument.
 """
@@ -6,6 +6,8 @@ So are wrong arguments, of a wrong type too: InvalidArgument, which is a ValueEr
 from __future__ import annotations
 
 import grpc
+
+from iterand._printable import printable
 
 
 class Error(Exception):
@@ -88,7 +90,8 @@ _BY_CODE: dict[grpc.StatusCode, type[Error]] = {
 def from_rpc(error: grpc.RpcError, target: str) -> Error:
     """The exception for a failed call."""
     code = error.code() if isinstance(error, grpc.Call) else None
-    details = (error.details() if isinstance(error, grpc.Call) else None) or str(error)
+    # Tracebacks and logs print it, and the server may be anybody's.
+    details = printable((error.details() if isinstance(error, grpc.Call) else None) or str(error))
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         # The server begins with the path of the field; what is none of the request's own is the recipe's.
         request_field = details.split(":")[0].split(" ")[0].split(".")[0].split("[")[0].lower()

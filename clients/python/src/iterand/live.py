@@ -24,6 +24,7 @@ import numpy as np
 
 import iterand
 from iterand import Batch, Tokens
+from iterand._printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -129,7 +130,7 @@ class _View:
             label = f"sequence {batch.first_index + row * batch.stride}"
             if batch.provenance:
                 origin = batch.provenance[row]
-                label += f"  {origin.family}, depth {origin.depth}"
+                label += f"  {printable(origin.family)}, depth {origin.depth}"
             distinct = len(np.unique(batch.tokens[row]))
             self._picture.append(Text(f"{label}, {distinct} different tokens", style="dim"))
             self._picture.append(_cells(batch.tokens[row], width, lines))
@@ -203,7 +204,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _watch(stream: iterand.Stream, counter: Counter, options: argparse.Namespace, console: Console) -> None:
     from rich.live import Live
 
-    title = f" iterand  {options.server}  recipe {options.recipe}  seed {options.seed} "
+    title = printable(f" iterand  {options.server}  recipe {options.recipe}  seed {options.seed} ")
     view = _View(title, console, options.batches)
     looked = shown = 0.0
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
@@ -283,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     except iterand.Error as error:
-        print(f"iterand: {error}", file=sys.stderr)
+        print(f"iterand: {printable(str(error))}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,6 @@
-#include "clients/cpp/read_file.h"
+#include "common/read_file.h"
+
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -6,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace iterand {
 
@@ -23,6 +26,13 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, std::size_t most) 
     return absl::InvalidArgumentError(absl::StrCat(path, ": is too large, may have at most ", most, " bytes"));
   }
   return text;
+}
+
+std::string SecretFileWarning(const std::string& path) {
+  struct stat file {};
+  if (stat(path.c_str(), &file) != 0 || !S_ISREG(file.st_mode) || (file.st_mode & S_IROTH) == 0) return "";
+  return absl::StrFormat("every user of this machine may read the secret in %s (mode %04o): chmod o-r ends that", path,
+                         file.st_mode & 07777);
 }
 
 }  // namespace iterand

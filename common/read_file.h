@@ -12,4 +12,8 @@ namespace iterand {
 // memory. Errors, with the path: NotFound if it cannot be read or is empty, InvalidArgument if it is larger.
 absl::StatusOr<std::string> ReadFile(const std::string& path, std::size_t most);
 
+// A sentence that says so if `path`, a file with a secret, may be read by every user of the machine; else empty. What
+// its group may read is not reported: that is how a service is given a key that its administrator owns.
+std::string SecretFileWarning(const std::string& path);
+
 }  // namespace iterand

@@ -1,0 +1,33 @@
+// Gives memory that the server has freed back to the system.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+namespace iterand {
+
+// glibc keeps what is freed below a block that is still in use, in every arena: after a burst of streams that is most
+// of what they had. A thread looks once a second, and calls malloc_trim when much less is in use than was before. A
+// server whose load is steady is never trimmed, so it pays no page faults for it.
+class MemoryTrimmer {
+ public:
+  // `in_use` estimates, in bytes, the memory that is in use now. Called from the trimmer's thread.
+  explicit MemoryTrimmer(std::function<std::size_t()> in_use);
+  ~MemoryTrimmer();
+  MemoryTrimmer(const MemoryTrimmer&) = delete;
+  MemoryTrimmer& operator=(const MemoryTrimmer&) = delete;
+
+ private:
+  void Run();
+
+  const std::function<std::size_t()> in_use_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false;  // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace iterand
