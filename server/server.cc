@@ -3,6 +3,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
 #include <netdb.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -222,6 +223,21 @@ absl::Status CheckOptions(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
+// What gRPC may hold of requests, and of the calls and connections that they come by, in bytes.
+constexpr std::size_t kRequestBytes = std::size_t{512} << 20;
+
+void BoundRequests(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  // gRPC checks that size when the message is whole. Until then it takes whatever comes.
+  builder.SetResourceQuota(grpc::ResourceQuota("requests").Resize(kRequestBytes));
+  // A call whose request nobody reads yet buffers 64 KiB. With this on, clients may make that many times more.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  // 16 MiB of a compressed request could become 16 GiB.
+  for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder.SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
+}
+
 void EnablePlugins() {
   static const bool once = [] {
     grpc::EnableDefaultHealthCheckService(true);
@@ -263,6 +279,7 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
   ServiceOptions service_options;
   service_options.max_streams = options.max_streams;
   service_options.max_batch_bytes = options.max_batch_bytes;
+  service_options.request_timeout = options.request_timeout;
   if (!options.auth_token_file.empty()) {
     const absl::StatusOr<std::string> text = ReadFile("the token file", options.auth_token_file);
     if (!text.ok()) return text.status();
@@ -300,7 +317,7 @@ absl::Status Server::Impl::Start(const ServerOptions& options) {
   int port = 0;
   builder.AddListeningPort(options.listen, *credentials, &port);
   builder.RegisterService(service.get());
-  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  BoundRequests(builder);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, kWriteBufferBytes);
   // Otherwise two servers could take the same port and share its clients by chance.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -368,6 +385,7 @@ Server::~Server() {
   impl_->Shutdown(std::chrono::milliseconds(0));
   impl_->metrics.reset();
   impl_->server.reset();
+  if (impl_->service) impl_->service->Stop();
   impl_->engine.reset();
   impl_->service.reset();
 }
