@@ -13,8 +13,7 @@ Call::Call(const Host& host, Method method, std::size_t max_request, grpc::Callb
 
 void Call::Begin(const absl::Status& admission) {
   self_ = shared_from_this();
-  absl::StatusOr<CallSlot> slot = admission;
-  if (admission.ok()) slot = host_.calls->TakeSlot(method_);
+  absl::StatusOr<CallSlot> slot = admission.ok() ? host_.calls->TakeSlot(method_) : absl::StatusOr<CallSlot>(admission);
   if (!slot.ok()) {
     std::lock_guard lock(mutex_);
     EndLocked(slot.status());
