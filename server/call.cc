@@ -7,9 +7,20 @@
 #include "server/grpc_status.h"
 
 namespace iterand {
+namespace {
+
+absl::Status NoRequest() { return absl::InvalidArgumentError("the call carries no request"); }
+absl::Status Cancelled() { return absl::CancelledError("the client cancelled the call"); }
+
+}  // namespace
 
 Call::Call(const Host& host, Method method, std::size_t max_request, grpc::CallbackServerContext* context, Open open)
-    : host_(host), method_(method), max_request_(max_request), context_(context), open_(std::move(open)) {}
+    : host_(host),
+      method_(method),
+      max_request_(max_request),
+      context_(context),
+      peer_(context->peer()),
+      open_(std::move(open)) {}
 
 void Call::Begin(const absl::Status& admission) {
   self_ = shared_from_this();
@@ -45,8 +56,12 @@ void Call::OnReadDone(bool ok) {
   passage = std::move(passage_);
   if (phase_ != Phase::kReading) return;
   if (!ok) {
-    EndLocked(context_->IsCancelled() ? absl::CancelledError("the client cancelled the call")
-                                      : absl::InvalidArgumentError("the call carries no request"));
+    // The client has sent no request, or has gone, which only OnDone knows for sure.
+    no_request_ = true;
+    phase_ = Phase::kEnded;
+    timeout_.Cancel();
+    slot_ = CallSlot();
+    Finish(ToGrpc(NoRequest()));
     return;
   }
   timeout_.Cancel();
@@ -83,7 +98,7 @@ void Call::OpenRequest() {
     std::lock_guard lock(mutex_);
     passage = std::move(passage_);
     if (cancelled_ || !body.ok()) {
-      EndLocked(cancelled_ ? absl::CancelledError("the client cancelled the call") : body.status());
+      EndLocked(cancelled_ ? Cancelled() : body.status());
       return;
     }
     phase_ = Phase::kServing;
@@ -149,7 +164,7 @@ void Call::OnCancel() {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
     if (phase_ == Phase::kWaiting || phase_ == Phase::kQueued) {
-      EndLocked(absl::CancelledError("the client cancelled the call"));
+      EndLocked(Cancelled());
     } else if (phase_ == Phase::kServing) {
       body = body_;
     }  // else OnReadDone or OpenRequest follows
@@ -166,7 +181,7 @@ void Call::OnDone() {
     body = std::move(body_);
   }
   if (serving_) host_.calls->CountStop();
-  slot_ = CallSlot();
+  if (no_request_) host_.calls->CountEnd(method_, ToGrpc(context_->IsCancelled() ? Cancelled() : NoRequest()), peer_);
 }
 
 void Call::End(const grpc::Status& status, std::string_view of) {
@@ -182,7 +197,7 @@ void Call::EndWith(grpc::ByteBuffer message, std::string_view of) {
   StartWriteAndFinish(&message_, grpc::WriteOptions(), grpc::Status::OK);
 }
 
-void Call::EndLocked(const absl::Status& status) { EndLocked(ToGrpc(status), context_->peer()); }
+void Call::EndLocked(const absl::Status& status) { EndLocked(ToGrpc(status), peer_); }
 
 void Call::EndLocked(const grpc::Status& status, std::string_view of) {
   if (phase_ == Phase::kWaiting && gate_ticket_) host_.gate->Abandon(method_, *gate_ticket_);
@@ -193,6 +208,7 @@ void Call::EndLocked(const grpc::Status& status, std::string_view of) {
   phase_ = Phase::kEnded;
   timeout_.Cancel();
   host_.calls->CountEnd(method_, status, of);
+  slot_ = CallSlot();  // before the client knows, who may call again at once
   Finish(status);
 }
 

@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -91,9 +92,9 @@ class Call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBu
   const Method method_;
   const std::size_t max_request_;
   grpc::CallbackServerContext* const context_;
+  const std::string peer_;
   const Open open_;
   std::shared_ptr<Call> self_;  // until OnDone
-  CallSlot slot_;
   grpc::Alarm timeout_;
   grpc::ByteBuffer request_;
   grpc::ByteBuffer message_;  // of EndWith
@@ -102,12 +103,14 @@ class Call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBu
   // gRPC may be called with it held: gRPC calls back from other stacks only.
   std::mutex mutex_;
   Phase phase_ = Phase::kWaiting;
+  CallSlot slot_;                             // until the end, or until the client has what EndWith sends
   std::optional<std::uint64_t> gate_ticket_;  // if kWaiting, but for a moment at the beginning
   std::uint64_t pool_ticket_ = 0;             // if kQueued
   RequestGate::Passage passage_;              // while the request is in memory, if it is large
   std::shared_ptr<CallBody> body_;
   bool serving_ = false;  // counted as such
   bool draining_ = false;
+  bool no_request_ = false;  // ended without one; not counted yet
 };
 
 }  // namespace iterand

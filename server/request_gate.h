@@ -19,15 +19,15 @@ namespace iterand {
 class RequestGate {
  public:
   // Requests of a method that may be read at a time. Each method has its own limit, so that none keeps the others
-  // waiting. With the largest request of each method (server/service.h) that makes 224 MiB.
+  // waiting. With the largest request of each method (server/service.h) that makes 192 MiB.
   static constexpr int MaxReads(Method method) {
     switch (method) {
       case Method::kExecute:
         return 4;
-      case Method::kDescribe:
-        return 16;
-      default:
+      case Method::kStream:
         return 32;
+      default:
+        return 16;
     }
   }
 

@@ -3,7 +3,6 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/resource_quota.h>
 #include <netdb.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -223,13 +222,8 @@ absl::Status CheckOptions(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
-// What gRPC may hold of requests, and of the calls and connections that they come by, in bytes.
-constexpr std::size_t kRequestBytes = std::size_t{512} << 20;
-
 void BoundRequests(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
-  // gRPC checks that size when the message is whole. Until then it takes whatever comes.
-  builder.SetResourceQuota(grpc::ResourceQuota("requests").Resize(kRequestBytes));
   // A call whose request nobody reads yet buffers 64 KiB. With this on, clients may make that many times more.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   // 16 MiB of a compressed request could become 16 GiB.
