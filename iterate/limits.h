@@ -8,6 +8,8 @@
 namespace iterand {
 
 inline constexpr std::size_t kMaxRecipeJsonBytes = 1 << 20;
+inline constexpr int kMaxRecipeDepth = 32;      // brackets and braces of the JSON text that are open at a time
+inline constexpr int kMaxRecipeValues = 32768;  // of the JSON text: numbers, strings, lists and objects
 inline constexpr int kMaxFamilies = 256;
 inline constexpr std::int64_t kMinLength = 16;
 inline constexpr std::int64_t kMaxLength = 65536;

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "iterate/json_limits.h"
 #include "iterate/recipe.h"
 
 namespace iterand {
@@ -14,7 +15,7 @@ absl::StatusOr<v1::Recipe> LoadPreset(std::string_view name) {
     if (preset.name == name) return ParseRecipeJson(preset.json);
     names.emplace_back(preset.name);
   }
-  return absl::NotFoundError(absl::StrCat("preset: there is none named \"", std::string(name), "\", must be one of ",
+  return absl::NotFoundError(absl::StrCat("preset: there is none named \"", Shorten(name, 60), "\", must be one of ",
                                           absl::StrJoin(names, ", ")));
 }
 

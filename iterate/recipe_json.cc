@@ -3,7 +3,6 @@
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 
-#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
@@ -15,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "iterate/json_limits.h"
 #include "iterate/limits.h"
 #include "iterate/recipe.h"
 #include "nlohmann/json.hpp"
@@ -28,12 +28,17 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Value;
 using google::protobuf::util::JsonStringToMessage;
 
+// The most bytes of the text that an error quotes.
+constexpr std::size_t kMaxQuoteBytes = 60;
+
+// The most bytes of protobuf's own words, which may quote a whole value.
+constexpr std::size_t kMaxReasonBytes = 400;
+
 // A value as it stood in the text, cut short.
 std::string Quote(const Value& value) {
-  constexpr std::size_t kMost = 60;
   std::string text;
   (void)google::protobuf::util::MessageToJsonString(value, &text);
-  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+  return Shorten(text, kMaxQuoteBytes);
 }
 
 std::string FieldNames(const Descriptor& type) {
@@ -109,7 +114,8 @@ std::string FindMistake(const google::protobuf::Struct& object, const Descriptor
     const FieldDescriptor* field = type.FindFieldByName(name);
     if (field == nullptr) field = type.FindFieldByCamelcaseName(name);
     if (field == nullptr) {
-      return absl::StrCat(where, ": has no field \"", name, "\", must be one of ", FieldNames(type));
+      return absl::StrCat(where, ": has no field \"", Shorten(name, kMaxQuoteBytes), "\", must be one of ",
+                          FieldNames(type));
     }
     if (value.kind_case() == Value::kNullValue) continue;  // as if it were not there
     // A field may go by two names: vocab_size, vocabSize.
@@ -149,11 +155,7 @@ std::string SyntaxErrorPlace(const std::string& text) {
     const nlohmann::json whole = nlohmann::json::parse(text);
     return "";
   } catch (const nlohmann::json::parse_error& error) {
-    const std::string_view before = std::string_view(text).substr(0, error.byte > 0 ? error.byte - 1 : 0);
-    const auto line = std::count(before.begin(), before.end(), '\n') + 1;
-    const std::size_t newline = before.rfind('\n');
-    const std::size_t column = before.size() - (newline == std::string_view::npos ? 0 : newline + 1) + 1;
-    return absl::StrCat("line ", line, ", column ", column, ": ");
+    return absl::StrCat(TextPlace(text, error.byte > 0 ? error.byte - 1 : 0), ": ");
   } catch (const nlohmann::json::exception&) {  // a number beyond all bounds: JSON, though of no use
     return "";
   }
@@ -168,6 +170,7 @@ absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
   }
   // Some editors put a byte order mark before UTF-8.
   if (json.starts_with("\xEF\xBB\xBF")) json.remove_prefix(3);
+  if (absl::Status status = CheckJsonLimits(json); !status.ok()) return status;
   v1::Recipe recipe;
   const std::string text(json);
   const auto status = JsonStringToMessage(text, &recipe);
@@ -184,7 +187,7 @@ absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
   }
   // Behind the first line come what stands there and a caret below it, which one line cannot show.
   std::string reason = std::string(status.message());
-  reason = reason.substr(0, reason.find('\n'));
+  reason = Shorten(reason.substr(0, reason.find('\n')), kMaxReasonBytes);
   if (reason.starts_with(": ")) reason = reason.substr(2);
   if (const std::string ours = Reword(reason); ours != reason) return absl::InvalidArgumentError(ours);
   return absl::InvalidArgumentError(

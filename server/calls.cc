@@ -10,21 +10,30 @@
 
 namespace iterand {
 
-absl::Status CallRegistry::TakePlace() {
-  std::lock_guard lock(mutex_);
+absl::StatusOr<CallSlot> CallRegistry::TakeSlot(Method method) {
+  const bool describe = method == Method::kDescribe;
+  std::atomic<std::int64_t>& taken = describe ? describe_slots_ : served_slots_;
+  const int most = describe ? kMaxDescribeCalls : max_calls_;
+  std::lock_guard lock(mutex_);  // only TakeSlot adds, so the limit is exact
   if (draining_) return absl::UnavailableError("the server is stopping");
-  if (places_taken_ >= max_calls_) {
-    return absl::UnavailableError(absl::StrCat("this server has ", places_taken_,
-                                               " calls of Stream, Read and Execute open, as many as it allows: end "
-                                               "one, or try again later or on another server"));
+  if (taken >= most) {
+    return absl::UnavailableError(
+        absl::StrCat("this server has ", most, " calls of ", describe ? "Describe" : "Stream, Read and Execute",
+                     " open, as many as it allows: end one, or try again later or on another server"));
   }
-  ++places_taken_;
-  return absl::OkStatus();
+  ++taken;
+  return CallSlot(&taken, 1);
 }
 
-void CallRegistry::GivePlaceBack() {
-  std::lock_guard lock(mutex_);
-  --places_taken_;
+absl::StatusOr<Reservation> CallRegistry::TakeExecuteBytes(std::size_t bytes) {
+  const auto amount = static_cast<std::int64_t>(bytes);
+  Reservation taken(&execute_bytes_, amount);
+  if (execute_bytes_.fetch_add(amount) + amount > kMaxExecuteBytes) {
+    return absl::UnavailableError(absl::StrCat("the calls of Execute on this server hold ", kMaxExecuteBytes,
+                                               " bytes of programs, as many as it allows: try again later or on "
+                                               "another server"));
+  }
+  return taken;
 }
 
 void CallRegistry::Add(const std::shared_ptr<ActiveCall>& call) {
@@ -34,14 +43,17 @@ void CallRegistry::Add(const std::shared_ptr<ActiveCall>& call) {
     draining = draining_;
     calls_.insert(call);
   }
-  ++counters_.streams_started;
   if (draining) call->Drain();
 }
 
 void CallRegistry::Remove(const std::shared_ptr<ActiveCall>& call) {
   std::lock_guard lock(mutex_);
   calls_.erase(call);
-  --places_taken_;
+}
+
+void CallRegistry::CountStart() {
+  ++serving_;
+  ++counters_.streams_started;
 }
 
 void CallRegistry::CountEnd(Method method, const grpc::Status& status, std::string_view of) {
@@ -73,11 +85,6 @@ void CallRegistry::Drain() {
     calls.assign(calls_.begin(), calls_.end());
   }
   for (const std::shared_ptr<ActiveCall>& call : calls) call->Drain();
-}
-
-int CallRegistry::open() const {
-  std::lock_guard lock(mutex_);
-  return static_cast<int>(calls_.size());
 }
 
 }  // namespace iterand

@@ -1,20 +1,30 @@
-// What the calls of one server have in common: places for a bounded number of them, the drain, and their counts.
+// What the calls of one server have in common: a bounded number of slots, the drain, and their counts.
 #pragma once
 
 #include <grpcpp/support/status.h>
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "server/engine_stats.h"
 
 namespace iterand {
+
+// Calls of Describe that may be open at a time. They have slots of their own, since clients describe a stream before
+// they open it.
+inline constexpr int kMaxDescribeCalls = 64;
+
+// Requests of Execute that are being worked off, in bytes on the wire.
+inline constexpr std::int64_t kMaxExecuteBytes = std::int64_t{256} << 20;
 
 // Counts of all calls.
 struct CallCounters {
@@ -29,48 +39,83 @@ struct CallCounters {
   std::array<std::array<std::atomic<std::uint64_t>, kStatusCodes>, kMethods.size()> ended{};  // by method and code
 };
 
-// A call of Stream, Read or Execute that is under way.
+// A part of something bounded that calls share. Gives it back when it is destroyed. Movable. What it is taken from must
+// outlive it.
+class Reservation {
+ public:
+  Reservation() = default;  // nothing
+  Reservation(std::atomic<std::int64_t>* taken, std::int64_t amount) : taken_(taken), amount_(amount) {}
+  Reservation(Reservation&& other) noexcept : taken_(std::exchange(other.taken_, nullptr)), amount_(other.amount_) {}
+  Reservation& operator=(Reservation&& other) noexcept {
+    std::swap(taken_, other.taken_);
+    std::swap(amount_, other.amount_);
+    return *this;
+  }
+  ~Reservation() {
+    if (taken_ != nullptr) *taken_ -= amount_;
+  }
+
+ private:
+  std::atomic<std::int64_t>* taken_ = nullptr;  // of all reservations
+  std::int64_t amount_ = 0;
+};
+
+// One of the calls that a server allows at a time.
+using CallSlot = Reservation;
+
+// A call in progress, as the registry knows it.
 class ActiveCall {
  public:
   virtual ~ActiveCall() = default;
-  // The server is stopping: a stream or an execution ends after the message in flight; a read goes on.
+  // The server is stopping: a stream or an execution ends after the message in flight, a request that has not begun to
+  // be served ends at once, and a read goes on.
   virtual void Drain() = 0;
 };
 
-// The calls under way. Thread-safe.
+// The calls in progress. Thread-safe.
 class CallRegistry {
  public:
   explicit CallRegistry(int max_calls) : max_calls_(max_calls) {}
   CallRegistry(const CallRegistry&) = delete;
   CallRegistry& operator=(const CallRegistry&) = delete;
 
-  // Takes a place for a call. Errors: Unavailable if there is none, or the server is stopping: another server may do.
-  absl::Status TakePlace();
+  // A slot for a call of this method, from before its request is read until it ends. Errors: Unavailable if all are
+  // taken, or the server is stopping: another server may do. The registry must outlive the slot.
+  absl::StatusOr<CallSlot> TakeSlot(Method method);
 
-  // Gives it back, if the call never began.
-  void GivePlaceBack();
+  // Room for the programs of a call of Execute, `bytes` on the wire. Errors: Unavailable if other calls hold
+  // kMaxExecuteBytes.
+  absl::StatusOr<Reservation> TakeExecuteBytes(std::size_t bytes);
 
-  // Keeps a call that has a place, until Remove, which gives the place back.
+  // Keeps a call until Remove.
   void Add(const std::shared_ptr<ActiveCall>& call);
   void Remove(const std::shared_ptr<ActiveCall>& call);
+
+  // Counts a call of Stream, Read or Execute whose request was accepted, from CountStart to CountStop.
+  void CountStart();
+  void CountStop() { --serving_; }
 
   // Counts the end of a call, and logs it if it failed: what the server is to blame for as an error, the rest as
   // information. `of` says which call it was.
   void CountEnd(Method method, const grpc::Status& status, std::string_view of);
 
-  // Drains the calls under way and those that still come.
+  // Drains the calls in progress and those that still come.
   void Drain();
 
-  int open() const;  // calls
+  int open() const { return serving_; }  // calls between CountStart and CountStop
+  std::int64_t slots_taken() const { return served_slots_ + describe_slots_; }
   CallCounters& counters() { return counters_; }
   const CallCounters& counters() const { return counters_; }
 
  private:
   const int max_calls_;
   CallCounters counters_;
-  mutable std::mutex mutex_;
+  std::atomic<std::int64_t> served_slots_{0};    // of Stream, Read and Execute
+  std::atomic<std::int64_t> describe_slots_{0};  // of Describe
+  std::atomic<std::int64_t> execute_bytes_{0};
+  std::atomic<int> serving_{0};
+  std::mutex mutex_;
   std::set<std::shared_ptr<ActiveCall>> calls_;
-  int places_taken_ = 0;
   bool draining_ = false;
 };
 

@@ -33,7 +33,7 @@ v1::ExecuteResult::Halt ToProto(TapeHalt halt) {
 
 }  // namespace
 
-absl::StatusOr<Execution> Execution::Make(const v1::ExecuteRequest& request) {
+absl::StatusOr<Execution> Execution::Make(const v1::ExecuteRequest& request, const std::atomic<bool>* cancelled) {
   Execution execution;
   TapeLimits& limits = execution.limits_;
   const auto count = static_cast<std::uint64_t>(request.programs_size());
@@ -59,6 +59,7 @@ absl::StatusOr<Execution> Execution::Make(const v1::ExecuteRequest& request) {
 
   execution.programs_.reserve(count);
   for (int i = 0; i < request.programs_size(); ++i) {
+    if (cancelled != nullptr && *cancelled) return absl::CancelledError("cancelled");
     const v1::ExecuteProgram& given = request.programs(i);
     const std::string field = absl::StrCat("programs[", i, "]");
     absl::StatusOr<TapeProgram> program = TapeProgram::Parse(given.text());

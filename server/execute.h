@@ -5,6 +5,7 @@
 // programs only one is compiled and has its tapes at a time.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -28,8 +29,10 @@ inline constexpr std::size_t kRandomInputSymbols = 4096;                        
 // A request under way. For one thread at a time.
 class Execution {
  public:
-  // Errors: InvalidArgument naming the field, such as "programs[3]: program: position 5: ']' closes no loop".
-  static absl::StatusOr<Execution> Make(const v1::ExecuteRequest& request);
+  // Errors: InvalidArgument naming the field, such as "programs[3]: program: position 5: ']' closes no loop"; Cancelled
+  // soon after `*cancelled` is true.
+  static absl::StatusOr<Execution> Make(const v1::ExecuteRequest& request,
+                                        const std::atomic<bool>* cancelled = nullptr);
 
   // Runs on, for about a million steps or until the results that were finished take some 64 KiB, and appends those to
   // `response`. Not after the last program.

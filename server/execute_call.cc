@@ -7,13 +7,8 @@
 
 namespace iterand {
 
-ExecuteCall::ExecuteCall(CallRegistry* calls, Engine* engine, Execution execution)
-    : calls_(calls), execution_(std::move(execution)), errand_(engine) {}
-
-void ExecuteCall::Start() {
-  calls_->Add(shared_from_this());
-  Next();
-}
+ExecuteCall::ExecuteCall(Call* call, CallRegistry* calls, Engine* engine, Execution execution, Reservation memory)
+    : call_(call), calls_(calls), memory_(std::move(memory)), execution_(std::move(execution)), errand_(engine) {}
 
 void ExecuteCall::OnWriteDone(bool ok) {
   if (!ok) cancelled_ = true;
@@ -35,8 +30,7 @@ void ExecuteCall::Next() {
 }
 
 void ExecuteCall::End(const grpc::Status& status) {
-  calls_->CountEnd(Method::kExecute, status, absl::StrCat(execution_.next_program(), " programs"));
-  Finish(status);
+  call_->End(status, absl::StrCat(execution_.next_program(), " programs"));
 }
 
 void ExecuteCall::RunPiece() {
@@ -51,7 +45,7 @@ void ExecuteCall::RunPiece() {
     return;
   }
   message_ = ToBuffer(response_);
-  StartWrite(&message_);
+  call_->StartWrite(&message_);
 }
 
 }  // namespace iterand

@@ -9,25 +9,22 @@
 #include <memory>
 
 #include "iterand/v1/noise_service.pb.h"
+#include "server/call.h"
 #include "server/calls.h"
 #include "server/engine.h"
 #include "server/execute.h"
 
 namespace iterand {
 
-class ExecuteCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
-                          public ActiveCall,
-                          public std::enable_shared_from_this<ExecuteCall> {
+class ExecuteCall final : public CallBody, public std::enable_shared_from_this<ExecuteCall> {
  public:
-  // The call has a place in the registry, which outlives it, as does the engine.
-  ExecuteCall(CallRegistry* calls, Engine* engine, Execution execution);
+  // `call` is not used after its end. The registry and the engine outlive this. `memory` is that of the programs.
+  ExecuteCall(Call* call, CallRegistry* calls, Engine* engine, Execution execution, Reservation memory);
 
-  // Begins to run programs. The registry keeps the call until gRPC is done with it.
-  void Start();
-
+  // Begins to run programs.
+  void Start() override { Next(); }
   void OnWriteDone(bool ok) override;
-  void OnCancel() override { cancelled_ = true; }
-  void OnDone() override { calls_->Remove(shared_from_this()); }
+  void Cancel() override { cancelled_ = true; }
   void Drain() override { draining_ = true; }
 
  private:
@@ -37,7 +34,9 @@ class ExecuteCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void RunPiece();
   void End(const grpc::Status& status);
 
+  Call* const call_;
   CallRegistry* const calls_;
+  const Reservation memory_;
   Execution execution_;
   v1::ExecuteResponse response_;
   grpc::ByteBuffer message_;  // being sent

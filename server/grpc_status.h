@@ -2,12 +2,15 @@
 #pragma once
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/support/proto_buffer_reader.h>
 
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "iterate/json_limits.h"
+#include "server/wire_limits.h"
 
 namespace iterand {
 
@@ -15,20 +18,20 @@ namespace iterand {
 inline constexpr std::size_t kMaxStatusMessage = 4096;
 
 inline grpc::Status ToGrpc(const absl::Status& status) {
-  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message().substr(0, kMaxStatusMessage))};
+  return {static_cast<grpc::StatusCode>(status.code()), Shorten(std::string(status.message()), kMaxStatusMessage)};
 }
 
-// Parses the request of a raw method. InvalidArgument if it is not one, ResourceExhausted if it has over `most` bytes.
+// Parses a request. Errors: InvalidArgument if it is not one, or has more than kMaxRequestFields fields.
 template <typename Message>
-absl::StatusOr<Message> ParseRequest(const grpc::ByteBuffer& bytes, std::size_t most) {
-  if (bytes.Length() > most) {
-    return absl::ResourceExhaustedError(absl::StrCat("the request has ", bytes.Length(), " bytes; a ",
-                                                     Message::descriptor()->name(), " may have at most ", most));
+absl::StatusOr<Message> ParseRequest(const grpc::ByteBuffer& bytes) {
+  {
+    grpc::ByteBuffer copy(bytes);  // shares the slices; reading releases them
+    grpc::ProtoBufferReader wire(&copy);
+    if (absl::Status status = CheckWireLimits(wire, *Message::descriptor()); !status.ok()) return status;
   }
+  grpc::ByteBuffer copy(bytes);
   Message message;
-  grpc::ByteBuffer copy(bytes);  // shares the slices; parsing releases them
-  const grpc::Status status = grpc::SerializationTraits<Message>::Deserialize(&copy, &message);
-  if (!status.ok()) {
+  if (!grpc::SerializationTraits<Message>::Deserialize(&copy, &message).ok()) {
     return absl::InvalidArgumentError(absl::StrCat("the request is no ", Message::descriptor()->full_name()));
   }
   return message;

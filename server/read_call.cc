@@ -1,5 +1,6 @@
 #include "server/read_call.h"
 
+#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -7,27 +8,18 @@
 
 namespace iterand {
 
-ReadCall::ReadCall(CallRegistry* calls, std::shared_ptr<OpenStream> open, const v1::ReadRequest& request,
-                   grpc::ByteBuffer* response)
-    : calls_(calls),
+ReadCall::ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<OpenStream> open, const v1::ReadRequest& request)
+    : call_(call),
+      calls_(calls),
       open_(std::move(open)),
       rows_(request.rows()),
-      builder_(open_->stream(), request.provenance()),
-      response_(response) {
+      builder_(open_->stream(), request.provenance()) {
   builder_.Begin(request.first_index(), request.has_stride() ? request.stride() : 1, static_cast<int>(rows_));
-}
-
-void ReadCall::Start(std::unique_ptr<Feed> feed) {
-  {
-    std::lock_guard lock(mutex_);
-    feed_ = std::move(feed);
-  }
-  calls_->Add(shared_from_this());
-  Advance();
 }
 
 void ReadCall::Advance() {
   grpc::Status end;
+  grpc::ByteBuffer batch;
   {
     std::lock_guard lock(mutex_);
     if (!feed_ || finished_) return;
@@ -43,22 +35,26 @@ void ReadCall::Advance() {
       } else if (builder_.missing() > 0) {
         return;
       } else {
-        *response_ = builder_.Finish();
+        batch = builder_.Finish();
         CallCounters& counters = calls_->counters();
         counters.sequences += rows_;
         counters.tokens += rows_ * static_cast<std::uint64_t>(open_->stream().length());
         counters.batches += 1;
-        counters.batch_bytes += response_->Length();
+        counters.batch_bytes += batch.Length();
       }
     }
     finished_ = true;
     feed_->Close();
   }
-  calls_->CountEnd(Method::kRead, end, ToHex(open_->stream().fingerprint()));
-  Finish(end);
+  const std::string of = ToHex(open_->stream().fingerprint());
+  if (end.ok()) {
+    call_->EndWith(std::move(batch), of);
+  } else {
+    call_->End(end, of);
+  }
 }
 
-void ReadCall::OnCancel() {
+void ReadCall::Cancel() {
   {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
@@ -66,7 +62,5 @@ void ReadCall::OnCancel() {
   }
   Advance();
 }
-
-void ReadCall::OnDone() { calls_->Remove(shared_from_this()); }
 
 }  // namespace iterand

@@ -6,34 +6,34 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "iterand/v1/noise_service.pb.h"
 #include "server/batch_builder.h"
+#include "server/call.h"
 #include "server/calls.h"
 #include "server/engine.h"
 
 namespace iterand {
 
-class ReadCall final : public grpc::ServerUnaryReactor,
-                       public ActiveCall,
-                       public std::enable_shared_from_this<ReadCall> {
+class ReadCall final : public CallBody, public std::enable_shared_from_this<ReadCall> {
  public:
-  // The call has a place in the registry, which outlives it; its rows and stride are checked.
-  ReadCall(CallRegistry* calls, std::shared_ptr<OpenStream> open, const v1::ReadRequest& request,
-           grpc::ByteBuffer* response);
+  // `call` is not used after its end. The registry outlives this. The request's rows and stride are checked.
+  ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<OpenStream> open, const v1::ReadRequest& request);
 
-  // Starts to serve from the feed. The registry keeps the call until gRPC is done with it.
-  void Start(std::unique_ptr<Feed> feed);
+  // What it serves from. To be called before Start, by whom made it.
+  void set_feed(std::unique_ptr<Feed> feed) { feed_ = std::move(feed); }
 
   // Ends the call once all rows are ready.
   void Advance();
 
+  void Start() override { Advance(); }
+  void OnWriteDone(bool /*ok*/) override {}
+  void Cancel() override;
   void Drain() override {}
 
-  void OnCancel() override;
-  void OnDone() override;
-
  private:
+  Call* const call_;
   CallRegistry* const calls_;
   const std::shared_ptr<OpenStream> open_;
   const std::uint64_t rows_;
@@ -41,7 +41,6 @@ class ReadCall final : public grpc::ServerUnaryReactor,
   std::mutex mutex_;
   std::unique_ptr<Feed> feed_;
   BatchBuilder builder_;
-  grpc::ByteBuffer* const response_;
   bool cancelled_ = false;
   bool finished_ = false;
 };

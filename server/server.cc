@@ -97,6 +97,16 @@ std::size_t BytesInUse(const EngineStats& stats) {
          static_cast<std::size_t>(stats.streams_open) * kCallBytes;
 }
 
+void BoundRequests(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  // A call whose request nobody reads yet buffers 64 KiB. With this on, clients may make that many times more.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  // 16 MiB of a compressed request could become 16 GiB.
+  for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder.SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
+}
+
 void EnablePlugins() {
   static const bool once = [] {
     grpc::EnableDefaultHealthCheckService(true);
@@ -147,6 +157,7 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
   ServiceOptions service_options;
   service_options.max_streams = options.max_streams;
   service_options.max_batch_bytes = options.max_batch_bytes;
+  service_options.request_timeout = options.request_timeout;
   if (!options.token_file.empty()) {
     absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(options.token_file);
     if (!tokens.ok()) return tokens.status();
@@ -179,7 +190,7 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
   int port = 0;
   builder.AddListeningPort(options.listen, credentials, &port);
   builder.RegisterService(service.get());
-  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  BoundRequests(builder);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, kWriteBufferBytes);
   // Otherwise two servers could take the same port and share its clients by chance.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -273,6 +284,7 @@ Server::~Server() {
   impl_->metrics.reset();
   impl_->trimmer.reset();
   impl_->server.reset();
+  if (impl_->service) impl_->service->Stop();
   impl_->engine.reset();
   impl_->service.reset();
 }

@@ -71,6 +71,9 @@ struct ServerOptions {
   // Calls of Stream, Read and Execute that may be open at a time; more end with UNAVAILABLE.
   int max_streams = 256;
 
+  // How long a call may take to send its whole request. Those that take longer end with DEADLINE_EXCEEDED.
+  std::chrono::milliseconds request_timeout = std::chrono::seconds(20);
+
   // The largest batch message in bytes. The default is what gRPC clients accept unless told otherwise.
   std::size_t max_batch_bytes = std::size_t{4} << 20;
 

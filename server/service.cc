@@ -1,6 +1,7 @@
 #include "server/service.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <string>
 #include <utility>
@@ -17,11 +18,23 @@
 namespace iterand {
 namespace {
 
-// Ends a stream that never began.
-class RefusedStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+// By method.
+constexpr std::array<const char*, kMethods.size()> kPaths = {
+    "/iterand.v1.NoiseService/Stream", "/iterand.v1.NoiseService/Read", "/iterand.v1.NoiseService/Describe",
+    "/iterand.v1.NoiseService/Execute"};
+
+// Answers Describe.
+class DescribeCall final : public CallBody {
  public:
-  explicit RefusedStream(const grpc::Status& status) { Finish(status); }
-  void OnDone() override { delete this; }
+  DescribeCall(Call* call, const v1::DescribeResponse& answer) : call_(call), message_(ToBuffer(answer)) {}
+  void Start() override { call_->EndWith(std::move(message_), ""); }
+  void OnWriteDone(bool /*ok*/) override {}
+  void Cancel() override {}  // Start ends the call
+  void Drain() override {}
+
+ private:
+  Call* const call_;
+  grpc::ByteBuffer message_;
 };
 
 // What the engine calls when rows are ready; the call may be gone by then.
@@ -35,9 +48,30 @@ std::function<void()> Notifier(const std::shared_ptr<Call>& call) {
 }  // namespace
 
 NoiseService::NoiseService(Engine* engine, const ServiceOptions& options)
-    : engine_(engine), options_(options), authenticator_(options.tokens), calls_(options.max_streams) {}
+    : engine_(engine), options_(options), authenticator_(options.tokens), calls_(options.max_streams) {
+  AddMethod(Method::kStream, kMaxStreamRequest, &NoiseService::OpenStreamCall);
+  AddMethod(Method::kRead, kMaxStreamRequest, &NoiseService::OpenReadCall);
+  AddMethod(Method::kDescribe, kMaxStreamRequest, &NoiseService::OpenDescribeCall);
+  AddMethod(Method::kExecute, kMaxRequestBytes, &NoiseService::OpenExecuteCall);
+}
 
 NoiseService::~NoiseService() = default;
+
+void NoiseService::AddMethod(Method method, std::size_t max_request,
+                             Body (NoiseService::*open)(Call& call, const grpc::ByteBuffer& request)) {
+  using Handler = grpc::internal::CallbackBidiHandler<grpc::ByteBuffer, grpc::ByteBuffer>;
+  const auto begin = [this, method, max_request, open](grpc::CallbackServerContext* context) {
+    const Call::Host host{&calls_, &gate_, pool_.get(), options_.request_timeout};
+    const auto call = std::make_shared<Call>(
+        host, method, max_request, context,
+        [this, open](Call& opened, const grpc::ByteBuffer& request) { return (this->*open)(opened, request); });
+    call->Begin(authenticator_.Check(*context));
+    return call.get();
+  };
+  grpc::Service::AddMethod(new grpc::internal::RpcServiceMethod(kPaths[static_cast<std::size_t>(method)],
+                                                                grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
+  MarkMethodRawCallback(static_cast<int>(method), new Handler(begin));
+}
 
 EngineStats NoiseService::stats() const {
   EngineStats stats = engine_->stats();
@@ -57,12 +91,6 @@ EngineStats NoiseService::stats() const {
   return stats;
 }
 
-grpc::Status NoiseService::End(Method method, const grpc::CallbackServerContext& context, const absl::Status& status) {
-  grpc::Status end = ToGrpc(status);
-  calls_.CountEnd(method, end, context.peer());
-  return end;
-}
-
 absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamSpec& spec) {
   const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(spec);
   if (!recipe.ok()) return recipe.status();
@@ -76,10 +104,8 @@ absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamS
   return open;
 }
 
-absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> NoiseService::StartStream(
-    const grpc::CallbackServerContext& context, const grpc::ByteBuffer& bytes) {
-  if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
-  const absl::StatusOr<v1::StreamRequest> request = ParseRequest<v1::StreamRequest>(bytes, kMaxStreamRequest);
+NoiseService::Body NoiseService::OpenStreamCall(Call& call, const grpc::ByteBuffer& bytes) {
+  const absl::StatusOr<v1::StreamRequest> request = ParseRequest<v1::StreamRequest>(bytes);
   if (!request.ok()) return request.status();
   const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
   if (!open.ok()) return open.status();
@@ -94,30 +120,16 @@ absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> NoiseService::StartS
   if (!plan.ok()) return plan.status();
   const std::uint64_t count = request->has_count() ? request->count() : IndicesLeft(plan->first, plan->stride);
 
-  if (absl::Status status = calls_.TakePlace(); !status.ok()) return status;
-  auto call = std::make_shared<StreamCall>(&calls_, *open, *plan, static_cast<int>(rows), request->provenance());
+  auto body = std::make_shared<StreamCall>(&call, &calls_, *open, *plan, static_cast<int>(rows), request->provenance());
   absl::StatusOr<std::unique_ptr<Feed>> feed =
-      engine_->NewFeed(*open, plan->first, plan->stride, count, Notifier(call));
-  if (!feed.ok()) {
-    calls_.GivePlaceBack();
-    return feed.status();
-  }
-  call->Start(*std::move(feed));
-  return call.get();  // kept by calls_ until OnDone
+      engine_->NewFeed(*open, plan->first, plan->stride, count, Notifier(body));
+  if (!feed.ok()) return feed.status();
+  body->set_feed(*std::move(feed));
+  return body;
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* NoiseService::Stream(grpc::CallbackServerContext* context,
-                                                                 const grpc::ByteBuffer* request) {
-  absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> call = StartStream(*context, *request);
-  if (call.ok()) return *call;
-  return new RefusedStream(End(Method::kStream, *context, call.status()));
-}
-
-absl::StatusOr<grpc::ServerUnaryReactor*> NoiseService::StartRead(const grpc::CallbackServerContext& context,
-                                                                  const grpc::ByteBuffer& bytes,
-                                                                  grpc::ByteBuffer* response) {
-  if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
-  const absl::StatusOr<v1::ReadRequest> request = ParseRequest<v1::ReadRequest>(bytes, kMaxStreamRequest);
+NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer& bytes) {
+  const absl::StatusOr<v1::ReadRequest> request = ParseRequest<v1::ReadRequest>(bytes);
   if (!request.ok()) return request.status();
   const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
   if (!open.ok()) return open.status();
@@ -129,38 +141,26 @@ absl::StatusOr<grpc::ServerUnaryReactor*> NoiseService::StartRead(const grpc::Ca
   const std::uint64_t stride = request->has_stride() ? request->stride() : 1;
   if (stride == 0) return absl::InvalidArgumentError("stride is 0; it must be at least 1");
 
-  if (absl::Status status = calls_.TakePlace(); !status.ok()) return status;
-  auto call = std::make_shared<ReadCall>(&calls_, *open, *request, response);
+  auto body = std::make_shared<ReadCall>(&call, &calls_, *open, *request);
   absl::StatusOr<std::unique_ptr<Feed>> feed =
-      engine_->NewFeed(*open, request->first_index(), stride, request->rows(), Notifier(call));
-  if (!feed.ok()) {
-    calls_.GivePlaceBack();
-    return feed.status();
-  }
-  call->Start(*std::move(feed));
-  return call.get();  // kept by calls_ until OnDone
+      engine_->NewFeed(*open, request->first_index(), stride, request->rows(), Notifier(body));
+  if (!feed.ok()) return feed.status();
+  body->set_feed(*std::move(feed));
+  return body;
 }
 
-grpc::ServerUnaryReactor* NoiseService::Read(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
-                                             grpc::ByteBuffer* response) {
-  absl::StatusOr<grpc::ServerUnaryReactor*> call = StartRead(*context, *request, response);
-  if (call.ok()) return *call;
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(End(Method::kRead, *context, call.status()));
-  return reactor;
-}
-
-absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const grpc::CallbackServerContext& context,
-                                                          const grpc::ByteBuffer& bytes) {
-  if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
-  const absl::StatusOr<v1::DescribeRequest> request = ParseRequest<v1::DescribeRequest>(bytes, kMaxStreamRequest);
-  if (!request.ok()) return request.status();
-  v1::DescribeResponse response;
-  DescribeServer(response);
-  if (!request->has_stream()) return response;
-  const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(request->stream());
+absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const v1::DescribeRequest& request) {
+  // Presets and families are the same for every call, and take a millisecond to list.
+  static const auto* const server = [] {
+    auto* response = new v1::DescribeResponse();
+    DescribeServer(*response);
+    return response;
+  }();
+  v1::DescribeResponse response = *server;
+  if (!request.has_stream()) return response;
+  const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(request.stream());
   if (!recipe.ok()) return recipe.status();
-  const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream(), *recipe);
+  const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request.stream(), *recipe);
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
   // The stream may have been opened by another client, whose description is none of this one's.
@@ -170,33 +170,22 @@ absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const grpc::CallbackSe
   return response;
 }
 
-grpc::ServerUnaryReactor* NoiseService::Describe(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
-                                                 grpc::ByteBuffer* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::StatusOr<v1::DescribeResponse> answer = Answer(*context, *request);
-  if (answer.ok()) *response = ToBuffer(*answer);
-  reactor->Finish(End(Method::kDescribe, *context, answer.status()));
-  return reactor;
-}
-
-absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> NoiseService::StartExecute(
-    const grpc::CallbackServerContext& context, const grpc::ByteBuffer& bytes) {
-  if (absl::Status status = authenticator_.Check(context); !status.ok()) return status;
-  const absl::StatusOr<v1::ExecuteRequest> request = ParseRequest<v1::ExecuteRequest>(bytes, kMaxRequestBytes);
+NoiseService::Body NoiseService::OpenDescribeCall(Call& call, const grpc::ByteBuffer& bytes) {
+  const absl::StatusOr<v1::DescribeRequest> request = ParseRequest<v1::DescribeRequest>(bytes);
   if (!request.ok()) return request.status();
-  absl::StatusOr<Execution> execution = Execution::Make(*request);
-  if (!execution.ok()) return execution.status();
-  if (absl::Status status = calls_.TakePlace(); !status.ok()) return status;
-  const auto call = std::make_shared<ExecuteCall>(&calls_, engine_, *std::move(execution));
-  call->Start();
-  return call.get();  // kept by calls_ until OnDone
+  const absl::StatusOr<v1::DescribeResponse> answer = Answer(*request);
+  if (!answer.ok()) return answer.status();
+  return std::make_shared<DescribeCall>(&call, *answer);
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* NoiseService::Execute(grpc::CallbackServerContext* context,
-                                                                  const grpc::ByteBuffer* request) {
-  absl::StatusOr<grpc::ServerWriteReactor<grpc::ByteBuffer>*> call = StartExecute(*context, *request);
-  if (call.ok()) return *call;
-  return new RefusedStream(End(Method::kExecute, *context, call.status()));
+NoiseService::Body NoiseService::OpenExecuteCall(Call& call, const grpc::ByteBuffer& bytes) {
+  absl::StatusOr<Reservation> memory = calls_.TakeExecuteBytes(bytes.Length());
+  if (!memory.ok()) return memory.status();
+  const absl::StatusOr<v1::ExecuteRequest> request = ParseRequest<v1::ExecuteRequest>(bytes);
+  if (!request.ok()) return request.status();
+  absl::StatusOr<Execution> execution = Execution::Make(*request, &call.cancelled());
+  if (!execution.ok()) return execution.status();
+  return std::make_shared<ExecuteCall>(&call, &calls_, engine_, *std::move(execution), *std::move(memory));
 }
 
 }  // namespace iterand

@@ -9,23 +9,15 @@
 
 namespace iterand {
 
-StreamCall::StreamCall(CallRegistry* calls, std::shared_ptr<OpenStream> open, const ShardPlan& plan, int batch_rows,
-                       bool provenance)
-    : calls_(calls),
+StreamCall::StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<OpenStream> open, const ShardPlan& plan,
+                       int batch_rows, bool provenance)
+    : call_(call),
+      calls_(calls),
       open_(std::move(open)),
       batch_rows_(batch_rows),
       stride_(plan.stride),
       builder_(open_->stream(), provenance),
       resume_index_(plan.first) {}
-
-void StreamCall::Start(std::unique_ptr<Feed> feed) {
-  {
-    std::lock_guard lock(mutex_);
-    feed_ = std::move(feed);
-  }
-  calls_->Add(shared_from_this());
-  Advance();
-}
 
 void StreamCall::Advance() {
   const std::shared_ptr<StreamCall> self = shared_from_this();  // once a write is started, OnDone may come any time
@@ -70,11 +62,10 @@ void StreamCall::Advance() {
     }
   }
   if (end) {
-    calls_->CountEnd(Method::kStream, *end, absl::StrCat(ToHex(open_->stream().fingerprint()), " at index ", reached));
-    Finish(*end);
+    call_->End(*end, absl::StrCat(ToHex(open_->stream().fingerprint()), " at index ", reached));
     return;
   }
-  StartWrite(&current_, how);
+  call_->StartWrite(&current_, how);
   std::lock_guard lock(mutex_);
   if (!finished_ && !cancelled_ && !draining_) Build();
 }
@@ -89,7 +80,7 @@ void StreamCall::OnWriteDone(bool ok) {
   Advance();
 }
 
-void StreamCall::OnCancel() {
+void StreamCall::Cancel() {
   {
     std::lock_guard lock(mutex_);
     if (finished_) return;
@@ -99,8 +90,6 @@ void StreamCall::OnCancel() {
   }
   Advance();
 }
-
-void StreamCall::OnDone() { calls_->Remove(shared_from_this()); }
 
 void StreamCall::Drain() {
   {

@@ -13,9 +13,11 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "server/batch_builder.h"
+#include "server/call.h"
 #include "server/calls.h"
 #include "server/engine.h"
 #include "server/request.h"
@@ -25,25 +27,22 @@ namespace iterand {
 // What gRPC may gather before it writes, in bytes: the server's GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE.
 inline constexpr int kWriteBufferBytes = 512 << 10;
 
-class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
-                         public ActiveCall,
-                         public std::enable_shared_from_this<StreamCall> {
+class StreamCall final : public CallBody, public std::enable_shared_from_this<StreamCall> {
  public:
-  // The call has a place in the registry, which outlives it.
-  StreamCall(CallRegistry* calls, std::shared_ptr<OpenStream> open, const ShardPlan& plan, int batch_rows,
+  // `call` is not used after its end. The registry outlives this.
+  StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<OpenStream> open, const ShardPlan& plan, int batch_rows,
              bool provenance);
 
-  // Starts to serve from the feed. The registry keeps the call until gRPC is done with it.
-  void Start(std::unique_ptr<Feed> feed);
+  // What it serves from. To be called before Start, by whom made it.
+  void set_feed(std::unique_ptr<Feed> feed) { feed_ = std::move(feed); }
 
   // Starts what can be started: the next write, or the end.
   void Advance();
 
-  void Drain() override;
-
+  void Start() override { Advance(); }
   void OnWriteDone(bool ok) override;
-  void OnCancel() override;
-  void OnDone() override;
+  void Cancel() override;
+  void Drain() override;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -52,6 +51,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Build();  // the next batch, as far as rows are ready
   void CountBatch();
 
+  Call* const call_;
   CallRegistry* const calls_;
   const std::shared_ptr<OpenStream> open_;
   const int batch_rows_;

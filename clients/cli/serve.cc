@@ -19,6 +19,8 @@ void AddServe(CLI::App& app, Action& action) {
   auto options = std::make_shared<ServerOptions>();
   auto drain_seconds =
       std::make_shared<std::int64_t>(std::chrono::duration_cast<std::chrono::seconds>(options->drain).count());
+  auto request_seconds = std::make_shared<std::int64_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(options->request_timeout).count());
   CLI::App* command = app.add_subcommand("serve", "Serve streams over gRPC until SIGTERM or Ctrl-C");
   command->footer(
       "SIZE is a number of bytes, or one with kb, mb or gb (1kb = 1024 bytes).\n"
@@ -94,15 +96,21 @@ void AddServe(CLI::App& app, Action& action) {
       ->check(WholeNumber(1, 1000000))
       ->capture_default_str()
       ->group(kLimits);
+  command->add_option("--request-timeout", *request_seconds, "How long a call may take to send its whole request")
+      ->type_name("SECONDS")
+      ->check(WholeNumber(1, 3600))
+      ->capture_default_str()
+      ->group(kLimits);
   command->add_option("--drain", *drain_seconds, "How long calls in flight may go on after SIGTERM")
       ->type_name("SECONDS")
       ->check(WholeNumber(0, 86400))
       ->capture_default_str()
       ->group(kLimits);
 
-  command->callback([options, drain_seconds, &action] {
-    action = [options, drain_seconds] {
+  command->callback([options, drain_seconds, request_seconds, &action] {
+    action = [options, drain_seconds, request_seconds] {
       options->drain = std::chrono::seconds(*drain_seconds);
+      options->request_timeout = std::chrono::seconds(*request_seconds);
       return RunUntilSignal(*options, std::cout);
     };
   });

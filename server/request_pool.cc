@@ -1,0 +1,55 @@
+#include "server/request_pool.h"
+
+#include <utility>
+
+namespace iterand {
+
+RequestPool::RequestPool() {
+  threads_[0] = std::thread([this] { Run(/*small_only=*/true); });
+  threads_[1] = std::thread([this] { Run(/*small_only=*/false); });
+}
+
+RequestPool::~RequestPool() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+std::optional<std::uint64_t> RequestPool::Post(std::size_t bytes, std::function<void()> work) {
+  std::uint64_t ticket;
+  {
+    std::lock_guard lock(mutex_);
+    Queue& queue = bytes <= kSmallRequestBytes ? small_ : large_;
+    if (stopping_ || queue.size() >= kMaxWaiting) return std::nullopt;
+    ticket = next_ticket_++;
+    queue.emplace(ticket, std::move(work));
+  }
+  changed_.notify_all();  // one of the threads may be the wrong one
+  return ticket;
+}
+
+void RequestPool::Withdraw(std::uint64_t ticket) {
+  Queue::node_type dropped;  // released without the lock
+  std::lock_guard lock(mutex_);
+  dropped = small_.extract(ticket);
+  if (dropped.empty()) dropped = large_.extract(ticket);
+}
+
+void RequestPool::Run(bool small_only) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return stopping_ || !small_.empty() || (!small_only && !large_.empty()); });
+    if (stopping_) return;
+    Queue& queue = small_only || large_.empty() ? small_ : large_;
+    Queue::node_type next = queue.extract(queue.begin());
+    lock.unlock();
+    next.mapped()();
+    next = {};  // what the work holds is released without the lock
+    lock.lock();
+  }
+}
+
+}  // namespace iterand
