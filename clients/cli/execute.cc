@@ -56,8 +56,13 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const ExecuteOptions& options) {
   if (!options.list_file.empty()) {
     const absl::StatusOr<std::string> text = ReadFile(options.list_file, kMaxProgramFileBytes);
     if (!text.ok()) return text.status();
-    for (const std::string& line : std::vector<std::string>(absl::StrSplit(*text, '\n'))) {
-      if (!absl::StripAsciiWhitespace(line).empty()) programs.push_back(line);
+    for (const absl::string_view line : absl::StrSplit(*text, '\n')) {
+      if (absl::StripAsciiWhitespace(line).empty()) continue;
+      if (programs.size() == kMaxExecutePrograms) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(options.list_file, ": has more than ", kMaxExecutePrograms, " programs, the most of a call"));
+      }
+      programs.emplace_back(line);
     }
   }
   if (programs.empty()) {

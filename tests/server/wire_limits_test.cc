@@ -1,9 +1,13 @@
 #include "server/wire_limits.h"
 
+#include <google/protobuf/descriptor.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/unknown_field_set.h>
 #include <gtest/gtest.h>
 
+#include <random>
 #include <string>
+#include <vector>
 
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/presets.h"
@@ -92,6 +96,53 @@ TEST(WireLimits, WholeRequestsPassHoweverTheyAreCut) {
       EXPECT_EQ(Refusal(*v1::StreamRequest::descriptor(), request.SerializeAsString(), block), "") << preset.name;
     }
   }
+}
+
+bool HasGroup(const google::protobuf::UnknownFieldSet& fields) {
+  for (int i = 0; i < fields.field_count(); ++i) {
+    if (fields.field(i).type() == google::protobuf::UnknownField::TYPE_GROUP) return true;
+  }
+  return false;
+}
+
+bool HasGroup(const google::protobuf::Message& message) {
+  const auto& reflection = *message.GetReflection();
+  if (HasGroup(reflection.GetUnknownFields(message))) return true;
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const auto* field : fields) {
+    if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) continue;
+    if (!field->is_repeated() && HasGroup(reflection.GetMessage(message, field))) return true;
+    for (int i = 0; field->is_repeated() && i < reflection.FieldSize(message, field); ++i) {
+      if (HasGroup(reflection.GetRepeatedMessage(message, field, i))) return true;
+    }
+  }
+  return false;
+}
+
+// Whatever protobuf takes passes, groups aside.
+TEST(WireLimits, NothingThatProtobufTakesIsRefused) {
+  std::mt19937 random(1);
+  int taken = 0;
+  for (const PresetEntry& preset : AllPresets()) {
+    v1::StreamRequest request;
+    *request.mutable_stream()->mutable_recipe() = *LoadPreset(preset.name);
+    request.mutable_stream()->mutable_recipe()->clear_description();
+    request.set_count(1);
+    const std::string wire = request.SerializeAsString();
+    for (int i = 0; i < 2000; ++i) {
+      std::string changed = wire;
+      for (int n = 1 + static_cast<int>(random() % 3); n > 0; --n) {
+        changed[random() % changed.size()] = static_cast<char>(random());
+      }
+      if (random() % 4 == 0) changed.resize(random() % changed.size());
+      v1::StreamRequest parsed;
+      if (!parsed.ParsePartialFromString(changed) || HasGroup(parsed)) continue;
+      ++taken;
+      EXPECT_EQ(Refusal(*v1::StreamRequest::descriptor(), changed), "") << preset.name << " " << i;
+    }
+  }
+  EXPECT_GT(taken, 1000);
 }
 
 }  // namespace

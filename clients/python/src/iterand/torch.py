@@ -208,7 +208,7 @@ class StreamDataset(IterableDataset[Any]):
     def _identity(self) -> dict[str, Any]:
         recipe = self.recipe
         if recipe.lstrip().startswith("{"):
-            with contextlib.suppress(ValueError):  # the server will say what is wrong with broken JSON
+            with contextlib.suppress(ValueError, RecursionError):  # the server says what is wrong with the JSON
                 recipe = json.dumps(json.loads(recipe), sort_keys=True)
         return {
             "recipe": recipe,
