@@ -232,7 +232,7 @@ absl::Status Server::Impl::Reload() {
     if (status.ok()) {
       Log().info("reload: {}", what);
     } else {
-      Log().error("reload: {}; what was read before stays in use", status.message());
+      Log().error("reload: {}; what was read before stays in use", std::string(status.message()));
       first.Update(status);
     }
   };

@@ -63,7 +63,7 @@ std::string MixText(v1::Recipe::Mix mix) {
 
 // The resolved recipe as a recipe file has it, with a newline at its end.
 std::string RecipeText(const v1::StreamInfo& info) {
-  return absl::StrCat(PrintableLines(absl::StripTrailingAsciiWhitespace(info.recipe_json())), "\n");
+  return absl::StrCat(PrintableLines(std::string(absl::StripTrailingAsciiWhitespace(info.recipe_json()))), "\n");
 }
 
 std::string ToText(const std::string& name, const StreamFacts& facts) {

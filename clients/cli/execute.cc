@@ -17,7 +17,7 @@
 #include "clients/cli/command.h"
 #include "clients/cli/output.h"
 #include "clients/cli/source.h"
-#include "clients/cpp/read_file.h"
+#include "common/read_file.h"
 #include "nlohmann/json.hpp"
 
 namespace iterand::cli {

@@ -107,8 +107,11 @@ void RunAsPrinted(const std::vector<std::string>& commands) {
   const std::string port = absl::StrCat(FreePort());
   std::string server_id;
   const auto stop_server = [&] {
-    if (!server_id.empty())
-      RunShell("kill -TERM " + server_id + "; while kill -0 " + server_id + "; do sleep 0.1; done");
+    if (!server_id.empty()) {
+      // A server removes its address file when it stops.
+      RunShell(begin + "kill -TERM " + server_id +
+               "; for i in $(seq 100); do test -f address || exit 0; sleep 0.1; done");
+    }
     server_id.clear();
   };
   int samples = 0;
