@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 
-def missing(user: str, package: str, extra: str) -> ModuleNotFoundError:
-    """The error for `user`, which needs `package` of the optional dependencies `extra`."""
-    return ModuleNotFoundError(
-        f"{user} needs the package {package}, which is not installed: pip install 'iterand[{extra}]' "
+def missing(user: str, package: str, extra: str, error: ImportError) -> ImportError:
+    """The error for `user`, which needs `package` of the optional dependencies `extra`; `error` came from importing."""
+    return type(error)(
+        f"{user} needs the package {package}, which cannot be imported ({error}): pip install 'iterand[{extra}]' "
         f"(from a clone: pip install 'clients/python[{extra}]')",
         name=package,
     )

@@ -258,8 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from rich.console import Console
 
             console = Console() if sys.stdout.isatty() else Console(file=io.StringIO(), width=112, height=40)
-        except ImportError:
-            wanted = str(_extras.missing("the picture", "rich", "live"))
+        except ImportError as error:
+            wanted = str(_extras.missing("the picture", "rich", "live", error))
             if options.svg:
                 print(f"iterand: {wanted}", file=sys.stderr)
                 return 1

@@ -45,10 +45,8 @@ from iterand.client import Client
 try:
     import torch
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-except ModuleNotFoundError as error:
-    if error.name != "torch":
-        raise
-    raise _extras.missing("iterand.torch", "torch", "torch") from error
+except ImportError as error:
+    raise _extras.missing("iterand.torch", "torch", "torch", error) from error
 
 
 class StreamDataset(IterableDataset[Any]):
@@ -239,6 +237,9 @@ class StreamIterator(Iterator[Any]):
         self._cursor = progress.begin(self._taken_up(begin or Place(Position(workers=self._workers))))
         self._batches: Iterator[Any] | None = None
 
+    def __repr__(self) -> str:
+        return f"iter({self._dataset!r})"
+
     def __iter__(self) -> StreamIterator:
         return self
 
@@ -389,6 +390,9 @@ class LoaderIterator(Iterator[Any]):
                 _Shipment(loader.dataset, begin), batch_size=None, num_workers=loader.num_workers, **loader._options
             )
         )
+
+    def __repr__(self) -> str:
+        return f"iter({self._loader!r})"
 
     def __iter__(self) -> LoaderIterator:
         return self

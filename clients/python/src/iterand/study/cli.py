@@ -235,8 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (config.ConfigError, iterand.Error, OSError, ValueError) as error:
         print(f"iterand-study: {error}", file=sys.stderr)
         return 1
-    except ModuleNotFoundError as error:
-        print(f"iterand-study: {_extras.missing('the study', str(error.name), 'study')}", file=sys.stderr)
+    except ImportError as error:
+        print(f"iterand-study: {_extras.missing('the study', str(error.name), 'study', error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("iterand-study: interrupted; the same command goes on with what is not finished", file=sys.stderr)
