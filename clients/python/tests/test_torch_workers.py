@@ -359,3 +359,55 @@ def test_divisors_around_a_number() -> None:
                 fits = [number for number in range(1, lanes + 1) if lanes % number == 0]
                 below = [number for number in fits if number < workers][-1:]
                 assert allowed == below + [number for number in fits if number > workers][:1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_iteration_can_continue(own_server: Server, workers: int) -> None:
+    """Ctrl-C while the loop waits for a batch loses none."""
+    data = StreamDataset(own_server.address, "uniform", length=8192, batch_size=BATCH, prefetch=1)
+    loader = StreamLoader(data, num_workers=workers)
+    iterator, done, over = iter(loader), 0, threading.Event()
+
+    def interrupt_when_stuck() -> None:
+        seen = -1
+        while not over.wait(1):
+            if seen == done:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            seen = done
+
+    next(iterator)
+    done += 1
+    own_server.process.send_signal(signal.SIGSTOP)
+    thread = threading.Thread(target=interrupt_when_stuck)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            while True:  # what was read ahead is used up first
+                next(iterator)
+                done += 1
+    finally:
+        over.set()
+        thread.join()
+        own_server.process.send_signal(signal.SIGCONT)
+    assert loader.state_dict()["position"] == {"origin": done * BATCH, "batches": 0, "workers": max(1, workers)}
+    left = iterand.stream(own_server.address, "uniform", length=8192, batch_size=BATCH, start=done * BATCH)
+    for _ in range(3):
+        assert next(iterator).tolist() == next(left).tolist()
+
+
+def test_a_loader_of_forked_workers_is_known_at_once(address: str, tmp_path: Path) -> None:
+    text = """
+        import sys
+        import iterand
+        from iterand.torch import StreamDataset, StreamLoader
+
+        if __name__ == "__main__":
+            data = StreamDataset(sys.argv[1], length=32, batch_size=4, count=16)
+            iterator = iter(StreamLoader(data, num_workers=1, multiprocessing_context="fork"))
+            try:
+                data.state_dict()
+            except iterand.InvalidArgument as error:
+                print("StreamLoader" in str(error), len(list(iterator)))
+    """
+    assert finished(script(tmp_path, text, address)) == "True 4\n"

@@ -98,7 +98,10 @@ class Place:
     @staticmethod
     def from_state(state: Mapping[str, Any], batch_size: int) -> Place:
         """The reverse of `to_state`. Errors: those of reading a mapping that is something else, or InvalidArgument."""
-        position = Position(**state["position"]).after_whole_rounds(batch_size)
+        given = state["position"]
+        if set(given) != {"origin", "batches", "workers"}:
+            raise KeyError(f"position has the parts {sorted(given)}")
+        position = Position(given["origin"], given["batches"], given["workers"]).after_whole_rounds(batch_size)
         if state.get("worker") is None:
             return Place(position)
         return Place(position, state["worker"]["id"], state["worker"]["given"])

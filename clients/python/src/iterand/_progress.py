@@ -6,6 +6,7 @@ state that was loaded, and which cursor `state_dict` reports.
 
 from __future__ import annotations
 
+import sys
 import weakref
 
 from iterand import errors
@@ -87,3 +88,13 @@ class Progress:
     def load_for_the_very_next(self, place: Place) -> None:
         """As `load`, for a caller that begins an iteration at once."""
         self._loaded, self._used_once, self._advanced = place, True, False
+
+
+def called_by_torchdata() -> bool:
+    """Whether the method that asks was called by torchdata's loader.
+
+    That loader saves and restores the dataset beside its iterator, and begins an iteration right after restoring. So it
+    may restore a dataset of this process that was iterated before, which from other callers is a mistake.
+    """
+    module = str(sys._getframe(2).f_globals.get("__name__", ""))
+    return module.startswith(("torchdata.", "torch.utils.data."))

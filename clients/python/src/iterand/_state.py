@@ -9,6 +9,7 @@ from typing import Any
 
 from iterand import errors
 from iterand._position import Place
+from iterand._requests import check_range
 
 
 def identity(
@@ -44,9 +45,12 @@ def parse(state: Mapping[str, Any], mine: dict[str, Any]) -> tuple[Place, bytes 
     differs: the server had another recipe or engine version under the same name.
     """
     try:
-        place = Place.from_state(state, int(state["stream"]["batch_size"]))
         theirs = dict(state["stream"])
+        check_range("batch_size", theirs["batch_size"], 1, 2**32 - 1)
+        place = Place.from_state(state, theirs["batch_size"])
         fingerprint = None if theirs["fingerprint"] is None else bytes.fromhex(theirs["fingerprint"])
+        if fingerprint is not None and len(fingerprint) != 32:
+            raise ValueError(f"fingerprint has {len(fingerprint)} bytes; it must be 32")
         theirs.setdefault("mask", False)  # absent from states of older versions
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise errors.InvalidArgument(f"state is not what state_dict gave: {error!r}") from error

@@ -69,6 +69,7 @@ class WorkerStarts:
     def __init__(self, number: int | None = None) -> None:
         self._number = number  # of the copy, counted by the owner of the original
         self._pickled = 0
+        self.loaders = 0  # iterations with workers that a StreamLoader has begun
         self._process = os.getpid()
         self._shared = mmap.mmap(-1, self._LAYOUT.size)
 
@@ -85,7 +86,7 @@ class WorkerStarts:
     @property
     def count(self) -> int:
         forked, _, _ = self._LAYOUT.unpack(self._shared[:])
-        return int(self._pickled + forked)
+        return int(self._pickled + forked + self.loaders)
 
     def note_worker(self, info: Any) -> bool:
         """Called in a worker, with torch's WorkerInfo: whether it is of the first set of workers that had the object.

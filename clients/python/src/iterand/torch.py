@@ -27,7 +27,6 @@ With "spawn" every worker imports torch again, at every epoch, unless the DataLo
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -37,7 +36,7 @@ import numpy as np
 from iterand import _extras, _state, _workers, client, errors
 from iterand._connection import Retry, Tls
 from iterand._position import Place, Position
-from iterand._progress import Progress
+from iterand._progress import Progress, called_by_torchdata
 from iterand._requests import RecipeLike, check_prefetch, check_range, first_of_shard, recipe_text, stream_request
 from iterand._wire import Tokens
 from iterand.client import Client
@@ -135,7 +134,7 @@ class StreamDataset(IterableDataset[Any]):
 
     def _iterate_from(self, begin: Place | None) -> StreamIterator:
         self._starts_before = self._starts.count
-        return StreamIterator(self, begin, self._progress)
+        return StreamIterator(self, begin)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the latest iteration in this process stands; in a worker of a DataLoader, that worker's.
@@ -143,7 +142,8 @@ class StreamDataset(IterableDataset[Any]):
         Before any iteration: where the first one will begin. Errors: InvalidArgument if workers have iterated since,
         whose places only their loader knows.
         """
-        if self._starts.count > self._starts_before and not _called_by_torchdata():
+        elsewhere = get_worker_info() is None and self._starts.count > self._starts_before
+        if elsewhere and not called_by_torchdata():
             raise errors.InvalidArgument(
                 "worker processes iterate over this dataset, and only their loader knows which batches were yielded: "
                 "call state_dict() of the loader, a StreamLoader or torchdata's StatefulDataLoader"
@@ -156,8 +156,8 @@ class StreamDataset(IterableDataset[Any]):
         Errors: InvalidArgument if it is none, is of another stream, or if an iteration has been begun.
         FingerprintMismatch if it is of another recipe, seed or engine version.
         """
-        place = self._parsed(state)
-        if _called_by_torchdata() or get_worker_info() is not None:
+        place, fingerprint = _state.parse(state, self._identity())
+        if called_by_torchdata() or get_worker_info() is not None:
             self._progress.load_for_the_very_next(place)
         elif self._starts.count:
             raise errors.InvalidArgument(
@@ -166,15 +166,10 @@ class StreamDataset(IterableDataset[Any]):
             )
         else:
             self._progress.load(place)
+        self.fingerprint = fingerprint or self.fingerprint
 
     def _state(self, place: Place) -> dict[str, Any]:
         return {"stream": self._identity(), **place.to_state(self.batch_size)}
-
-    def _parsed(self, state: Mapping[str, Any]) -> Place:
-        """The place in a state of this stream. Learns the stream's fingerprint. Errors: see load_state_dict."""
-        place, fingerprint = _state.parse(state, self._identity())
-        self.fingerprint = fingerprint or self.fingerprint
-        return place
 
     def _identity(self) -> dict[str, Any]:
         return _state.identity(
@@ -228,13 +223,12 @@ class StreamIterator(Iterator[Any]):
     Use `close`, or drop it, to leave before the end.
     """
 
-    def __init__(self, dataset: StreamDataset, begin: Place | None, progress: Progress) -> None:
+    def __init__(self, dataset: StreamDataset, begin: Place | None) -> None:
         info = get_worker_info()
         self._dataset = dataset
-        self._progress = progress
         self._worker: int | None = None if info is None else info.id
         self._workers: int = 1 if info is None else info.num_workers
-        self._cursor = progress.begin(self._taken_up(begin or Place(Position(workers=self._workers))))
+        self._cursor = dataset._progress.begin(self._taken_up(begin or Place(Position(workers=self._workers))))
         self._batches: Iterator[Any] | None = None
 
     def __repr__(self) -> str:
@@ -245,17 +239,18 @@ class StreamIterator(Iterator[Any]):
 
     def __next__(self) -> Any:
         if self._batches is None:
-            self._progress.advance(self._cursor)
+            self._dataset._progress.advance(self._cursor)
             self._batches = self._dataset._read(self._cursor.place, self._worker or 0, self._workers)
         try:
             item = next(self._batches)
         except errors.InvalidArgument as error:
-            problem = None
-            if type(error) is errors.InvalidArgument:
-                problem = self._dataset._misfit(0 if self._worker is None else self._workers)
+            problem = self._dataset._misfit(0 if self._worker is None else self._workers)
             if problem is None:
                 raise
             raise errors.InvalidArgument(problem, error.code) from None
+        except KeyboardInterrupt:
+            self._batches = None  # the next call connects again and continues from the same place
+            raise
         self._cursor.place = self._cursor.place.after_batch()
         return item
 
@@ -265,10 +260,11 @@ class StreamIterator(Iterator[Any]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from `state` instead. Errors: as StreamDataset's, or InvalidArgument after the first batch."""
-        place = self._taken_up(self._dataset._parsed(state))
+        place, fingerprint = _state.parse(state, self._dataset._identity())
         if self._batches is not None:
             raise errors.InvalidArgument("load_state_dict was called after this iteration had begun")
-        self._cursor.place = place
+        self._cursor.place = self._taken_up(place)
+        self._dataset.fingerprint = fingerprint or self._dataset.fingerprint
 
     def close(self) -> None:
         """Ends the iteration and its call to the server."""
@@ -375,7 +371,9 @@ class StreamLoader:
         Errors: InvalidArgument if it is of another stream, or if an iteration has been begun. FingerprintMismatch if it
         is of another recipe, seed or engine version.
         """
-        self._progress.load(self.dataset._parsed(state))
+        place, fingerprint = _state.parse(state, self.dataset._identity())
+        self._progress.load(place)
+        self.dataset.fingerprint = fingerprint or self.dataset.fingerprint
 
 
 class LoaderIterator(Iterator[Any]):
@@ -384,12 +382,15 @@ class LoaderIterator(Iterator[Any]):
     def __init__(self, loader: StreamLoader, begin: Place) -> None:
         self._loader = loader
         self._cursor = loader._progress.begin(begin)
-        self._begun = False
-        self._batches: Iterator[Any] | None = iter(
-            DataLoader(
-                _Shipment(loader.dataset, begin), batch_size=None, num_workers=loader.num_workers, **loader._options
-            )
-        )
+        self._ended = False
+        self._batches: Iterator[Any] | None = self._start()
+        if loader.num_workers > 0:
+            loader.dataset._starts.loaders += 1
+
+    def _start(self) -> Iterator[Any]:
+        loader = self._loader
+        shipment = _Shipment(loader.dataset, self._cursor.place)
+        return iter(DataLoader(shipment, batch_size=None, num_workers=loader.num_workers, **loader._options))
 
     def __repr__(self) -> str:
         return f"iter({self._loader!r})"
@@ -398,19 +399,22 @@ class LoaderIterator(Iterator[Any]):
         return self
 
     def __next__(self) -> Any:
-        if self._batches is None:
+        if self._ended:
             raise StopIteration
-        if not self._begun:
-            self._begun = True
-            self._loader._progress.advance(self._cursor)
-            self._loader.dataset._progress.advance(None)
+        self._loader._progress.advance(self._cursor)
+        self._loader.dataset._progress.advance(None)
         begin = time.perf_counter()
         try:
+            if self._batches is None:
+                self._batches = self._start()
             item = next(self._batches)
             if isinstance(item, errors.Error):
                 raise item
         except Exception:
-            self._batches = None  # ends the workers
+            self.close()
+            raise
+        except KeyboardInterrupt:
+            self._batches = None  # the next call starts again from the same place
             raise
         finally:
             self._loader.waited += time.perf_counter() - begin
@@ -424,17 +428,7 @@ class LoaderIterator(Iterator[Any]):
 
     def close(self) -> None:
         """Ends the iteration and its workers."""
-        self._batches = None
-
-
-def _called_by_torchdata() -> bool:
-    """Whether the method that asks was called by torchdata's loader.
-
-    That loader saves and restores the dataset beside its iterator, and begins an iteration right after restoring. So it
-    may restore a dataset of this process that was iterated before, which from other callers is a mistake.
-    """
-    module = str(sys._getframe(2).f_globals.get("__name__", ""))
-    return module.startswith(("torchdata.", "torch.utils.data."))
+        self._ended, self._batches = True, None
 
 
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
