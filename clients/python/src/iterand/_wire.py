@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from iterand.errors import ProtocolError
 from iterand.v1 import noise_service_pb2
@@ -57,13 +58,14 @@ class Batch:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 70:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at  # as protobuf reads one that is too large
         shift += 7
+    raise ProtocolError("batch has a number of more than 10 bytes")
 
 
 def decode_batch(data: bytes) -> Batch:
@@ -77,6 +79,8 @@ def decode_batch(data: bytes) -> Batch:
         while at < end:
             tag, at = _varint(data, at)
             number, kind = tag >> 3, tag & 7
+            if not 0 < number < 2**29:
+                raise ProtocolError(f"batch has the field number {number}, which protobuf does not allow")
             if kind == 0:
                 value, at = _varint(data, at)
                 if number < 16:
@@ -97,11 +101,17 @@ def decode_batch(data: bytes) -> Batch:
                 at += size
             elif kind in (1, 5):
                 at += 8 if kind == 1 else 4
+                if at > end:
+                    raise ProtocolError(f"batch is cut off: field {number} ends {at - end} bytes beyond it")
             else:
                 raise ProtocolError(f"batch has a field of unknown wire type {kind}")
     except IndexError:
         raise ProtocolError("batch is cut off") from None
+    except DecodeError as error:
+        raise ProtocolError(f"batch has a provenance that cannot be read: {error}") from error
     first_index, stride, rows, length, dtype_number = fields[1:6]
+    if max(rows, length) >= 2**32:
+        raise ProtocolError(f"batch says {rows} x {length} tokens, which is too many")
     dtype = _DTYPES.get(dtype_number)
     if dtype is None:
         raise ProtocolError(f"batch has the unknown dtype {dtype_number}; this client may be older than the server")
@@ -115,5 +125,7 @@ def decode_batch(data: bytes) -> Batch:
     if mask_size:
         if mask_size != rows * length:
             raise ProtocolError(f"batch says {rows} x {length} tokens, but its mask has {mask_size} bytes")
+        if np.frombuffer(data, np.uint8, mask_size, mask_at).max() > 1:
+            raise ProtocolError("batch has a mask with bytes other than 0 and 1")
         mask = np.frombuffer(data, np.bool_, mask_size, mask_at).reshape(rows, length)
     return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance), mask)

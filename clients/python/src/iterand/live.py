@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import iterand
-from iterand import Batch, Tokens
+from iterand import Batch, Tokens, _extras
 from iterand._printable import printable
 
 if TYPE_CHECKING:
@@ -258,8 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from rich.console import Console
 
             console = Console() if sys.stdout.isatty() else Console(file=io.StringIO(), width=112, height=40)
-        except ImportError:
-            wanted = "the package `rich` is wanted for the picture: pip install 'clients/python[live]'"
+        except ImportError as error:
+            wanted = str(_extras.missing("the picture", "rich", "live", error))
             if options.svg:
                 print(f"iterand: {wanted}", file=sys.stderr)
                 return 1

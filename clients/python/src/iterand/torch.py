@@ -9,53 +9,43 @@ the sub-shard that has every K-th row of the shard, from row k on, and the loade
 turn. So each round of K batches holds the K * batch_size successive rows that it would hold without workers, dealt out
 to the batches like cards. K * world must divide the recipe's lanes.
 
+Iterations. Every iterator keeps its own place, so several may be used in turn, and one that is dropped changes nothing.
+Each begins at the stream's start, except the first after `load_state_dict`.
+
 Resuming. `StreamLoader.state_dict()` says which batches were yielded, however many were read ahead, and a loader that
-is given this state goes on with the batch that would have come next. Loaders that save the state of a dataset worker
-by worker, such as torchdata's StatefulDataLoader, can use StreamDataset itself.
+is given this state continues with the batch that would have come next. It reports the iteration that was begun last;
+`state_dict()` of an iterator reports that one. Loaders that save the state of a dataset worker by worker, such as
+torchdata's StatefulDataLoader, can use StreamDataset itself.
 
 Workers. gRPC does not survive a fork, so StreamLoader starts its workers by a fork server, which has never used it. As
-with every start method but "fork", a script must guard its entry by `if __name__ == "__main__":`. A DataLoader is to be
-given multiprocessing_context="forkserver" (or "spawn"); a worker that was forked from a process that had used iterand
-raises `iterand.ForkedProcess`.
+with every start method but "fork", a script must guard its entry by `if __name__ == "__main__":`. A DataLoader needs
+multiprocessing_context="forkserver" (or "spawn"); a worker that was forked from a process that had used iterand raises
+`iterand.ForkedProcess`. The first StreamDataset has the fork server import torch once, unless the server runs already.
+With "spawn" every worker imports torch again, at every epoch, unless the DataLoader has persistent_workers=True.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from iterand import client, errors
+from iterand import _extras, _state, _workers, client, errors
 from iterand._connection import Retry, Tls
+from iterand._position import Place, Position
+from iterand._progress import Progress, called_by_torchdata
 from iterand._requests import RecipeLike, check_prefetch, check_range, first_of_shard, recipe_text, stream_request
 from iterand._wire import Tokens
 from iterand.client import Client
 
-
-@dataclass(frozen=True)
-class _Position:
-    """How much of a shard has been read: `origin` rows, and then `batches` batches dealt out by `workers` workers."""
-
-    origin: int = 0
-    batches: int = 0
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        check_range("position's origin", self.origin, 0, 2**64)
-        check_range("position's batches", self.batches, 0, 2**64)
-        check_range("position's workers", self.workers, 1, 2**32)
-
-    def after_whole_rounds(self, batch_size: int) -> _Position:
-        """The same position with fewer than `workers` batches: whole rounds are rows without gaps."""
-        rounds = self.batches // self.workers
-        return _Position(self.origin + rounds * self.workers * batch_size, self.batches % self.workers, self.workers)
+try:
+    import torch
+    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+except ImportError as error:
+    raise _extras.missing("iterand.torch", "torch", "torch", error) from error
 
 
 class StreamDataset(IterableDataset[Any]):
@@ -116,35 +106,85 @@ class StreamDataset(IterableDataset[Any]):
         self.tls = tls
         self.token = token
         self.retry = retry
-        self._resume: _Position | None = None  # where the next iteration begins
-        self._position = _Position()  # where this iteration began; without workers, where it is
-        self._worker: int | None = None
-        self._given = 0  # batches that this worker has given since
+        self._progress = Progress()
+        self._starts = _workers.WorkerStarts()
+        self._starts_before = 0  # how many workers had started when this process last began an iteration
+        _workers.preload_fork_server()
 
-    def __iter__(self) -> Iterator[Any]:
-        info = get_worker_info()
-        workers, worker = (1, 0) if info is None else (info.num_workers, info.id)
-        begin, self._resume = self._resume or _Position(workers=workers), None
-        given, self._given = (self._given, 0) if self._worker is not None else (0, 0)
-        if self._worker is not None and (self._worker, begin.workers) != (worker, workers):
+    def __repr__(self) -> str:
+        recipe = self.recipe if len(self.recipe) <= 40 else f"{self.recipe[:37]}..."
+        parts = [repr(self.target), repr(recipe), f"seed={self.seed}"]
+        parts += [] if self.length is None else [f"length={self.length}"]
+        parts += [f"batch_size={self.batch_size}", f"shard={tuple(self.shard)}"]
+        parts += [f"start={self.start}"] if self.start else []
+        parts += [] if self.count is None else [f"count={self.count}"]
+        parts += ["mask=True"] if self.mask else []
+        parts += [f"dtype={self.dtype}"] if self.dtype != torch.int64 else []
+        return f"StreamDataset({', '.join(parts)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has iterations of its own, and a worker's copy is one that the parent knows of.
+        return self.__dict__ | {"_progress": self._progress.copy(), "_starts": self._starts.copy(), "_starts_before": 0}
+
+    def __iter__(self) -> StreamIterator:
+        begin, info = self._progress.next_begin(), get_worker_info()
+        if info is not None and not self._starts.note_worker(info) and begin is not None and begin.worker is None:
+            begin = None  # the DataLoader of this worker, which starts new ones for every epoch, has used it already
+        return self._iterate_from(begin)
+
+    def _iterate_from(self, begin: Place | None) -> StreamIterator:
+        self._starts_before = self._starts.count
+        return StreamIterator(self, begin)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest iteration in this process stands; in a worker of a DataLoader, that worker's.
+
+        Before any iteration: where the first one will begin. Errors: InvalidArgument if workers have iterated since,
+        whose places only their loader knows.
+        """
+        elsewhere = get_worker_info() is None and self._starts.count > self._starts_before
+        if elsewhere and not called_by_torchdata():
             raise errors.InvalidArgument(
-                f"state of worker {self._worker} of {begin.workers} was given to worker {worker} of {workers}"
+                "worker processes iterate over this dataset, and only their loader knows which batches were yielded: "
+                "call state_dict() of the loader, a StreamLoader or torchdata's StatefulDataLoader"
             )
-        self._worker = None if info is None else worker
-        begin = begin.after_whole_rounds(self.batch_size)
-        if begin.workers != workers:
-            if begin.batches:
-                raise errors.InvalidArgument(
-                    f"state lies {begin.batches} batches into a round of {begin.workers} workers; "
-                    f"{workers} workers can only go on from the end of a round"
-                )
-            begin = _Position(begin.origin, 0, workers)
-        self._position, self._given = begin, given
+        return self._state(self._progress.place() or Place())
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The next iteration continues from `state`, the state of a StreamDataset or a StreamLoader.
+
+        Errors: InvalidArgument if it is none, is of another stream, or if an iteration has been begun.
+        FingerprintMismatch if it is of another recipe, seed or engine version.
+        """
+        place, fingerprint = _state.parse(state, self._identity())
+        if called_by_torchdata() or get_worker_info() is not None:
+            self._progress.load_for_the_very_next(place)
+        elif self._starts.count:
+            raise errors.InvalidArgument(
+                "load_state_dict was called after workers had begun to iterate over this dataset, which it would not "
+                "affect; call it before iter(), or on a new dataset"
+            )
+        else:
+            self._progress.load(place)
+        self.fingerprint = fingerprint or self.fingerprint
+
+    def _state(self, place: Place) -> dict[str, Any]:
+        return {"stream": self._identity(), **place.to_state(self.batch_size)}
+
+    def _identity(self) -> dict[str, Any]:
+        return _state.identity(
+            self.recipe, self.seed, self.length, self.batch_size, self.shard, self.start, self.mask, self.fingerprint
+        )
+
+    def _description(self) -> dict[str, Any]:
+        """The arguments of `iterand.describe` for this stream."""
+        names = ("target", "recipe", "seed", "length", "mask", "tls", "token", "retry")
+        return {name: getattr(self, name) for name in names}
+
+    def _read(self, place: Place, worker: int, workers: int) -> Iterator[Any]:
+        """The batches of `worker` of `workers` from `place`, which that worker has taken up."""
         rank, world = self.shard
-        # A loader asks its worker 0 first. So worker 0 takes the place whose turn it is.
-        place = (worker + begin.batches) % workers
-        row = begin.origin + place + workers * self.batch_size * (given + (place < begin.batches))
+        row = place.next_row(worker, self.batch_size)
         count = None if self.count is None else max(0, -(-(self.count - row) // workers))
         index = first_of_shard(self.start, rank, world) + row * world
         if index >= 2**64:
@@ -167,79 +207,103 @@ class StreamDataset(IterableDataset[Any]):
         ) as stream:
             for batch in stream.batches():
                 self.fingerprint = stream.fingerprint
-                if info is None:
-                    now = self._position
-                    self._position = _Position(now.origin, now.batches + 1, 1)
-                else:
-                    self._given += 1
                 tokens = _to_tensor(batch.tokens, self.dtype)
                 yield (tokens, torch.from_numpy(batch.mask.copy())) if batch.mask is not None else tokens
 
+    def _misfit(self, workers: int) -> str | None:
+        """Why the server refuses this shard, in the words of the caller's arguments; None if for another reason."""
+        with contextlib.suppress(errors.Error):
+            return _workers.misfit(_workers.lanes_of(self._description()), self.shard, workers)
+        return None
+
+
+class StreamIterator(Iterator[Any]):
+    """One iteration over a StreamDataset. It connects when the first batch is asked for.
+
+    Use `close`, or drop it, to leave before the end.
+    """
+
+    def __init__(self, dataset: StreamDataset, begin: Place | None) -> None:
+        info = get_worker_info()
+        self._dataset = dataset
+        self._worker: int | None = None if info is None else info.id
+        self._workers: int = 1 if info is None else info.num_workers
+        self._cursor = dataset._progress.begin(self._taken_up(begin or Place(Position(workers=self._workers))))
+        self._batches: Iterator[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"iter({self._dataset!r})"
+
+    def __iter__(self) -> StreamIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if self._batches is None:
+            self._dataset._progress.advance(self._cursor)
+            self._batches = self._dataset._read(self._cursor.place, self._worker or 0, self._workers)
+        try:
+            item = next(self._batches)
+        except errors.InvalidArgument as error:
+            problem = self._dataset._misfit(0 if self._worker is None else self._workers)
+            if problem is None:
+                raise
+            raise errors.InvalidArgument(problem, error.code) from None
+        except KeyboardInterrupt:
+            self._batches = None  # the next call connects again and continues from the same place
+            raise
+        self._cursor.place = self._cursor.place.after_batch()
+        return item
+
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands: in a worker, that worker's; else the dataset's own, iterated without workers."""
-        position = (self._resume or self._position).after_whole_rounds(self.batch_size)
-        state = {"stream": self._identity(), "position": asdict(position)}
-        if self._worker is not None:
-            state["worker"] = {"id": self._worker, "given": self._given}
-        return state
+        """Where this iteration stands; in a worker, the worker's share of it."""
+        return self._dataset._state(self._cursor.place)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next iteration goes on from `state`. Errors: InvalidArgument if it is none, or of another stream."""
-        try:
-            position = _Position(**state["position"]).after_whole_rounds(int(state["stream"]["batch_size"]))
-            mine, theirs = self._identity(), dict(state["stream"])
-            fingerprint = theirs.pop("fingerprint")
-            fingerprint = None if fingerprint is None else bytes.fromhex(fingerprint)
-            theirs.setdefault("mask", False)  # of which states said nothing once
-            worker = None if state.get("worker") is None else (state["worker"]["id"], state["worker"]["given"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise errors.InvalidArgument(f"state is not what state_dict gave: {error!r}") from error
-        mine.pop("fingerprint")
-        if position.batches == 0 and "worker" not in state:
-            theirs["batch_size"] = self.batch_size  # at the end of a round any other batch size can go on
-        for name, value in mine.items():
-            if theirs.get(name) != value:
-                raise errors.InvalidArgument(f"state is of a stream with {name} {theirs.get(name)!r}, not {value!r}")
-        if fingerprint is not None:
-            self.fingerprint = fingerprint
-        self._resume = position
-        self._worker, self._given = (None, 0) if worker is None else worker
+        """Continues from `state` instead. Errors: as StreamDataset's, or InvalidArgument after the first batch."""
+        place, fingerprint = _state.parse(state, self._dataset._identity())
+        if self._batches is not None:
+            raise errors.InvalidArgument("load_state_dict was called after this iteration had begun")
+        self._cursor.place = self._taken_up(place)
+        self._dataset.fingerprint = fingerprint or self._dataset.fingerprint
 
-    def _identity(self) -> dict[str, Any]:
-        recipe = self.recipe
-        if recipe.lstrip().startswith("{"):
-            with contextlib.suppress(ValueError, RecursionError):  # the server says what is wrong with the JSON
-                recipe = json.dumps(json.loads(recipe), sort_keys=True)
-        return {
-            "recipe": recipe,
-            "seed": self.seed,
-            "length": self.length,
-            "batch_size": self.batch_size,
-            "shard": list(self.shard),
-            "start": self.start,
-            "mask": bool(self.mask),
-            "fingerprint": None if self.fingerprint is None else self.fingerprint.hex(),
-        }
+    def close(self) -> None:
+        """Ends the iteration and its call to the server."""
+        batches, self._batches = self._batches, iter(())
+        if batches is not None and hasattr(batches, "close"):
+            batches.close()
+
+    def _taken_up(self, place: Place) -> Place:
+        return place.taken_up(self._worker, self._workers, self._dataset.batch_size)
 
 
-class _Tagged(IterableDataset[tuple[Any, bytes]]):
-    """Batches with the stream's fingerprint, which the loader's process would not learn otherwise."""
+class _Shipment(IterableDataset[Any]):
+    """What a loader's iteration reads: pairs of a batch and the stream's fingerprint, or the error of a worker.
 
-    def __init__(self, dataset: StreamDataset) -> None:
+    The loader's process would not learn the fingerprint otherwise, and a DataLoader would wrap the error's text and
+    drop its code.
+    """
+
+    def __init__(self, dataset: StreamDataset, begin: Place) -> None:
         super().__init__()
         self._dataset = dataset
+        self._begin = begin
 
-    def __iter__(self) -> Iterator[tuple[Any, bytes]]:
-        for tokens in self._dataset:
-            yield tokens, self._dataset.fingerprint or b""
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for item in self._dataset._iterate_from(self._begin):
+                yield item, self._dataset.fingerprint or b""
+        except errors.Error as error:
+            if get_worker_info() is None:
+                raise
+            yield error
 
 
 class StreamLoader:
-    """A DataLoader over a StreamDataset that can be saved and resumed, with any number of workers.
+    """A DataLoader over a StreamDataset that can be saved and resumed, with any number of workers that fits.
 
     `options` go to the DataLoader (pin_memory, prefetch_factor, ...); workers are started by a fork server unless
     `multiprocessing_context` says otherwise. Every iteration begins at the stream's start, except the first after
-    `load_state_dict`.
+    `load_state_dict`. Several iterators may be in use at once, each with workers of its own.
     """
 
     def __init__(self, dataset: StreamDataset, num_workers: int = 0, **options: Any) -> None:
@@ -255,44 +319,116 @@ class StreamLoader:
         self._options = options
         if num_workers > 0:
             self._options.setdefault("multiprocessing_context", "forkserver")
-        self._position = _Position(workers=max(1, num_workers))
+        self._progress = Progress()
+        self._checked = num_workers <= 1  # whether so many workers fit; one always does if the shard does
 
-    def __iter__(self) -> Iterator[Any]:
-        workers = max(1, self.num_workers)
-        begin = self.dataset._resume or _Position(workers=workers)
-        begin = begin.after_whole_rounds(self.dataset.batch_size)
-        if begin.batches == 0:
-            begin = _Position(begin.origin, 0, workers)
-        self._position = begin
-        batches = iter(
-            DataLoader(_Tagged(self.dataset), batch_size=None, num_workers=self.num_workers, **self._options)
+    def __repr__(self) -> str:
+        options = "".join(
+            f", {name}={value!r}"
+            for name, value in self._options.items()
+            if (name, value) != ("multiprocessing_context", "forkserver")
         )
-        if self.num_workers > 0:
-            self.dataset._resume = None  # the workers have it
-        return self._count(batches)
+        return f"StreamLoader({self.dataset!r}, num_workers={self.num_workers}{options})"
 
-    def _count(self, batches: Iterator[tuple[Any, bytes]]) -> Iterator[Any]:
-        while True:
-            begin = time.perf_counter()
-            try:
-                tokens, fingerprint = next(batches)
-            except StopIteration:
-                return
-            finally:
-                self.waited += time.perf_counter() - begin
-            now = self._position
-            self._position = _Position(now.origin, now.batches + 1, now.workers)
-            self.dataset.fingerprint = fingerprint
-            yield tokens
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_progress": self._progress.copy()}  # a copy has iterations of its own
+
+    def __iter__(self) -> LoaderIterator:
+        """Starts the workers. Errors: InvalidArgument if their number does not fit, or the state that was loaded."""
+        if self.num_workers > 0:
+            _workers.preload_fork_server()
+            _workers.warn_of_slow_workers()
+        if not self._checked:
+            _workers.check_workers(
+                self.dataset._description(),
+                self.dataset.shard,
+                self.num_workers,
+                self._options["multiprocessing_context"],
+            )
+            self._checked = True
+        return LoaderIterator(self, self._next_begin())
+
+    def _next_begin(self) -> Place:
+        begin = self._progress.next_begin()
+        if begin is None and not self._progress.advanced:
+            begin = self.dataset._progress.next_begin()
+        workers = max(1, self.num_workers)
+        return (begin or Place(Position(workers=workers))).taken_up(None, workers, self.dataset.batch_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been yielded so far, as plain data (JSON can hold it)."""
-        position = (self.dataset._resume or self._position).after_whole_rounds(self.dataset.batch_size)
-        return {"stream": self.dataset._identity(), "position": asdict(position)}
+        """What the latest iteration has yielded so far, as plain data (JSON can hold it).
+
+        Before any iteration: where the first one will begin. Each iterator has a `state_dict` of its own.
+        """
+        place = self._progress.place()
+        if place is None and not self._progress.advanced:
+            place = self.dataset._progress.next_begin()
+        return self.dataset._state(place or Place(Position(workers=max(1, self.num_workers))))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next iteration goes on from `state`. Errors: InvalidArgument if it is of another stream."""
-        self.dataset.load_state_dict(state)
+        """The next iteration continues from `state`, the state of a StreamLoader.
+
+        Errors: InvalidArgument if it is of another stream, or if an iteration has been begun. FingerprintMismatch if it
+        is of another recipe, seed or engine version.
+        """
+        place, fingerprint = _state.parse(state, self.dataset._identity())
+        self._progress.load(place)
+        self.dataset.fingerprint = fingerprint or self.dataset.fingerprint
+
+
+class LoaderIterator(Iterator[Any]):
+    """One iteration over a StreamLoader, with workers of its own. Use `close`, or drop it, to leave before the end."""
+
+    def __init__(self, loader: StreamLoader, begin: Place) -> None:
+        self._loader = loader
+        self._cursor = loader._progress.begin(begin)
+        self._ended = False
+        self._batches: Iterator[Any] | None = self._start()
+        if loader.num_workers > 0:
+            loader.dataset._starts.loaders += 1
+
+    def _start(self) -> Iterator[Any]:
+        loader = self._loader
+        shipment = _Shipment(loader.dataset, self._cursor.place)
+        return iter(DataLoader(shipment, batch_size=None, num_workers=loader.num_workers, **loader._options))
+
+    def __repr__(self) -> str:
+        return f"iter({self._loader!r})"
+
+    def __iter__(self) -> LoaderIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if self._ended:
+            raise StopIteration
+        self._loader._progress.advance(self._cursor)
+        self._loader.dataset._progress.advance(None)
+        begin = time.perf_counter()
+        try:
+            if self._batches is None:
+                self._batches = self._start()
+            item = next(self._batches)
+            if isinstance(item, errors.Error):
+                raise item
+        except Exception:
+            self.close()
+            raise
+        except KeyboardInterrupt:
+            self._batches = None  # the next call starts again from the same place
+            raise
+        finally:
+            self._loader.waited += time.perf_counter() - begin
+        tokens, self._loader.dataset.fingerprint = item
+        self._cursor.place = self._cursor.place.after_batch()
+        return tokens
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this iteration has yielded so far, as StreamLoader.state_dict."""
+        return self._loader.dataset._state(self._cursor.place)
+
+    def close(self) -> None:
+        """Ends the iteration and its workers."""
+        self._ended, self._batches = True, None
 
 
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import iterand
+from iterand import _extras
 from iterand.study import config
 
 
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"iterand-study: {error}", file=sys.stderr)
         return 1
     except ImportError as error:
-        print(f"iterand-study: {error}; install the extra `study`: pip install 'iterand[study]'", file=sys.stderr)
+        print(f"iterand-study: {_extras.missing('the study', str(error.name), 'study', error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("iterand-study: interrupted; the same command goes on with what is not finished", file=sys.stderr)

@@ -1,0 +1,12 @@
+"""Names the extra to install where an optional package is absent."""
+
+from __future__ import annotations
+
+
+def missing(user: str, package: str, extra: str, error: ImportError) -> ImportError:
+    """The error for `user`, which needs `package` of the optional dependencies `extra`; `error` came from importing."""
+    return type(error)(
+        f"{user} needs the package {package}, which cannot be imported ({error}): pip install 'iterand[{extra}]' "
+        f"(from a clone: pip install 'clients/python[{extra}]')",
+        name=package,
+    )
