@@ -24,7 +24,7 @@ def identity(
 ) -> dict[str, Any]:
     """The part "stream" of a state. `recipe` is a preset's name or JSON text; the fingerprint is None until known."""
     if recipe.lstrip().startswith("{"):
-        with contextlib.suppress(ValueError):  # the server will say what is wrong with broken JSON
+        with contextlib.suppress(ValueError, RecursionError):  # the server will say what is wrong with broken JSON
             recipe = json.dumps(json.loads(recipe), sort_keys=True)
     return {
         "recipe": recipe,
