@@ -23,11 +23,11 @@
 namespace iterand {
 namespace {
 
-using testing::AllOf;
-using testing::HasSubstr;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 TEST(RunUntilSignal, DrainsAndReturns) {
-  const std::string file = testing::TempDir() + "/iterand_address_" + std::to_string(getpid());
+  const std::string file = ::testing::TempDir() + "/iterand_address_" + std::to_string(getpid());
   ServerOptions options;
   options.listen = "127.0.0.1:0";
   options.address_file = file;
@@ -57,8 +57,8 @@ TEST(RunUntilSignal, DrainsAndReturns) {
 }
 
 TEST(RunUntilSignal, HangupReloadsBeforeItIsReadyWhileItServesAndWhileItDrains) {
-  const std::string tokens = testing::TempDir() + "/iterand_tokens_" + std::to_string(getpid());
-  const std::string file = testing::TempDir() + "/iterand_hangup_" + std::to_string(getpid());
+  const std::string tokens = ::testing::TempDir() + "/iterand_tokens_" + std::to_string(getpid());
+  const std::string file = ::testing::TempDir() + "/iterand_hangup_" + std::to_string(getpid());
   std::ofstream(tokens) << "old\n";
   ServerOptions options;
   options.listen = "127.0.0.1:0";

@@ -18,8 +18,8 @@ class Certificate {
   // For localhost and 127.0.0.1. `issuer` is the authority that signs it; without one, it is an authority itself. The
   // files are TEMPDIR/NAME_cert.pem and _key.pem.
   explicit Certificate(const std::string& name, const Certificate* issuer = nullptr, bool encrypted_key = false)
-      : cert_file(testing::TempDir() + "/" + std::to_string(getpid()) + name + "_cert.pem"),
-        key_file(testing::TempDir() + "/" + std::to_string(getpid()) + name + "_key.pem"),
+      : cert_file(::testing::TempDir() + "/" + std::to_string(getpid()) + name + "_cert.pem"),
+        key_file(::testing::TempDir() + "/" + std::to_string(getpid()) + name + "_key.pem"),
         key_(EVP_EC_gen("P-256"), EVP_PKEY_free),
         cert_(X509_new(), X509_free) {
     X509* const cert = cert_.get();

@@ -109,7 +109,7 @@ inline bool WaitUntil(const std::function<bool()>& condition, std::chrono::secon
 }
 
 // A server on a free port and a client of it.
-class ServiceTest : public testing::Test {
+class ServiceTest : public ::testing::Test {
  protected:
   void SetUp() override { Restart({}); }
 
