@@ -19,15 +19,20 @@ RequestPool::~RequestPool() {
 }
 
 std::optional<std::uint64_t> RequestPool::Post(std::size_t bytes, std::function<void()> work) {
+  const bool small = bytes <= kSmallRequestBytes;
   std::uint64_t ticket;
   {
     std::lock_guard lock(mutex_);
-    Queue& queue = bytes <= kSmallRequestBytes ? small_ : large_;
+    Queue& queue = small ? small_ : large_;
     if (stopping_ || queue.size() >= kMaxWaiting) return std::nullopt;
     ticket = next_ticket_++;
     queue.emplace(ticket, std::move(work));
   }
-  changed_.notify_all();  // one of the threads may be the wrong one
+  if (small) {
+    changed_.notify_one();  // any thread will do
+  } else {
+    changed_.notify_all();
+  }
   return ticket;
 }
 
