@@ -24,7 +24,7 @@ namespace iterand {
 namespace {
 
 constexpr std::uint64_t kWake = 0;  // connections are 1, 2, ...
-constexpr auto kLookEvery = std::chrono::milliseconds(30);
+constexpr auto kLookEvery = std::chrono::milliseconds(10);
 constexpr auto kLookEveryAlert = std::chrono::milliseconds(4);
 constexpr double kAlertBytes = 128 << 10;
 constexpr double kWorthClosing = 64 << 10;  // unaccounted bytes of one connection, when all together have too many

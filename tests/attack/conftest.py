@@ -187,7 +187,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         if token:
             (folder / "token").write_text(TOKEN)
             (folder / "token").chmod(0o600)
-            options = (*options, "--auth-token-file", str(folder / "token"))
+            options = (*options, "--token-file", str(folder / "token"))
         started.append(Server(folder, *options, ulimit=ulimit, listen=listen))
         return started[-1]
 

@@ -96,13 +96,13 @@ TEST_F(ConnectionJudgeTest, PingsOfAnIdleConnectionAreHonest) {
 }
 
 TEST_F(ConnectionJudgeTest, Resets) {
-  counts_.started = counts_.failed = 900;
+  counts_.started = counts_.failed = 450;
   EXPECT_FALSE(After(milliseconds(10)));
   for (int second = 0; second < 100; ++second) {  // a client that gives up many calls, for good reasons
     counts_.started = counts_.failed += 90;
     ASSERT_FALSE(After(seconds(1))) << second;
   }
-  counts_.started = counts_.failed += 1100;
+  counts_.started = counts_.failed += 600;
   EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kResets);
 }
 
