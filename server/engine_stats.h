@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "server/connection_limits.h"
+
 namespace iterand {
 
 enum class Method : std::uint8_t { kStream, kRead, kDescribe, kExecute };
@@ -49,6 +51,7 @@ struct EngineStats {
   std::uint64_t used_stream_bytes = 0;
   std::uint64_t idle_stream_bytes = 0;
   int streams_idle = 0;
+  ConnectionStats connections;
 };
 
 }  // namespace iterand

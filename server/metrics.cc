@@ -66,6 +66,19 @@ class StatsCollector final : public prometheus::Collectable {
     gauge("cache_bytes", "Memory of the segments in the cache.", stats.cache_bytes);
     gauge("held_bytes", "Memory of the segments that streams hold or wait for; shared ones count for each.",
           stats.held_bytes);
+    gauge("connections_open", "Connections to the gRPC port.", stats.connections.open);
+    counter("connections_accepted_total", "Connections accepted.", stats.connections.accepted);
+    prometheus::MetricFamily ended;
+    ended.name = "iterand_connections_ended_total";
+    ended.help = "Connections that the server refused, or closed for cause, by reason.";
+    ended.type = prometheus::MetricType::Counter;
+    for (std::size_t i = 0; i < kConnectionEnds.size(); ++i) {
+      prometheus::ClientMetric& metric = ended.metric.emplace_back();
+      metric.label = {{"action", IsRefusal(static_cast<ConnectionEnd>(i)) ? "refused" : "closed"},
+                      {"reason", kConnectionEnds[i]}};
+      metric.counter.value = static_cast<double>(stats.connections.ended[i]);
+    }
+    families.push_back(std::move(ended));
     prometheus::MetricFamily calls;
     calls.name = "iterand_calls_total";
     calls.help = "Calls that ended, refused ones too, by gRPC status.";

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -16,8 +18,12 @@
 #include "common/read_file.h"
 #include "common/token_file.h"
 #include "iterate/snapshots.h"
+#include "server/call_watch.h"
+#include "server/connection_guard.h"
+#include "server/connection_setup.h"
 #include "server/engine.h"
 #include "server/listen_address.h"
+#include "server/listen_sockets.h"
 #include "server/log.h"
 #include "server/memory_trimmer.h"
 #include "server/metrics.h"
@@ -29,6 +35,7 @@ namespace iterand {
 namespace {
 
 constexpr std::size_t kLargestBatchBytes = std::size_t{1} << 30;
+constexpr auto kCutAfterDrain = std::chrono::milliseconds(500);
 constexpr std::size_t kCallBytes = std::size_t{256} << 10;         // that a call holds in gRPC, roughly
 constexpr std::size_t kSmallestQueueBytes = std::size_t{1} << 20;  // the default preset takes 0.8 MB
 
@@ -40,6 +47,19 @@ absl::Status CheckOptions(const ServerOptions& options) {
   if (options.max_streams < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("max_streams (--max-streams) is ", options.max_streams, "; it must be at least 1"));
+  }
+  if (options.max_connections < 1 || options.max_connections > 1'000'000) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_connections (--max-connections) is ", options.max_connections, "; it must be 1 to 1000000"));
+  }
+  if (options.max_connections_per_peer < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("max_connections_per_peer (--max-connections-per-peer) is ",
+                                                   options.max_connections_per_peer, "; it must be at least 1"));
+  }
+  if (options.handshake_timeout < std::chrono::milliseconds(1) || options.handshake_timeout > std::chrono::hours(1)) {
+    return absl::InvalidArgumentError(absl::StrCat("handshake_timeout (--handshake-timeout) is ",
+                                                   options.handshake_timeout.count(),
+                                                   " ms; it must be 1 ms to 1 hour"));
   }
   if (options.max_batch_bytes < 1024 || options.max_batch_bytes > kLargestBatchBytes) {
     return absl::InvalidArgumentError(absl::StrCat("max_batch_bytes (--max-batch) is ", options.max_batch_bytes,
@@ -124,6 +144,7 @@ class Server::Impl {
   void Shutdown(std::chrono::milliseconds drain);
   void Wait();
   absl::Status Reload();
+  EngineStats Stats() const;
 
   ServerOptions options;
   std::shared_ptr<ServerTls> tls;  // null without TLS
@@ -132,6 +153,8 @@ class Server::Impl {
   std::string address;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<NoiseService> service;
+  std::unique_ptr<CallWatch> calls;
+  std::unique_ptr<ConnectionGuard> connections;
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<MetricsServer> metrics;
   std::unique_ptr<MemoryTrimmer> trimmer;
@@ -143,12 +166,20 @@ class Server::Impl {
   bool stopped_ = false;
 };
 
+EngineStats Server::Impl::Stats() const {
+  EngineStats stats = service->stats();
+  stats.connections = connections->stats();
+  return stats;
+}
+
 absl::Status Server::Impl::Start(const ServerOptions& start_options) {
   options = start_options;
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   Log().set_level(spdlog::level::from_str(options.log_level));
   if (absl::Status status = CheckListen(options.listen); !status.ok()) return status;
   if (absl::Status status = CheckPublic(options); !status.ok()) return status;
+  absl::StatusOr<ListenSockets> sockets = ListenSockets::Bind(options.listen);
+  if (!sockets.ok()) return sockets.status();
   absl::StatusOr<std::shared_ptr<ServerTls>> loaded = ServerTls::Load(FilesOf(options));
   if (!loaded.ok()) return loaded.status();
   tls = *std::move(loaded);
@@ -187,32 +218,30 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
 
   EnablePlugins();
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(options.listen, credentials, &port);
   builder.RegisterService(service.get());
   BoundRequests(builder);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, kWriteBufferBytes);
-  // Otherwise two servers could take the same port and share its clients by chance.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  // A client whose machine is gone must not keep its lanes.
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+  calls = std::make_unique<CallWatch>(
+      [this](const grpc::ServerContextBase& context) { return service->Authorized(context); });
+  const ConnectionLimits limits = LimitsOf(options);
+  BoundConnections(builder, limits, options.handshake_timeout, calls.get());
+  connections = std::make_unique<ConnectionGuard>(*std::move(sockets), limits, calls.get());
+  auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   server = builder.BuildAndStart();
   if (server == nullptr) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen, ": ", WhyNot(options.listen)));
+    return absl::UnavailableError(absl::StrCat("cannot serve on ", options.listen, ": gRPC did not start"));
   }
+  connections->Start(std::move(acceptor));
   // Orchestrators may ask for the service by name. The drain turns both to NOT_SERVING.
   if (grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService()) {
     health->SetServingStatus(v1::NoiseService::service_full_name(), true);
   }
-  address = absl::StartsWith(options.listen, "unix:")
-                ? options.listen
-                : absl::StrCat(options.listen.substr(0, options.listen.rfind(':')), ":", port);
+  address = connections->address();
 
   if (!options.metrics_listen.empty()) {
     absl::StatusOr<std::unique_ptr<MetricsServer>> started =
-        MetricsServer::Start(options.metrics_listen, engine->threads(), [this] { return service->stats(); });
+        MetricsServer::Start(options.metrics_listen, engine->threads(), [this] { return Stats(); });
     if (!started.ok()) {
       return absl::Status(started.status().code(),
                           absl::StrCat(started.status().message(), ": ", WhyNot(options.metrics_listen)));
@@ -264,7 +293,23 @@ void Server::Impl::Shutdown(std::chrono::milliseconds drain) {
   if (server) {
     if (grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService()) health->Shutdown();
     service->Drain();
+    connections->StopAccepting();
+    // At the end of the drain gRPC cancels the calls, but waits for threads that a flood may keep busy.
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool done = false;
+    std::thread cut([&] {
+      std::unique_lock lock(mutex);
+      changed.wait_for(lock, drain + kCutAfterDrain, [&] { return done; });
+      connections->CloseAll();
+    });
     server->Shutdown(std::chrono::system_clock::now() + drain);
+    {
+      std::lock_guard lock(mutex);
+      done = true;
+    }
+    changed.notify_all();
+    cut.join();
     server->Wait();
   }
   std::lock_guard lock(mutex_);
@@ -284,6 +329,7 @@ Server::~Server() {
   impl_->metrics.reset();
   impl_->trimmer.reset();
   impl_->server.reset();
+  impl_->connections.reset();
   if (impl_->service) impl_->service->Stop();
   impl_->engine.reset();
   impl_->service.reset();
@@ -305,6 +351,6 @@ absl::Status Server::Reload() { return impl_->Reload(); }
 
 void Server::Wait() { impl_->Wait(); }
 
-EngineStats Server::stats() const { return impl_->service->stats(); }
+EngineStats Server::stats() const { return impl_->Stats(); }
 
 }  // namespace iterand

@@ -74,6 +74,15 @@ struct ServerOptions {
   // How long a call may take to send its whole request. Those that take longer end with DEADLINE_EXCEEDED.
   std::chrono::milliseconds request_timeout = std::chrono::seconds(20);
 
+  // Connections that may be open at a time, in total and from one peer: an IPv4 address, or an IPv6 network of 64 bits.
+  // A further one takes the place of the one that has been idle longest, or is closed at once if none is idle. A limit
+  // of open files below twice max_connections lowers it.
+  int max_connections = 2048;
+  int max_connections_per_peer = 1536;
+
+  // How long a connection may take to complete the handshakes of TLS and HTTP/2. Those that take longer are closed.
+  std::chrono::milliseconds handshake_timeout = std::chrono::seconds(10);
+
   // The largest batch message in bytes. The default is what gRPC clients accept unless told otherwise.
   std::size_t max_batch_bytes = std::size_t{4} << 20;
 

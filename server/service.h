@@ -44,6 +44,9 @@ class NoiseService final : public grpc::Service {
   // Accepts these tokens instead of the options', if those had some.
   void SetTokens(const std::vector<std::string>& tokens) { authenticator_.SetTokens(tokens); }
 
+  // Whether a call carries one of the tokens, or needs none. Thread-safe.
+  bool Authorized(const grpc::ServerContextBase& context) const { return authenticator_.Check(context).ok(); }
+
   // Drains the calls in progress and those that still come.
   void Drain() { calls_.Drain(); }
 

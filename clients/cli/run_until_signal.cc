@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "clients/cli/second_signal.h"
+#include "server/file_limit.h"
 #include "server/log.h"
 
 namespace iterand::cli {
@@ -53,6 +54,7 @@ absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
   struct sigaction hangup {};
   sigaction(SIGHUP, nullptr, &hangup);
 
+  RaiseFileLimit();
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
   if (server.ok()) {
     out << "listening on " << (*server)->address() << std::endl;

@@ -21,6 +21,8 @@ void AddServe(CLI::App& app, Action& action) {
       std::make_shared<std::int64_t>(std::chrono::duration_cast<std::chrono::seconds>(options->drain).count());
   auto request_seconds = std::make_shared<std::int64_t>(
       std::chrono::duration_cast<std::chrono::seconds>(options->request_timeout).count());
+  auto handshake_seconds = std::make_shared<std::int64_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(options->handshake_timeout).count());
   CLI::App* command = app.add_subcommand("serve", "Serve streams over gRPC until SIGTERM or Ctrl-C");
   command->footer(
       "SIZE is a number of bytes, or one with kb, mb or gb (1kb = 1024 bytes).\n"
@@ -101,14 +103,34 @@ void AddServe(CLI::App& app, Action& action) {
       ->check(WholeNumber(1, 3600))
       ->capture_default_str()
       ->group(kLimits);
+  command->add_option("--max-connections", options->max_connections, "Connections that may be open at a time")
+      ->type_name("N")
+      ->check(WholeNumber(1, 1000000))
+      ->capture_default_str()
+      ->group(kLimits);
+  command
+      ->add_option("--max-connections-per-peer", options->max_connections_per_peer,
+                   "The same of one IPv4 address or one IPv6 network of 64 bits")
+      ->type_name("N")
+      ->check(WholeNumber(1, 1000000))
+      ->capture_default_str()
+      ->group(kLimits);
+  command
+      ->add_option("--handshake-timeout", *handshake_seconds,
+                   "How long a connection may take to complete the handshakes of TLS and HTTP/2")
+      ->type_name("SECONDS")
+      ->check(WholeNumber(1, 3600))
+      ->capture_default_str()
+      ->group(kLimits);
   command->add_option("--drain", *drain_seconds, "How long calls in flight may go on after SIGTERM")
       ->type_name("SECONDS")
       ->check(WholeNumber(0, 86400))
       ->capture_default_str()
       ->group(kLimits);
 
-  command->callback([options, drain_seconds, request_seconds, &action] {
-    action = [options, drain_seconds, request_seconds] {
+  command->callback([options, drain_seconds, request_seconds, handshake_seconds, &action] {
+    action = [options, drain_seconds, request_seconds, handshake_seconds] {
+      options->handshake_timeout = std::chrono::seconds(*handshake_seconds);
       options->drain = std::chrono::seconds(*drain_seconds);
       options->request_timeout = std::chrono::seconds(*request_seconds);
       return RunUntilSignal(*options, std::cout);

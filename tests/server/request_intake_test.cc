@@ -126,7 +126,7 @@ TEST_F(RequestIntake, ACallWithoutTokenEndsBeforeItsRequestIsRead) {
   const std::string path = testing::TempDir() + "/intake_token";
   std::ofstream(path) << "secret\n";
   ServerOptions options;
-  options.auth_token_file = path;
+  options.token_file = path;
   Restart(options);
   for (const char* method : {"Stream", "Read", "Describe", "Execute"}) {
     // Nothing is sent, and yet the call ends.

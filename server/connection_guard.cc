@@ -1,0 +1,448 @@
+#include "server/connection_guard.h"
+
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/log.h"
+
+namespace iterand {
+namespace {
+
+constexpr std::uint64_t kWake = 0;  // connections are 1, 2, ...
+constexpr auto kLookEvery = std::chrono::milliseconds(10);
+constexpr auto kLookEveryAlert = std::chrono::milliseconds(4);
+constexpr double kAlertBytes = 128 << 10;
+constexpr double kWorthClosing = 64 << 10;  // unaccounted bytes of one connection, when all together have too many
+constexpr auto kPause = std::chrono::milliseconds(20);  // when descriptors or memory ran out
+constexpr auto kReportEvery = std::chrono::seconds(5);
+constexpr auto kOffence = std::chrono::seconds(60);
+constexpr auto kIdleBefore = std::chrono::seconds(1);  // a connection may be closed to make room
+constexpr int kIdleLookMilliseconds = 1000;
+constexpr int kAcceptsAtOnce = 64;
+constexpr std::uint64_t kBytesPerLook = 1024;  // some 20 calls: fewer need not be counted
+constexpr int kCandidates = 16;
+constexpr std::size_t kMostDiscarded = 64 << 20;
+constexpr std::size_t kMostOffenders = 65536;
+
+// Closes both directions, and throws away what the peer has sent: gRPC would still read it.
+void Abort(int descriptor) {
+  const linger reset{.l_onoff = 1, .l_linger = 0};
+  setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+  shutdown(descriptor, SHUT_RDWR);
+  for (std::size_t discarded = 0; discarded < kMostDiscarded;) {
+    const ssize_t got = recv(descriptor, nullptr, std::size_t{1} << 20, MSG_TRUNC | MSG_DONTWAIT);
+    if (got <= 0) return;
+    discarded += static_cast<std::size_t>(got);
+  }
+}
+
+void Raise(int event) {
+  const std::uint64_t one = 1;
+  while (write(event, &one, sizeof(one)) < 0 && errno == EINTR) {
+  }
+}
+
+const char* Reason(ConnectionEnd why) {
+  switch (why) {
+    case ConnectionEnd::kTotal:
+      return "refused: there are as many connections as --max-connections allows";
+    case ConnectionEnd::kPeer:
+      return "refused: it has as many connections as --max-connections-per-peer allows";
+    case ConnectionEnd::kFiles:
+      return "refused: no descriptor or memory is left for it";
+    case ConnectionEnd::kIdle:
+      return "closed to make room: it was idle, and there are as many connections as the limits allow";
+    case ConnectionEnd::kCalls:
+      return "closed: it has more calls in progress than one connection may have";
+    case ConnectionEnd::kResets:
+      return "closed: it gives up calls too fast";
+    case ConnectionEnd::kUnauthenticated:
+      return "closed: too many of its calls lack the token";
+    case ConnectionEnd::kFlood:
+      return "closed: it sends too many bytes that belong to no call";
+  }
+  return "closed";
+}
+
+}  // namespace
+
+ConnectionGuard::ConnectionGuard(ListenSockets sockets, const ConnectionLimits& limits, CallWatch* calls)
+    : limits_(limits), calls_(calls), address_(sockets.address()), sockets_(std::move(sockets)) {}
+
+ConnectionGuard::~ConnectionGuard() {
+  StopAccepting();
+  CloseAll();
+  for (const int descriptor : {spare_, stop_accepting_, stop_guarding_, epoll_}) {
+    if (descriptor >= 0) close(descriptor);
+  }
+}
+
+void ConnectionGuard::Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor) {
+  acceptor_ = std::move(acceptor);
+  spare_ = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  stop_accepting_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  stop_guarding_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = kWake}};
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, stop_guarding_, &event);
+  guarding_ = std::thread([this] { GuardLoop(); });
+  accepting_ = std::thread([this] { AcceptLoop(); });
+}
+
+void ConnectionGuard::StopAccepting() {
+  if (accepting_.joinable()) {
+    Raise(stop_accepting_);
+    accepting_.join();
+  }
+  sockets_.Close();
+}
+
+void ConnectionGuard::CloseAll() {
+  if (guarding_.joinable()) {
+    stop_ = true;
+    Raise(stop_guarding_);
+    guarding_.join();
+  }
+  std::lock_guard lock(mutex_);
+  for (auto& [id, connection] : connections_) {
+    if (connection.descriptor < 0) continue;
+    Abort(connection.descriptor);
+    close(connection.descriptor);
+  }
+  connections_.clear();
+  stats_.open = 0;
+  Report();
+}
+
+ConnectionStats ConnectionGuard::stats() const {
+  std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void ConnectionGuard::Pause() { pause_until_ = Clock::now() + kPause; }
+
+void ConnectionGuard::AcceptLoop() {
+  std::vector<pollfd> sets{{.fd = stop_accepting_, .events = POLLIN, .revents = 0}};
+  for (const int listener : sockets_.descriptors()) sets.push_back({.fd = listener, .events = POLLIN, .revents = 0});
+  for (;;) {
+    const auto pause = std::chrono::ceil<std::chrono::milliseconds>(pause_until_.load() - Clock::now()).count();
+    const bool paused = pause > 0;
+    poll(sets.data(), paused ? 1 : sets.size(), paused ? static_cast<int>(pause) : -1);
+    if (sets[0].revents != 0) return;
+    if (paused) continue;
+    for (std::size_t i = 1; i < sets.size(); ++i) {
+      if (sets[i].revents == 0) continue;
+      for (int n = 0; n < kAcceptsAtOnce && pause_until_.load() < Clock::now(); ++n) {
+        if (!AcceptOne(sets[i].fd)) break;
+      }
+    }
+  }
+}
+
+void ConnectionGuard::GuardLoop() {
+  std::array<epoll_event, 256> events;
+  Clock::time_point next_look = Clock::now();
+  bool traffic = false;
+  while (!stop_) {
+    const auto wait = std::chrono::ceil<std::chrono::milliseconds>(next_look - Clock::now()).count();
+    const int timeout = traffic ? static_cast<int>(std::max<std::int64_t>(0, wait)) : kIdleLookMilliseconds;
+    const int count = epoll_wait(epoll_, events.data(), events.size(), timeout);
+    std::lock_guard lock(mutex_);
+    for (int i = 0; i < count; ++i) {
+      const std::uint64_t id = events[static_cast<std::size_t>(i)].data.u64;
+      if ((events[static_cast<std::size_t>(i)].events & (EPOLLHUP | EPOLLERR)) != 0) {
+        Forget(id);
+      } else if (const auto found = connections_.find(id); found != connections_.end()) {
+        found->second.has_traffic = true;  // reported once, until it has been looked at
+        traffic = true;
+      }
+    }
+    const Clock::time_point now = Clock::now();
+    if (now >= next_look) {
+      Look();
+      traffic = alert_ || !released_.empty();
+      next_look = now + (alert_ ? kLookEveryAlert : kLookEvery);
+    }
+    ReportIfDue(now);
+  }
+}
+
+bool ConnectionGuard::AcceptOne(int listener) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  const int descriptor = accept4(listener, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (descriptor >= 0) {
+    Take(descriptor, PeerOf(address));
+    return true;
+  }
+  switch (errno) {
+    case EAGAIN:
+      return false;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return OutOfDescriptors(listener, errno);
+    default:  // errors of the connection, not of the socket that listens
+      return true;
+  }
+}
+
+// Refuses the connection that waits, by the descriptor that was kept for that, so that its peer does not wait in vain.
+bool ConnectionGuard::OutOfDescriptors(int listener, int error) {
+  {
+    std::lock_guard lock(mutex_);
+    Note(ConnectionEnd::kFiles, absl::StrCat("a peer (", std::strerror(error), ")"));
+  }
+  if (spare_ >= 0) close(spare_);
+  const int descriptor = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  if (descriptor >= 0) close(descriptor);
+  spare_ = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (descriptor >= 0 && spare_ >= 0) return true;
+  Pause();
+  return false;
+}
+
+void ConnectionGuard::Take(int descriptor, Peer peer) {
+  const int on = 1;
+  setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  const int duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+  {
+    std::lock_guard lock(mutex_);
+    if (duplicate < 0) Note(ConnectionEnd::kFiles, absl::StrCat(peer.name, " (", std::strerror(errno), ")"));
+    if (duplicate < 0 || !MakeRoom(peer)) {
+      if (duplicate >= 0) close(duplicate);
+      close(descriptor);
+      return;
+    }
+    const std::uint64_t id = next_id_++;
+    Connection& connection = connections_[id];
+    connection.descriptor = duplicate;
+    connection.last_traffic = Clock::now();
+    connection.judge = std::make_unique<ConnectionJudge>(limits_, connection.last_traffic);
+    if (peer.group != kUnixGroup) connection.calls = calls_->Add(peer.name);
+    ++per_group_[peer.group];
+    connection.peer = std::move(peer);
+    ++stats_.open;
+    ++stats_.accepted;
+    // A hang-up is reported always, traffic once.
+    epoll_event event{.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = id}};
+    epoll_ctl(epoll_, EPOLL_CTL_ADD, duplicate, &event);
+  }
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+  parameters.listener_fd = -1;
+  parameters.fd = descriptor;  // gRPC's from here on
+  acceptor_->HandleNewConnection(&parameters);
+}
+
+bool ConnectionGuard::MakeRoom(const Peer& peer) {
+  const auto group = per_group_.find(peer.group);
+  if (peer.group != kUnixGroup && group != per_group_.end() && group->second >= limits_.per_peer &&
+      !CloseIdleOf(peer.group)) {
+    Note(ConnectionEnd::kPeer, peer.name);
+    return false;
+  }
+  if (stats_.open < limits_.total) return true;
+  const auto largest = std::max_element(per_group_.begin(), per_group_.end(),
+                                        [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (largest != per_group_.end() && CloseIdleOf(std::string(largest->first))) return true;
+  Note(ConnectionEnd::kTotal, peer.name);
+  return false;
+}
+
+// Closes the connection of this group that was silent longest and has no call in progress.
+bool ConnectionGuard::CloseIdleOf(const std::string& group) {
+  if (group == kUnixGroup) return false;
+  const Clock::time_point before = Clock::now() - kIdleBefore;
+  std::vector<std::pair<Clock::time_point, std::uint64_t>> candidates;
+  for (const auto& [id, connection] : connections_) {
+    if (connection.descriptor < 0 || connection.has_traffic || connection.last_traffic > before) continue;
+    if (connection.peer.group == group) candidates.emplace_back(connection.last_traffic, id);
+  }
+  const std::size_t few = std::min<std::size_t>(kCandidates, candidates.size());
+  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(few), candidates.end());
+  for (std::size_t i = 0; i < few; ++i) {
+    Connection& connection = connections_.at(candidates[i].second);
+    Count(connection);
+    if (connection.counts.open() > 0) {
+      connection.last_traffic = Clock::now();  // others come first next time
+      continue;
+    }
+    Note(ConnectionEnd::kIdle, connection.peer.name);
+    Abort(connection.descriptor);
+    Forget(candidates[i].second);
+    return true;
+  }
+  return false;
+}
+
+bool ConnectionGuard::Count(Connection& connection) {
+  if (connection.number == 0) connection.number = streams_.Find(connection.peer.name);
+  if (connection.number == 0) return false;
+  connection.bytes_at_look = connection.counts.bytes_in;
+  const std::optional<StreamCounts> streams = StreamCounter::Read(connection.number);
+  connection.counts.started = streams ? streams->started : 0;
+  connection.counts.succeeded = streams ? streams->succeeded : 0;
+  connection.counts.failed = streams ? streams->failed : 0;
+  connection.counts.messages = streams ? streams->messages : 0;
+  return streams.has_value();
+}
+
+void ConnectionGuard::Measure(Connection& connection) {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  if (getsockopt(connection.descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
+    connection.counts.bytes_in = info.tcpi_bytes_received;
+    connection.counts.bytes_out = info.tcpi_bytes_acked;
+  }
+  connection.counts.accounted_bytes = connection.calls->accounted_bytes;
+  connection.counts.unauthenticated = connection.calls->unauthenticated;
+  connection.counts.awaited = connection.calls->awaited;
+  if (connection.counts.bytes_in - connection.bytes_at_look >= kBytesPerLook) Count(connection);
+}
+
+void ConnectionGuard::Look() {
+  const Clock::time_point now = Clock::now();
+  streams_.BeginRound();
+  std::vector<std::pair<std::uint64_t, ConnectionEnd>> closing;
+  double unaccounted = 0;
+  std::uint64_t open_calls = 0;
+  for (auto& [id, connection] : connections_) {
+    open_calls += connection.counts.open();
+    if (connection.descriptor < 0) {
+      unaccounted += connection.unreleased;
+      continue;
+    }
+    const bool traffic = std::exchange(connection.has_traffic, false);
+    if (traffic) {
+      connection.last_traffic = now;
+      epoll_event event{.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = id}};
+      epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.descriptor, &event);
+      if (connection.calls != nullptr) Measure(connection);
+    }
+    if (connection.calls == nullptr) continue;  // of a unix socket
+    if (traffic || connection.judge->unaccounted() > 0) {
+      const bool lenient = !offenders_.contains(connection.peer.group);
+      if (const auto why = connection.judge->Judge(connection.counts, now, lenient)) closing.emplace_back(id, *why);
+    }
+    unaccounted += connection.judge->unaccounted();
+  }
+  for (const auto& [id, why] : closing) CloseForCause(id, why);
+  std::erase_if(released_, [this](std::uint64_t id) {
+    Connection& connection = connections_.at(id);
+    if (Count(connection)) return false;
+    connections_.erase(id);
+    return true;
+  });
+  const bool busy = open_calls > static_cast<std::uint64_t>(limits_.total_streams);
+  if (closing.empty() && (busy || unaccounted > kMostUnaccounted)) CloseWorst(unaccounted);
+  alert_ = unaccounted > kAlertBytes || open_calls > static_cast<std::uint64_t>(limits_.streams) || !offenders_.empty();
+  std::erase_if(offenders_, [now](const auto& offender) { return offender.second < now; });
+}
+
+// All connections together exceed a bound that none of them does. The one that takes most has to go.
+void ConnectionGuard::CloseWorst(double unaccounted) {
+  std::uint64_t worst = 0;
+  double most = 0;
+  Pause();  // what is closed still takes memory until gRPC has released it
+  if (unaccounted > kMostUnaccounted) {
+    for (const auto& [id, connection] : connections_) {
+      if (connection.descriptor < 0 || connection.judge->unaccounted() <= most) continue;
+      most = connection.judge->unaccounted();
+      worst = id;
+    }
+    if (most >= kWorthClosing) CloseForCause(worst, ConnectionEnd::kFlood);
+    return;
+  }
+  // Calls end without a byte of the peer's, so the counts may be old.
+  std::uint64_t open_calls = 0;
+  for (auto& [id, connection] : connections_) {
+    if (connection.counts.open() == 0) continue;
+    Count(connection);
+    const std::uint64_t open = connection.counts.open();
+    open_calls += open;
+    if (connection.descriptor < 0 || static_cast<double>(open) <= most) continue;
+    most = static_cast<double>(open);
+    worst = id;
+  }
+  if (open_calls <= static_cast<std::uint64_t>(limits_.total_streams)) return;
+  if (worst != 0) CloseForCause(worst, ConnectionEnd::kCalls);
+}
+
+void ConnectionGuard::CloseForCause(std::uint64_t id, ConnectionEnd why) {
+  Connection& connection = connections_.at(id);
+  Note(why, connection.peer.name);
+  if (offenders_.size() < kMostOffenders) offenders_[connection.peer.group] = Clock::now() + kOffence;
+  connection.unreleased = connection.judge->unaccounted();
+  if (connection.number == 0) streams_.BeginRound();  // gRPC may know it by now
+  Count(connection);
+  Abort(connection.descriptor);
+  Forget(id);
+}
+
+void ConnectionGuard::Forget(std::uint64_t id) {
+  const auto found = connections_.find(id);
+  if (found == connections_.end() || found->second.descriptor < 0) return;
+  Connection& connection = found->second;
+  // The descriptor stays open while gRPC has its own, so closing this one does not remove it from the set.
+  epoll_ctl(epoll_, EPOLL_CTL_DEL, connection.descriptor, nullptr);
+  close(connection.descriptor);
+  connection.descriptor = -1;
+  if (connection.calls != nullptr) calls_->Remove(connection.peer.name);
+  if (const auto group = per_group_.find(connection.peer.group); group != per_group_.end() && --group->second == 0) {
+    per_group_.erase(group);
+  }
+  --stats_.open;
+  connection.judge.reset();
+  connection.has_traffic = false;
+  if ((connection.counts.open() > 0 || connection.unreleased > 0) && connection.number != 0) {
+    released_.push_back(id);
+  } else {
+    connections_.erase(found);
+  }
+}
+
+void ConnectionGuard::Note(ConnectionEnd why, const std::string& whom) {
+  ++stats_.ended[static_cast<std::size_t>(why)];
+  Noted& noted = noted_[static_cast<std::size_t>(why)];
+  ++noted.times;
+  noted.last = whom;
+  ReportIfDue(Clock::now());
+}
+
+// A line for each kind, every few seconds at most: an attack must not fill the disk.
+void ConnectionGuard::ReportIfDue(Clock::time_point now) {
+  if (now < next_report_) return;
+  const bool any = std::any_of(noted_.begin(), noted_.end(), [](const Noted& noted) { return noted.times > 0; });
+  if (any) next_report_ = now + kReportEvery;
+  Report();
+}
+
+void ConnectionGuard::Report() {
+  for (std::size_t i = 0; i < noted_.size(); ++i) {
+    Noted& noted = noted_[i];
+    if (noted.times == 0) continue;
+    const std::string more = noted.times == 1 ? "" : absl::StrCat(" (the last of ", noted.times, " connections)");
+    const auto why = static_cast<ConnectionEnd>(i);
+    Log().log(IsRefusal(why) ? spdlog::level::err : spdlog::level::info, "connection of {}{} {}", noted.last, more,
+              Reason(why));
+    noted = {};
+  }
+}
+
+}  // namespace iterand
