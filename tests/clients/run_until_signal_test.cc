@@ -130,6 +130,7 @@ TEST(RunUntilSignal, AServerInTheForegroundEndsWithItsTerminal) {
   const pid_t pid = forkpty(&terminal, nullptr, nullptr, nullptr);
   ASSERT_GE(pid, 0);
   if (pid == 0) {
+    std::signal(SIGHUP, SIG_DFL);  // the tests above have it ignored, as nohup does
     execl(ITERAND_BINARY, ITERAND_BINARY, "serve", "--listen", "127.0.0.1:0", nullptr);
     _exit(127);
   }
@@ -141,7 +142,9 @@ TEST(RunUntilSignal, AServerInTheForegroundEndsWithItsTerminal) {
   }
   close(terminal);
   int wait_status = -1;
-  EXPECT_TRUE(WaitUntil([&] { return waitpid(pid, &wait_status, WNOHANG) == pid; }, std::chrono::seconds(20))) << text;
+  const bool ended = WaitUntil([&] { return waitpid(pid, &wait_status, WNOHANG) == pid; }, std::chrono::seconds(20));
+  EXPECT_TRUE(ended) << text;
+  if (!ended) kill(pid, SIGKILL);
   EXPECT_TRUE(WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0) << wait_status;
 }
 
