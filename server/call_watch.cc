@@ -3,10 +3,11 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/interceptor.h>
 
-#include <string_view>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "server/service.h"
 
 namespace iterand {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 using Hook = grpc::experimental::InterceptionHookPoints;
 
 constexpr char kService[] = "/iterand.v1.NoiseService/";
+constexpr char kExecute[] = "/iterand.v1.NoiseService/Execute";
 constexpr std::uint64_t kHeaderBytes = 8192;  // that a call may have; gRPC bounds them
 
 }  // namespace
@@ -48,20 +50,20 @@ class CallWatch::Interceptor final : public grpc::experimental::Interceptor {
     authorized_ = absl::StartsWith(info_->method(), kService) && watch_->authorized_(context);
     if (totals_ == nullptr || !authorized_) return;
     totals_->accounted_bytes += kHeaderBytes;
-    ++totals_->awaited;
-    awaited_ = true;
+    awaited_ = std::strcmp(info_->method(), kExecute) == 0 ? kMaxRequestBytes : kMaxStreamRequest;
+    totals_->awaited_bytes += awaited_;
   }
 
   void Arrived() {
-    if (awaited_) --totals_->awaited;
-    awaited_ = false;
+    if (awaited_ > 0) totals_->awaited_bytes -= awaited_;
+    awaited_ = 0;
   }
 
   CallWatch* const watch_;
   grpc::experimental::ServerRpcInfo* const info_;
   std::shared_ptr<CallTotals> totals_;
   bool authorized_ = false;
-  bool awaited_ = false;
+  std::uint64_t awaited_ = 0;  // bytes that the request may have, until it has arrived
 };
 
 class CallWatch::Factory final : public grpc::experimental::ServerInterceptorFactoryInterface {

@@ -15,11 +15,11 @@
 
 namespace iterand {
 
-// Totals of the calls of one connection, but for `awaited`.
+// Totals of the calls of one connection, but for `awaited_bytes`.
 struct CallTotals {
   std::atomic<std::uint64_t> accounted_bytes{0};
   std::atomic<std::uint64_t> unauthenticated{0};
-  std::atomic<std::uint64_t> awaited{0};  // now
+  std::atomic<std::uint64_t> awaited_bytes{0};  // that requests on their way may have, now
 };
 
 // Thread-safe.

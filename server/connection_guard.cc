@@ -312,7 +312,7 @@ void ConnectionGuard::Measure(Connection& connection) {
   }
   connection.counts.accounted_bytes = connection.calls->accounted_bytes;
   connection.counts.unauthenticated = connection.calls->unauthenticated;
-  connection.counts.awaited = connection.calls->awaited;
+  connection.counts.awaited_bytes = connection.calls->awaited_bytes;
   if (connection.counts.bytes_in - connection.bytes_at_look >= kBytesPerLook) Count(connection);
 }
 

@@ -11,9 +11,10 @@ constexpr double kFloodBytes = 2 << 20;
 constexpr double kFloodBytesPerSecond = 64 << 10;
 constexpr double kReceivedPerByteSent = 1.0 / 16;
 constexpr double kStuckBytes = 2 << 20;
-constexpr double kFloodFree = 16 << 10;      // a handshake of TLS
-constexpr double kStuckFree = 64 << 10;      // pings of an idle connection, for months
-constexpr double kFrameOverhead = 1.0 / 16;  // of a request's bytes: frames, and records of TLS
+constexpr double kFloodFree = 16 << 10;           // a handshake of TLS
+constexpr double kStuckFree = 64 << 10;           // pings of an idle connection, for months
+constexpr double kFrameOverhead = 1.0 / 16;       // of a request's bytes: frames, and records of TLS
+constexpr double kRequestsOnTheirWay = 96 << 20;  // more than the service reads at a time
 constexpr double kResets = 500;
 constexpr double kResetsPerSecond = 100;
 constexpr double kUnauthenticated = 200;
@@ -49,7 +50,7 @@ std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& coun
   before_ = counts;
 
   const double requests =
-      static_cast<double>(counts.awaited) * (static_cast<double>(limits_.request_bytes) * (1 + kFrameOverhead));
+      std::min(kRequestsOnTheirWay, static_cast<double>(counts.awaited_bytes)) * (1 + kFrameOverhead);
   unaccounted_ = std::max({0.0, flood_ - requests - kFloodFree, stuck_ - requests - kStuckFree});
   if (counts.open() > static_cast<std::uint64_t>(limits_.streams) + kSlackCalls) return ConnectionEnd::kCalls;
   if (resets_ > kResets * part) return ConnectionEnd::kResets;

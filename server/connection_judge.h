@@ -26,7 +26,7 @@ struct ConnectionCounts {
   // From the calls that the service has seen.
   std::uint64_t accounted_bytes = 0;  // of the requests of authorized calls
   std::uint64_t unauthenticated = 0;  // calls that ended so
-  std::uint64_t awaited = 0;          // authorized calls whose request is on its way now
+  std::uint64_t awaited_bytes = 0;    // that the requests of authorized calls on their way now may have
 
   std::uint64_t open() const {
     const std::uint64_t ended = succeeded + failed;

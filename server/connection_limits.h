@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 
 namespace iterand {
@@ -16,8 +15,6 @@ struct ConnectionLimits {
   int streams = 320;
   // Calls of all connections at a time, those included that have ended and still take memory.
   int total_streams = 4352;
-  // The largest request, in bytes.
-  std::size_t request_bytes = std::size_t{16} << 20;
 };
 
 // Why a connection is refused or closed by the server.

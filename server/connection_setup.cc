@@ -10,7 +10,6 @@
 
 #include "server/file_limit.h"
 #include "server/log.h"
-#include "server/service.h"
 
 namespace iterand {
 namespace {
@@ -35,7 +34,6 @@ ConnectionLimits LimitsOf(const ServerOptions& options) {
   // One client may have all the places for calls. The error that there are no more must reach it.
   limits.streams = options.max_streams + kCallsBesides;
   limits.total_streams = options.max_streams + limits.total;
-  limits.request_bytes = kMaxRequestBytes;
   return limits;
 }
 

@@ -45,20 +45,27 @@ TEST_F(ConnectionJudgeTest, ManySmallCallsAreHonest) {
 }
 
 TEST_F(ConnectionJudgeTest, LargeRequestsOnTheirWayAreHonest) {
-  counts_.started = 10;
-  counts_.awaited = 10;
-  for (int i = 0; i < 160; ++i) {
+  counts_.started = 5;
+  counts_.awaited_bytes = 5 * (16 << 20);
+  for (int i = 0; i < 80; ++i) {
     counts_.bytes_in += 1 << 20;
     ASSERT_FALSE(After(milliseconds(10))) << i;
   }
-  for (int i = 0; i < 10; ++i) {  // they arrive
-    --counts_.awaited;
+  for (int i = 0; i < 5; ++i) {  // they arrive
+    counts_.awaited_bytes -= 16 << 20;
     ++counts_.messages;
     counts_.accounted_bytes += 16 << 20;
     ASSERT_FALSE(After(milliseconds(10))) << i;
   }
   // What follows has no call.
   counts_.bytes_in += 3 << 20;
+  EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kFlood);
+}
+
+TEST_F(ConnectionJudgeTest, ManyRequestsOnTheirWayAllowNoMoreThanTheServiceReads) {
+  counts_.started = 300;
+  counts_.awaited_bytes = 300 * std::uint64_t{16 << 20};
+  counts_.bytes_in = 120 << 20;
   EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kFlood);
 }
 

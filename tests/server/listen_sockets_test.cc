@@ -59,6 +59,7 @@ TEST(ListenSockets, AWildcardIsForBothFamilies) {
   for (const char* listen : {"0.0.0.0:0", "[::]:0"}) {
     ServerOptions options;
     options.listen = listen;
+    options.insecure_public = true;
     options.threads = 1;
     const auto server = Server::Start(options);
     ASSERT_TRUE(server.ok()) << server.status();
