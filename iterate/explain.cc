@@ -83,8 +83,8 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
   const Impl& impl = *impl_;
   Explanation explanation;
   explanation.index = index;
-  explanation.place = Locate(index);
-  const Place& place = explanation.place;
+  explanation.position = impl.index_map.Locate(index);
+  const Position& place = explanation.position;
 
   // The sequence as the stream serves it.
   Segment segment;

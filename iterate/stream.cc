@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/limits.h"
@@ -93,12 +92,7 @@ StreamCost Stream::Cost() const {
   return cost;
 }
 
-Place Stream::Locate(std::uint64_t index) const {
-  const auto lanes = static_cast<std::uint64_t>(impl_->lanes);
-  const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
-  const std::uint64_t place = index / lanes;
-  return {static_cast<std::uint32_t>(index % lanes), place / sequences, static_cast<std::uint32_t>(place % sequences)};
-}
+const IndexMap& Stream::index_map() const { return impl_->index_map; }
 
 std::unique_ptr<Workspace> Stream::NewWorkspace() const {
   return std::make_unique<ThreadWorkspace>(impl_->recipe, impl_->mix);
@@ -178,7 +172,7 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
   Impl& impl = *impl_;
   if (rows <= 0) return absl::OkStatus();
   const auto steps = static_cast<std::uint64_t>(rows) - 1;
-  if (stride != 0 && steps > (std::numeric_limits<std::uint64_t>::max() - first_index) / stride) {
+  if (!IndicesExist(first_index, stride, static_cast<std::uint64_t>(rows))) {
     return absl::OutOfRangeError(
         absl::StrCat("index: ", first_index, " + ", steps, " x ", stride, " exceeds the largest index, 2^64 - 1"));
   }
@@ -194,7 +188,7 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
     impl.claimed.clear();
     int end = begin;
     for (; end < rows; ++end) {
-      const Place place = Locate(first_index + static_cast<std::uint64_t>(end) * stride);
+      const Position place = impl.index_map.Locate(first_index + static_cast<std::uint64_t>(end) * stride);
       Impl::HeldSegment& held = impl.held[place.lane];
       if (held.claimed && held.number != place.segment) break;
       if (held.claimed) continue;
@@ -221,7 +215,7 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
 #pragma omp parallel for schedule(static) \
     num_threads(threads) if (static_cast<std::size_t>(end - begin) * bytes >= kParallelCopyBytes)
     for (int i = begin; i < end; ++i) {
-      const Place place = Locate(first_index + static_cast<std::uint64_t>(i) * stride);
+      const Position place = impl.index_map.Locate(first_index + static_cast<std::uint64_t>(i) * stride);
       const Impl::HeldSegment& held = impl.held[place.lane];
       if (!held.valid) continue;
       std::memcpy(static_cast<std::byte*>(out) + static_cast<std::size_t>(i) * bytes, held.segment.row(place.offset),

@@ -4,12 +4,8 @@
 //   std::vector<std::byte> batch(64 * (*stream)->sequence_bytes());
 //   (*stream)->Read(/*first_index=*/0, /*stride=*/1, /*rows=*/64, batch.data());
 //
-// A stream is a pure function (recipe, seed, index) -> sequence. Index arithmetic:
-//
-//   lane    = index mod lanes
-//   place   = index div lanes                  place in the lane
-//   segment = place div segment_sequences      segment of the lane
-//   offset  = place mod segment_sequences      place in the segment
+// A stream is a pure function (recipe, seed, index) -> sequence. iterate/index_map.h says in which lane and segment an
+// index is.
 #pragma once
 
 #include <array>
@@ -22,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
+#include "iterate/index_map.h"
 #include "iterate/segment.h"
 
 namespace iterand {
@@ -34,13 +31,6 @@ using Fingerprint = std::array<std::uint8_t, 32>;
 
 // Lower-case hexadecimal, 64 characters.
 std::string ToHex(const Fingerprint& fingerprint);
-
-// Where an index lies.
-struct Place {
-  std::uint32_t lane = 0;
-  std::uint64_t segment = 0;
-  std::uint32_t offset = 0;
-};
 
 // What a stream costs, estimated from the recipe.
 struct StreamCost {
@@ -65,7 +55,7 @@ struct ExplainedStep {
 // What Stream::Explain tells of a sequence.
 struct Explanation {
   std::uint64_t index = 0;
-  Place place;
+  Position position;
   RowProvenance provenance;
   std::vector<ExplainedStep> steps;  // from noise to the sequence
   bool reproduced = false;           // the row was made again alone, and its tokens are the stream's
@@ -112,7 +102,7 @@ class Stream {
   const std::string& family_name(int family) const;  // of RowProvenance::family
   StreamCost Cost() const;
 
-  Place Locate(std::uint64_t index) const;
+  const IndexMap& index_map() const;  // index <-> lane, segment, offset
 
   // ---- Segments: what a server or another scheduler of its own builds on. ----
 

@@ -31,6 +31,7 @@ class Stream::Impl {
         length(layout.length()),
         lanes(static_cast<int>(recipe.lanes())),
         sequences(static_cast<int>(recipe.segment_sequences())),
+        index_map(static_cast<std::uint32_t>(lanes), static_cast<std::uint32_t>(sequences)),
         held(static_cast<std::size_t>(lanes)) {
     if (recipe.has_pool() && recipe.pool().endless()) {
       const std::uint64_t rounds = Pool::FewestRounds(recipe.pool(), static_cast<std::uint64_t>(sequences));
@@ -61,6 +62,7 @@ class Stream::Impl {
   const int length;  // tokens a sequence
   const int lanes;
   const int sequences;
+  const IndexMap index_map;
   std::vector<std::unique_ptr<EndlessLane>> endless;  // one a lane, if the pool is endless
 
   // State of Read.

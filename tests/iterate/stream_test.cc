@@ -102,7 +102,7 @@ INSTANTIATE_TEST_SUITE_P(Fast, PresetTest, testing::ValuesIn(kFastPresets),
 TEST(StreamTest, FarSeekIsAsCheapAsTheStart) {
   auto stream = OpenPreset("up");
   const std::uint64_t far = 1'000'000'000;
-  const Place place = stream->Locate(far);
+  const Position place = stream->index_map().Locate(far);
   EXPECT_EQ(place.lane, far % static_cast<std::uint64_t>(stream->lanes()));
   std::vector<RowProvenance> provenance(4);
   std::vector<std::byte> out(4 * stream->sequence_bytes());
