@@ -19,7 +19,7 @@
 
 #include "clients/cpp/client.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "iterate/statistics.h"
 #include "iterate/stream.h"
 #include "randnet/fma_peak.h"

@@ -1,4 +1,6 @@
 // A recipe's JSON: protobuf's mapping, with errors that say what would be right.
+#include "iterate/recipe_json.h"
+
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
@@ -16,7 +18,6 @@
 #include "absl/strings/str_split.h"
 #include "iterate/json_limits.h"
 #include "iterate/limits.h"
-#include "iterate/recipe.h"
 #include "nlohmann/json.hpp"
 
 namespace iterand {

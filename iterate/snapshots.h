@@ -22,9 +22,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "iterate/fingerprint.h"
 #include "iterate/pool.h"
-#include "iterate/segment.h"
-#include "iterate/stream.h"
+#include "iterate/provenance.h"
 
 namespace iterand {
 

@@ -5,25 +5,25 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/limits.h"
-#include "iterate/recipe.h"
+#include "iterate/make_iteration.h"
+#include "iterate/plan.h"
 #include "iterate/segment_writer.h"
 #include "iterate/stream_impl.h"
 
 namespace iterand {
 namespace {
 
-constexpr std::uint64_t kFirstBatchRows = 64;
-
 // Fewer are copied by one thread, before others would have come.
 constexpr std::size_t kParallelCopyBytes = std::size_t{128} << 10;
 
 class ThreadWorkspace final : public Workspace {
  public:
-  ThreadWorkspace(const v1::Recipe& recipe, const FamilyMix& mix)
-      : iteration(*MakeIteration(recipe, mix)), writer(recipe) {}
+  explicit ThreadWorkspace(const StreamPlan& plan) : iteration(MakeIteration(plan)), writer(plan) {}
 
   std::unique_ptr<Iteration> iteration;
   SegmentWriter writer;
@@ -36,14 +36,16 @@ using Clock = std::chrono::steady_clock;
 
 }  // namespace
 
-std::string ToHex(const Fingerprint& fingerprint) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string hex;
-  for (const std::uint8_t byte : fingerprint) {
-    hex += kDigits[byte >> 4];
-    hex += kDigits[byte & 15];
+Stream::Impl::Impl(std::shared_ptr<const StreamPlan> stream_plan,
+                   const std::shared_ptr<const SnapshotFolder>& snapshots)
+    : plan(std::move(stream_plan)), held(plan->index_map().lanes()) {
+  if (!plan->endless()) return;
+  const std::uint64_t rounds = plan->pool()->MinRounds(plan->index_map().segment_sequences());
+  for (std::uint32_t lane = 0; lane < plan->index_map().lanes(); ++lane) {
+    std::optional<LaneSnapshots> stored;
+    if (snapshots) stored.emplace(snapshots, plan->fingerprint(), lane, plan->alphabet(), plan->mix().size());
+    endless.push_back(std::make_unique<EndlessLane>(plan->seed(), lane, rounds, std::move(stored)));
   }
-  return hex;
 }
 
 Stream::Stream() = default;
@@ -51,52 +53,33 @@ Stream::~Stream() = default;
 
 absl::StatusOr<std::shared_ptr<Stream>> Stream::Open(const v1::Recipe& recipe, std::uint64_t seed,
                                                      const std::shared_ptr<const SnapshotFolder>& snapshots) {
-  auto resolved = ResolveRecipe(recipe);
-  if (!resolved.ok()) return resolved.status();
-  auto mix = FamilyMix::Make(*resolved);
-  if (!mix.ok()) return mix.status();
+  absl::StatusOr<std::shared_ptr<const StreamPlan>> plan = StreamPlan::Make(recipe, seed);
+  if (!plan.ok()) return plan.status();
+  return FromPlan(*std::move(plan), snapshots);
+}
+
+std::shared_ptr<Stream> Stream::FromPlan(std::shared_ptr<const StreamPlan> plan,
+                                         const std::shared_ptr<const SnapshotFolder>& snapshots) {
   std::shared_ptr<Stream> stream(new Stream());
-  stream->impl_ = std::make_unique<Impl>(*std::move(resolved), seed, *std::move(mix), snapshots);
+  stream->impl_ = std::make_unique<Impl>(std::move(plan), snapshots);
   return stream;
 }
 
-const v1::Recipe& Stream::recipe() const { return impl_->recipe; }
-std::uint64_t Stream::seed() const { return impl_->seed; }
-const Fingerprint& Stream::fingerprint() const { return impl_->fingerprint; }
-Dtype Stream::dtype() const { return impl_->dtype; }
-int Stream::length() const { return impl_->length; }
-int Stream::lanes() const { return impl_->lanes; }
-int Stream::segment_sequences() const { return impl_->sequences; }
-std::size_t Stream::sequence_bytes() const {
-  return static_cast<std::size_t>(impl_->length) * DtypeBytes(impl_->dtype);
-}
-bool Stream::has_mask() const { return impl_->recipe.loss_mask(); }
-const std::string& Stream::family_name(int family) const { return impl_->mix.name(family); }
+const StreamPlan& Stream::plan() const { return *impl_->plan; }
+const v1::Recipe& Stream::recipe() const { return plan().recipe(); }
+std::uint64_t Stream::seed() const { return plan().seed(); }
+const Fingerprint& Stream::fingerprint() const { return plan().fingerprint(); }
+Dtype Stream::dtype() const { return plan().dtype(); }
+int Stream::length() const { return plan().layout().length(); }
+int Stream::lanes() const { return static_cast<int>(index_map().lanes()); }
+int Stream::segment_sequences() const { return static_cast<int>(index_map().segment_sequences()); }
+std::size_t Stream::sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
+bool Stream::has_mask() const { return recipe().loss_mask(); }
+const std::string& Stream::family_name(int family) const { return plan().mix().name(family); }
+const StreamCost& Stream::Cost() const { return plan().cost(); }
+const IndexMap& Stream::index_map() const { return plan().index_map(); }
 
-StreamCost Stream::Cost() const {
-  StreamCost cost;
-  for (int i = 0; i < impl_->mix.size(); ++i) {
-    cost.flops_per_token += impl_->mix.share(i) * impl_->mix.family(i).flops_per_token();
-  }
-  cost.flops_per_token *= static_cast<double>(impl_->layout.symbols()) / impl_->length;
-  if (impl_->recipe.has_pool()) cost.flops_per_token *= Pool::RowsPerEmitted(impl_->recipe.pool());
-  const auto sequences = static_cast<std::uint64_t>(impl_->sequences);
-  cost.workspace_bytes = static_cast<std::uint64_t>(WorkspaceBytes(impl_->recipe, impl_->mix));
-  cost.segment_bytes = sequences * (sequence_bytes() + (has_mask() ? static_cast<std::uint64_t>(impl_->length) : 0));
-  if (!impl_->endless.empty()) {
-    cost.endless_bytes = impl_->endless.size() * static_cast<std::uint64_t>(EndlessLaneBytes(impl_->recipe));
-  }
-  const auto lanes = std::min<std::uint64_t>(kFirstBatchRows, static_cast<std::uint64_t>(impl_->lanes));
-  const std::uint64_t rows = (kFirstBatchRows + lanes - 1) / lanes;  // of a lane
-  cost.first_batch_sequences = lanes * ((rows + sequences - 1) / sequences) * sequences;
-  return cost;
-}
-
-const IndexMap& Stream::index_map() const { return impl_->index_map; }
-
-std::unique_ptr<Workspace> Stream::NewWorkspace() const {
-  return std::make_unique<ThreadWorkspace>(impl_->recipe, impl_->mix);
-}
+std::unique_ptr<Workspace> Stream::NewWorkspace() const { return std::make_unique<ThreadWorkspace>(plan()); }
 
 absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
                                      const std::atomic<bool>* cancelled, Segment& out, Turn* turn) const {
@@ -113,7 +96,7 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
     if (turn != nullptr) turn->unfinished = turn->replay_left > 0;
     return status;
   }
-  RandomKey key{.seed = impl_->seed, .lane = lane, .segment = segment};
+  RandomKey key{.seed = seed(), .lane = lane, .segment = segment};
   if (!resumed) {
     iteration->Start(key);
     writer.Begin(key, /*shuffle=*/true, out);
@@ -126,7 +109,7 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
     key.round = thread.round;
     const FinishedRows finished = iteration->Advance(key);
     if (iteration->stopped()) return absl::CancelledError("cancelled");
-    if (finished.given_up || finished.rows.rows() > 0) ++barren;
+    if (finished.rejected || finished.rows.rows() > 0) ++barren;
     for (int r = 0; r < finished.rows.rows() && !writer.full(); ++r) {
       const Symbol* row = finished.rows.row(r);
       if (!writer.Accept(row)) continue;
@@ -140,15 +123,15 @@ absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, 
                                  .depth = origin.depth});
       barren = 0;
     }
-    if (barren >= impl_->recipe.starvation_rounds()) {
-      const int family = impl_->mix.Fixed(key);
+    if (barren >= recipe().starvation_rounds()) {
+      const int family = plan().mix().Fixed(key);
       const std::string of_family = family < 0 ? "" : absl::StrCat(", which is all of family ", family_name(family));
-      const bool band = impl_->recipe.has_band();
-      const bool distinct = impl_->recipe.distinct();
+      const bool band = recipe().has_band();
+      const bool distinct = recipe().distinct();
       return absl::FailedPreconditionError(absl::StrCat(
           "filters: no row survived ", band && distinct ? "band and distinct" : (band ? "band" : "distinct"), " in ",
-          barren, " rounds (starvation_rounds) of lane ", lane, ", segment ", segment, " of seed ", impl_->seed,
-          of_family, "; ", band ? "widen band" : "lower segment_sequences", ", or choose families that make ",
+          barren, " rounds (starvation_rounds) of lane ", lane, ", segment ", segment, " of seed ", seed(), of_family,
+          "; ", band ? "widen band" : "lower segment_sequences", ", or choose families that make ",
           band ? "such" : "more different", " rows"));
     }
     if (turn != nullptr && !writer.full() &&
@@ -188,7 +171,7 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
     impl.claimed.clear();
     int end = begin;
     for (; end < rows; ++end) {
-      const Position place = impl.index_map.Locate(first_index + static_cast<std::uint64_t>(end) * stride);
+      const Position place = index_map().Locate(first_index + static_cast<std::uint64_t>(end) * stride);
       Impl::HeldSegment& held = impl.held[place.lane];
       if (held.claimed && held.number != place.segment) break;
       if (held.claimed) continue;
@@ -215,16 +198,16 @@ absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int r
 #pragma omp parallel for schedule(static) \
     num_threads(threads) if (static_cast<std::size_t>(end - begin) * bytes >= kParallelCopyBytes)
     for (int i = begin; i < end; ++i) {
-      const Position place = impl.index_map.Locate(first_index + static_cast<std::uint64_t>(i) * stride);
+      const Position place = index_map().Locate(first_index + static_cast<std::uint64_t>(i) * stride);
       const Impl::HeldSegment& held = impl.held[place.lane];
       if (!held.valid) continue;
       std::memcpy(static_cast<std::byte*>(out) + static_cast<std::size_t>(i) * bytes, held.segment.row(place.offset),
                   bytes);
       if (provenance != nullptr) provenance[i] = held.segment.provenance[place.offset];
       if (mask != nullptr) {
-        const auto length = static_cast<std::size_t>(impl.length);
-        std::copy_n(held.segment.mask.data() + place.offset * length, length,
-                    mask + static_cast<std::size_t>(i) * length);
+        const auto symbols = static_cast<std::size_t>(length());
+        std::copy_n(held.segment.mask.data() + place.offset * symbols, symbols,
+                    mask + static_cast<std::size_t>(i) * symbols);
       }
     }
     for (const absl::Status& status : impl.errors) {

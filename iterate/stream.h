@@ -8,7 +8,6 @@
 // index is.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -18,28 +17,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
+#include "iterate/dtype.h"
+#include "iterate/fingerprint.h"
 #include "iterate/index_map.h"
+#include "iterate/provenance.h"
 #include "iterate/segment.h"
+#include "iterate/stream_cost.h"
 
 namespace iterand {
-
-// Raised whenever any golden hash changes: streams of different engine versions are different streams.
-inline constexpr std::uint32_t kEngineVersion = 5;
-
-// SHA-256 of (engine version, canonical recipe, seed). Two streams are equal iff their fingerprints are.
-using Fingerprint = std::array<std::uint8_t, 32>;
-
-// Lower-case hexadecimal, 64 characters.
-std::string ToHex(const Fingerprint& fingerprint);
-
-// What a stream costs, estimated from the recipe.
-struct StreamCost {
-  double flops_per_token = 0;
-  std::uint64_t segment_bytes = 0;          // tokens of one segment
-  std::uint64_t first_batch_sequences = 0;  // generated before a first batch of 64 rows is ready
-  std::uint64_t workspace_bytes = 0;        // of one thread: a program of each family, and the rows that they work on
-  std::uint64_t endless_bytes = 0;          // the most that the lanes of an endless pool keep; else 0
-};
 
 // One program on the way from noise to a sequence.
 struct ExplainedStep {
@@ -77,6 +62,7 @@ struct Turn {
 };
 
 struct SnapshotFolder;  // iterate/snapshots.h
+class StreamPlan;       // iterate/plan.h
 
 class Stream {
  public:
@@ -86,21 +72,26 @@ class Stream {
   static absl::StatusOr<std::shared_ptr<Stream>> Open(const v1::Recipe& recipe, std::uint64_t seed,
                                                       const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
 
+  // A stream of a plan that was made before. No error is left to find.
+  static std::shared_ptr<Stream> FromPlan(std::shared_ptr<const StreamPlan> plan,
+                                          const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
+
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  const v1::Recipe& recipe() const;  // resolved: every default written out
+  const StreamPlan& plan() const;
+  const v1::Recipe& recipe() const;  // every default written out
   std::uint64_t seed() const;
   const Fingerprint& fingerprint() const;
   Dtype dtype() const;
-  int length() const;  // tokens a sequence
+  int length() const;  // tokens per sequence
   int lanes() const;
   int segment_sequences() const;
   std::size_t sequence_bytes() const;                // length() * DtypeBytes(dtype())
   bool has_mask() const;                             // sequences come with masks (Recipe.loss_mask)
   const std::string& family_name(int family) const;  // of RowProvenance::family
-  StreamCost Cost() const;
+  const StreamCost& Cost() const;
 
   const IndexMap& index_map() const;  // index <-> lane, segment, offset
 

@@ -1,18 +1,15 @@
-// What a Stream holds. For stream.cc and explain.cc alone.
+// What a Stream holds. For the files that implement Stream alone.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
-#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "iterate/endless_lane.h"
-#include "iterate/iteration.h"
-#include "iterate/layout.h"
-#include "iterate/pool.h"
-#include "iterate/recipe.h"
+#include "iterate/plan.h"
+#include "iterate/segment.h"
 #include "iterate/snapshots.h"
 #include "iterate/stream.h"
 
@@ -20,30 +17,7 @@ namespace iterand {
 
 class Stream::Impl {
  public:
-  Impl(v1::Recipe resolved, std::uint64_t seed_value, FamilyMix family_mix,
-       const std::shared_ptr<const SnapshotFolder>& snapshots)
-      : recipe(std::move(resolved)),
-        seed(seed_value),
-        fingerprint(ComputeFingerprint(recipe, seed)),
-        mix(std::move(family_mix)),
-        dtype(RecipeDtype(recipe)),
-        layout(recipe),
-        length(layout.length()),
-        lanes(static_cast<int>(recipe.lanes())),
-        sequences(static_cast<int>(recipe.segment_sequences())),
-        index_map(static_cast<std::uint32_t>(lanes), static_cast<std::uint32_t>(sequences)),
-        held(static_cast<std::size_t>(lanes)) {
-    if (recipe.has_pool() && recipe.pool().endless()) {
-      const std::uint64_t rounds = Pool::FewestRounds(recipe.pool(), static_cast<std::uint64_t>(sequences));
-      for (std::uint32_t lane = 0; lane < recipe.lanes(); ++lane) {
-        std::optional<LaneSnapshots> stored;
-        if (snapshots) {
-          stored.emplace(snapshots, fingerprint, lane, static_cast<int>(recipe.alphabet_size()), mix.size());
-        }
-        endless.push_back(std::make_unique<EndlessLane>(seed, lane, rounds, std::move(stored)));
-      }
-    }
-  }
+  Impl(std::shared_ptr<const StreamPlan> stream_plan, const std::shared_ptr<const SnapshotFolder>& snapshots);
 
   // What Read keeps of a lane: the segment that it read last.
   struct HeldSegment {
@@ -53,17 +27,8 @@ class Stream::Impl {
     bool claimed = false;  // by a row of the present pass
   };
 
-  const v1::Recipe recipe;
-  const std::uint64_t seed;
-  const Fingerprint fingerprint;
-  const FamilyMix mix;
-  const Dtype dtype;
-  const SequenceLayout layout;
-  const int length;  // tokens a sequence
-  const int lanes;
-  const int sequences;
-  const IndexMap index_map;
-  std::vector<std::unique_ptr<EndlessLane>> endless;  // one a lane, if the pool is endless
+  const std::shared_ptr<const StreamPlan> plan;
+  std::vector<std::unique_ptr<EndlessLane>> endless;  // one per lane, if the pool is endless
 
   // State of Read.
   std::mutex read_mutex;

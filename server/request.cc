@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "iterate/index_map.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 
 namespace iterand {
 

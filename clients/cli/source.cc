@@ -19,7 +19,7 @@
 #include "iterate/index_map.h"
 #include "iterate/limits.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "iterate/stream.h"
 #include "server/describe.h"
 #include "server/request.h"

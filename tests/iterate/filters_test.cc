@@ -9,9 +9,8 @@
 #include <vector>
 
 #include "iterate/complexity.h"
-#include "iterate/iteration.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "iterate/relabel.h"
 #include "iterate/stream.h"
 #include "randnet/uniform.h"

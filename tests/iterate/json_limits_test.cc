@@ -9,6 +9,7 @@
 #include "iterate/limits.h"
 #include "iterate/presets.h"
 #include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 
 namespace iterand {
 namespace {

@@ -2,8 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include "iterate/iteration.h"
+#include "iterate/plan.h"
 #include "iterate/presets.h"
+#include "iterate/recipe_json.h"
 #include "randnet/family.h"
 
 namespace iterand {
@@ -13,10 +14,10 @@ namespace {
 std::string Refusal(const std::string& json) {
   auto recipe = ParseRecipeJson(json);
   if (!recipe.ok()) return std::string(recipe.status().message());
-  auto resolved = ResolveRecipe(*recipe);
-  if (resolved.ok()) return "";
-  EXPECT_EQ(resolved.status().code(), absl::StatusCode::kInvalidArgument);
-  return std::string(resolved.status().message());
+  auto plan = StreamPlan::Make(*recipe, 0);
+  if (plan.ok()) return "";
+  EXPECT_EQ(plan.status().code(), absl::StatusCode::kInvalidArgument);
+  return std::string(plan.status().message());
 }
 
 struct BadRecipe {
@@ -161,9 +162,9 @@ const BadRecipe kBadRecipes[] = {
      "pool", "rows that it works on", "at most 536870912"},
     {R"({"families":[{"uniform":{}}],"length":16,"segment_sequences":1,"lanes":13,"pool":{"pool_rows":65536,
      "program_rows":1,"constant_rows":0,"noise_rows":0,"emit_rows":65536}})",
-     "pool.endless", "rows that wait", "at most"},
-    {R"({"families":[{"uniform":{}}],"length":16,"segment_sequences":65536,"lanes":400})", "lanes",
-     "where each sequence came from", "at most"},
+     "pool.endless", "pending rows", "at most"},
+    {R"({"families":[{"uniform":{}}],"length":16,"segment_sequences":65536,"lanes":400})", "lanes", "provenance",
+     "at most"},
     {R"({"families":[{"uniform":{}}],"vocab_size":-9223372036854775808,"marks":{"begin":true}})", "vocab_size",
      "is -9223372036854775808", "[2, 4294967296]"},
     {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}},{"lstm":{"layers":{"fixed":16},"hidden":
@@ -194,11 +195,11 @@ TEST(RecipeTest, AMarkovProgramHasNoMoreSymbolsThanTheAlphabet) {
 TEST(RecipeTest, WhateverHasAWeightIsDrawn) {
   const auto recipe = ParseRecipeJson(
       R"({"families":[{"uniform":{},"weight":1e6},{"repeat":{},"weight":0.4},{"dyck":{},"weight":0}]})");
-  const auto mix = FamilyMix::Make(*ResolveRecipe(*recipe));
-  ASSERT_TRUE(mix.ok()) << mix.status();
-  EXPECT_GT(mix->share(1), 0);
-  EXPECT_LT(mix->share(1), 2e-6);
-  EXPECT_EQ(mix->share(2), 0);
+  const auto plan = StreamPlan::Make(*recipe, 0);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_GT((*plan)->mix().share(1), 0);
+  EXPECT_LT((*plan)->mix().share(1), 2e-6);
+  EXPECT_EQ((*plan)->mix().share(2), 0);
 }
 
 TEST(RecipeTest, BrokenJsonIsRefused) {
@@ -234,7 +235,8 @@ TEST(RecipeTest, EveryPresetIsValidAndDescribed) {
     auto recipe = LoadPreset(preset.name);
     ASSERT_TRUE(recipe.ok()) << preset.name << recipe.status();
     EXPECT_FALSE(recipe->description().empty()) << preset.name;
-    EXPECT_TRUE(ResolveRecipe(*recipe).ok()) << preset.name << ResolveRecipe(*recipe).status();
+    const auto plan = StreamPlan::Make(*recipe, 0);
+    EXPECT_TRUE(plan.ok()) << preset.name << plan.status();
   }
 }
 
@@ -254,18 +256,18 @@ TEST(RecipeTest, UnknownPresetListsTheNames) {
 TEST(RecipeTest, ResolvingIsIdempotentAndExplicitDefaultsChangeNothing) {
   for (const PresetEntry& preset : AllPresets()) {
     const v1::Recipe recipe = *LoadPreset(preset.name);
-    const v1::Recipe once = *ResolveRecipe(recipe);
-    const v1::Recipe twice = *ResolveRecipe(once);
+    const v1::Recipe once = ResolveRecipe(recipe)->proto();
+    const v1::Recipe twice = ResolveRecipe(once)->proto();
     EXPECT_EQ(CanonicalText(once), CanonicalText(twice)) << preset.name;
     // Through JSON and back.
-    const v1::Recipe back = *ResolveRecipe(*ParseRecipeJson(RecipeToJson(once)));
+    const v1::Recipe back = ResolveRecipe(*ParseRecipeJson(RecipeToJson(once)))->proto();
     EXPECT_EQ(CanonicalText(once), CanonicalText(back)) << preset.name;
     EXPECT_EQ(ComputeFingerprint(once, 3), ComputeFingerprint(back, 3));
   }
 }
 
 TEST(RecipeTest, FingerprintSeesEveryFieldButTheDescription) {
-  const v1::Recipe base = *ResolveRecipe(*LoadPreset("up"));
+  const v1::Recipe base = ResolveRecipe(*LoadPreset("up"))->proto();
   const Fingerprint fingerprint = ComputeFingerprint(base, 0);
   EXPECT_NE(ComputeFingerprint(base, 1), fingerprint);
   v1::Recipe other = base;

@@ -9,7 +9,8 @@
 #include <mutex>
 
 #include "iterate/limits.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
+#include "iterate/stream.h"
 
 namespace iterand {
 namespace {

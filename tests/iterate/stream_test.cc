@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 
 namespace iterand {
 namespace {

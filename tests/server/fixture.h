@@ -13,7 +13,7 @@
 
 #include "clients/cpp/client.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "iterate/stream.h"
 #include "server/server.h"
 
