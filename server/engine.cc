@@ -10,6 +10,8 @@
 #include <limits>
 #include <utility>
 
+#include "iterate/plan.h"
+#include "iterate/recipe.h"
 #include "server/log.h"
 
 namespace iterand {
@@ -108,25 +110,35 @@ Engine::~Engine() {
 }
 
 absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recipe, std::uint64_t seed) {
-  absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(recipe, seed, options_.snapshots);
-  if (!stream.ok()) return stream.status();
-  std::shared_ptr<OpenStream> open;
-  {
-    std::lock_guard lock(mutex_);
-    const auto found = std::find_if(open_streams_.begin(), open_streams_.end(), [&](const auto& other) {
-      return other->stream().fingerprint() == (*stream)->fingerprint();
-    });
-    if (found == open_streams_.end()) {
-      open_streams_.push_front(std::shared_ptr<OpenStream>(new OpenStream(*std::move(stream))));
-    } else {
-      open_streams_.splice(open_streams_.begin(), open_streams_, found);
-    }
-    open = open_streams_.front();
-    if (open->users_++ == 0) open->pool_->KeepFree(true);
+  absl::StatusOr<ResolvedRecipe> resolved = ResolveRecipe(recipe);
+  if (!resolved.ok()) return resolved.status();
+  std::shared_ptr<OpenStream> open = UseOpen(resolved->fingerprint(seed), nullptr);
+  if (open == nullptr) {
+    const absl::StatusOr<std::shared_ptr<const StreamPlan>> plan = StreamPlan::Make(*std::move(resolved), seed);
+    if (!plan.ok()) return plan.status();
+    // Another thread may have opened the same stream meanwhile: then this one is dropped.
+    const std::shared_ptr<OpenStream> built(new OpenStream(Stream::FromPlan(*plan, options_.snapshots)));
+    open = UseOpen((*plan)->fingerprint(), built);
   }
   OpenStream* const used = open.get();
   return std::shared_ptr<OpenStream>(used,
                                      [this, open = std::move(open)](OpenStream*) mutable { Release(std::move(open)); });
+}
+
+std::shared_ptr<OpenStream> Engine::UseOpen(const Fingerprint& fingerprint, std::shared_ptr<OpenStream> otherwise) {
+  std::lock_guard lock(mutex_);
+  const auto found = std::find_if(open_streams_.begin(), open_streams_.end(),
+                                  [&](const auto& other) { return other->stream().fingerprint() == fingerprint; });
+  if (found != open_streams_.end()) {
+    open_streams_.splice(open_streams_.begin(), open_streams_, found);
+  } else if (otherwise != nullptr) {
+    open_streams_.push_front(std::move(otherwise));
+  } else {
+    return nullptr;
+  }
+  std::shared_ptr<OpenStream> open = open_streams_.front();
+  if (open->users_++ == 0) open->pool_->KeepFree(true);
+  return open;
 }
 
 void Engine::Release(std::shared_ptr<OpenStream> open) {

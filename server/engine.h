@@ -304,6 +304,9 @@ class Engine {
   };
 
   void Work();
+  // Adds a user to the open stream of this fingerprint. If there is none, adds `otherwise`, or if that is null too,
+  // returns null.
+  std::shared_ptr<OpenStream> UseOpen(const Fingerprint& fingerprint, std::shared_ptr<OpenStream> otherwise);
   void Release(std::shared_ptr<OpenStream> open);  // by one of its users
   static void CountReplay(Task& task);             // a turn of a replay is done
 
