@@ -21,6 +21,7 @@
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,7 +109,7 @@ Json MeasureFamily(const std::string& preset, double seconds, int rows, const it
 
   auto plain = Stream::Open(Unfiltered(recipe), 0);
   std::vector<std::byte> tokens(static_cast<std::size_t>(rows) * (*plain)->sequence_bytes());
-  if (absl::Status status = (*plain)->Read(0, 1, rows, tokens.data()); !status.ok()) Fail(status);
+  if (absl::Status status = (*plain)->Read({.rows = rows}, tokens); !status.ok()) Fail(status);
   iterand::StatisticsCollector collector((*plain)->dtype(), (*plain)->length(), (*plan)->recipe().vocab_size());
   collector.Add(tokens.data(), rows);
   const iterand::StreamStatistics statistics = collector.Summary();
@@ -275,7 +276,9 @@ Json Calibrate(int rows) {
       auto stream = Stream::Open(recipe, 1);
       if (!stream.ok()) Fail(stream.status());
       std::vector<std::uint8_t> tokens(static_cast<std::size_t>(rows * length));
-      if (absl::Status status = (*stream)->Read(0, 1, rows, tokens.data()); !status.ok()) Fail(status);
+      if (absl::Status status = (*stream)->Read({.rows = rows}, std::as_writable_bytes(std::span(tokens)));
+          !status.ok())
+        Fail(status);
       iterand::ComplexityMeter meter(256, length);
       std::vector<iterand::Symbol> symbols(static_cast<std::size_t>(length));
       for (int r = 0; r < rows; ++r) {

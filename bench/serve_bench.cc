@@ -178,7 +178,7 @@ Rate InProcessSegments(const std::string& preset, std::uint64_t seed, int segmen
   std::vector<std::byte> out(rows * (*stream)->sequence_bytes());
   const auto read = [&](int i) {
     const absl::Status status =
-        (*stream)->Read(static_cast<std::uint64_t>(i) * rows, 1, static_cast<int>(rows), out.data());
+        (*stream)->Read({.first_index = static_cast<std::uint64_t>(i) * rows, .rows = static_cast<int>(rows)}, out);
     if (!status.ok()) Fail(status);
   };
   read(1);

@@ -1,40 +1,12 @@
 #include "iterate/stream.h"
 
-#include <omp.h>
-
-#include <algorithm>
-#include <chrono>
-#include <cstring>
 #include <optional>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "iterate/limits.h"
-#include "iterate/make_iteration.h"
 #include "iterate/plan.h"
-#include "iterate/segment_writer.h"
 #include "iterate/stream_impl.h"
 
 namespace iterand {
-namespace {
-
-// Fewer are copied by one thread, before others would have come.
-constexpr std::size_t kParallelCopyBytes = std::size_t{128} << 10;
-
-class ThreadWorkspace final : public Workspace {
- public:
-  explicit ThreadWorkspace(const StreamPlan& plan) : iteration(MakeIteration(plan)), writer(plan) {}
-
-  std::unique_ptr<Iteration> iteration;
-  SegmentWriter writer;
-  // Of the segment under way, from turn to turn:
-  std::uint64_t round = 0;
-  std::int64_t barren = 0;  // rounds since a row last survived, but for those that had none to judge
-};
-
-using Clock = std::chrono::steady_clock;
-
-}  // namespace
 
 Stream::Impl::Impl(std::shared_ptr<const StreamPlan> stream_plan,
                    const std::shared_ptr<const SnapshotFolder>& snapshots)
@@ -78,144 +50,5 @@ bool Stream::has_mask() const { return recipe().loss_mask(); }
 const std::string& Stream::family_name(int family) const { return plan().mix().name(family); }
 const StreamCost& Stream::Cost() const { return plan().cost(); }
 const IndexMap& Stream::index_map() const { return plan().index_map(); }
-
-std::unique_ptr<Workspace> Stream::NewWorkspace() const { return std::make_unique<ThreadWorkspace>(plan()); }
-
-absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                                     const std::atomic<bool>* cancelled, Segment& out, Turn* turn) const {
-  auto& thread = static_cast<ThreadWorkspace&>(workspace);
-  const std::unique_ptr<Iteration>& iteration = thread.iteration;
-  SegmentWriter& writer = thread.writer;
-  iteration->set_stop(cancelled);
-  const bool resumed = turn != nullptr && turn->unfinished;
-  if (turn != nullptr) *turn = {.seconds = turn->seconds};
-  if (!impl_->endless.empty()) {
-    std::uint64_t* const replay_left = turn != nullptr ? &turn->replay_left : nullptr;
-    const absl::Status status =
-        impl_->endless[lane]->Generate(segment, static_cast<Pool&>(*iteration), writer, out, replay_left);
-    if (turn != nullptr) turn->unfinished = turn->replay_left > 0;
-    return status;
-  }
-  RandomKey key{.seed = seed(), .lane = lane, .segment = segment};
-  if (!resumed) {
-    iteration->Start(key);
-    writer.Begin(key, /*shuffle=*/true, out);
-    thread.round = 0;
-    thread.barren = 0;
-  }
-  std::int64_t& barren = thread.barren;
-  const Clock::time_point begin = turn != nullptr ? Clock::now() : Clock::time_point();
-  for (; !writer.full(); ++thread.round) {
-    key.round = thread.round;
-    const FinishedRows finished = iteration->Advance(key);
-    if (iteration->stopped()) return absl::CancelledError("cancelled");
-    if (finished.rejected || finished.rows.rows() > 0) ++barren;
-    for (int r = 0; r < finished.rows.rows() && !writer.full(); ++r) {
-      const Symbol* row = finished.rows.row(r);
-      if (!writer.Accept(row)) continue;
-      const RowOrigin& origin = finished.origins[static_cast<std::size_t>(r)];
-      writer.Write(row, finished.mask(r),
-                   RowProvenance{.lane = lane,
-                                 .segment = segment,
-                                 .round = key.round,
-                                 .row = static_cast<std::uint32_t>(r),
-                                 .family = origin.family,
-                                 .depth = origin.depth});
-      barren = 0;
-    }
-    if (barren >= recipe().starvation_rounds()) {
-      const int family = plan().mix().Fixed(key);
-      const std::string of_family = family < 0 ? "" : absl::StrCat(", which is all of family ", family_name(family));
-      const bool band = recipe().has_band();
-      const bool distinct = recipe().distinct();
-      return absl::FailedPreconditionError(absl::StrCat(
-          "filters: no row survived ", band && distinct ? "band and distinct" : (band ? "band" : "distinct"), " in ",
-          barren, " rounds (starvation_rounds) of lane ", lane, ", segment ", segment, " of seed ", seed(), of_family,
-          "; ", band ? "widen band" : "lower segment_sequences", ", or choose families that make ",
-          band ? "such" : "more different", " rows"));
-    }
-    if (turn != nullptr && !writer.full() &&
-        std::chrono::duration<double>(Clock::now() - begin).count() > turn->seconds) {
-      ++thread.round;
-      turn->unfinished = true;
-      return absl::OkStatus();
-    }
-  }
-  out.generated_symbols = iteration->TakeGenerated();
-  return absl::OkStatus();
-}
-
-void Stream::set_threads(int threads) {
-  const std::lock_guard<std::mutex> lock(impl_->read_mutex);
-  impl_->threads = threads;
-}
-
-absl::Status Stream::Read(std::uint64_t first_index, std::uint64_t stride, int rows, void* out,
-                          RowProvenance* provenance, std::uint8_t* mask) {
-  Impl& impl = *impl_;
-  if (rows <= 0) return absl::OkStatus();
-  const auto steps = static_cast<std::uint64_t>(rows) - 1;
-  if (!IndicesExist(first_index, stride, static_cast<std::uint64_t>(rows))) {
-    return absl::OutOfRangeError(
-        absl::StrCat("index: ", first_index, " + ", steps, " x ", stride, " exceeds the largest index, 2^64 - 1"));
-  }
-  const std::lock_guard<std::mutex> lock(impl.read_mutex);
-  const int threads = impl.threads > 0 ? impl.threads : omp_get_max_threads();
-  while (impl.workspaces.size() < static_cast<std::size_t>(threads)) impl.workspaces.push_back(NewWorkspace());
-  impl.errors.assign(static_cast<std::size_t>(threads), absl::OkStatus());
-  const std::size_t bytes = sequence_bytes();
-
-  // Passes: as many rows as need no more than one segment of each lane.
-  for (int begin = 0; begin < rows;) {
-    impl.missing.clear();
-    impl.claimed.clear();
-    int end = begin;
-    for (; end < rows; ++end) {
-      const Position place = index_map().Locate(first_index + static_cast<std::uint64_t>(end) * stride);
-      Impl::HeldSegment& held = impl.held[place.lane];
-      if (held.claimed && held.number != place.segment) break;
-      if (held.claimed) continue;
-      held.claimed = true;
-      impl.claimed.push_back(place.lane);
-      if (!held.valid || held.number != place.segment) {
-        held.valid = false;
-        held.number = place.segment;
-        impl.missing.push_back(place.lane);
-      }
-    }
-    const auto missing = static_cast<int>(impl.missing.size());
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int i = 0; i < missing; ++i) {
-      const auto thread = static_cast<std::size_t>(omp_get_thread_num());
-      if (!impl.errors[thread].ok()) continue;
-      const std::uint32_t lane = impl.missing[static_cast<std::size_t>(i)];
-      Impl::HeldSegment& held = impl.held[lane];
-      absl::Status status = GenerateSegment(lane, held.number, *impl.workspaces[thread], nullptr, held.segment);
-      held.valid = status.ok();
-      if (!status.ok()) impl.errors[thread] = std::move(status);
-    }
-    for (const std::uint32_t lane : impl.claimed) impl.held[lane].claimed = false;
-#pragma omp parallel for schedule(static) \
-    num_threads(threads) if (static_cast<std::size_t>(end - begin) * bytes >= kParallelCopyBytes)
-    for (int i = begin; i < end; ++i) {
-      const Position place = index_map().Locate(first_index + static_cast<std::uint64_t>(i) * stride);
-      const Impl::HeldSegment& held = impl.held[place.lane];
-      if (!held.valid) continue;
-      std::memcpy(static_cast<std::byte*>(out) + static_cast<std::size_t>(i) * bytes, held.segment.row(place.offset),
-                  bytes);
-      if (provenance != nullptr) provenance[i] = held.segment.provenance[place.offset];
-      if (mask != nullptr) {
-        const auto symbols = static_cast<std::size_t>(length());
-        std::copy_n(held.segment.mask.data() + place.offset * symbols, symbols,
-                    mask + static_cast<std::size_t>(i) * symbols);
-      }
-    }
-    for (const absl::Status& status : impl.errors) {
-      if (!status.ok()) return status;
-    }
-    begin = end;
-  }
-  return absl::OkStatus();
-}
 
 }  // namespace iterand

@@ -24,8 +24,8 @@ constexpr std::size_t kIdleStreams = 16;
 // many pieces of the same size, for whatever comes.
 constexpr std::size_t kReturnedBytes = std::size_t{64} << 20;
 
-// A segment that takes longer gives its thread back at the end of a round, and is gone on with in its next turn.
-constexpr double kTurnSeconds = 0.02;
+// A thread works on a segment for so long, and then to the end of a round, before it turns to other work.
+constexpr SegmentJob::Seconds kTimeSlice{0.02};
 
 // Core time that a replay has taken when it is told of, in seconds: who waits for it should know by then.
 constexpr double kToldReplaySeconds = 1;
@@ -397,7 +397,7 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
 }
 
 void Engine::CountReplay(Task& task) {
-  const std::uint64_t rounds_left = task.turn.replay_left;
+  const std::uint64_t rounds_left = task.job->replay_left();
   task.replay_rounds = std::max(task.replay_rounds, rounds_left);
   const std::uint64_t done = task.replay_rounds - rounds_left;
   if (task.replay_told || done == 0 || task.seconds < kToldReplaySeconds) return;
@@ -447,25 +447,27 @@ void Engine::Work() {
     const TaskMeter meter(task);
     if (!task.workspace) task.workspace = open.stream().NewWorkspace();
     if (!task.segment) task.segment = task.entry->stripe->memory.NewSegment(task.entry->stripe_lane);
-    task.turn.seconds = kTurnSeconds;
+    if (!task.job) {
+      const Feed::Key& key = task.entry->key;
+      task.job = open.stream().Begin(key.lane, key.segment, *task.segment, &task.entry->cancelled);
+    }
     const bool was_replay = task.replay_rounds > 0;
-    absl::Status status = open.stream().GenerateSegment(task.entry->key.lane, task.entry->key.segment, *task.workspace,
-                                                        &task.entry->cancelled, *task.segment, &task.turn);
+    const bool ended = task.job->Run(*task.workspace, kTimeSlice);
     const double seconds = meter.Seconds();
     task.seconds += seconds;
-    const bool replay = task.turn.replay_left > 0;
+    const bool replay = task.job->replay_left() > 0;
     if (replay) CountReplay(task);
 
     lock.lock();
     stats_.generation_seconds += seconds;
     if (replay && !was_replay) ++stats_.segments_replaying;
-    if (replay || !task.turn.unfinished) open.workspaces_.push_back(std::move(task.workspace));
-    if (task.turn.unfinished) {
+    if (!task.job->keeps_workspace()) open.workspaces_.push_back(std::move(task.workspace));
+    if (!ended) {
       Settle(task, seconds);
       unfinished_.push_back(std::exchange(task, {}));
       continue;
     }
-    Complete(task, std::move(status), std::move(task.segment), seconds, leftovers);
+    Complete(task, task.job->status(), std::move(task.segment), seconds, leftovers);
     lock.unlock();
     task = {};
     for (const auto& on_ready : leftovers.notify) (*on_ready)();

@@ -117,8 +117,9 @@ class LocalSource : public SequenceSource {
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
     const int rows = static_cast<int>(std::min<std::uint64_t>(left_, batch_rows_));
-    absl::Status status = stream_->Read(next_, stride_, rows, tokens_.data(), provenance_ ? rows_.data() : nullptr,
-                                        mask_.empty() ? nullptr : mask_.data());
+    ReadOptions options{.first_index = next_, .stride = stride_, .rows = rows, .mask = mask_};
+    if (provenance_) options.provenance = rows_;
+    absl::Status status = stream_->Read(options, tokens_);
     if (!status.ok()) return status;
     batch.first_index = next_;
     batch.stride = stride_;

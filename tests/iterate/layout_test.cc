@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,9 +34,12 @@ std::vector<Token> Tokens(const v1::Recipe& recipe, int rows, std::vector<std::u
   const auto count = static_cast<std::size_t>(rows * (*stream)->length());
   EXPECT_EQ((*stream)->sequence_bytes(), static_cast<std::size_t>((*stream)->length()) * sizeof(Token));
   std::vector<Token> tokens(count);
-  if (mask != nullptr) mask->resize(count);
-  const absl::Status status =
-      (*stream)->Read(0, 1, rows, tokens.data(), nullptr, mask != nullptr ? mask->data() : nullptr);
+  ReadOptions options{.rows = rows};
+  if (mask != nullptr) {
+    mask->resize(count);
+    options.mask = *mask;
+  }
+  const absl::Status status = (*stream)->Read(options, std::as_writable_bytes(std::span(tokens)));
   EXPECT_TRUE(status.ok()) << status;
   return tokens;
 }
@@ -253,7 +257,8 @@ TEST(TrialTest, GivesHopelessProgramsUp) {
     generated[trial ? 1 : 0] = GeneratedSymbols(*stream, 6);
     std::vector<std::uint8_t> tokens(std::size_t{100} * 512);
     const auto lanes = static_cast<std::uint64_t>(stream->lanes());
-    ASSERT_TRUE(stream->Read(0, lanes, 100, tokens.data()).ok());  // all of lane 0
+    ASSERT_TRUE(
+        stream->Read({.stride = lanes, .rows = 100}, std::as_writable_bytes(std::span(tokens))).ok());  // all of lane 0
     for (auto row = tokens.begin(); row != tokens.end(); row += 512) {
       const std::vector<Symbol> symbols(row, row + 512);
       const double complexity = static_cast<double>(meter.Measure(symbols.data())) / static_cast<double>(meter.plain());
@@ -319,7 +324,9 @@ TEST(TrialTest, StagesChangeNothingOfWhatTheyKeep) {
       auto stream = *Stream::Open(recipe, 0);
       tokens[stages ? 1 : 0].resize(static_cast<std::size_t>(2 * rows) * 128);
       const auto lanes = static_cast<std::uint64_t>(stream->lanes());
-      ASSERT_TRUE(stream->Read(0, lanes, 2 * rows, tokens[stages ? 1 : 0].data()).ok());
+      ASSERT_TRUE(
+          stream->Read({.stride = lanes, .rows = 2 * rows}, std::as_writable_bytes(std::span(tokens[stages ? 1 : 0])))
+              .ok());
     }
     EXPECT_EQ(tokens[0], tokens[1]) << rows;
   }
@@ -348,7 +355,8 @@ TEST(TrialTest, AChainThatNothingComesOfStarves) {
                                    "starvation_rounds": 50})");
   auto stream = *Stream::Open(recipe, 0);
   std::vector<std::uint8_t> row(512);
-  EXPECT_EQ(stream->Read(0, 1, 1, row.data()).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(stream->Read({.rows = 1}, std::as_writable_bytes(std::span(row))).code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 }  // namespace
