@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "iterate/enum_name.h"
 #include "iterate/limits.h"
 #include "randnet/check.h"
 
@@ -91,14 +92,14 @@ absl::StatusOr<SequenceLayout> SequenceLayout::Make(const v1::Recipe& recipe) {
   }
   const auto values = static_cast<std::uint64_t>(Power(recipe.alphabet_size(), pack));
   if (recipe.relabel() != v1::Recipe::RELABEL_NONE && values > kMaxRelabelled) {
-    return absl::InvalidArgumentError(absl::StrCat("relabel: is ", v1::Recipe::Relabel_Name(recipe.relabel()), ", but ",
-                                                   pack, " symbols of ", recipe.alphabet_size(), " make ", values,
-                                                   " tokens, and at most ", kMaxRelabelled, " can be relabelled"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("relabel: is ", EnumName(*v1::Recipe::Relabel_descriptor()->FindValueByNumber(recipe.relabel())),
+                     ", but ", pack, " symbols of ", recipe.alphabet_size(), " make ", values, " tokens, and at most ",
+                     kMaxRelabelled, " can be relabelled"));
   }
   if (recipe.relabel() == v1::Recipe::RELABEL_PROGRAM && recipe.has_pool()) {
     return absl::InvalidArgumentError(
-        "relabel: is RELABEL_PROGRAM, but what a round of a pool emits comes from many programs; use RELABEL_SEQUENCE, "
-        "or a chain");
+        "relabel: is program, but a round of a pool emits rows of many programs; use sequence, or a chain");
   }
   return SequenceLayout(recipe);
 }

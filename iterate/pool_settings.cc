@@ -41,7 +41,7 @@ absl::StatusOr<PoolSettings> PoolSettings::Make(const v1::Pool& config) {
   }
   const bool evict = config.emission() == v1::Pool::EVICT;
   if (absl::Status s =
-          evict ? CheckRange("pool.emit_rows", config.emit_rows(), 0, 0, " with emission EVICT, which emits every row")
+          evict ? CheckRange("pool.emit_rows", config.emit_rows(), 0, 0, " with emission evict, which emits every row")
                 : CheckRange("pool.emit_rows", config.emit_rows(), 1, pool, why);
       !s.ok()) {
     return s;

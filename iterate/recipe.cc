@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "iterate/enum_name.h"
 #include "iterate/limits.h"
 #include "randnet/check.h"
 #include "randnet/family.h"
@@ -64,11 +65,8 @@ absl::Status CheckUnknown(const Message& message) {
         const int value =
             field->is_repeated() ? reflection.GetRepeatedEnumValue(at, field, i) : reflection.GetEnumValue(at, field);
         if (field->enum_type()->FindValueByNumber(value) != nullptr) continue;
-        std::vector<std::string> names;
-        for (int n = 1; n < field->enum_type()->value_count(); ++n)
-          names.push_back(field->enum_type()->value(n)->name());
         return absl::InvalidArgumentError(
-            absl::StrCat(FieldPath(path, *field), ": is ", value, ", must be one of ", absl::StrJoin(names, ", ")));
+            absl::StrCat(FieldPath(path, *field), ": is ", value, ", must be one of ", EnumNames(*field->enum_type())));
       }
     }
     return absl::OkStatus();
