@@ -269,7 +269,7 @@ Json Calibrate(int rows) {
       double gzip;
     };
     std::vector<Row> all;
-    for (const char* preset : {"up", "networks", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks", "eca",
+    for (const char* preset : {"up", "lstm", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks", "eca",
                                "transducer", "tape_machine", "state_space", "uniform"}) {
       iterand::v1::Recipe recipe = Preset(preset);
       recipe.set_length(length);
@@ -354,7 +354,6 @@ int main(int argc, char** argv) {
     if (!parsed.ok()) Fail(absl::InvalidArgumentError("--trial: " + std::string(parsed.message())));
     if (presets.empty()) {
       for (const iterand::FamilyEntry& entry : iterand::AllFamilies()) {
-        if (entry.name == "lstm") presets.emplace_back("networks");
         if (iterand::LoadPreset(entry.name).ok()) presets.emplace_back(entry.name);
         if (entry.name == "markov") presets.emplace_back("context_tree");
         if (entry.name == "nca") presets.emplace_back("nca-bytes");

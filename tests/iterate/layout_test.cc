@@ -245,7 +245,7 @@ std::uint64_t GeneratedSymbols(const Stream& stream, std::uint64_t segments) {
 
 // A trial only gives programs up: rows that are kept lie within the band, and fewer symbols are generated for them.
 TEST(TrialTest, GivesHopelessProgramsUp) {
-  v1::Recipe recipe = *LoadPreset("networks");
+  v1::Recipe recipe = *LoadPreset("lstm");
   recipe.set_relabel(v1::Recipe::RELABEL_NONE);  // tokens are the symbols that the band measures
   ComplexityMeter meter(256, 512);
   recipe.mutable_band()->set_low(0.15);
@@ -291,7 +291,7 @@ TEST(TrialTest, ExtrapolatingFindsLowBandsSooner) {
 
 // Stages: a program that is given up costs only its beginning, and what is kept can still be made again alone.
 TEST(TrialTest, StagesGiveProgramsUpWhileTheyRun) {
-  for (const char* preset : {"networks", "state_space", "reservoir", "up"}) {
+  for (const char* preset : {"lstm", "state_space", "reservoir", "up"}) {
     SCOPED_TRACE(preset);
     v1::Recipe recipe = *LoadPreset(preset);
     recipe.set_segment_sequences(16);

@@ -80,9 +80,9 @@ TEST(StatisticsTest, UniformTokensAreUniform) {
   EXPECT_LT(chi, 255 + 5 * 22.6);
 }
 
-// More than 55 % of the sequences of `networks` are structured, and under 1 % of those of `up` are duplicates.
+// More than 55 % of the sequences of `lstm` are structured, and under 1 % of those of `up` are duplicates.
 TEST(StatisticsTest, NetworksAreStructured) {
-  EXPECT_GT(StatisticsOfPreset("networks", 0, 0, 4096).structured_share, 0.55);
+  EXPECT_GT(StatisticsOfPreset("lstm", 0, 0, 4096).structured_share, 0.55);
 }
 
 TEST(StatisticsTest, UpHasFewDuplicates) {

@@ -22,7 +22,7 @@ namespace iterand {
 namespace {
 
 // Presets of which a test can afford many segments.
-const char* const kFastPresets[] = {"up", "networks", "uniform", "pointwise", "markov", "automaton"};
+const char* const kFastPresets[] = {"up", "lstm", "uniform", "pointwise", "markov", "automaton"};
 
 std::shared_ptr<Stream> OpenPreset(const std::string& name, std::uint64_t seed = 0, std::int64_t length = 0) {
   auto recipe = LoadPreset(name);
@@ -271,7 +271,7 @@ TEST(StreamTest, EveryEvictedRowIsEmittedOnce) {
 }
 
 TEST(StreamTest, ChainOfReadersDeepens) {
-  auto stream = OpenPreset("networks", 0, 64);
+  auto stream = OpenPreset("lstm", 0, 64);
   std::vector<RowProvenance> provenance(512);
   std::vector<std::byte> out(512 * stream->sequence_bytes());
   ASSERT_TRUE(stream->Read({.rows = 512, .provenance = provenance}, out).ok());
@@ -359,7 +359,7 @@ TEST(StreamTest, StarvedFilterNamesTheSegmentsFamily) {
 
 // A segment that is made in turns, here of one round each, is that which is made at once, errors included.
 TEST(StreamTest, TurnsMakeTheSameSegment) {
-  v1::Recipe banded = *LoadPreset("networks");
+  v1::Recipe banded = *LoadPreset("lstm");
   banded.mutable_band()->set_high(0.8);
   v1::Recipe starved = *LoadPreset("uniform");
   starved.mutable_band()->set_high(0.1);
