@@ -39,7 +39,7 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"uniform":{}}],"length":18446744073709551615})", "length", "18446744073709551615", "whole"},
     {R"({"families":[{"uniform":{}}],"mix":"every"})", "mix", "is \"every\"", "one of round, segment, lane"},
     {R"({"families":[{"uniform":{}}],"mix":1.5})", "mix", "is 1.5", "one of round"},
-    {R"({"families":[{"uniform":{}}],'length':64})", "recipe", "column 29", "JSON"},
+    {R"({"families":[{"uniform":{}}],'length':64})", "recipe", "column 30", "JSON"},
     {R"({"families":[{"uniform":{}}],"chain":{"rows":6,"rows":{"fixed":7}}})", "chain", "\"rows\" twice", "once"},
     {R"({})", "families", "empty", "at least one"},
     {R"({"families":[{}]})", "families[0]", "no family", "lstm"},
