@@ -21,14 +21,15 @@
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "iterate/complexity.h"
-#include "iterate/iteration.h"
+#include "iterate/make_iteration.h"
+#include "iterate/plan.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
 #include "iterate/statistics.h"
 #include "iterate/stream.h"
 #include "randnet/family.h"
@@ -100,25 +101,25 @@ iterand::v1::Recipe Unfiltered(iterand::v1::Recipe recipe) {
 
 Json MeasureFamily(const std::string& preset, double seconds, int rows, const iterand::v1::Band::Trial& trial_config) {
   const iterand::v1::Recipe recipe = Preset(preset);
-  const auto resolved = iterand::ResolveRecipe(recipe);
-  if (!resolved.ok()) Fail(resolved.status());
-  const auto mix = iterand::FamilyMix::Make(*resolved);
+  const auto plan = iterand::StreamPlan::Make(recipe, 0);
+  if (!plan.ok()) Fail(plan.status());
+  const iterand::FamilyMix& mix = (*plan)->mix();
   int readers = 0;
-  for (int i = 0; i < mix->size(); ++i) readers += mix->family(i).reads_input() ? 1 : 0;
+  for (int i = 0; i < mix.size(); ++i) readers += mix.family(i).reads_input() ? 1 : 0;
 
   auto plain = Stream::Open(Unfiltered(recipe), 0);
   std::vector<std::byte> tokens(static_cast<std::size_t>(rows) * (*plain)->sequence_bytes());
-  if (absl::Status status = (*plain)->Read(0, 1, rows, tokens.data()); !status.ok()) Fail(status);
-  iterand::StatisticsCollector collector((*plain)->dtype(), (*plain)->length(), resolved->vocab_size());
+  if (absl::Status status = (*plain)->Read({.rows = rows}, tokens); !status.ok()) Fail(status);
+  iterand::StatisticsCollector collector((*plain)->dtype(), (*plain)->length(), (*plan)->recipe().vocab_size());
   collector.Add(tokens.data(), rows);
   const iterand::StreamStatistics statistics = collector.Summary();
 
   const Run run = Generate(recipe, seconds);
   Json row = {{"preset", preset},
-              {"family", mix->size() == 1 ? mix->name(0) : "several"},
-              {"reads_input", readers == 0             ? "no"
-                              : readers == mix->size() ? "yes"
-                                                       : "some"},
+              {"family", mix.size() == 1 ? mix.name(0) : "several"},
+              {"reads_input", readers == 0            ? "no"
+                              : readers == mix.size() ? "yes"
+                                                      : "some"},
               {"tokens_per_second", run.kept / run.seconds},
               {"structured_share", statistics.structured_share},
               {"distinct_share", 1 - statistics.duplicate_share},
@@ -170,21 +171,32 @@ void PrintFamilies(const Json& rows) {
   }
 }
 
+// Knows which family the last round had.
+class FamilyOfRound final : public iterand::RoundObserver {
+ public:
+  void OnFresh(int /*slot*/, bool /*constant*/) override {}
+  void OnRun(const iterand::ProgramRun& run) override { family_ = run.family; }
+  void OnEmit(int /*slot*/) override {}
+  int family() const { return family_; }
+
+ private:
+  int family_ = 0;
+};
+
 // A preset's families: their shares of the rounds, of the kept sequences and of the core time.
 Json Shares(const std::string& preset, double seconds) {
   auto stream = Stream::Open(Preset(preset), 0);
   if (!stream.ok()) Fail(stream.status());
-  const iterand::v1::Recipe& recipe = (*stream)->recipe();
-  const auto mix = iterand::FamilyMix::Make(recipe);
-  auto iteration = iterand::MakeIteration(recipe, *mix);
-  iterand::RoundTrace trace;  // tells which family a round had
-  (*iteration)->set_trace(&trace);
+  const iterand::FamilyMix& mix = (*stream)->plan().mix();
+  const auto iteration = iterand::MakeIteration((*stream)->plan());
+  FamilyOfRound observer;
+  iteration->set_observer(&observer);
   struct Family {
     double rounds = 0;
     double kept = 0;
     double seconds = 0;
   };
-  std::vector<Family> families(static_cast<std::size_t>(mix->size()));
+  std::vector<Family> families(static_cast<std::size_t>(mix.size()));
   Family all;
   auto workspace = (*stream)->NewWorkspace();
   iterand::Segment segment;
@@ -199,12 +211,12 @@ Json Shares(const std::string& preset, double seconds) {
       rounds = std::max(rounds, row.round + 1);
     }
     iterand::RandomKey key{.seed = 0, .lane = 0, .segment = s};
-    (*iteration)->Start(key);
+    iteration->Start(key);
     for (key.round = 0; key.round < rounds; ++key.round) {
       const double start = ThreadSeconds();
-      (void)(*iteration)->Advance(key);
+      (void)iteration->Advance(key);
       const double took = ThreadSeconds() - start;
-      Family& family = families[static_cast<std::size_t>(trace.family)];
+      Family& family = families[static_cast<std::size_t>(observer.family())];
       family.seconds += took;
       ++family.rounds;
       all.seconds += took;
@@ -215,7 +227,7 @@ Json Shares(const std::string& preset, double seconds) {
   std::printf("%s: shares of\n%-14s %8s %10s %10s\n", preset.c_str(), "family", "rounds", "sequences", "core time");
   for (std::size_t i = 0; i < families.size(); ++i) {
     const Family& family = families[i];
-    const std::string& name = mix->name(static_cast<int>(i));
+    const std::string& name = mix.name(static_cast<int>(i));
     rows.push_back({{"family", name},
                     {"rounds", family.rounds / all.rounds},
                     {"sequences", family.kept / all.kept},
@@ -257,14 +269,16 @@ Json Calibrate(int rows) {
       double gzip;
     };
     std::vector<Row> all;
-    for (const char* preset : {"up", "networks", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks", "eca",
+    for (const char* preset : {"up", "lstm", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks", "eca",
                                "transducer", "tape_machine", "state_space", "uniform"}) {
       iterand::v1::Recipe recipe = Preset(preset);
       recipe.set_length(length);
       auto stream = Stream::Open(recipe, 1);
       if (!stream.ok()) Fail(stream.status());
       std::vector<std::uint8_t> tokens(static_cast<std::size_t>(rows * length));
-      if (absl::Status status = (*stream)->Read(0, 1, rows, tokens.data()); !status.ok()) Fail(status);
+      if (absl::Status status = (*stream)->Read({.rows = rows}, std::as_writable_bytes(std::span(tokens)));
+          !status.ok())
+        Fail(status);
       iterand::ComplexityMeter meter(256, length);
       std::vector<iterand::Symbol> symbols(static_cast<std::size_t>(length));
       for (int r = 0; r < rows; ++r) {
@@ -340,7 +354,6 @@ int main(int argc, char** argv) {
     if (!parsed.ok()) Fail(absl::InvalidArgumentError("--trial: " + std::string(parsed.message())));
     if (presets.empty()) {
       for (const iterand::FamilyEntry& entry : iterand::AllFamilies()) {
-        if (entry.name == "lstm") presets.emplace_back("networks");
         if (iterand::LoadPreset(entry.name).ok()) presets.emplace_back(entry.name);
         if (entry.name == "markov") presets.emplace_back("context_tree");
         if (entry.name == "nca") presets.emplace_back("nca-bytes");

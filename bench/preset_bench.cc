@@ -19,7 +19,7 @@
 
 #include "clients/cpp/client.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "iterate/statistics.h"
 #include "iterate/stream.h"
 #include "randnet/fma_peak.h"
@@ -133,7 +133,7 @@ int main(int argc, char** argv) {
         [&]() -> View {
           const std::uint64_t to_cycle = cycle - index % cycle;
           const int rows = index > 0 && to_cycle < kBatchRows ? static_cast<int>(to_cycle) : kBatchRows;
-          if (absl::Status s = (*fresh)->Read(index, 1, rows, buffer.data()); !s.ok()) Fail(s);
+          if (absl::Status s = (*fresh)->Read({.first_index = index, .rows = rows}, buffer); !s.ok()) Fail(s);
           index += static_cast<std::uint64_t>(rows);
           return {buffer.data(), static_cast<std::size_t>(rows) * (*fresh)->sequence_bytes(), rows,
                   static_cast<double>(rows) * (*fresh)->length()};

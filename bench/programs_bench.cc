@@ -13,9 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "iterate/iteration.h"
+#include "iterate/plan.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
 #include "iterate/stream.h"
 #include "randnet/stepped_program.h"
 
@@ -24,11 +23,10 @@ namespace {
 
 benchmark::Counter Rate(double value) { return {value, benchmark::Counter::kIsRate}; }
 
-void ProgramTokens(benchmark::State& state, const v1::Recipe& recipe) {
-  const auto mix = FamilyMix::Make(recipe);
-  const int rows = MaxProgramRows(recipe);
-  const auto length = static_cast<int>(recipe.length());
-  const auto program = mix->family(0).NewProgram(rows);
+void ProgramTokens(benchmark::State& state, const std::shared_ptr<const StreamPlan>& plan) {
+  const int rows = plan->max_program_rows();
+  const int length = plan->layout().length();
+  const auto program = plan->mix().family(0).NewProgram(rows);
   Block input;
   Block prompt;
   Block output;
@@ -38,7 +36,7 @@ void ProgramTokens(benchmark::State& state, const v1::Recipe& recipe) {
   Rng noise(1, 1);
   for (int r = 0; r < rows; ++r) {
     for (Symbol& symbol : input.mutable_view().row_span(r)) {
-      symbol = static_cast<Symbol>(noise.Below(static_cast<std::uint32_t>(recipe.alphabet_size())));
+      symbol = static_cast<Symbol>(noise.Below(static_cast<std::uint32_t>(plan->alphabet())));
     }
   }
   const auto* stepped = dynamic_cast<const SteppedProgram*>(program.get());
@@ -69,8 +67,8 @@ void ProgramTokens(benchmark::State& state, const v1::Recipe& recipe) {
   }
 }
 
-void StreamTokens(benchmark::State& state, const v1::Recipe& recipe) {
-  const std::shared_ptr<Stream> stream = *Stream::Open(recipe, 0);
+void StreamTokens(benchmark::State& state, const std::shared_ptr<const StreamPlan>& plan) {
+  const std::shared_ptr<Stream> stream = Stream::FromPlan(plan);
   const std::unique_ptr<Workspace> workspace = stream->NewWorkspace();
   Segment segment;
   std::uint64_t place = 0;
@@ -93,12 +91,12 @@ void Register() {
   for (const std::string& name : names) {
     const auto preset = LoadPreset(name);
     if (!preset.ok()) continue;  // a family that only begins chains, such as `constant`
-    const auto recipe = ResolveRecipe(*preset);
-    if (!recipe.ok() || recipe->has_pool()) continue;
-    if (FamilyMix::Make(*recipe)->family(0).flops_per_token() > 0) continue;
+    const auto plan = StreamPlan::Make(*preset, 0);
+    if (!plan.ok() || (*plan)->pool() != nullptr) continue;
+    if ((*plan)->mix().family(0).flops_per_token() > 0) continue;
     for (const bool whole : {false, true}) {
       benchmark::RegisterBenchmark(((whole ? "stream/" : "") + name).c_str(), [=](benchmark::State& state) {
-        (whole ? StreamTokens : ProgramTokens)(state, *recipe);
+        (whole ? StreamTokens : ProgramTokens)(state, *plan);
       })->Unit(benchmark::kMicrosecond);
     }
   }

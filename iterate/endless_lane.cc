@@ -37,7 +37,7 @@ absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, Segment& out) 
     key.round = round;
     const FinishedRows finished = pool.Advance(key);
     if (pool.stopped()) {
-      // The live pool is still that of before the segment, and so must the pending rows be.
+      // The live pool is still that of before the segment. The pending rows must be as well.
       pending.symbols.resize(left * length);
       pending.origins.resize(left);
       pending.provenance.resize(left);
@@ -94,14 +94,14 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
   if (live_.segment <= segment && !from->IsBeyond(live_)) from = &live_;
   if (parked_.segment <= segment && parked_.IsBeyond(*from)) from = &parked_;
   std::optional<LaneState> stored;
-  // A replay in steps asks for the same segment again and again.
+  // A replay in time slices asks for the same segment repeatedly.
   const bool on_the_way = sought_.segment == segment && from->segment >= sought_.found;
   if (stored_ && from->segment < segment && !on_the_way) {
     stored = stored_->Nearest(segment, from->segment, from->pool);
     if (stored) from = &*stored;
     sought_ = {segment, from->segment};
   }
-  // As many a segment as there were so far, and no fewer than there must be.
+  // The estimate: as many rounds per segment as so far, but at least the fewest possible.
   const double so_far = from->segment > 0 ? static_cast<double>(from->round) / static_cast<double>(from->segment) : 0;
   const double rounds_ahead =
       static_cast<double>(segment - from->segment) * std::max(so_far, static_cast<double>(rounds_per_segment_));
@@ -114,7 +114,7 @@ absl::Status EndlessLane::Generate(std::uint64_t segment, Pool& pool, SegmentWri
   if (from == &parked_) {
     std::swap(live_, parked_);
   } else if (from != &live_) {
-    // A reader far behind must not take the state of one ahead, which no snapshot may be near enough to make again.
+    // A reader far back must not take the state of one ahead: no snapshot may be near enough to restore that.
     if (live_.IsBeyond(parked_)) std::swap(live_, parked_);
     live_ = *from;
   }

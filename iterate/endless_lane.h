@@ -1,9 +1,9 @@
-// A lane of an endless pool: one process that never starts anew, read segment by segment.
+// A lane of an endless pool: one process that never restarts, read segment by segment.
 //
-// Its segments are consecutive stretches of what the pool emits. A segment can only be made by computing all rounds
-// before it, so the lane keeps two pools, the one that went furthest and the one of a reader further behind, snapshots
-// of earlier pools to replay from, in memory and perhaps in a folder, and the segments made last, since several readers
-// ask for neighbouring segments at the same time.
+// Its segments are consecutive stretches of what the pool emits. Making a segment requires all rounds before it. So the
+// lane keeps two pools: the one that went furthest, and that of a reader further back. It also keeps snapshots of
+// earlier pools to replay from, in memory and optionally in a folder, and the most recent segments, since several
+// readers ask for neighbouring segments at the same time.
 #pragma once
 
 #include <cstdint>
@@ -24,21 +24,20 @@ class SegmentWriter;
 
 class EndlessLane {
  public:
-  // rounds_per_segment: the fewest that a segment takes. snapshots: those that outlive this process, if there are to
-  // be.
+  // rounds_per_segment: the fewest that a segment takes. snapshots: those that outlive this process, if any.
   EndlessLane(std::uint64_t seed, std::uint32_t lane, std::uint64_t rounds_per_segment,
               std::optional<LaneSnapshots> snapshots);
 
-  // Makes a segment with a thread's pool and writer, or copies it if it was made lately. Thread-safe: one thread
-  // computes at a time. Errors: Cancelled if the pool is stopped; OutOfRange if more than kMaxReplayRounds, by what is
-  // known of the lane, would have to be replayed.
-  // With `replay_left`, set to 0 by the caller, a call that has to replay computes one segment on the way, sets it to
-  // the rounds that there were to replay, at least 1, and leaves `out` unspecified.
+  // Makes a segment with a thread's pool and writer, or copies it if it is among the most recent. Thread-safe: one
+  // thread computes at a time. Errors: Cancelled if the pool is stopped; OutOfRange if more than kMaxReplayRounds, as
+  // estimated from the lane so far, would have to be replayed.
+  // With `replay_left`, set to 0 by the caller, a call that has to replay computes only one segment on the way. It sets
+  // `replay_left` to the rounds that were left to replay before, at least 1, and leaves `out` unspecified.
   absl::Status Generate(std::uint64_t segment, Pool& pool, SegmentWriter& writer, Segment& out,
                         std::uint64_t* replay_left = nullptr);
 
  private:
-  // Computes the live state's segment into `out` and moves on to the next one.
+  // Computes the live state's segment into `out` and advances the state to the next one.
   absl::Status Next(Pool& pool, SegmentWriter& writer, Segment& out);
   void KeepSnapshot();
 
@@ -47,14 +46,14 @@ class EndlessLane {
   std::uint64_t rounds_per_segment_;
   bool started_ = false;
   LaneState live_;
-  LaneState parked_;                              // of another reader; the furthest of all is this or the live one
+  LaneState parked_;                              // of another reader; the furthest state is this or the live one
   std::map<std::uint64_t, LaneState> snapshots_;  // by segment; thinned so that gaps grow with the lane
   std::uint64_t snapshot_gap_ = 1;                // segments between snapshots
   std::optional<LaneSnapshots> stored_;           // in a folder
   struct {
     std::uint64_t segment = 0;
     std::uint64_t found = 0;
-  } sought_;  // for what the folder was last searched, and the nearest segment of which there was a state
+  } sought_;  // last segment looked up in the folder, and the nearest one with a state
   std::deque<std::pair<std::uint64_t, Segment>> recent_;
 };
 

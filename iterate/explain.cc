@@ -1,12 +1,17 @@
-// Stream::Explain: a sequence's way from noise, recorded while its segment is computed again.
+// Stream::Explain: follows a sequence from noise while its segment is computed again.
 
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/iteration.h"
 #include "iterate/limits.h"
+#include "iterate/make_iteration.h"
+#include "iterate/plan.h"
 #include "iterate/stream.h"
 #include "iterate/stream_impl.h"
 
@@ -18,7 +23,7 @@ struct Step {
   std::uint64_t round;
   int row;
   int family;
-  int program;  // place in Recorder::programs
+  int program;  // index in Recorder::programs_
   int parent;   // the step that wrote its input, or kNoise or kConstant
   int prompt_length;
   int prompt_offset;
@@ -27,44 +32,104 @@ struct Step {
 constexpr int kNoise = -1;
 constexpr int kConstant = -2;
 
-// Follows which step wrote which slot.
-class Recorder {
+// Keeps what the last program read.
+class LastRun : public RoundObserver {
  public:
-  // Takes a round in; `emitted` then tells the step of each of its finished rows.
-  void Record(std::uint64_t round, const RoundTrace& trace) {
-    if (trace.restarted) writer_.clear();
-    if (trace.emitted_before) Emit(trace);
-    for (const RoundTrace::Fresh& fresh : trace.fresh) writer_[fresh.slot] = fresh.constant ? kConstant : kNoise;
-    programs_.push_back(trace.program);
-    std::vector<int> written;
-    for (std::size_t r = 0; r < trace.slots.size(); ++r) {
-      // A pool's slots that no round has written hold the constants that it began with.
-      const auto parent = writer_.try_emplace(trace.slots[r], kConstant).first->second;
-      written.push_back(static_cast<int>(steps_.size()));
-      steps_.push_back({round, static_cast<int>(r), trace.family, static_cast<int>(programs_.size()) - 1,
-                        trace.constant_inputs.empty() ? parent : (trace.constant_inputs[r] ? kConstant : kNoise),
-                        trace.prompt_length, trace.prompt_offset});
-    }
-    for (std::size_t r = 0; r < trace.slots.size(); ++r) writer_[trace.slots[r]] = written[r];
-    if (!trace.emitted_before) Emit(trace);
+  void OnFresh(int /*slot*/, bool /*constant*/) override {}
+  void OnEmit(int /*slot*/) override {}
+  void OnRun(const ProgramRun& run) override {
+    input_ = run.input;
+    prompt_ = run.prompt;
   }
 
-  // The step that made a finished row of the round recorded last; negative for noise and constants.
+  const Block& input() const { return input_; }
+  const Block& prompt() const { return prompt_; }
+
+ private:
+  Block input_;
+  Block prompt_;
+};
+
+// Follows which step wrote which slot.
+class Recorder final : public LastRun {
+ public:
+  // Call before every round.
+  void BeginRound(std::uint64_t round) {
+    round_ = round;
+    emitted_.clear();
+  }
+
+  void OnFresh(int slot, bool constant) override { writer_[slot] = constant ? kConstant : kNoise; }
+
+  void OnRun(const ProgramRun& run) override {
+    LastRun::OnRun(run);
+    programs_.push_back(run.program.Describe());
+    const auto first = static_cast<int>(steps_.size());
+    for (std::size_t r = 0; r < run.slots.size(); ++r) {
+      int parent = WriterOf(run.slots[r]);
+      if (!run.constant_inputs.empty()) parent = run.constant_inputs[r] != 0 ? kConstant : kNoise;
+      steps_.push_back({.round = round_,
+                        .row = static_cast<int>(r),
+                        .family = run.family,
+                        .program = static_cast<int>(programs_.size()) - 1,
+                        .parent = parent,
+                        .prompt_length = run.prompt.length(),
+                        .prompt_offset = run.prompt_offset});
+    }
+    for (std::size_t r = 0; r < run.slots.size(); ++r) writer_[run.slots[r]] = first + static_cast<int>(r);
+  }
+
+  void OnEmit(int slot) override { emitted_.push_back(WriterOf(slot)); }
+
+  // The step that made a finished row of the last round; negative for noise and constants.
   int Emitted(std::size_t row) const { return emitted_[row]; }
   const Step& step(int i) const { return steps_[static_cast<std::size_t>(i)]; }
   const std::string& program(const Step& step) const { return programs_[static_cast<std::size_t>(step.program)]; }
 
  private:
-  void Emit(const RoundTrace& trace) {
-    emitted_.clear();
-    for (const int slot : trace.emitted) emitted_.push_back(writer_.try_emplace(slot, kConstant).first->second);
-  }
+  // Slots of a pool that no round has written hold the constants of its start.
+  int WriterOf(int slot) { return writer_.try_emplace(slot, kConstant).first->second; }
 
+  std::uint64_t round_ = 0;
   std::map<int, int> writer_;  // slot -> step
   std::vector<Step> steps_;
   std::vector<std::string> programs_;
   std::vector<int> emitted_;
 };
+
+// The steps from noise to step `last`.
+std::vector<ExplainedStep> StepsTo(int last, const Recorder& recorder, const FamilyMix& mix) {
+  std::vector<ExplainedStep> steps;
+  for (int at = last; at >= 0;) {
+    const Step& step = recorder.step(at);
+    const bool reads = mix.family(step.family).reads_input();
+    at = reads ? step.parent : kNoise;
+    steps.push_back({.round = step.round,
+                     .row = static_cast<std::uint32_t>(step.row),
+                     .family = mix.name(step.family),
+                     .program = recorder.program(step),
+                     .input = !reads            ? "nothing"
+                              : at >= 0         ? "the step before"
+                              : at == kConstant ? "constant"
+                                                : "noise",
+                     .prompt_length = step.prompt_length,
+                     .prompt_offset = step.prompt_offset});
+  }
+  std::reverse(steps.begin(), steps.end());
+  return steps;
+}
+
+// A step's row again, alone: one row of the program, sampled again, on what the step read.
+void RunAlone(const StreamPlan& plan, const RandomKey& key, const Step& step, const LastRun& read,
+              std::vector<Symbol>& row) {
+  const int symbols = plan.layout().symbols();
+  auto program = plan.mix().family(step.family).NewProgram(1);
+  Rng sample = MakeRng(key, Purpose::kSampleProgram);
+  program->Sample(sample);
+  program->Run(BlockView(read.input().row(step.row), 1, symbols),
+               BlockView(read.prompt().row(step.row), 1, read.prompt().length()), RowRng(key, step.row),
+               MutableBlockView(row.data(), 1, symbols));
+}
 
 // Whether `tokens` is `row` relabelled by some injection.
 bool IsRelabelling(const std::vector<std::uint32_t>& tokens, const std::vector<std::uint32_t>& row) {
@@ -77,82 +142,9 @@ bool IsRelabelling(const std::vector<std::uint32_t>& tokens, const std::vector<s
   return true;
 }
 
-}  // namespace
-
-absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
-  const Impl& impl = *impl_;
-  Explanation explanation;
-  explanation.index = index;
-  explanation.place = Locate(index);
-  const Place& place = explanation.place;
-
-  // The sequence as the stream serves it.
-  Segment segment;
-  {
-    auto workspace = NewWorkspace();
-    absl::Status status = GenerateSegment(place.lane, place.segment, *workspace, nullptr, segment);
-    if (!status.ok()) return status;
-  }
-  const RowProvenance& provenance = explanation.provenance = segment.provenance[place.offset];
-  if (!impl.endless.empty() && provenance.round > kMaxReplayRounds) {
-    return absl::OutOfRangeError(absl::StrCat("index: ", index, " was made in round ", provenance.round,
-                                              " of an endless pool; explaining replays from round 0, at most ",
-                                              kMaxReplayRounds, " rounds"));
-  }
-
-  // The rounds up to the sequence's, recorded. The rounds of an endless pool count from the lane's start.
-  RandomKey key{.seed = impl.seed, .lane = place.lane, .segment = impl.endless.empty() ? place.segment : 0};
-  auto iteration = MakeIteration(impl.recipe, impl.mix);
-  if (!iteration.ok()) return iteration.status();
-  RoundTrace trace;
-  (*iteration)->set_trace(&trace);
-  (*iteration)->Start(key);
-  Recorder recorder;
-  FinishedRows finished;
-  for (key.round = 0; key.round <= provenance.round; ++key.round) {
-    finished = (*iteration)->Advance(key);
-    recorder.Record(key.round, trace);
-  }
-  const int symbols = impl.layout.symbols();
-  std::vector<Symbol> alone(static_cast<std::size_t>(symbols));
-  // A fresh row, which no program made, is made again by the replay itself.
-  std::copy_n(finished.rows.row(static_cast<int>(provenance.row)), symbols, alone.data());
-  const int last = recorder.Emitted(provenance.row);
-  for (int at = last; at >= 0;) {
-    const Step& step = recorder.step(at);
-    const bool reads = impl.mix.family(step.family).reads_input();
-    at = reads ? step.parent : kNoise;
-    explanation.steps.push_back({.round = step.round,
-                                 .row = static_cast<std::uint32_t>(step.row),
-                                 .family = family_name(step.family),
-                                 .program = recorder.program(step),
-                                 .input = !reads            ? "nothing"
-                                          : at >= 0         ? "the step before"
-                                          : at == kConstant ? "constant"
-                                                            : "noise",
-                                 .prompt_length = step.prompt_length,
-                                 .prompt_offset = step.prompt_offset});
-  }
-  std::reverse(explanation.steps.begin(), explanation.steps.end());
-
-  // The row again, alone: one row of the program, sampled anew.
-  if (last >= 0) {
-    const Step& step = recorder.step(last);
-    // A pool emits rows of earlier rounds too: then their round is replayed once more, to have what it read.
-    if (step.round != provenance.round) {
-      (*iteration)->Start(key);
-      for (key.round = 0; key.round <= step.round; ++key.round) (void)(*iteration)->Advance(key);
-    }
-    key.round = step.round;
-    auto program = impl.mix.family(step.family).NewProgram(1);
-    Rng sample = MakeRng(key, Purpose::kSampleProgram);
-    program->Sample(sample);
-    program->Run(BlockView(trace.input.row(step.row), 1, symbols),
-                 BlockView(trace.prompt.row(step.row), 1, trace.prompt.length()), RowRng(key, step.row),
-                 MutableBlockView(alone.data(), 1, symbols));
-  }
-  const std::size_t width = DtypeBytes(impl.dtype);
-  const std::byte* served = segment.row(place.offset);
+// Whether a row of symbols, packed and relabelled, is the sequence that the stream serves.
+bool IsServed(const StreamPlan& plan, const std::vector<Symbol>& row, const std::byte* served) {
+  const std::size_t width = DtypeBytes(plan.dtype());
   std::vector<std::uint32_t> tokens;  // of content, as served
   std::vector<std::uint32_t> packed;  // the same, made again
   bool marks_right = true;
@@ -161,15 +153,69 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
     std::memcpy(&token, served + static_cast<std::size_t>(at) * width, width);
     return token;
   };
-  impl.layout.Walk(
+  plan.layout().Walk(
       [&](int at, int i) {
         tokens.push_back(token_at(at));
-        packed.push_back(impl.layout.Packed(alone.data(), i));
+        packed.push_back(plan.layout().Packed(row.data(), i));
       },
       [&](int at, std::uint32_t mark) { marks_right = marks_right && token_at(at) == mark; });
-  explanation.reproduced =
-      marks_right &&
-      (impl.recipe.relabel() == v1::Recipe::RELABEL_NONE ? packed == tokens : IsRelabelling(tokens, packed));
+  const bool relabelled = plan.recipe().relabel() != v1::Recipe::RELABEL_NONE;
+  return marks_right && (relabelled ? IsRelabelling(tokens, packed) : packed == tokens);
+}
+
+}  // namespace
+
+absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
+  Explanation explanation;
+  explanation.index = index;
+  const Position position = explanation.position = index_map().Locate(index);
+
+  // The sequence as the stream serves it.
+  Segment segment;
+  {
+    auto workspace = NewWorkspace();
+    absl::Status status = GenerateSegment(position.lane, position.segment, *workspace, nullptr, segment);
+    if (!status.ok()) return status;
+  }
+  const RowProvenance& provenance = explanation.provenance = segment.provenance[position.offset];
+  if (plan().endless() && provenance.round > kMaxReplayRounds) {
+    return absl::OutOfRangeError(absl::StrCat("index: ", index, " was made in round ", provenance.round,
+                                              " of an endless pool; explaining replays from round 0, at most ",
+                                              kMaxReplayRounds, " rounds"));
+  }
+
+  // The rounds up to the sequence's, recorded. The rounds of an endless pool count from the lane's start.
+  RandomKey key{.seed = seed(), .lane = position.lane, .segment = plan().endless() ? 0 : position.segment};
+  const std::unique_ptr<Iteration> iteration = MakeIteration(plan());
+  Recorder recorder;
+  iteration->set_observer(&recorder);
+  iteration->Start(key);
+  FinishedRows finished;
+  for (key.round = 0; key.round <= provenance.round; ++key.round) {
+    recorder.BeginRound(key.round);
+    finished = iteration->Advance(key);
+  }
+  const int last = recorder.Emitted(provenance.row);
+  explanation.steps = StepsTo(last, recorder, plan().mix());
+
+  // The row again. A fresh row, which no program made, is reproduced by the replay itself.
+  const Symbol* const row = finished.rows.row(static_cast<int>(provenance.row));
+  std::vector<Symbol> alone(row, row + plan().layout().symbols());
+  if (last >= 0) {
+    const Step& step = recorder.step(last);
+    LastRun again;
+    const LastRun* read = &recorder;
+    if (step.round != provenance.round) {
+      // A pool also emits rows of earlier rounds. Such a round is replayed once more, for what its program read.
+      iteration->set_observer(&again);
+      iteration->Start(key);
+      for (key.round = 0; key.round <= step.round; ++key.round) (void)iteration->Advance(key);
+      read = &again;
+    }
+    key.round = step.round;
+    RunAlone(plan(), key, step, *read, alone);
+  }
+  explanation.reproduced = IsServed(plan(), alone, segment.row(position.offset));
   return explanation;
 }
 

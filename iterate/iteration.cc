@@ -1,102 +1,26 @@
 #include "iterate/iteration.h"
 
-#include <algorithm>
-
-#include "absl/strings/str_cat.h"
-#include "iterate/chain.h"
-#include "iterate/layout.h"
-#include "iterate/pool.h"
-
 namespace iterand {
 
-absl::StatusOr<FamilyMix> FamilyMix::Make(const v1::Recipe& recipe) {
-  FamilyMix mix;
-  mix.mix_ = recipe.mix();
-  const FamilyContext context{.alphabet = static_cast<int>(recipe.alphabet_size()),
-                              .length = SequenceLayout(recipe).symbols()};
-  double largest = 0;
-  for (const v1::Family& config : recipe.families()) largest = std::max(largest, config.weight());
-  for (int i = 0; i < recipe.families_size(); ++i) {
-    const v1::Family& config = recipe.families(i);
-    const FamilyEntry& entry = *FindFamily(config.kind_case());
-    auto family = entry.make(config, context, absl::StrCat("families[", i, "].", std::string(entry.name)));
-    if (!family.ok()) return family.status();
-    // Rounded by addition, which is part of the stream's definition and needs no library.
-    // NOLINTNEXTLINE(bugprone-incorrect-roundings)
-    auto weight = static_cast<std::uint32_t>(config.weight() / largest * (1 << 20) + 0.5);
-    if (config.weight() > 0) weight = std::max(weight, 1U);  // what is there is drawn
-    mix.weights_.push_back(weight);
-    mix.total_ += weight;
-    if ((*family)->reads_input()) mix.reader_total_ += weight;
-    mix.names_.emplace_back(entry.name);
-    mix.families_.push_back(*std::move(family));
-  }
-  if (mix.mix_ == v1::Recipe::LANE) {
-    // Lane by lane, the family that lags most behind its share: any stretch of lanes has nearly the right shares.
-    const auto lanes = static_cast<std::uint64_t>(recipe.lanes());
-    std::vector<std::uint64_t> given(mix.weights_.size());
-    for (std::uint64_t lane = 0; lane < lanes; ++lane) {
-      std::size_t best = 0;
-      std::int64_t best_lag = INT64_MIN;
-      for (std::size_t f = 0; f < given.size(); ++f) {
-        const auto lag =
-            static_cast<std::int64_t>((lane + 1) * mix.weights_[f]) - static_cast<std::int64_t>(given[f] * mix.total_);
-        if (lag > best_lag) {
-          best_lag = lag;
-          best = f;
-        }
-      }
-      ++given[best];
-      mix.lane_family_.push_back(static_cast<std::uint16_t>(best));
-    }
-  }
-  return mix;
-}
+Iteration::Iteration(const FamilyMix& mix, int max_rows)
+    : mix_(mix), max_rows_(max_rows), programs_(static_cast<std::size_t>(mix.size())) {}
 
-double FamilyMix::share(int i) const {
-  return static_cast<double>(weights_[static_cast<std::size_t>(i)]) / static_cast<double>(total_);
-}
-
-int FamilyMix::Fixed(const RandomKey& key) const {
-  switch (mix_) {
-    case v1::Recipe::ROUND:
-      return -1;
-    case v1::Recipe::LANE:
-      return lane_family_[key.lane];
-    default: {
-      RandomKey segment = key;
-      segment.round = 0;
-      // Row 1, so that it differs from the draw of round 0.
-      Rng rng = MakeRng(segment, Purpose::kMix, 1);
-      return Draw(rng, /*readers_only=*/false);
-    }
+Iteration::RoundProgram Iteration::SampleProgram(const RandomKey& key, int fixed_family, bool readers_only) {
+  int family = fixed_family;
+  if (family < 0) {
+    Rng rng = MakeRng(key, Purpose::kMix);
+    family = mix_.Draw(rng, readers_only);
   }
-}
-
-int FamilyMix::Draw(Rng& rng, bool readers_only) const {
-  std::uint32_t ticket = rng.Below(readers_only ? reader_total_ : total_);
-  for (int i = 0; i < size(); ++i) {
-    if (readers_only && !family(i).reads_input()) continue;
-    const std::uint32_t weight = weights_[static_cast<std::size_t>(i)];
-    if (ticket < weight) return i;
-    ticket -= weight;
-  }
-  return size() - 1;  // not reached: a ticket is below the sum of the weights
-}
-
-Program& ProgramSet::Get(int family) {
   std::unique_ptr<Program>& program = programs_[static_cast<std::size_t>(family)];
   if (!program) program = mix_.family(family).NewProgram(max_rows_);
-  return *program;
+  program->set_stop(stop_);
+  Rng sample = MakeRng(key, Purpose::kSampleProgram);
+  program->Sample(sample);
+  return {.family = family, .reads_input = mix_.family(family).reads_input(), .program = *program};
 }
 
-int MaxProgramRows(const v1::Recipe& recipe) {
-  return recipe.has_pool() ? static_cast<int>(recipe.pool().program_rows()) : Chain::MaxRows(recipe.chain());
-}
-
-absl::StatusOr<std::unique_ptr<Iteration>> MakeIteration(const v1::Recipe& recipe, const FamilyMix& mix) {
-  if (recipe.has_pool()) return std::make_unique<Pool>(recipe, mix);
-  return Chain::Make(recipe, mix);
+int Iteration::DrawPromptOffset(Rng& rng, int row_length, int prompt_length) {
+  return static_cast<int>(rng.Below(static_cast<std::uint32_t>(row_length - prompt_length + 1)));
 }
 
 }  // namespace iterand

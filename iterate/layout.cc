@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "iterate/enum_name.h"
 #include "iterate/limits.h"
 #include "randnet/check.h"
 
@@ -61,7 +62,7 @@ void SequenceLayout::Resolve(v1::Recipe& recipe) {
   }
 }
 
-absl::Status SequenceLayout::Check(const v1::Recipe& recipe) {
+absl::StatusOr<SequenceLayout> SequenceLayout::Make(const v1::Recipe& recipe) {
   if (absl::Status s = CheckRange("length", recipe.length(), kMinLength, kMaxLength); !s.ok()) return s;
   if (absl::Status s = CheckRange("vocab_size", recipe.vocab_size(), 2, kMaxVocabulary); !s.ok()) return s;
   const std::int64_t pack = PackOf(recipe);
@@ -91,30 +92,30 @@ absl::Status SequenceLayout::Check(const v1::Recipe& recipe) {
   }
   const auto values = static_cast<std::uint64_t>(Power(recipe.alphabet_size(), pack));
   if (recipe.relabel() != v1::Recipe::RELABEL_NONE && values > kMaxRelabelled) {
-    return absl::InvalidArgumentError(absl::StrCat("relabel: is ", v1::Recipe::Relabel_Name(recipe.relabel()), ", but ",
-                                                   pack, " symbols of ", recipe.alphabet_size(), " make ", values,
-                                                   " tokens, and at most ", kMaxRelabelled, " can be relabelled"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("relabel: is ", EnumName(*v1::Recipe::Relabel_descriptor()->FindValueByNumber(recipe.relabel())),
+                     ", but ", pack, " symbols of ", recipe.alphabet_size(), " make ", values, " tokens, and at most ",
+                     kMaxRelabelled, " can be relabelled"));
   }
   if (recipe.relabel() == v1::Recipe::RELABEL_PROGRAM && recipe.has_pool()) {
     return absl::InvalidArgumentError(
-        "relabel: is RELABEL_PROGRAM, but what a round of a pool emits comes from many programs; use RELABEL_SEQUENCE, "
-        "or a chain");
+        "relabel: is program, but a round of a pool emits rows of many programs; use sequence, or a chain");
   }
-  return absl::OkStatus();
+  return SequenceLayout(recipe);
 }
 
-SequenceLayout::SequenceLayout(const v1::Recipe& resolved)
-    : length_(static_cast<int>(resolved.length())),
-      pack_(static_cast<int>(PackOf(resolved))),
-      alphabet_(static_cast<std::uint32_t>(resolved.alphabet_size())),
-      begin_(resolved.marks().begin()),
-      end_(resolved.marks().end()),
-      separator_every_(static_cast<int>(resolved.marks().separator_every())),
-      content_(static_cast<int>(ContentOf(resolved))),
+SequenceLayout::SequenceLayout(const v1::Recipe& checked)
+    : length_(static_cast<int>(checked.length())),
+      pack_(static_cast<int>(PackOf(checked))),
+      alphabet_(static_cast<std::uint32_t>(checked.alphabet_size())),
+      begin_(checked.marks().begin()),
+      end_(checked.marks().end()),
+      separator_every_(static_cast<int>(checked.marks().separator_every())),
+      content_(static_cast<int>(ContentOf(checked))),
       symbols_(content_ * pack_),
       plain_(pack_ == 1 && content_ == length_),
-      values_(static_cast<std::uint64_t>(Power(resolved.alphabet_size(), pack_))),
-      content_vocabulary_(static_cast<std::uint64_t>(resolved.vocab_size() - MarksOf(resolved))) {
+      values_(static_cast<std::uint64_t>(Power(checked.alphabet_size(), pack_))),
+      content_vocabulary_(static_cast<std::uint64_t>(checked.vocab_size() - MarksOf(checked))) {
   auto token = static_cast<std::uint32_t>(content_vocabulary_);
   if (begin_) begin_token_ = token++;
   if (end_) end_token_ = token++;

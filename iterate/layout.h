@@ -4,24 +4,24 @@
 //
 //   [begin]  content ... [separator]  content ... [separator]  ...  [end]
 //
-// begin and end take one token each. A separator stands behind every run of `separator_every` tokens of content, so of
-// the B tokens between begin and end, floor(B / (separator_every + 1)) are separators (the last of them may stand right
-// before the end) and the rest is content. `length` counts them all: it is what a trainer sees.
+// begin and end take one token each. A separator follows every run of `separator_every` tokens of content. So of the B
+// tokens between begin and end, floor(B / (separator_every + 1)) are separators and the rest is content; the last
+// separator may come right before the end. `length` counts all tokens: it is what a trainer sees.
 //
-// A token of content is `pack` symbols, its digits in base alphabet_size, the first the most significant. So programs
-// write rows of  content x pack  symbols, of which nothing is cut off or left over. A relabelling is an injection of
-// the packed tokens (not of the symbols) into the vocabulary below the marks; without one a packed token is its number.
+// A token of content is `pack` symbols: its digits in base alphabet_size, the first the most significant. Programs
+// therefore write rows of exactly  content x pack  symbols. A relabelling is an injection of the packed tokens (not of
+// the symbols) into the vocabulary below the marks; without one a packed token is its number.
 //
 // Vocabulary: the marks in use are its last tokens, in the order begin, end, separator; content lies below them.
 //
 // Mask (Recipe.loss_mask): a token of content is to be predicted if all of its symbols are (Program::MarkTargets); a
-// separator or an end mark if the token before it is; a begin mark never.
+// separator or an end mark is if the token before it is; a begin mark never is.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
 #include "randnet/block.h"
 
@@ -32,15 +32,12 @@ class SequenceLayout {
   static constexpr std::int64_t kMaxPack = 16;
   static constexpr std::uint64_t kMaxRelabelled = 65536;  // values that a relabelling can map
 
-  // Writes defaults that depend on the layout (alphabet_size), and takes neutral settings (pack 1, no marks) out of the
-  // recipe: equal streams have equal resolved recipes.
+  // Writes defaults that depend on the layout (alphabet_size), and removes neutral settings (pack 1, no marks) from the
+  // recipe, so that equal streams have equal resolved recipes.
   static void Resolve(v1::Recipe& recipe);
-  // Checks length, vocab_size, alphabet_size, pack, marks and relabel together. Errors: InvalidArgument with the path
-  // of the field, its value and what is allowed.
-  static absl::Status Check(const v1::Recipe& resolved);
-
-  // Of a resolved recipe that passed Check.
-  explicit SequenceLayout(const v1::Recipe& resolved);
+  // Of a recipe with every default written out: checks length, vocab_size, alphabet_size, pack, marks and relabel
+  // together. Errors: InvalidArgument with the path of the field, its value and what is allowed.
+  static absl::StatusOr<SequenceLayout> Make(const v1::Recipe& recipe);
 
   int length() const { return length_; }                    // tokens of a sequence
   int content() const { return content_; }                  // of them made of symbols
@@ -88,6 +85,8 @@ class SequenceLayout {
   }
 
  private:
+  explicit SequenceLayout(const v1::Recipe& checked);
+
   int length_;
   int pack_;
   std::uint32_t alphabet_;

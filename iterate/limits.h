@@ -1,5 +1,4 @@
-// What a recipe may ask for. A recipe beyond a limit is refused when it is opened, with the field, the value and the
-// limit.
+// Limits of recipes. A recipe beyond a limit is refused when it is opened, with the field, the value and the limit.
 #pragma once
 
 #include <cstddef>
@@ -21,16 +20,16 @@ inline constexpr double kMaxSegmentBytes = 64.0 * (1 << 20);     // its tokens
 inline constexpr double kMaxStreamBytes = 1024.0 * (1 << 20);    // one segment of every lane, and all of endless pools
 inline constexpr double kMaxPoolBytes = 256.0 * (1 << 20);       // its rows
 inline constexpr double kMaxProgramBytes = 256.0 * (1 << 20);    // one program of each family with its buffers
-inline constexpr double kMaxWorkspaceBytes = 512.0 * (1 << 20);  // those and the rows of a thread, a stream
+inline constexpr double kMaxWorkspaceBytes = 512.0 * (1 << 20);  // per thread: these and the rows in work
 inline constexpr double kMaxRoundSeconds = 20;                   // Family::most_seconds
 inline constexpr double kMaxSegmentSeconds = 200;      // of a segment without filters, and of starvation_rounds
-inline constexpr int kDefaultStarvationRounds = 1000;  // which may take longer
+inline constexpr int kDefaultStarvationRounds = 1000;  // exempt from kMaxSegmentSeconds
 
 // An endless pool is replayed to reach an index; a jump ahead of more rounds than this is refused.
 inline constexpr std::uint64_t kMaxReplayRounds = 20000;
 
-// What a lane of an endless pool keeps: pools to replay from, and the segments made last. kMaxStreamBytes bounds what
-// that takes in all lanes.
+// What a lane of an endless pool keeps: pools to replay from, and the most recent segments. kMaxStreamBytes bounds
+// their memory in all lanes.
 inline constexpr std::size_t kLivePools = 2;
 inline constexpr std::size_t kMaxSnapshots = 32;
 inline constexpr std::size_t kRecentSegments = 16;

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "iterate/json_limits.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 
 namespace iterand {
 

@@ -1,43 +1,56 @@
-// Recipes: JSON, defaults, checks, canonical form, fingerprint.
+// A recipe with every default written out and every field checked.
+//
+// ResolveRecipe looks at the recipe alone: it makes no family and allocates nothing that grows with the recipe's
+// numbers, so it is cheap enough to find out whether a stream is open already. StreamPlan (iterate/plan.h) makes the
+// families and checks what they may cost.
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <string_view>
+#include <variant>
 
 #include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
-#include "iterate/segment.h"
-#include "iterate/stream.h"
+#include "iterate/chain_settings.h"
+#include "iterate/dtype.h"
+#include "iterate/fingerprint.h"
+#include "iterate/index_map.h"
+#include "iterate/layout.h"
+#include "iterate/pool_settings.h"
 
 namespace iterand {
 
-class FamilyMix;
+// Only ResolveRecipe makes one.
+class ResolvedRecipe {
+ public:
+  const v1::Recipe& proto() const { return proto_; }
+  const SequenceLayout& layout() const { return layout_; }
 
-// A recipe from its JSON text. Errors: InvalidArgument for broken JSON and for unknown fields, with their path.
-absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json);
+  // The strategy of the rounds; nullptr if the recipe has the other one.
+  const ChainSettings* chain() const { return std::get_if<ChainSettings>(&rounds_); }
+  const PoolSettings* pool() const { return std::get_if<PoolSettings>(&rounds_); }
+  bool endless() const { return pool() != nullptr && pool()->endless; }
+  // Bounds on the rows that one round computes.
+  int min_program_rows() const { return pool() != nullptr ? pool()->program_rows : chain()->rows.low(); }
+  int max_program_rows() const { return pool() != nullptr ? pool()->program_rows : chain()->rows.high(); }
 
-// JSON text of a recipe, indented, with field names as in recipe.proto.
-std::string RecipeToJson(const v1::Recipe& recipe);
+  IndexMap index_map() const {
+    return {static_cast<std::uint32_t>(proto_.lanes()), static_cast<std::uint32_t>(proto_.segment_sequences())};
+  }
+  Dtype dtype() const { return SmallestDtype(proto_.vocab_size()); }
+  Fingerprint fingerprint(std::uint64_t seed) const { return ComputeFingerprint(proto_, seed); }
 
-// Writes out every default and checks every field and every limit. Errors: InvalidArgument with the path of the field,
-// its value and what is allowed.
-absl::StatusOr<v1::Recipe> ResolveRecipe(const v1::Recipe& recipe);
+ private:
+  friend absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe);
+  using Rounds = std::variant<ChainSettings, PoolSettings>;
+  ResolvedRecipe(v1::Recipe proto, const SequenceLayout& layout, Rounds rounds);
 
-// Canonical text of a resolved recipe: "path=value" lines in the order of field numbers, reals as the hexadecimal bits
-// of their double, `description` left out. Stable across protobuf versions; the input of the fingerprint.
-std::string CanonicalText(const v1::Recipe& resolved);
+  v1::Recipe proto_;
+  SequenceLayout layout_;
+  Rounds rounds_;
+};
 
-// SHA-256 of engine version, canonical text and seed.
-Fingerprint ComputeFingerprint(const v1::Recipe& resolved, std::uint64_t seed);
-
-// Dtype of a resolved recipe's tokens.
-Dtype RecipeDtype(const v1::Recipe& resolved);
-
-// Bytes that one thread needs to make segments, at most: a program of each family, and the rows that they work on.
-double WorkspaceBytes(const v1::Recipe& resolved, const FamilyMix& mix);
-
-// Bytes that a lane of an endless pool keeps, at most: pools with the rows that wait, and the segments made last.
-double EndlessLaneBytes(const v1::Recipe& resolved);
+// Writes out every default and checks every field, but for those of the families. Errors: InvalidArgument with the path
+// of the field, its value and what is allowed.
+absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe);
 
 }  // namespace iterand

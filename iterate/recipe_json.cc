@@ -1,10 +1,14 @@
-// A recipe's JSON: protobuf's mapping, with errors that say what would be right.
+// A recipe's JSON is read while it is parsed: each value goes straight into the message, and the first mistake ends the
+// reading with an error that says what would be right. So time and memory are linear in the text.
+#include "iterate/recipe_json.h"
+
 #include <google/protobuf/descriptor.h>
-#include <google/protobuf/struct.pb.h>
-#include <google/protobuf/util/json_util.h>
+#include <google/protobuf/message.h>
 
 #include <cmath>
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,33 +17,29 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
+#include "iterate/enum_name.h"
 #include "iterate/json_limits.h"
 #include "iterate/limits.h"
-#include "iterate/recipe.h"
 #include "nlohmann/json.hpp"
 
 namespace iterand {
 namespace {
 
 using google::protobuf::Descriptor;
-using google::protobuf::EnumDescriptor;
+using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
-using google::protobuf::Value;
-using google::protobuf::util::JsonStringToMessage;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+using Json = nlohmann::ordered_json;
+
+// Whole numbers up to this are exact in every JSON reader, also in those that hold numbers as doubles.
+constexpr std::int64_t kMaxExactInteger = std::int64_t{1} << 53;
 
 // The most bytes of the text that an error quotes.
 constexpr std::size_t kMaxQuoteBytes = 60;
 
-// The most bytes of protobuf's own words, which may quote a whole value.
+// The most bytes of the parser's own words, which may quote a whole value.
 constexpr std::size_t kMaxReasonBytes = 400;
-
-// A value as it stood in the text, cut short.
-std::string Quote(const Value& value) {
-  std::string text;
-  (void)google::protobuf::util::MessageToJsonString(value, &text);
-  return Shorten(text, kMaxQuoteBytes);
-}
 
 std::string FieldNames(const Descriptor& type) {
   std::vector<std::string> names;
@@ -48,117 +48,343 @@ std::string FieldNames(const Descriptor& type) {
   return absl::StrJoin(names, ", ");
 }
 
-std::string EnumNames(const EnumDescriptor& type) {
-  std::vector<std::string> names;  // without the first, which stands for "not given"
-  for (int i = 1; i < type.value_count(); ++i) names.push_back(type.value(i)->name());
-  return absl::StrJoin(names, ", ");
+// The field `fixed` of a knob's message (Real, Integer); nullptr of other messages.
+const FieldDescriptor* FixedOf(const Descriptor& type) {
+  const FieldDescriptor* fixed = type.FindFieldByName("fixed");
+  return fixed != nullptr && fixed->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE ? fixed : nullptr;
 }
 
-bool IsInt64(const Value& value) {
-  if (value.kind_case() == Value::kNumberValue) {
-    const double number = value.number_value();
-    return std::trunc(number) == number && -0x1p63 <= number && number < 0x1p63;
+// What a field's value must be.
+std::string Expected(const FieldDescriptor& field) {
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return absl::StrCat(FixedOf(*field.message_type()) != nullptr ? "a number, or " : "", "an object with fields of ",
+                          FieldNames(*field.message_type()));
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return "one of " + EnumNames(*field.enum_type());
+    case FieldDescriptor::CPPTYPE_INT64:
+      return "a whole number from -2^63 to 2^63 - 1";
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return "a number from -1.79e308 to 1.79e308";
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return "true or false";
+    default:
+      return "a text in quotes";
   }
-  std::int64_t number = 0;
-  return value.kind_case() == Value::kStringValue && absl::SimpleAtoi(value.string_value(), &number);
 }
 
-bool IsFinite(const Value& value) {
-  double number = 0;
-  return value.kind_case() == Value::kNumberValue ||
-         (value.kind_case() == Value::kStringValue && absl::SimpleAtod(value.string_value(), &number) &&
-          std::isfinite(number));
+// A scalar as it stands in the text.
+struct Scalar {
+  enum Kind { kNull, kBool, kNumber, kString } kind;
+  std::string text;
+  bool value = false;  // kBool
+
+  std::string Quote() const {
+    if (kind != kString) return Shorten(text, kMaxQuoteBytes);
+    return Shorten(Json(text).dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace), kMaxQuoteBytes);
+  }
+};
+
+std::optional<std::int64_t> ToInteger(const Scalar& scalar) {
+  std::int64_t integer = 0;
+  if (scalar.kind != Scalar::kNumber && scalar.kind != Scalar::kString) return std::nullopt;
+  if (absl::SimpleAtoi(scalar.text, &integer)) return integer;
+  double real = 0;  // 6.0, 1e3
+  if (scalar.kind == Scalar::kString || !absl::SimpleAtod(scalar.text, &real)) return std::nullopt;
+  if (std::trunc(real) != real || real < -0x1p63 || real >= 0x1p63) return std::nullopt;
+  return static_cast<std::int64_t>(real);
 }
 
-std::string FindMistake(const google::protobuf::Struct& object, const Descriptor& type, const std::string& path);
+std::optional<double> ToReal(const Scalar& scalar) {
+  double real = 0;
+  if (scalar.kind != Scalar::kNumber && scalar.kind != Scalar::kString) return std::nullopt;
+  if (!absl::SimpleAtod(scalar.text, &real)) return std::nullopt;
+  const bool named = scalar.text == "NaN" || scalar.text == "Infinity" || scalar.text == "-Infinity";
+  return std::isfinite(real) || named ? std::optional(real) : std::nullopt;
+}
 
-// What is wrong with a field's value, or "" if nothing is found; repeated fields element by element.
-std::string FindMistake(const Value& value, const FieldDescriptor& field, const std::string& path) {
-  const auto must_be = [&](const std::string& what) {
-    return absl::StrCat(path, ": is ", Quote(value), ", must be ", what);
-  };
+std::optional<int> ToEnum(const Scalar& scalar, const FieldDescriptor& field) {
+  if (scalar.kind == Scalar::kString) {
+    const EnumValueDescriptor* value = FindEnumValue(*field.enum_type(), scalar.text);
+    return value != nullptr ? std::optional(value->number()) : std::nullopt;
+  }
+  const std::optional<std::int64_t> number = ToInteger(scalar);
+  if (!number || *number < INT32_MIN || *number > INT32_MAX) return std::nullopt;
+  return static_cast<int>(*number);
+}
+
+// Sets a field, or adds to a repeated one. False if the value is none of the field's type.
+bool Set(Message& message, const FieldDescriptor& field, const Scalar& scalar) {
+  const Reflection& reflection = *message.GetReflection();
+  const bool add = field.is_repeated();
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_MESSAGE: {
-      if (value.kind_case() == Value::kStructValue) {
-        return FindMistake(value.struct_value(), *field.message_type(), path);
-      }
-      const bool knob = field.message_type()->FindFieldByName("fixed") != nullptr;
-      return must_be(knob && value.kind_case() == Value::kNumberValue
-                         ? absl::StrCat("an object, such as {\"fixed\": ", Quote(value), "}")
-                         : absl::StrCat("an object with fields of ", FieldNames(*field.message_type())));
+      const FieldDescriptor* fixed = FixedOf(*field.message_type());
+      if (fixed == nullptr || scalar.kind != Scalar::kNumber) return false;
+      return Set(*(add ? reflection.AddMessage(&message, &field) : reflection.MutableMessage(&message, &field)), *fixed,
+                 scalar);
     }
     case FieldDescriptor::CPPTYPE_ENUM:
-      if ((value.kind_case() == Value::kNumberValue && std::abs(value.number_value()) < 0x1p31) ||
-          (value.kind_case() == Value::kStringValue &&
-           field.enum_type()->FindValueByName(value.string_value()) != nullptr)) {
-        return "";
+      if (const std::optional<int> value = ToEnum(scalar, field)) {
+        add ? reflection.AddEnumValue(&message, &field, *value) : reflection.SetEnumValue(&message, &field, *value);
+        return true;
       }
-      return must_be("one of " + EnumNames(*field.enum_type()));
+      return false;
     case FieldDescriptor::CPPTYPE_INT64:
-      return IsInt64(value) ? "" : must_be("a whole number from -2^63 to 2^63 - 1");
+      if (const std::optional<std::int64_t> value = ToInteger(scalar)) {
+        add ? reflection.AddInt64(&message, &field, *value) : reflection.SetInt64(&message, &field, *value);
+        return true;
+      }
+      return false;
     case FieldDescriptor::CPPTYPE_DOUBLE:
-      return IsFinite(value) ? "" : must_be("a number from -1.79e308 to 1.79e308");
+      if (const std::optional<double> value = ToReal(scalar)) {
+        add ? reflection.AddDouble(&message, &field, *value) : reflection.SetDouble(&message, &field, *value);
+        return true;
+      }
+      return false;
     case FieldDescriptor::CPPTYPE_BOOL:
-      return value.kind_case() == Value::kBoolValue ? "" : must_be("true or false");
+      if (scalar.kind != Scalar::kBool) return false;
+      add ? reflection.AddBool(&message, &field, scalar.value) : reflection.SetBool(&message, &field, scalar.value);
+      return true;
+    case FieldDescriptor::CPPTYPE_STRING:
+      if (scalar.kind != Scalar::kString) return false;
+      add ? reflection.AddString(&message, &field, scalar.text) : reflection.SetString(&message, &field, scalar.text);
+      return true;
     default:
-      return value.kind_case() == Value::kStringValue ? "" : must_be("a text in quotes");
+      return false;  // the schema has no other types
   }
 }
 
-std::string FindMistake(const google::protobuf::Struct& object, const Descriptor& type, const std::string& path) {
-  const std::string where = path.empty() ? "recipe" : path;
-  std::map<std::string, std::string> chosen;  // oneof, or field that is in none -> its field, as it stands
-  // A Struct's fields have no order; the first mistake by name is told.
-  const std::map<std::string, Value> fields(object.fields().begin(), object.fields().end());
-  for (const auto& [name, value] : fields) {
-    const FieldDescriptor* field = type.FindFieldByName(name);
-    if (field == nullptr) field = type.FindFieldByCamelcaseName(name);
-    if (field == nullptr) {
-      return absl::StrCat(where, ": has no field \"", Shorten(name, kMaxQuoteBytes), "\", must be one of ",
-                          FieldNames(type));
+// Takes nlohmann's parsing events. Every event returns false to end the parsing at a mistake.
+class Reader final : public nlohmann::json_sax<Json> {
+ public:
+  Reader(std::string_view text, v1::Recipe& recipe) : text_(text), recipe_(recipe) {}
+
+  const std::string& mistake() const { return mistake_; }
+
+  bool null() override { return TakeScalar({.kind = Scalar::kNull, .text = "null"}); }
+  bool boolean(bool value) override {
+    return TakeScalar({.kind = Scalar::kBool, .text = value ? "true" : "false", .value = value});
+  }
+  bool number_integer(std::int64_t value) override {
+    return TakeScalar({.kind = Scalar::kNumber, .text = absl::StrCat(value)});
+  }
+  bool number_unsigned(std::uint64_t value) override {
+    return TakeScalar({.kind = Scalar::kNumber, .text = absl::StrCat(value)});
+  }
+  bool number_float(double /*value*/, const std::string& text) override {
+    return TakeScalar({.kind = Scalar::kNumber, .text = text});
+  }
+  bool string(std::string& value) override { return TakeScalar({.kind = Scalar::kString, .text = value}); }
+  bool binary(Json::binary_t& /*value*/) override { return false; }  // not in texts
+
+  bool start_object(std::size_t /*elements*/) override {
+    if (frames_.empty()) {
+      frames_.push_back({.message = &recipe_});
+      return true;
     }
-    if (value.kind_case() == Value::kNullValue) continue;  // as if it were not there
-    // A field may go by two names: vocab_size, vocabSize.
-    const auto* oneof = field->real_containing_oneof();
-    const auto [other, first] = chosen.emplace(oneof != nullptr ? oneof->full_name() : field->full_name(), name);
-    if (!first) return absl::StrCat(where, ": has both ", other->second, " and ", name, ", must have one of them");
-    const std::string below = path.empty() ? name : absl::StrCat(path, ".", name);
-    if (!field->is_repeated() || value.kind_case() != Value::kListValue) {
-      if (std::string mistake = FindMistake(value, *field, below); !mistake.empty()) return mistake;
+    const Frame& top = frames_.back();
+    const FieldDescriptor& field = *top.field;
+    if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || (field.is_repeated() && !top.in_list)) {
+      return MustBe("an object");
+    }
+    if (!Choose()) return false;
+    const Reflection& reflection = *top.message->GetReflection();
+    Message* below = field.is_repeated() ? reflection.AddMessage(top.message, &field)
+                                         : reflection.MutableMessage(top.message, &field);
+    frames_.push_back({.message = below});
+    return true;
+  }
+
+  bool end_object() override {
+    frames_.pop_back();
+    return frames_.empty() || Next();
+  }
+
+  bool start_array(std::size_t /*elements*/) override {
+    if (frames_.empty()) return NotAnObject("a list");
+    Frame& top = frames_.back();
+    if (!top.field->is_repeated() || top.in_list) return MustBe("a list");
+    if (!Choose()) return false;
+    top.in_list = true;
+    top.element = 0;
+    return true;
+  }
+
+  bool end_array() override {
+    frames_.back().in_list = false;
+    return true;
+  }
+
+  bool key(std::string& name) override {
+    Frame& top = frames_.back();
+    const Descriptor& type = *top.message->GetDescriptor();
+    top.field = type.FindFieldByName(name);
+    if (top.field == nullptr) top.field = type.FindFieldByCamelcaseName(name);
+    if (top.field == nullptr) {
+      return Fail(absl::StrCat(Where(frames_.size() - 1), ": has no field ",
+                               Scalar{.kind = Scalar::kString, .text = name}.Quote(), ", must be one of ",
+                               FieldNames(type)));
+    }
+    top.name = name;
+    return true;
+  }
+
+  bool parse_error(std::size_t position, const std::string& token, const Json::exception& error) override {
+    if (dynamic_cast<const Json::out_of_range*>(&error) != nullptr && !frames_.empty()) {
+      return MustBe(Scalar{.kind = Scalar::kNumber, .text = token}.Quote());  // a number beyond all doubles
+    }
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error while parsing ... - what; ..."
+    std::string_view reason = error.what();
+    if (const std::size_t dash = reason.find(" - "); dash != std::string_view::npos) reason.remove_prefix(dash + 3);
+    const std::string place = TextPlace(text_, position > 0 ? position - 1 : 0);
+    return Fail(absl::StrCat("recipe: not valid JSON of a recipe: ", place, ": ", Shorten(reason, kMaxReasonBytes)));
+  }
+
+ private:
+  // An object that is being read.
+  struct Frame {
+    Message* message;
+    const FieldDescriptor* field = nullptr;  // of the last key
+    std::string name{};                      // the key as written
+    bool in_list = false;
+    int element = 0;                             // of the list
+    std::map<std::string, std::string> given{};  // oneof, or field that is in none -> its key, as written
+  };
+
+  // The path of the object in frame `depth`, or "recipe".
+  std::string Where(std::size_t depth) const {
+    const std::string path = Path(depth);
+    return path.empty() ? "recipe" : path;
+  }
+
+  // Path of what is at the present keys of the first `depth` frames.
+  std::string Path(std::size_t depth) const {
+    std::string path;
+    for (std::size_t i = 0; i < depth; ++i) {
+      absl::StrAppend(&path, i > 0 ? "." : "", frames_[i].name);
+      if (frames_[i].in_list) absl::StrAppend(&path, "[", frames_[i].element, "]");
+    }
+    return path;
+  }
+
+  bool Fail(std::string mistake) {
+    mistake_ = std::move(mistake);
+    return false;
+  }
+
+  bool NotAnObject(const std::string& what) {
+    return Fail(absl::StrCat("recipe: JSON text is ", what,
+                             R"(, must be an object in braces, such as {"families": [{"uniform": {}}]})"));
+  }
+
+  // The value at the present key is `what`, and must be something else.
+  bool MustBe(const std::string& what) {
+    const Frame& top = frames_.back();
+    const bool list = top.field->is_repeated() && !top.in_list;
+    return Fail(absl::StrCat(
+        Path(frames_.size()), ": is ", what, ", must be ",
+        list ? absl::StrCat("a list; each element must be ", Expected(*top.field)) : Expected(*top.field)));
+  }
+
+  // Notes that the present key has a value. False if it, or another field of its oneof, had one before.
+  bool Choose() {
+    Frame& top = frames_.back();
+    if (top.in_list) return true;
+    const auto* oneof = top.field->real_containing_oneof();
+    const auto [other, first] =
+        top.given.emplace(oneof != nullptr ? oneof->full_name() : top.field->full_name(), top.name);
+    if (first) return true;
+    const std::string where = Where(frames_.size() - 1);
+    if (other->second == top.name)
+      return Fail(absl::StrCat(where, ": has \"", top.name, "\" twice, must have it once"));
+    return Fail(absl::StrCat(where, ": has both ", other->second, " and ", top.name, ", must have one of them"));
+  }
+
+  // After a value.
+  bool Next() {
+    if (frames_.back().in_list) ++frames_.back().element;
+    return true;
+  }
+
+  bool TakeScalar(const Scalar& scalar) {
+    if (frames_.empty()) return NotAnObject(scalar.Quote());
+    Frame& top = frames_.back();
+    if (scalar.kind == Scalar::kNull && !top.in_list) return true;  // as if the key were absent
+    if (top.field->is_repeated() && !top.in_list) return MustBe(scalar.Quote());
+    if (!Choose()) return false;
+    if (!Set(*top.message, *top.field, scalar)) return MustBe(scalar.Quote());
+    return Next();
+  }
+
+  std::string_view text_;
+  v1::Recipe& recipe_;
+  std::vector<Frame> frames_;
+  std::string mistake_;
+};
+
+Json ToJson(const Message& message);
+
+Json NumberToJson(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
+  // 1 rather than 1.0, as people write it.
+  const bool whole = std::trunc(value) == value && std::abs(value) < static_cast<double>(kMaxExactInteger);
+  return whole ? Json(static_cast<std::int64_t>(value)) : Json(value);
+}
+
+Json NumberToJson(std::int64_t value) {
+  if (value >= -kMaxExactInteger && value <= kMaxExactInteger) return value;
+  return absl::StrCat(value);
+}
+
+Json EnumToJson(const FieldDescriptor& field, int number) {
+  const EnumValueDescriptor* value = field.enum_type()->FindValueByNumber(number);
+  return value != nullptr ? Json(EnumName(*value)) : Json(number);
+}
+
+// The value of a field, or element `i` of a repeated one.
+Json ValueToJson(const Message& message, const FieldDescriptor& field, int i) {
+  const Reflection& reflection = *message.GetReflection();
+  const bool list = field.is_repeated();
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return ToJson(list ? reflection.GetRepeatedMessage(message, &field, i) : reflection.GetMessage(message, &field));
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return EnumToJson(
+          field, list ? reflection.GetRepeatedEnumValue(message, &field, i) : reflection.GetEnumValue(message, &field));
+    case FieldDescriptor::CPPTYPE_INT64:
+      return NumberToJson(list ? reflection.GetRepeatedInt64(message, &field, i)
+                               : reflection.GetInt64(message, &field));
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return NumberToJson(list ? reflection.GetRepeatedDouble(message, &field, i)
+                               : reflection.GetDouble(message, &field));
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return list ? reflection.GetRepeatedBool(message, &field, i) : reflection.GetBool(message, &field);
+    default:
+      return list ? reflection.GetRepeatedString(message, &field, i) : reflection.GetString(message, &field);
+  }
+}
+
+Json ToJson(const Message& message) {
+  const Reflection& reflection = *message.GetReflection();
+  if (const FieldDescriptor* fixed = FixedOf(*message.GetDescriptor());
+      fixed != nullptr && reflection.HasField(message, fixed)) {
+    return ValueToJson(message, *fixed, 0);  // a fixed knob is its number
+  }
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  Json json = Json::object();
+  for (const FieldDescriptor* field : fields) {
+    if (!field->is_repeated()) {
+      json[field->name()] = ValueToJson(message, *field, 0);
       continue;
     }
-    for (int i = 0; i < value.list_value().values_size(); ++i) {
-      std::string mistake = FindMistake(value.list_value().values(i), *field, absl::StrCat(below, "[", i, "]"));
-      if (!mistake.empty()) return mistake;
-    }
+    Json list = Json::array();
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i) list.push_back(ValueToJson(message, *field, i));
+    json[field->name()] = std::move(list);
   }
-  return "";
-}
-
-// Protobuf's words for a field given twice, "(families[0]): invalid value oneof field '_weight' is already set. Cannot
-// set 'weight' for type oneof", in ours. Others are returned as they are.
-std::string Reword(const std::string& message) {
-  const std::vector<std::string> quoted = absl::StrSplit(message, '\'');
-  if (quoted.size() != 5 || !absl::EndsWith(quoted[0], "invalid value oneof field ")) return message;
-  std::string where = "recipe";
-  if (message.front() == '(') where = message.substr(1, message.find("): ") - 1);
-  // Every scalar is a oneof of its own, whose name begins with "_".
-  return absl::StrCat(
-      where, ": has \"", quoted[3], "\" twice",
-      quoted[1].starts_with('_') ? ", must have it once" : " or beside another such field, must have one of them");
-}
-
-// Where a text ceases to be JSON, as "line 3, column 14: ", or "" if it does not. Protobuf quotes what stands there,
-// but not where that is.
-std::string SyntaxErrorPlace(const std::string& text) {
-  try {
-    const nlohmann::json whole = nlohmann::json::parse(text);
-    return "";
-  } catch (const nlohmann::json::parse_error& error) {
-    return absl::StrCat(TextPlace(text, error.byte > 0 ? error.byte - 1 : 0), ": ");
-  } catch (const nlohmann::json::exception&) {  // a number beyond all bounds: JSON, though of no use
-    return "";
-  }
+  return json;
 }
 
 }  // namespace
@@ -172,36 +398,13 @@ absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
   if (json.starts_with("\xEF\xBB\xBF")) json.remove_prefix(3);
   if (absl::Status status = CheckJsonLimits(json); !status.ok()) return status;
   v1::Recipe recipe;
-  const std::string text(json);
-  const auto status = JsonStringToMessage(text, &recipe);
-  if (status.ok()) return recipe;
-  // Protobuf says what it did not expect, and rarely what it did.
-  if (Value whole; JsonStringToMessage(text, &whole).ok()) {
-    if (whole.kind_case() != Value::kStructValue) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("recipe: JSON text is ", Quote(whole),
-                       R"(, must be an object in braces, such as {"families": [{"uniform": {}}]})"));
-    }
-    const std::string mistake = FindMistake(whole.struct_value(), *v1::Recipe::descriptor(), "");
-    if (!mistake.empty()) return absl::InvalidArgumentError(mistake);
-  }
-  // Behind the first line come what stands there and a caret below it, which one line cannot show.
-  std::string reason = std::string(status.message());
-  reason = Shorten(reason.substr(0, reason.find('\n')), kMaxReasonBytes);
-  if (reason.starts_with(": ")) reason = reason.substr(2);
-  if (const std::string ours = Reword(reason); ours != reason) return absl::InvalidArgumentError(ours);
-  return absl::InvalidArgumentError(
-      absl::StrCat("recipe: not valid JSON of a recipe: ", SyntaxErrorPlace(text), reason));
+  Reader reader(json, recipe);
+  if (Json::sax_parse(json, &reader)) return recipe;
+  return absl::InvalidArgumentError(reader.mistake());
 }
 
 std::string RecipeToJson(const v1::Recipe& recipe) {
-  std::string json;
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.preserve_proto_field_names = true;
-  // Fails only for messages with Any or malformed timestamps, which a recipe does not have.
-  (void)google::protobuf::util::MessageToJsonString(recipe, &json, options);
-  return json;
+  return ToJson(recipe).dump(/*indent=*/2, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace iterand

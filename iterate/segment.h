@@ -1,4 +1,4 @@
-// A segment: a bounded stretch of a lane, the unit of random access, of caching and of parallel work.
+// A segment: a bounded stretch of a lane, and the unit of random access, caching and parallel work.
 #pragma once
 
 #include <cstddef>
@@ -6,29 +6,14 @@
 #include <memory>
 #include <vector>
 
+#include "iterate/dtype.h"
+#include "iterate/provenance.h"
+
 namespace iterand {
 
-// Element type of served tokens: the smallest that holds vocab_size values.
-enum class Dtype : std::uint8_t { kUint8 = 1, kUint16 = 2, kUint32 = 4 };
-
-// Bytes of one token.
-constexpr std::size_t DtypeBytes(Dtype dtype) { return static_cast<std::size_t>(dtype); }
-
-// Where a sequence came from.
-struct RowProvenance {
-  std::uint32_t lane = 0;
-  std::uint64_t segment = 0;
-  std::uint64_t round = 0;   // within the segment (within the lane, if the recipe's pool is endless)
-  std::uint32_t row = 0;     // within the round
-  std::uint16_t family = 0;  // place in the recipe's list of families
-  std::uint16_t depth = 0;   // programs passed through since it was noise
-
-  friend bool operator==(const RowProvenance&, const RowProvenance&) = default;
-};
-
 // The sequences of one segment: `length` tokens each, DtypeBytes(dtype) wide in the machine's byte order (little-endian
-// on all supported machines). They lie one after the other in memory of the segment's own, or elsewhere at any distance
-// from each other: a server places segments so that sequences lie in the order in which it sends them.
+// on all supported machines). They are stored one after the other in the segment's own memory, or in external memory
+// with any distance between them. A server uses the latter to store sequences in the order in which it sends them.
 struct Segment {
   Segment() = default;
   Segment(const Segment&) = delete;
@@ -36,14 +21,14 @@ struct Segment {
   Segment(Segment&&) = default;
   Segment& operator=(Segment&&) = default;
 
-  // Has the tokens written to memory of others, which `memory` keeps: those of place p at first + p * stride bytes.
-  // There must be room for all sequences. A null `memory` has them written to the segment's own again.
+  // Stores tokens in external memory that `memory` keeps alive: the sequence at place p starts at first + p * stride
+  // bytes. There must be room for all sequences. With a null `memory` the segment uses its own memory again.
   void PlaceAt(std::shared_ptr<void> memory, std::byte* first, std::size_t stride);
 
-  // Makes room for so many sequences, of which nothing is written yet.
+  // Makes room for `sequences` sequences. Their content is unspecified.
   void Resize(std::size_t sequences, std::size_t sequence_bytes, std::size_t mask_bytes);
 
-  // Makes `out` equal, wherever it has its tokens.
+  // Copies everything to `out`, which keeps its own place for tokens.
   void CopyTo(Segment& out) const;
 
   // The sequence of a place.
@@ -53,14 +38,14 @@ struct Segment {
   std::byte* tokens = nullptr;  // of place 0
   std::size_t row_bytes = 0;    // of a sequence
   std::size_t row_stride = 0;   // from place to place
-  std::vector<std::byte> own;   // where the tokens lie, unless they lie elsewhere:
+  std::vector<std::byte> own;   // memory of the tokens, unless they are external:
   std::shared_ptr<void> elsewhere;
 
-  std::vector<RowProvenance> provenance;  // one a sequence
+  std::vector<RowProvenance> provenance;  // one per sequence
   // 1 where a token is to be predicted, else 0, in the order of places and tokens; empty unless the recipe has
   // loss_mask.
   std::vector<std::uint8_t> mask;
-  // Symbols that programs wrote for this segment, those of dropped rows and of trials too.
+  // Symbols that programs wrote for this segment, including dropped rows and trials.
   std::uint64_t generated_symbols = 0;
 };
 

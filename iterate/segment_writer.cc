@@ -5,21 +5,19 @@
 #include <cstring>
 #include <numeric>
 
-#include "iterate/recipe.h"
-
 namespace iterand {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kPrefetchBytes = 1024;
 
-// Folds the product of two words (Vaidya, "wyhash"): all bits of the result depend on all of theirs.
+// Folds the product of two words (Vaidya, "wyhash"): all bits of the result depend on all bits of both words.
 std::uint64_t Fold(std::uint64_t a, std::uint64_t b) {
   const auto product = static_cast<unsigned __int128>(a) * b;
   return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
 
-// Not part of any definition: equal rows are found by comparing them.
+// Not part of the stream's definition: rows with equal hashes are compared.
 std::uint64_t HashRow(const Symbol* row, std::size_t length) {
   constexpr std::size_t kSymbols = 2 * sizeof(std::uint64_t) / sizeof(Symbol);
   std::uint64_t hash = 0x243F6A8885A308D3U;
@@ -35,16 +33,17 @@ std::uint64_t HashRow(const Symbol* row, std::size_t length) {
 
 }  // namespace
 
-SegmentWriter::SegmentWriter(const v1::Recipe& resolved)
-    : layout_(resolved),
-      relabel_(resolved.relabel()),
-      distinct_(resolved.distinct()),
-      masked_(resolved.loss_mask()),
-      dtype_(RecipeDtype(resolved)),
-      sequences_(static_cast<int>(resolved.segment_sequences())) {
-  if (resolved.has_band()) {
-    meter_ = std::make_unique<ComplexityMeter>(static_cast<int>(resolved.alphabet_size()), layout_.symbols());
-    band_.emplace(resolved.band().low(), resolved.band().high(), meter_->plain());
+SegmentWriter::SegmentWriter(const StreamPlan& plan)
+    : layout_(plan.layout()),
+      relabel_(plan.recipe().relabel()),
+      distinct_(plan.recipe().distinct()),
+      masked_(plan.recipe().loss_mask()),
+      dtype_(plan.dtype()),
+      sequences_(static_cast<int>(plan.index_map().segment_sequences())) {
+  if (plan.recipe().has_band()) {
+    const v1::Band& band = plan.recipe().band();
+    meter_ = std::make_unique<ComplexityMeter>(plan.alphabet(), layout_.symbols());
+    band_.emplace(band.low(), band.high(), meter_->plain());
   }
   if (relabel_ != v1::Recipe::RELABEL_NONE) {
     injection_ = std::make_unique<Injection>(static_cast<int>(layout_.content_values()), layout_.content_vocabulary());
@@ -54,13 +53,6 @@ SegmentWriter::SegmentWriter(const v1::Recipe& resolved)
     table_.resize(std::bit_ceil(2 * static_cast<std::size_t>(sequences_)));
     seen_.reserve(static_cast<std::size_t>(sequences_) * static_cast<std::size_t>(layout_.symbols()));
   }
-}
-
-double SegmentWriter::SeenBytes(const v1::Recipe& resolved) {
-  if (!resolved.distinct()) return 0;
-  // The row as made, and up to four places of the table.
-  const double row = sizeof(Symbol) * SequenceLayout(resolved).symbols() + 4.0 * sizeof(std::uint32_t);
-  return row * static_cast<double>(resolved.segment_sequences());
 }
 
 void SegmentWriter::Begin(const RandomKey& key, bool shuffle, Segment& out) {
@@ -98,7 +90,7 @@ bool SegmentWriter::Accept(const Symbol* row) {
   return !distinct_ || IsNew(row);
 }
 
-// The rows of a stripe lie far apart, and writing one would wait for memory: it comes while the next row is made.
+// The rows of a stripe are far apart, so writing one would wait for memory. Prefetches while the next row is made.
 void SegmentWriter::PrefetchRow(const std::byte* row) const {
   for (std::size_t i = 0; i < std::min(out_->row_bytes, kPrefetchBytes); i += kCacheLine) {
     __builtin_prefetch(row + i, /*rw=*/1);

@@ -1,4 +1,4 @@
-// Writes surviving rows into a segment: relabelled, in the segment's order, as the dtype that is served.
+// Writes surviving rows into a segment: relabelled, in the segment's order, as served tokens.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,9 @@
 #include <optional>
 #include <vector>
 
-#include "iterand/v1/recipe.pb.h"
 #include "iterate/complexity.h"
 #include "iterate/layout.h"
+#include "iterate/plan.h"
 #include "iterate/relabel.h"
 #include "iterate/segment.h"
 #include "randnet/block.h"
@@ -17,14 +17,11 @@
 namespace iterand {
 
 // One thread's writer, with the filters. The stages after a round, in order: band and distinct judge the rows as the
-// program made them, symbols before packing (equal rows look different once each has its own relabelling); what
-// survives is packed, relabelled and written between the marks (iterate/layout.h). Not thread-safe.
+// program made them, as symbols before packing (equal rows look different once each has its own relabelling). Surviving
+// rows are packed, relabelled and written between the marks (iterate/layout.h). Not thread-safe.
 class SegmentWriter {
  public:
-  explicit SegmentWriter(const v1::Recipe& resolved);
-
-  // Memory of the rows that `distinct` keeps to compare; 0 without it.
-  static double SeenBytes(const v1::Recipe& resolved);
+  explicit SegmentWriter(const StreamPlan& plan);
 
   int symbols() const { return layout_.symbols(); }  // of a row
   int sequences() const { return sequences_; }
@@ -38,8 +35,8 @@ class SegmentWriter {
   // Applies the filters to a row; false if it is dropped.
   bool Accept(const Symbol* row);
 
-  // Packs, relabels (RELABEL_PROGRAM: rows of one round follow one another) and writes a row, and its mask (one byte a
-  // symbol) if the recipe has loss_mask. The segment must not be full.
+  // Packs, relabels and writes a row, and its mask (one byte per symbol) if the recipe has loss_mask. The rows of one
+  // round must follow one another, for RELABEL_PROGRAM. The segment must not be full.
   void Write(const Symbol* row, const std::uint8_t* mask, const RowProvenance& provenance);
 
  private:
@@ -62,7 +59,7 @@ class SegmentWriter {
   std::uint64_t seed_ = 0;
   Segment* out_ = nullptr;
   int count_ = 0;
-  std::uint64_t program_round_ = 0;  // round of the injection in force, RELABEL_PROGRAM
+  std::uint64_t program_round_ = 0;  // round of the present injection, RELABEL_PROGRAM
   bool program_drawn_ = false;
   std::vector<std::uint32_t> order_;
   // Rows accepted by `distinct`, as made, and an open-addressing table of their numbers + 1.

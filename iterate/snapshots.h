@@ -1,14 +1,13 @@
-// Snapshots of endless pools in a folder, so that another process goes on from them instead of replaying all rounds
-// from the first on.
+// Snapshots of endless pools in a folder, so that another process continues from them instead of replaying all rounds.
 //
 //   FOLDER/FINGERPRINT/LANE-SEGMENT.snapshot    the pool of a lane before that segment
 //
-// A file is the SHA-256 of what follows it, and a v1::PoolSnapshot. It gets its name when it is whole, and what does
-// not match its hash, its name or the stream is not used: then an older one is. Nothing depends on the files: a stream
-// is the same with and without them, several processes may share a folder, and whoever needs the room may delete them.
+// A file is a v1::PoolSnapshot with its SHA-256 in front. It gets its name when it is complete. A file that does not
+// match its hash, its name or the stream is not used; an older one is used instead. Nothing depends on the files: a
+// stream is the same with and without them, several processes may share a folder, and files may be deleted at any time.
 //
-// A lane keeps the more the nearer they are to its end: to go back by d segments takes a replay of d / 2 at most or so,
-// and of n snapshots some 3 log2(n) stay, and the eight that were written last.
+// Snapshots are denser towards the end of the lane: going back by d segments takes a replay of at most about d / 2. Of
+// n snapshots about 3 log2(n) stay, and the eight that were written last.
 #pragma once
 
 #include <chrono>
@@ -22,9 +21,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "iterate/fingerprint.h"
 #include "iterate/pool.h"
-#include "iterate/segment.h"
-#include "iterate/stream.h"
+#include "iterate/provenance.h"
 
 namespace iterand {
 
@@ -49,18 +48,18 @@ struct LaneState {
 // Where snapshots are kept.
 struct SnapshotFolder {
   std::filesystem::path path;
-  // Told of a file that cannot be written, read or used, in one line. Generation goes on without it. Called by any
-  // thread, one at a time a lane.
+  // Reports a file that cannot be written, read or used, in one line. Generation continues without it. Called by any
+  // thread, one at a time per lane.
   std::function<void(const std::string&)> report = [](const std::string& /*line*/) {};
-  // Time between two snapshots of a lane, or more, so that writing takes no more than a fiftieth of it. 0: one before
-  // every segment.
+  // Least time between two snapshots of a lane. It grows where writing would take more than a fiftieth of it. 0: one
+  // snapshot before every segment.
   std::chrono::duration<double> interval = std::chrono::seconds(1);
-  // What snapshots may take. Looked after when a lane writes its first, and then once in 60 intervals.
+  // Most bytes of all snapshots. Checked when a lane writes its first one, and then once in 60 intervals.
   std::uint64_t most_bytes = std::numeric_limits<std::uint64_t>::max();
 
-  // Makes the folder, and a file in it on trial. Errors: InvalidArgument that names the folder and what is wrong.
+  // Creates the folder, and a test file in it. Errors: InvalidArgument that names the folder and what is wrong.
   absl::Status Check() const;
-  // Deletes all snapshots of a stream, and the folders if nothing else is in them. fingerprint: as ToHex writes it.
+  // Deletes all snapshots of a stream, and the folders if they are empty then. fingerprint: as ToHex writes it.
   void Clear(const std::string& fingerprint) const;
   // While all snapshots take more than most_bytes, deletes those of the stream whose latest is the oldest, but not
   // those of `kept`, a fingerprint.
@@ -70,15 +69,16 @@ struct SnapshotFolder {
 // The snapshots of one lane. One thread at a time may use it.
 class LaneSnapshots {
  public:
-  // alphabet, families: symbols and places of families lie below.
+  // alphabet, families: symbols and numbers of families in a snapshot must be below these.
   LaneSnapshots(std::shared_ptr<const SnapshotFolder> folder, const Fingerprint& fingerprint, std::uint32_t lane,
                 int alphabet, int families);
 
   // Whether it is time to keep another one.
   bool due() const;
-  // Writes a snapshot, and deletes those that are too many.
+  // Writes a snapshot, and deletes surplus ones.
   void Keep(const LaneState& state);
-  // The nearest one before or at `segment` and behind `beyond`, with a pool of the shape of `like`, if there is one.
+  // The nearest snapshot at or before `segment` and after `beyond`, with a pool of the shape of `like`, if there is
+  // one.
   std::optional<LaneState> Nearest(std::uint64_t segment, std::uint64_t beyond, const PoolState& like) const;
 
  private:
@@ -97,7 +97,7 @@ class LaneSnapshots {
   int alphabet_;
   int families_;
   Clock::time_point due_;
-  Clock::time_point room_due_;  // when to look after the folder's size
+  Clock::time_point room_due_;  // when to check the folder's size next
   bool failing_ = false;        // and that was reported
 };
 

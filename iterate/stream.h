@@ -2,54 +2,36 @@
 //
 //   auto stream = Stream::Open(recipe, /*seed=*/0);
 //   std::vector<std::byte> batch(64 * (*stream)->sequence_bytes());
-//   (*stream)->Read(/*first_index=*/0, /*stride=*/1, /*rows=*/64, batch.data());
+//   (*stream)->Read({.first_index = 0, .rows = 64}, batch);
 //
-// A stream is a pure function (recipe, seed, index) -> sequence. Index arithmetic:
-//
-//   lane    = index mod lanes
-//   place   = index div lanes                  place in the lane
-//   segment = place div segment_sequences      segment of the lane
-//   offset  = place mod segment_sequences      place in the segment
+// A stream is a pure function (recipe, seed, index) -> sequence. iterate/index_map.h says in which lane and segment an
+// index is.
 #pragma once
 
-#include <array>
 #include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
+#include "iterate/dtype.h"
+#include "iterate/fingerprint.h"
+#include "iterate/index_map.h"
+#include "iterate/provenance.h"
 #include "iterate/segment.h"
+#include "iterate/stream_cost.h"
 
 namespace iterand {
 
-// Raised whenever any golden hash changes: streams of different engine versions are different streams.
-inline constexpr std::uint32_t kEngineVersion = 5;
-
-// SHA-256 of (engine version, canonical recipe, seed). Two streams are equal iff their fingerprints are.
-using Fingerprint = std::array<std::uint8_t, 32>;
-
-// Lower-case hexadecimal, 64 characters.
-std::string ToHex(const Fingerprint& fingerprint);
-
-// Where an index lies.
-struct Place {
-  std::uint32_t lane = 0;
-  std::uint64_t segment = 0;
-  std::uint32_t offset = 0;
-};
-
-// What a stream costs, estimated from the recipe.
-struct StreamCost {
-  double flops_per_token = 0;
-  std::uint64_t segment_bytes = 0;          // tokens of one segment
-  std::uint64_t first_batch_sequences = 0;  // generated before a first batch of 64 rows is ready
-  std::uint64_t workspace_bytes = 0;        // of one thread: a program of each family, and the rows that they work on
-  std::uint64_t endless_bytes = 0;          // the most that the lanes of an endless pool keep; else 0
-};
+class Stream;
+class StreamPlan;       // iterate/plan.h
+struct SnapshotFolder;  // iterate/snapshots.h
 
 // One program on the way from noise to a sequence.
 struct ExplainedStep {
@@ -62,84 +44,145 @@ struct ExplainedStep {
   int prompt_offset = 0;  // where the prompt was cut from its row
 };
 
-// What Stream::Explain tells of a sequence.
+// How a sequence came about.
 struct Explanation {
   std::uint64_t index = 0;
-  Place place;
+  Position position;
   RowProvenance provenance;
   std::vector<ExplainedStep> steps;  // from noise to the sequence
   bool reproduced = false;           // the row was made again alone, and its tokens are the stream's
 };
 
-// Buffers of one generating thread: program objects, blocks, scratch. Reused from segment to segment, so that the
-// steady state allocates nothing. One thread at a time may use a workspace, and only with the stream that made it.
+// Buffers of one generating thread: program objects, blocks, scratch memory. Reused from segment to segment, so that
+// the steady state allocates nothing. One thread at a time may use a workspace, and only with the stream that made it.
 class Workspace {
  public:
-  virtual ~Workspace() = default;
+  ~Workspace();
+
+ private:
+  friend class SegmentJob;
+  friend class Stream;
+  struct Buffers;
+  explicit Workspace(const StreamPlan& plan);
+  std::unique_ptr<Buffers> buffers_;
 };
 
-// By which a call of Stream::GenerateSegment gives its thread back before the segment is whole, so that a scheduler can
-// turn to other work. The same is then to be called again with the same Turn, workspace and segment.
-struct Turn {
-  double seconds = 0;             // after so long, at the end of a round
-  bool unfinished = false;        // the segment is not whole yet; false for the first call
-  std::uint64_t replay_left = 0;  // rounds that an endless pool had to replay before this call; else 0
+// A segment in progress, computed in time slices, so that a scheduler can interleave other work:
+//
+//   SegmentJob job = stream.Begin(lane, segment, out);
+//   while (!job.Run(*workspace, std::chrono::milliseconds(20))) OtherWork();
+//   if (job.status().ok()) Use(out);
+//
+// The stream and `out` must outlive the job. One thread at a time may use it.
+class SegmentJob {
+ public:
+  using Seconds = std::chrono::duration<double>;
+  static constexpr Seconds kUnlimited = Seconds::max();
+
+  // Works on the segment. Stops at the end of the first round after `slice`; of an endless pool that must be replayed,
+  // after each segment on the way, however long it takes. Returns whether the job has ended: status() is then its
+  // result, and the job must not run again. Without a limit the job always ends.
+  bool Run(Workspace& workspace, Seconds slice = kUnlimited);
+
+  // Of a job that has ended; errors as Stream::GenerateSegment.
+  const absl::Status& status() const { return status_; }
+
+  // Whether the next Run needs the same workspace, which must not be used for anything else meanwhile. While an endless
+  // pool is replayed any workspace will do.
+  bool keeps_workspace() const { return keeps_workspace_; }
+
+  // Rounds of an endless pool that were left to replay when the last Run began; 0 if that Run was no replay. Asking for
+  // another segment of this lane meanwhile may cause a longer replay.
+  std::uint64_t replay_left() const { return replay_left_; }
+
+ private:
+  friend class Stream;
+  SegmentJob(const Stream& stream, std::uint32_t lane, std::uint64_t segment, Segment& out,
+             const std::atomic<bool>* cancelled);
+  bool RunRounds(Workspace::Buffers& buffers, Seconds slice);
+  // Writes the rows of one round that pass the filters.
+  void RunRound(Workspace::Buffers& buffers);
+  absl::Status StarvedError() const;
+
+  const Stream* stream_;
+  std::uint32_t lane_;
+  std::uint64_t segment_;
+  Segment* out_;
+  const std::atomic<bool>* cancelled_;
+  bool keeps_workspace_ = false;
+  std::uint64_t replay_left_ = 0;
+  std::uint64_t round_ = 0;
+  std::int64_t rounds_without_survivor_ = 0;  // except rounds of a pool that finished no row
+  absl::Status status_;
 };
 
-struct SnapshotFolder;  // iterate/snapshots.h
+// Which sequences Stream::Read reads, and what it reports beside their tokens.
+struct ReadOptions {
+  std::uint64_t first_index = 0;
+  std::uint64_t stride = 1;
+  int rows = 0;
+  std::span<RowProvenance> provenance = {};  // where each sequence came from: room for `rows`, or empty
+  std::span<std::uint8_t> mask = {};         // room for rows x length(), or empty; only if has_mask()
+};
 
 class Stream {
  public:
   // Resolves and checks the recipe. Errors: InvalidArgument with the path of the field, its value and what is allowed.
-  // With `snapshots`, an endless pool is kept in that folder now and then, and goes on from what is there; no other
-  // stream has a use for it.
+  // With `snapshots`, an endless pool is stored in that folder from time to time and continues from what is there;
+  // other streams ignore the folder.
   static absl::StatusOr<std::shared_ptr<Stream>> Open(const v1::Recipe& recipe, std::uint64_t seed,
                                                       const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
+  // A stream of a plan that was made before. No error is left to find.
+  static std::shared_ptr<Stream> FromPlan(std::shared_ptr<const StreamPlan> plan,
+                                          const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
 
   ~Stream();
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  const v1::Recipe& recipe() const;  // resolved: every default written out
+  const StreamPlan& plan() const;
+  const v1::Recipe& recipe() const;  // every default written out
   std::uint64_t seed() const;
   const Fingerprint& fingerprint() const;
   Dtype dtype() const;
-  int length() const;  // tokens a sequence
+  int length() const;  // tokens per sequence
   int lanes() const;
   int segment_sequences() const;
   std::size_t sequence_bytes() const;                // length() * DtypeBytes(dtype())
   bool has_mask() const;                             // sequences come with masks (Recipe.loss_mask)
   const std::string& family_name(int family) const;  // of RowProvenance::family
-  StreamCost Cost() const;
+  const StreamCost& Cost() const;
 
-  Place Locate(std::uint64_t index) const;
+  const IndexMap& index_map() const;  // index <-> lane, segment, offset
 
-  // ---- Segments: what a server or another scheduler of its own builds on. ----
+  // ---- Segments: for a server or another scheduler. ----
 
   std::unique_ptr<Workspace> NewWorkspace() const;
 
-  // Computes a segment whole, on this thread, into `out` (its memory is reused). Thread-safe, with a workspace each.
-  // `cancelled`, if given, must not turn false again: Cancelled is returned within a second or so of its turning true.
-  // Errors: FailedPrecondition if the recipe's filters starve (`starvation_rounds` rounds without a survivor).
-  // Segments of an endless pool are replayed from the nearest pool that is kept; those of all others cost the same.
-  // With `turn` a call may end earlier (above); as long as it is unfinished `out` is not yet the segment, and the
-  // workspace is not to be used for another. Of an endless pool a call takes one segment of a replay, with any
-  // workspace; of its lane no other segment should be asked for meanwhile, or it may be replayed from further back.
+  // Starts a segment that is computed in time slices into `out`, whose memory is reused. `out` is not the segment
+  // before the job has ended. Setting `cancelled` ends the job with Cancelled within about a second of the next Run; it
+  // must not be reset before the job has ended.
+  SegmentJob Begin(std::uint32_t lane, std::uint64_t segment, Segment& out,
+                   const std::atomic<bool>* cancelled = nullptr) const;
+
+  // Computes a whole segment on this thread into `out`. Thread-safe, with a workspace for each thread. Segments of an
+  // endless pool are replayed from the nearest pool that is kept; all others cost the same at every index.
+  // Errors: FailedPrecondition if the recipe's filters starve (`starvation_rounds` rounds without a survivor);
+  // OutOfRange if an endless pool would have to be replayed for more than kMaxReplayRounds; Cancelled.
   absl::Status GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                               const std::atomic<bool>* cancelled, Segment& out, Turn* turn = nullptr) const;
+                               const std::atomic<bool>* cancelled, Segment& out) const;
 
   // ---- Sequences: for in-process use. ----
 
-  // Writes the sequences first_index + i * stride, i = 0 .. rows - 1, to `out` (rows * sequence_bytes()) and, if given,
-  // where they came from to `provenance` (rows entries), and their masks to `mask` (rows x length() bytes; only if
-  // has_mask()). Missing segments are generated in parallel by `threads`
-  // threads (set_threads) and kept in a bounded cache, so that sequential reads generate each segment once.
-  // Thread-safe. Errors as GenerateSegment; OutOfRange if an index exceeds 2^64 - 1.
-  absl::Status Read(std::uint64_t first_index, std::uint64_t stride, int rows, void* out,
-                    RowProvenance* provenance = nullptr, std::uint8_t* mask = nullptr);
+  // Writes the tokens of the sequences first_index + i * stride, i = 0 .. rows - 1, to `tokens`, which has room for
+  // rows * sequence_bytes(). Missing segments are generated in parallel (set_threads) and kept in a bounded cache, so
+  // that sequential reads generate each segment once. Thread-safe.
+  // Errors: as GenerateSegment; OutOfRange if an index exceeds 2^64 - 1; InvalidArgument if memory is too small or a
+  // mask is asked for that the stream does not have.
+  absl::Status Read(const ReadOptions& options, std::span<std::byte> tokens);
 
-  // Where a sequence came from, by computing its segment again with a record of every round; and whether the sequence's
-  // row, made again alone from its program, its input and its prompt, is equal. For people and tests: slow.
+  // Where a sequence came from, found by computing its segment again with a record of every round; and whether the
+  // sequence's row, made again alone from its program, its input and its prompt, is equal. For people and tests: slow.
   // Thread-safe. Errors as GenerateSegment; OutOfRange if an endless pool would have to be replayed for more than
   // kMaxReplayRounds.
   absl::StatusOr<Explanation> Explain(std::uint64_t index) const;
@@ -148,6 +191,7 @@ class Stream {
   void set_threads(int threads);
 
  private:
+  friend class SegmentJob;
   Stream();
   class Impl;
   std::unique_ptr<Impl> impl_;

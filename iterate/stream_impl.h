@@ -1,18 +1,17 @@
-// What a Stream holds. For stream.cc and explain.cc alone.
+// What a Stream holds. For the files that implement Stream alone.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <optional>
-#include <utility>
+#include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "iterate/endless_lane.h"
-#include "iterate/iteration.h"
-#include "iterate/layout.h"
-#include "iterate/pool.h"
-#include "iterate/recipe.h"
+#include "iterate/plan.h"
+#include "iterate/segment.h"
 #include "iterate/snapshots.h"
 #include "iterate/stream.h"
 
@@ -20,55 +19,34 @@ namespace iterand {
 
 class Stream::Impl {
  public:
-  Impl(v1::Recipe resolved, std::uint64_t seed_value, FamilyMix family_mix,
-       const std::shared_ptr<const SnapshotFolder>& snapshots)
-      : recipe(std::move(resolved)),
-        seed(seed_value),
-        fingerprint(ComputeFingerprint(recipe, seed)),
-        mix(std::move(family_mix)),
-        dtype(RecipeDtype(recipe)),
-        layout(recipe),
-        length(layout.length()),
-        lanes(static_cast<int>(recipe.lanes())),
-        sequences(static_cast<int>(recipe.segment_sequences())),
-        held(static_cast<std::size_t>(lanes)) {
-    if (recipe.has_pool() && recipe.pool().endless()) {
-      const std::uint64_t rounds = Pool::FewestRounds(recipe.pool(), static_cast<std::uint64_t>(sequences));
-      for (std::uint32_t lane = 0; lane < recipe.lanes(); ++lane) {
-        std::optional<LaneSnapshots> stored;
-        if (snapshots) {
-          stored.emplace(snapshots, fingerprint, lane, static_cast<int>(recipe.alphabet_size()), mix.size());
-        }
-        endless.push_back(std::make_unique<EndlessLane>(seed, lane, rounds, std::move(stored)));
-      }
-    }
-  }
+  Impl(std::shared_ptr<const StreamPlan> stream_plan, const std::shared_ptr<const SnapshotFolder>& snapshots);
 
   // What Read keeps of a lane: the segment that it read last.
   struct HeldSegment {
     Segment segment;
     std::uint64_t number = 0;
     bool valid = false;
-    bool claimed = false;  // by a row of the present pass
+    bool claimed = false;  // by a row of the present pass; only while ClaimSegments runs
   };
 
-  const v1::Recipe recipe;
-  const std::uint64_t seed;
-  const Fingerprint fingerprint;
-  const FamilyMix mix;
-  const Dtype dtype;
-  const SequenceLayout layout;
-  const int length;  // tokens a sequence
-  const int lanes;
-  const int sequences;
-  std::vector<std::unique_ptr<EndlessLane>> endless;  // one a lane, if the pool is endless
+  // Claims the segments that the rows from `begin` on need, as long as one segment of each lane is enough, and lists
+  // those that are missing. Returns the first row that needs another segment.
+  int ClaimSegments(const ReadOptions& options, int begin);
+  // Generates the missing segments; errors by thread.
+  void GenerateMissing(const Stream& stream, int thread_count);
+  // Copies the rows whose segments are held.
+  void CopyRows(const ReadOptions& options, int begin, int end, std::span<std::byte> tokens, int thread_count) const;
+  Position PositionOf(const ReadOptions& options, int row) const;
+
+  const std::shared_ptr<const StreamPlan> plan;
+  std::vector<std::unique_ptr<EndlessLane>> endless;  // one per lane, if the pool is endless
 
   // State of Read.
   std::mutex read_mutex;
   int threads = 0;
   std::vector<HeldSegment> held;  // by lane
   std::vector<std::unique_ptr<Workspace>> workspaces;
-  std::vector<std::uint32_t> missing;  // lanes whose claimed segment must be made
+  std::vector<std::uint32_t> missing;  // lanes whose claimed segment must be generated
   std::vector<std::uint32_t> claimed;  // lanes of the present pass
   std::vector<absl::Status> errors;    // by thread
 };

@@ -4,7 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "randnet/family.h"
 #include "server/batch_builder.h"
 

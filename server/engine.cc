@@ -10,6 +10,8 @@
 #include <limits>
 #include <utility>
 
+#include "iterate/plan.h"
+#include "iterate/recipe.h"
 #include "server/log.h"
 
 namespace iterand {
@@ -22,8 +24,8 @@ constexpr std::size_t kIdleStreams = 16;
 // many pieces of the same size, for whatever comes.
 constexpr std::size_t kReturnedBytes = std::size_t{64} << 20;
 
-// A segment that takes longer gives its thread back at the end of a round, and is gone on with in its next turn.
-constexpr double kTurnSeconds = 0.02;
+// A thread works on a segment for so long, and then to the end of a round, before it turns to other work.
+constexpr SegmentJob::Seconds kTimeSlice{0.02};
 
 // Core time that a replay has taken when it is told of, in seconds: who waits for it should know by then.
 constexpr double kToldReplaySeconds = 1;
@@ -108,25 +110,35 @@ Engine::~Engine() {
 }
 
 absl::StatusOr<std::shared_ptr<OpenStream>> Engine::Open(const v1::Recipe& recipe, std::uint64_t seed) {
-  absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(recipe, seed, options_.snapshots);
-  if (!stream.ok()) return stream.status();
-  std::shared_ptr<OpenStream> open;
-  {
-    std::lock_guard lock(mutex_);
-    const auto found = std::find_if(open_streams_.begin(), open_streams_.end(), [&](const auto& other) {
-      return other->stream().fingerprint() == (*stream)->fingerprint();
-    });
-    if (found == open_streams_.end()) {
-      open_streams_.push_front(std::shared_ptr<OpenStream>(new OpenStream(*std::move(stream))));
-    } else {
-      open_streams_.splice(open_streams_.begin(), open_streams_, found);
-    }
-    open = open_streams_.front();
-    if (open->users_++ == 0) open->pool_->KeepFree(true);
+  absl::StatusOr<ResolvedRecipe> resolved = ResolveRecipe(recipe);
+  if (!resolved.ok()) return resolved.status();
+  std::shared_ptr<OpenStream> open = UseOpen(resolved->fingerprint(seed), nullptr);
+  if (open == nullptr) {
+    const absl::StatusOr<std::shared_ptr<const StreamPlan>> plan = StreamPlan::Make(*std::move(resolved), seed);
+    if (!plan.ok()) return plan.status();
+    // Another thread may have opened the same stream meanwhile: then this one is dropped.
+    const std::shared_ptr<OpenStream> built(new OpenStream(Stream::FromPlan(*plan, options_.snapshots)));
+    open = UseOpen((*plan)->fingerprint(), built);
   }
   OpenStream* const used = open.get();
   return std::shared_ptr<OpenStream>(used,
                                      [this, open = std::move(open)](OpenStream*) mutable { Release(std::move(open)); });
+}
+
+std::shared_ptr<OpenStream> Engine::UseOpen(const Fingerprint& fingerprint, std::shared_ptr<OpenStream> otherwise) {
+  std::lock_guard lock(mutex_);
+  const auto found = std::find_if(open_streams_.begin(), open_streams_.end(),
+                                  [&](const auto& other) { return other->stream().fingerprint() == fingerprint; });
+  if (found != open_streams_.end()) {
+    open_streams_.splice(open_streams_.begin(), open_streams_, found);
+  } else if (otherwise != nullptr) {
+    open_streams_.push_front(std::move(otherwise));
+  } else {
+    return nullptr;
+  }
+  std::shared_ptr<OpenStream> open = open_streams_.front();
+  if (open->users_++ == 0) open->pool_->KeepFree(true);
+  return open;
 }
 
 void Engine::Release(std::shared_ptr<OpenStream> open) {
@@ -385,7 +397,7 @@ void Engine::Complete(Task& task, absl::Status status, std::shared_ptr<const Seg
 }
 
 void Engine::CountReplay(Task& task) {
-  const std::uint64_t rounds_left = task.turn.replay_left;
+  const std::uint64_t rounds_left = task.job->replay_left();
   task.replay_rounds = std::max(task.replay_rounds, rounds_left);
   const std::uint64_t done = task.replay_rounds - rounds_left;
   if (task.replay_told || done == 0 || task.seconds < kToldReplaySeconds) return;
@@ -435,25 +447,27 @@ void Engine::Work() {
     const TaskMeter meter(task);
     if (!task.workspace) task.workspace = open.stream().NewWorkspace();
     if (!task.segment) task.segment = task.entry->stripe->memory.NewSegment(task.entry->stripe_lane);
-    task.turn.seconds = kTurnSeconds;
+    if (!task.job) {
+      const Feed::Key& key = task.entry->key;
+      task.job = open.stream().Begin(key.lane, key.segment, *task.segment, &task.entry->cancelled);
+    }
     const bool was_replay = task.replay_rounds > 0;
-    absl::Status status = open.stream().GenerateSegment(task.entry->key.lane, task.entry->key.segment, *task.workspace,
-                                                        &task.entry->cancelled, *task.segment, &task.turn);
+    const bool ended = task.job->Run(*task.workspace, kTimeSlice);
     const double seconds = meter.Seconds();
     task.seconds += seconds;
-    const bool replay = task.turn.replay_left > 0;
+    const bool replay = task.job->replay_left() > 0;
     if (replay) CountReplay(task);
 
     lock.lock();
     stats_.generation_seconds += seconds;
     if (replay && !was_replay) ++stats_.segments_replaying;
-    if (replay || !task.turn.unfinished) open.workspaces_.push_back(std::move(task.workspace));
-    if (task.turn.unfinished) {
+    if (!task.job->keeps_workspace()) open.workspaces_.push_back(std::move(task.workspace));
+    if (!ended) {
       Settle(task, seconds);
       unfinished_.push_back(std::exchange(task, {}));
       continue;
     }
-    Complete(task, std::move(status), std::move(task.segment), seconds, leftovers);
+    Complete(task, task.job->status(), std::move(task.segment), seconds, leftovers);
     lock.unlock();
     task = {};
     for (const auto& on_ready : leftovers.notify) (*on_ready)();

@@ -38,6 +38,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <queue>
 #include <set>
 #include <thread>
@@ -288,10 +289,10 @@ class Engine {
     std::shared_ptr<OpenStream> open;
     std::shared_ptr<Entry> entry;
     // Of a segment, once begun:
-    Turn turn;
+    std::optional<SegmentJob> job;  // begun
     std::shared_ptr<Segment> segment;
-    std::unique_ptr<Workspace> workspace;  // between two turns; null if the next one may take any
-    double seconds = 0;                    // core time of all turns
+    std::unique_ptr<Workspace> workspace;  // between two slices, if the job keeps it
+    double seconds = 0;                    // core time of all slices
     std::uint64_t replay_rounds = 0;       // in all, if it has to be replayed to
     bool replay_told = false;              // in the log
   };
@@ -304,8 +305,11 @@ class Engine {
   };
 
   void Work();
+  // Adds a user to the open stream of this fingerprint. If there is none, adds `otherwise`, or if that is null too,
+  // returns null.
+  std::shared_ptr<OpenStream> UseOpen(const Fingerprint& fingerprint, std::shared_ptr<OpenStream> otherwise);
   void Release(std::shared_ptr<OpenStream> open);  // by one of its users
-  static void CountReplay(Task& task);             // a turn of a replay is done
+  static void CountReplay(Task& task);             // a slice of a replay is done
 
   // These run under mutex_.
   void Join(Entry& entry);
@@ -333,7 +337,7 @@ class Engine {
   int idle_threads_ = 0;
   std::vector<Feed*> feeds_;
   std::vector<Errand*> errands_;  // with a piece that waits
-  std::vector<Task> unfinished_;  // segments between two turns
+  std::vector<Task> unfinished_;  // segments between two slices
   double virtual_time_ = 0;       // of the consumer that was served last
   std::unordered_map<Feed::Key, std::shared_ptr<Entry>, Feed::KeyHash> table_;
   std::list<Feed::Kept> cache_;  // most recently used first

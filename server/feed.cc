@@ -1,13 +1,13 @@
 // Feeds: see server/engine.h.
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <mutex>
-#include <numeric>
+#include <optional>
 #include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "iterate/index_map.h"
 #include "server/engine.h"
 
 namespace iterand {
@@ -34,17 +34,17 @@ Feed::~Feed() { Close(); }
 
 absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_t count) {
   const Stream& stream = open_->stream();
-  const auto lanes = static_cast<std::uint64_t>(stream.lanes());
-  const auto sequences = static_cast<std::uint64_t>(stream.segment_sequences());
-  if (count > 0 && Wide{first} + Wide{count - 1} * stride > std::numeric_limits<std::uint64_t>::max()) {
+  const IndexMap& map = stream.index_map();
+  const std::uint64_t sequences = map.segment_sequences();
+  if (!IndicesExist(first, stride, count)) {
     return absl::OutOfRangeError(absl::StrCat("the ", count, " sequences from index ", first, " in steps of ", stride,
                                               " go beyond the last index, 2^64 - 1"));
   }
-  const std::uint64_t common = std::gcd(stride, lanes);
-  const std::uint64_t period = lanes / common;
+  const LaneCycle cycle = map.Cycle(stride);
+  const std::uint64_t period = cycle.lanes;
   stride_ = stride;
-  step_ = stride / common;
-  common_ = common;
+  step_ = cycle.place_step;
+  common_ = cycle.lane_step;
   count_ = count;
   remaining_ = count;
   next_index_ = first;
@@ -70,9 +70,9 @@ absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_
   slots_.resize(slots);
   for (std::uint64_t j = 0; j < slots; ++j) {
     const std::uint64_t index = first + j * stride;
-    slots_[j].lane = static_cast<std::uint32_t>(index % lanes);
-    slots_[j].first_place = slots_[j].place = index / lanes;
-    slots_[j].offset = static_cast<std::uint32_t>(slots_[j].place % sequences);
+    slots_[j].lane = map.Lane(index);
+    slots_[j].first_place = slots_[j].place = map.Place(index);
+    slots_[j].offset = map.Offset(slots_[j].place);
     wants_.emplace(0, static_cast<std::uint32_t>(j));
   }
 
@@ -85,17 +85,18 @@ absl::Status Feed::Start(std::uint64_t first, std::uint64_t stride, std::uint64_
 
 std::uint32_t Feed::StripeLanes(const Slot& slot, std::uint64_t round) const {
   if (!striped_) return 1;
-  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  const IndexMap& map = open_->stream().index_map();
+  const std::uint64_t sequences = map.segment_sequences();
   const std::uint64_t lanes = slots_.size();
   // Our rows from here on in the segments of this number. If they are fewer than lanes, some lanes are not read.
-  const std::uint64_t before = (slot.first_place + round) % sequences * lanes + slot.lane / common_;
+  const std::uint64_t before = map.Offset(slot.first_place + round) * lanes + slot.lane / common_;
   const std::uint64_t row = round * lanes + static_cast<std::uint64_t>(&slot - slots_.data());
   return std::min(sequences * lanes - before, count_ - row) < lanes ? 1 : static_cast<std::uint32_t>(lanes);
 }
 
 std::shared_ptr<Feed::Entry> Feed::Acquire(const Slot& slot, std::uint64_t round, bool must) {
-  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
-  const Key key{open_->stream().fingerprint(), slot.lane, (slot.first_place + round * step_) / sequences};
+  const Stream& stream = open_->stream();
+  const Key key{stream.fingerprint(), slot.lane, stream.index_map().Segment(slot.first_place + round * step_)};
   std::shared_ptr<Entry> entry;
   if (const auto found = engine_->table_.find(key); found != engine_->table_.end()) entry = found->second;
   // What others have generated may lie in stripes of any size, so room is left for what has to be held at once in
@@ -123,7 +124,7 @@ std::shared_ptr<Feed::Entry> Feed::Acquire(const Slot& slot, std::uint64_t round
 }
 
 void Feed::Refill(bool must) {
-  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  const IndexMap& map = open_->stream().index_map();
   const bool was_idle = todo_.empty() && account_->running == 0;
   int added = 0;
   while (!wants_.empty()) {
@@ -138,8 +139,8 @@ void Feed::Refill(bool must) {
       todo_.push_back(ahead_.back());
       ++added;
     }
-    const Wide next_round = ((Wide{segment} + 1) * sequences - slot.first_place + step_ - 1) / step_;
-    if (next_round * slots_.size() + j < count_) wants_.emplace(static_cast<std::uint64_t>(next_round), j);
+    const std::optional<std::uint64_t> next_round = map.StepsBeyond(segment, slot.first_place, step_);
+    if (next_round && Wide{*next_round} * slots_.size() + j < count_) wants_.emplace(*next_round, j);
   }
   engine_->stats_.largest_held_bytes = std::max<std::uint64_t>(engine_->stats_.largest_held_bytes, held_bytes_);
   if (added > 0) {
@@ -165,7 +166,7 @@ void Feed::LetGo(std::vector<std::shared_ptr<Entry>>& garbage, bool must) {
 }
 
 absl::StatusOr<int> Feed::Take(int rows, Sink sink) {
-  const auto sequences = static_cast<std::uint64_t>(open_->stream().segment_sequences());
+  const IndexMap& map = open_->stream().index_map();
   std::vector<std::shared_ptr<Entry>> garbage;  // freed after the lock is
   int taken = 0;
   while (taken < rows && remaining_ > 0) {
@@ -196,10 +197,10 @@ absl::StatusOr<int> Feed::Take(int rows, Sink sink) {
     --remaining_;
     next_index_ += stride_;  // wraps only after the last row
     slot.place += step_;
-    if (remaining_ < slots_.size() || slot.offset + Wide{step_} >= sequences) {
+    if (remaining_ < slots_.size() || slot.offset + Wide{step_} >= map.segment_sequences()) {
       done_.push_back(std::move(slot.entry));
       slot.entry = nullptr;
-      slot.offset = static_cast<std::uint32_t>(slot.place % sequences);
+      slot.offset = map.Offset(slot.place);
     } else {
       slot.offset += static_cast<std::uint32_t>(step_);
     }

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
+#include <optional>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "iterate/index_map.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 
 namespace iterand {
 
@@ -69,17 +70,12 @@ absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start,
                                                    lanes, " lanes; nearest allowed: ", allowed,
                                                    " (or a recipe whose lanes are a multiple of ", world, ")"));
   }
-  const std::uint64_t skip = (rank + world - start % world) % world;
-  if (start > std::numeric_limits<std::uint64_t>::max() - skip) {
+  const std::optional<std::uint64_t> first = FirstOfShard(start, rank, world);
+  if (!first) {
     return absl::OutOfRangeError(absl::StrCat("start is ", start, ": shard ", rank, " of ", world,
                                               " has no index from there to the last, 2^64 - 1"));
   }
-  return ShardPlan{start + skip, world};
-}
-
-std::uint64_t IndicesLeft(std::uint64_t first, std::uint64_t stride) {
-  const std::uint64_t more = (std::numeric_limits<std::uint64_t>::max() - first) / stride;
-  return more == std::numeric_limits<std::uint64_t>::max() ? more : more + 1;
+  return ShardPlan{*first, world};
 }
 
 absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,

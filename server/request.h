@@ -28,9 +28,6 @@ struct ShardPlan {
 };
 absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start, const Stream& stream);
 
-// How many indices first, first + stride, ... there are up to 2^64 - 1.
-std::uint64_t IndicesLeft(std::uint64_t first, std::uint64_t stride);
-
 // InvalidArgument if `rows` is 0 or does not fit a message of max_batch_bytes, as `sizes` knows; `field` names it.
 // ResourceExhausted if no row fits.
 absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,

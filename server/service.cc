@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "iterate/index_map.h"
 #include "server/batch_builder.h"
 #include "server/describe.h"
 #include "server/execute.h"

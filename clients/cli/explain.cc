@@ -27,7 +27,7 @@ struct ExplainOptions {
 std::string ToText(const Explanation& explanation, const std::string& family) {
   const RowProvenance& made = explanation.provenance;
   std::string text = absl::StrFormat("index %d: lane %d, segment %d, place %d in the segment\n", explanation.index,
-                                     explanation.place.lane, explanation.place.segment, explanation.place.offset);
+                                     explanation.position.lane, explanation.position.segment, explanation.position.offset);
   if (made.depth > 0) {
     absl::StrAppend(&text, "made by ", family, " in round ", made.round, ", row ", made.row, ", at depth ", made.depth,
                     "\n");
@@ -50,9 +50,9 @@ std::string ToText(const Explanation& explanation, const std::string& family) {
 
 std::string ToJson(const Explanation& explanation, const std::string& family) {
   nlohmann::ordered_json json = {{"index", explanation.index},
-                                 {"lane", explanation.place.lane},
-                                 {"segment", explanation.place.segment},
-                                 {"offset", explanation.place.offset},
+                                 {"lane", explanation.position.lane},
+                                 {"segment", explanation.position.segment},
+                                 {"offset", explanation.position.offset},
                                  {"round", explanation.provenance.round},
                                  {"row", explanation.provenance.row},
                                  {"family", family},

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -15,9 +16,10 @@
 #include "common/printable.h"
 #include "common/read_file.h"
 #include "common/token_file.h"
+#include "iterate/index_map.h"
 #include "iterate/limits.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "iterate/stream.h"
 #include "server/describe.h"
 #include "server/request.h"
@@ -115,8 +117,9 @@ class LocalSource : public SequenceSource {
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
     const int rows = static_cast<int>(std::min<std::uint64_t>(left_, batch_rows_));
-    absl::Status status = stream_->Read(next_, stride_, rows, tokens_.data(), provenance_ ? rows_.data() : nullptr,
-                                        mask_.empty() ? nullptr : mask_.data());
+    ReadOptions options{.first_index = next_, .stride = stride_, .rows = rows, .mask = mask_};
+    if (provenance_) options.provenance = rows_;
+    absl::Status status = stream_->Read(options, tokens_);
     if (!status.ok()) return status;
     batch.first_index = next_;
     batch.stride = stride_;
@@ -359,11 +362,8 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
                                                                      const Options& options) {
   const absl::StatusOr<v1::Shard> shard = ParseShard(range.shard);
   if (!shard.ok()) return shard.status();
-  // The first index at or after `start` that belongs to the shard, and the last one that is asked for.
-  const std::uint64_t world = shard->world();
-  const std::uint64_t step = (shard->rank() + world - range.start % world) % world;
-  const std::uint64_t room = kMaxUint64 - range.start;
-  if (step > room || (range.count > 0 && range.count - 1 > (room - step) / world)) {
+  const std::optional<std::uint64_t> first = FirstOfShard(range.start, shard->rank(), shard->world());
+  if (!first || !IndicesExist(*first, shard->world(), range.count)) {
     return absl::OutOfRangeError(absl::StrCat("--start ", range.start, " ", range.count_option, " ", range.count,
                                               " --shard ", range.shard, ": the last index would exceed 2^64 - 1"));
   }

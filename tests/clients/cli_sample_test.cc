@@ -81,7 +81,7 @@ TEST(Cli, PresetsAreListed) {
     EXPECT_THAT(text.out, HasSubstr(std::string(preset["name"])));
   }
   for (const std::string name :
-       {"up", "up-paper", "up-noit", "networks", "uniform", "pointwise", "markov", "automaton"}) {
+       {"up", "up-paper", "up-noit", "lstm", "uniform", "pointwise", "markov", "automaton"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
   EXPECT_EQ(list["default"], "up");
@@ -200,11 +200,11 @@ TEST(CliSample, ShardsInterleavedAreTheStream) {
 }
 
 TEST(CliSample, StartGoesOnWhereTheLastRunEnded) {
-  const std::string whole = Raw("--recipe networks --length 32 --seed 9 --count 100 --start 1000");
-  EXPECT_EQ(Raw("--recipe networks --length 32 --seed 9 --count 37 --start 1000") +
-                Raw("--recipe networks --length 32 --seed 9 --count 63 --start 1037"),
+  const std::string whole = Raw("--recipe lstm --length 32 --seed 9 --count 100 --start 1000");
+  EXPECT_EQ(Raw("--recipe lstm --length 32 --seed 9 --count 37 --start 1000") +
+                Raw("--recipe lstm --length 32 --seed 9 --count 63 --start 1037"),
             whole);
-  EXPECT_NE(Raw("--recipe networks --length 32 --seed 10 --count 100 --start 1000"), whole);
+  EXPECT_NE(Raw("--recipe lstm --length 32 --seed 10 --count 100 --start 1000"), whole);
 }
 
 TEST(CliSample, ThreadsChangeNothing) {

@@ -6,7 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "iterate/recipe.h"
+#include "iterate/plan.h"
+#include "iterate/recipe_json.h"
 #include "iterate/stream.h"
 #include "tests/fuzz/expect.h"
 
@@ -58,14 +59,16 @@ v1::Recipe Small(v1::Recipe recipe) {
 void Run(std::string_view json) {
   const absl::StatusOr<v1::Recipe> recipe = ParseRecipeJson(json);
   if (!recipe.ok()) return ExpectRefusal(recipe.status());
-  const absl::StatusOr<v1::Recipe> resolved = ResolveRecipe(*recipe);
-  if (!resolved.ok()) return ExpectRefusal(resolved.status());
-  const absl::StatusOr<v1::Recipe> again = ResolveRecipe(*resolved);
-  Expect(again.ok() && CanonicalText(*again) == CanonicalText(*resolved), "a resolved recipe is its own resolution");
-  const absl::StatusOr<v1::Recipe> reread = ParseRecipeJson(RecipeToJson(*resolved));
-  Expect(reread.ok() && CanonicalText(*reread) == CanonicalText(*resolved), "a recipe's JSON is the recipe");
+  const absl::StatusOr<std::shared_ptr<const StreamPlan>> plan = StreamPlan::Make(*recipe, 1);
+  if (!plan.ok()) return ExpectRefusal(plan.status());
+  const v1::Recipe& resolved = (*plan)->recipe();
+  const std::string text = CanonicalText(resolved);
+  const absl::StatusOr<ResolvedRecipe> again = ResolveRecipe(resolved);
+  Expect(again.ok() && CanonicalText(again->proto()) == text, "a resolved recipe is its own resolution");
+  const absl::StatusOr<v1::Recipe> reread = ParseRecipeJson(RecipeToJson(resolved));
+  Expect(reread.ok() && CanonicalText(*reread) == text, "a recipe's JSON is the recipe");
 
-  const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(Small(*resolved), 1);
+  const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(Small(resolved), 1);
   if (!stream.ok()) return ExpectRefusal(stream.status());  // smaller is not always allowed: a prompt may be too long
   if ((*stream)->Cost().flops_per_token > kFlopsPerToken) return;
   const std::unique_ptr<Workspace> workspace = (*stream)->NewWorkspace();

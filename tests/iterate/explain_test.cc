@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 
 #include "iterate/limits.h"
 #include "iterate/presets.h"
@@ -89,7 +90,7 @@ TEST(ExplainTest, FreshInputsAreNamed) {
       const auto explanation = stream->Explain(index);
       if (explanation->steps.empty()) continue;  // a fresh row of the pool
       std::vector<std::uint8_t> row(32);
-      ASSERT_TRUE(stream->Read(index, 1, 1, row.data()).ok());
+      ASSERT_TRUE(stream->Read({.first_index = index, .rows = 1}, std::as_writable_bytes(std::span(row))).ok());
       const std::string& input = explanation->steps[0].input;
       EXPECT_EQ(input == "constant", std::set(row.begin(), row.end()).size() == 1) << index;
       inputs.insert(input);

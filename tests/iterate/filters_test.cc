@@ -6,12 +6,12 @@
 #include <map>
 #include <numeric>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "iterate/complexity.h"
-#include "iterate/iteration.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "iterate/relabel.h"
 #include "iterate/stream.h"
 #include "randnet/uniform.h"
@@ -70,7 +70,7 @@ TEST(BandTest, KeepsOnlyRowsWithinTheBand) {
   auto stream = *Stream::Open(recipe, 0);
   const int rows = 300;
   std::vector<std::uint8_t> tokens(rows * 512);
-  ASSERT_TRUE(stream->Read(0, 1, rows, tokens.data()).ok());
+  ASSERT_TRUE(stream->Read({.rows = rows}, std::as_writable_bytes(std::span(tokens))).ok());
   ComplexityMeter meter(256, 512);
   for (int r = 0; r < rows; ++r) {
     const std::vector<Symbol> row(tokens.begin() + r * 512, tokens.begin() + (r + 1) * 512);
@@ -88,7 +88,7 @@ TEST(DistinctTest, DropsEqualRowsOfASegment) {
   recipe.set_distinct(true);
   auto stream = *Stream::Open(recipe, 0);
   std::vector<std::uint8_t> tokens(200 * 512);
-  ASSERT_TRUE(stream->Read(0, 1, 200, tokens.data()).ok());
+  ASSERT_TRUE(stream->Read({.rows = 200}, std::as_writable_bytes(std::span(tokens))).ok());
   std::set<std::uint8_t> seen;
   for (int r = 0; r < 200; ++r) EXPECT_TRUE(seen.insert(tokens[static_cast<std::size_t>(r) * 512]).second);
 }
@@ -169,7 +169,8 @@ TEST(RelabelTest, RowsOfARoundShareAnInjection) {
     recipe.set_relabel(relabel);
     auto stream = *Stream::Open(recipe, 4);
     std::vector<std::uint16_t> tokens(static_cast<std::size_t>(kRows) * 64);
-    EXPECT_TRUE(stream->Read(0, 1, kRows, tokens.data(), provenance.data()).ok());
+    EXPECT_TRUE(
+        stream->Read({.rows = kRows, .provenance = provenance}, std::as_writable_bytes(std::span(tokens))).ok());
     return tokens;
   };
   std::vector<RowProvenance> provenance(kRows);
@@ -211,7 +212,8 @@ v1::Recipe MixRecipe(v1::Recipe::Mix mix) {
 std::map<int, int> FamilyCounts(Stream& stream, int rows, std::uint64_t first = 0, std::uint64_t stride = 1) {
   std::vector<RowProvenance> provenance(static_cast<std::size_t>(rows));
   std::vector<std::byte> tokens(static_cast<std::size_t>(rows) * stream.sequence_bytes());
-  EXPECT_TRUE(stream.Read(first, stride, rows, tokens.data(), provenance.data()).ok());
+  EXPECT_TRUE(
+      stream.Read({.first_index = first, .stride = stride, .rows = rows, .provenance = provenance}, tokens).ok());
   std::map<int, int> counts;
   for (const RowProvenance& row : provenance) ++counts[row.family];
   return counts;
@@ -237,7 +239,7 @@ TEST(MixTest, ReadersFollowSourcesRoundByRound) {
   auto stream = *Stream::Open(recipe, 0);
   std::vector<RowProvenance> provenance(2000);
   std::vector<std::byte> tokens(2000 * stream->sequence_bytes());
-  ASSERT_TRUE(stream->Read(0, 1, 2000, tokens.data(), provenance.data()).ok());
+  ASSERT_TRUE(stream->Read({.rows = 2000, .provenance = provenance}, tokens).ok());
   for (const RowProvenance& row : provenance) {
     // Only the LSTM reads its input; everything else starts a chain.
     if (row.family != 3) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <fstream>
 #include <map>
+#include <span>
 #include <sstream>
 
 #include "iterate/presets.h"
@@ -51,7 +52,8 @@ std::vector<unsigned char> Sequences(const v1::Recipe& recipe, std::uint64_t see
   auto stream = Stream::Open(recipe, seed);
   EXPECT_TRUE(stream.ok()) << stream.status();
   std::vector<unsigned char> tokens(kRows * (*stream)->sequence_bytes());
-  const absl::Status status = (*stream)->Read(start, 1, kRows, tokens.data());
+  const absl::Status status =
+      (*stream)->Read({.first_index = start, .rows = kRows}, std::as_writable_bytes(std::span(tokens)));
   EXPECT_TRUE(status.ok()) << status;
   return tokens;
 }

@@ -7,8 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "iterate/limits.h"
+#include "iterate/plan.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 
 namespace iterand {
 namespace {
@@ -74,7 +75,7 @@ TEST(JsonLimits, ParsingIsQuickWhateverTheText) {
   for (const std::string& text : texts) {
     const std::clock_t begin = std::clock();
     const absl::StatusOr<v1::Recipe> recipe = ParseRecipeJson(text);
-    const absl::Status status = recipe.ok() ? ResolveRecipe(*recipe).status() : recipe.status();
+    const absl::Status status = recipe.ok() ? StreamPlan::Make(*recipe, 0).status() : recipe.status();
     const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text.substr(0, 60);
     EXPECT_LT(status.message().size(), 1000U) << text.substr(0, 60);

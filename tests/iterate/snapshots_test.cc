@@ -9,7 +9,8 @@
 #include <mutex>
 
 #include "iterate/limits.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
+#include "iterate/stream.h"
 
 namespace iterand {
 namespace {
@@ -46,7 +47,7 @@ v1::Recipe ManyRounds() {
 
 std::vector<std::byte> ReadRows(Stream& stream, std::uint64_t first, int rows) {
   std::vector<std::byte> out(static_cast<std::size_t>(rows) * stream.sequence_bytes());
-  const absl::Status status = stream.Read(first, 1, rows, out.data());
+  const absl::Status status = stream.Read({.first_index = first, .rows = rows}, out);
   EXPECT_TRUE(status.ok()) << status;
   return out;
 }
@@ -107,7 +108,7 @@ TEST_F(SnapshotsTest, WhatIsTooFarToReplayIsReached) {
   const v1::Recipe recipe = ManyRounds();
   constexpr std::uint64_t kFar = kMaxReplayRounds + 3500;
   std::vector<std::byte> row(16);
-  EXPECT_EQ(Open(recipe)->Read(kFar, 1, 1, row.data()).code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(Open(recipe)->Read({.first_index = kFar, .rows = 1}, row).code(), absl::StatusCode::kOutOfRange);
   const std::vector<std::byte> whole = ReadRows(*Open(recipe), 0, static_cast<int>(kFar) + 100);
   const std::shared_ptr<Stream> resumed = Open(recipe);
   EXPECT_EQ(ReadRows(*resumed, kFar, 100), std::vector(whole.end() - 100 * 16, whole.end()));
@@ -118,16 +119,17 @@ TEST_F(SnapshotsTest, WhatIsTooFarToReplayIsReached) {
   const std::shared_ptr<Stream> stepped = Open(recipe);
   const std::unique_ptr<Workspace> workspace = stepped->NewWorkspace();
   Segment segment;
-  Turn turn;
-  int steps = 0;
-  do {
-    ASSERT_TRUE(stepped->GenerateSegment(0, kFar / 1000, *workspace, nullptr, segment, &turn).ok());
-    ++steps;
+  SegmentJob job = stepped->Begin(0, kFar / 1000, segment);
+  int steps = 1;
+  for (; !job.Run(*workspace, std::chrono::milliseconds(1)); ++steps) {
+    ASSERT_FALSE(job.keeps_workspace());
+    ASSERT_GT(job.replay_left(), 0U);
     ASSERT_LT(steps, 30);
     Segment other;
     ASSERT_TRUE(stepped->GenerateSegment(0, 1, *workspace, nullptr, other).ok());
     ASSERT_TRUE(stepped->GenerateSegment(0, 2, *workspace, nullptr, other).ok());
-  } while (turn.unfinished);
+  }
+  ASSERT_TRUE(job.status().ok());
   EXPECT_EQ(steps, 14);
   EXPECT_TRUE(std::equal(segment.row(500), segment.row(500) + 16, whole.begin() + kFar * 16));
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ StreamStatistics StatisticsOfPreset(const std::string& preset, std::uint64_t see
   auto stream = *Stream::Open(*LoadPreset(preset), seed);
   StatisticsCollector collector(stream->dtype(), stream->length(), 256);
   std::vector<std::byte> batch(static_cast<std::size_t>(count) * stream->sequence_bytes());
-  const absl::Status status = stream->Read(first, 1, count, batch.data());
+  const absl::Status status = stream->Read({.first_index = first, .rows = count}, batch);
   EXPECT_TRUE(status.ok()) << status;
   collector.Add(batch.data(), count);
   return collector.Summary();
@@ -69,7 +70,7 @@ TEST(StatisticsTest, NoiseIsNoise) {
 TEST(StatisticsTest, UniformTokensAreUniform) {
   auto stream = *Stream::Open(*LoadPreset("uniform"), 7);
   std::vector<std::uint8_t> tokens(2000 * 512);
-  ASSERT_TRUE(stream->Read(0, 1, 2000, tokens.data()).ok());
+  ASSERT_TRUE(stream->Read({.rows = 2000}, std::as_writable_bytes(std::span(tokens))).ok());
   std::vector<double> counts(256);
   for (const std::uint8_t token : tokens) ++counts[token];
   const double expected = static_cast<double>(tokens.size()) / 256;
@@ -79,9 +80,9 @@ TEST(StatisticsTest, UniformTokensAreUniform) {
   EXPECT_LT(chi, 255 + 5 * 22.6);
 }
 
-// More than 55 % of the sequences of `networks` are structured, and under 1 % of those of `up` are duplicates.
+// More than 55 % of the sequences of `lstm` are structured, and under 1 % of those of `up` are duplicates.
 TEST(StatisticsTest, NetworksAreStructured) {
-  EXPECT_GT(StatisticsOfPreset("networks", 0, 0, 4096).structured_share, 0.55);
+  EXPECT_GT(StatisticsOfPreset("lstm", 0, 0, 4096).structured_share, 0.55);
 }
 
 TEST(StatisticsTest, UpHasFewDuplicates) {
@@ -95,7 +96,7 @@ TEST(StatisticsTest, MixIsBalanced) {
   const int rows = 8192;
   std::vector<std::byte> batch(static_cast<std::size_t>(rows) * stream->sequence_bytes());
   std::vector<RowProvenance> provenance(static_cast<std::size_t>(rows));
-  ASSERT_TRUE(stream->Read(0, 1, rows, batch.data(), provenance.data()).ok());
+  ASSERT_TRUE(stream->Read({.rows = rows, .provenance = provenance}, batch).ok());
   StatisticsCollector collector(stream->dtype(), stream->length(), 256);
   collector.Add(batch.data(), rows);
   const StreamStatistics s = collector.Summary();

@@ -10,18 +10,19 @@
 #include <cstring>
 #include <ctime>
 #include <map>
+#include <span>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 
 namespace iterand {
 namespace {
 
 // Presets of which a test can afford many segments.
-const char* const kFastPresets[] = {"up", "networks", "uniform", "pointwise", "markov", "automaton"};
+const char* const kFastPresets[] = {"up", "lstm", "uniform", "pointwise", "markov", "automaton"};
 
 std::shared_ptr<Stream> OpenPreset(const std::string& name, std::uint64_t seed = 0, std::int64_t length = 0) {
   auto recipe = LoadPreset(name);
@@ -34,7 +35,7 @@ std::shared_ptr<Stream> OpenPreset(const std::string& name, std::uint64_t seed =
 
 std::vector<std::byte> ReadAll(Stream& stream, std::uint64_t first, std::uint64_t stride, int rows) {
   std::vector<std::byte> out(static_cast<std::size_t>(rows) * stream.sequence_bytes());
-  const absl::Status status = stream.Read(first, stride, rows, out.data());
+  const absl::Status status = stream.Read({.first_index = first, .stride = stride, .rows = rows}, out);
   EXPECT_TRUE(status.ok()) << status;
   return out;
 }
@@ -102,11 +103,11 @@ INSTANTIATE_TEST_SUITE_P(Fast, PresetTest, testing::ValuesIn(kFastPresets),
 TEST(StreamTest, FarSeekIsAsCheapAsTheStart) {
   auto stream = OpenPreset("up");
   const std::uint64_t far = 1'000'000'000;
-  const Place place = stream->Locate(far);
+  const Position place = stream->index_map().Locate(far);
   EXPECT_EQ(place.lane, far % static_cast<std::uint64_t>(stream->lanes()));
   std::vector<RowProvenance> provenance(4);
   std::vector<std::byte> out(4 * stream->sequence_bytes());
-  ASSERT_TRUE(stream->Read(far, 1, 4, out.data(), provenance.data()).ok());
+  ASSERT_TRUE(stream->Read({.first_index = far, .rows = 4, .provenance = provenance}, out).ok());
   // Rounds count from the segment's start: nothing before the segment was computed.
   for (const RowProvenance& row : provenance) {
     EXPECT_EQ(row.segment, place.segment);
@@ -125,8 +126,8 @@ TEST(StreamTest, ReadTwiceAndBackwards) {
 TEST(StreamTest, LastIndexAndOverflow) {
   auto stream = OpenPreset("uniform");
   std::vector<std::byte> out(2 * stream->sequence_bytes());
-  EXPECT_TRUE(stream->Read(UINT64_MAX, 1, 1, out.data()).ok());
-  EXPECT_EQ(stream->Read(UINT64_MAX, 1, 2, out.data()).code(), absl::StatusCode::kOutOfRange);
+  EXPECT_TRUE(stream->Read({.first_index = UINT64_MAX, .rows = 1}, out).ok());
+  EXPECT_EQ(stream->Read({.first_index = UINT64_MAX, .rows = 2}, out).code(), absl::StatusCode::kOutOfRange);
 }
 
 TEST(StreamTest, EndlessPoolReplaysExactly) {
@@ -154,8 +155,8 @@ TEST(StreamTest, EndlessPoolReplaysExactly) {
       auto fresh = *Stream::Open(recipe, 5);
       EXPECT_EQ(ReadAll(*fresh, first, 1, 20), part) << first;
     }
-    EXPECT_EQ(stream->Read(1'000'000'000, 1, 1, std::vector<std::byte>(bytes).data()).code(),
-              absl::StatusCode::kOutOfRange);
+    std::vector<std::byte> row(bytes);
+    EXPECT_EQ(stream->Read({.first_index = 1'000'000'000, .rows = 1}, row).code(), absl::StatusCode::kOutOfRange);
   }
 }
 
@@ -172,9 +173,10 @@ TEST(StreamTest, AJumpOfManyRoundsIsRefusedInAnEndlessPool) {
       pool.set_emit_rows(1);  // 1000 rounds a segment; with EVICT at most 204 rows a round
     const auto stream = *Stream::Open(recipe, 0);
     std::vector<std::byte> row(16);
-    const absl::Status refused = stream->Read(static_cast<std::uint64_t>(segment) * 1000, 1, 1, row.data());
+    const absl::Status refused =
+        stream->Read({.first_index = static_cast<std::uint64_t>(segment) * 1000, .rows = 1}, row);
     EXPECT_EQ(refused.code(), absl::StatusCode::kOutOfRange) << refused;
-    EXPECT_TRUE(stream->Read(2000, 1, 1, row.data()).ok());
+    EXPECT_TRUE(stream->Read({.first_index = 2000, .rows = 1}, row).ok());
     pool.clear_emit_rows();
   }
 }
@@ -196,12 +198,14 @@ TEST(StreamTest, ReadersOfAnEndlessPoolLeaveTheFurthestItsPlace) {
   pool.set_emit_rows(1);
   const auto stream = *Stream::Open(recipe, 0);
   std::vector<std::byte> row(stream->sequence_bytes());
-  const auto read = [&](std::uint64_t segment) { return stream->Read(segment * kSequences, 1, 1, row.data()); };
+  const auto read = [&](std::uint64_t segment) {
+    return stream->Read({.first_index = segment * kSequences, .rows = 1}, row);
+  };
   for (std::uint64_t segment = 0; segment < kSegments - 1; ++segment) ASSERT_TRUE(read(segment).ok());
   std::map<std::uint64_t, std::vector<std::byte>> first;  // sequence of a segment
   const auto alone = *Stream::Open(recipe, 0);
   for (std::uint64_t segment = 0; segment < kSegments; ++segment) {
-    ASSERT_TRUE(alone->Read(segment * kSequences, 1, 1, row.data()).ok());
+    ASSERT_TRUE(alone->Read({.first_index = segment * kSequences, .rows = 1}, row).ok());
     first[segment] = row;
   }
   for (std::uint64_t segment = 0; segment < 3; ++segment) {
@@ -259,7 +263,7 @@ TEST(StreamTest, EveryEvictedRowIsEmittedOnce) {
   auto stream = *Stream::Open(recipe, 0);
   std::vector<RowProvenance> provenance(1000);
   std::vector<std::byte> out(1000 * stream->sequence_bytes());
-  ASSERT_TRUE(stream->Read(0, 1, 1000, out.data(), provenance.data()).ok());
+  ASSERT_TRUE(stream->Read({.rows = 1000, .provenance = provenance}, out).ok());
   std::uint64_t rounds = 0;
   for (const RowProvenance& row : provenance) rounds = std::max(rounds, row.round + 1);
   // 20 rows are generated a round; all but the pool's 50 must have come out.
@@ -267,10 +271,10 @@ TEST(StreamTest, EveryEvictedRowIsEmittedOnce) {
 }
 
 TEST(StreamTest, ChainOfReadersDeepens) {
-  auto stream = OpenPreset("networks", 0, 64);
+  auto stream = OpenPreset("lstm", 0, 64);
   std::vector<RowProvenance> provenance(512);
   std::vector<std::byte> out(512 * stream->sequence_bytes());
-  ASSERT_TRUE(stream->Read(0, 1, 512, out.data(), provenance.data()).ok());
+  ASSERT_TRUE(stream->Read({.rows = 512, .provenance = provenance}, out).ok());
   int deepest = 0;
   for (const RowProvenance& row : provenance) deepest = std::max<int>(deepest, row.depth);
   EXPECT_GE(deepest, 6);
@@ -281,7 +285,7 @@ TEST(StreamTest, SourcesThatDoNotReadHaveDepthOne) {
   auto stream = OpenPreset("markov");
   std::vector<RowProvenance> provenance(128);
   std::vector<std::byte> out(128 * stream->sequence_bytes());
-  ASSERT_TRUE(stream->Read(0, 1, 128, out.data(), provenance.data()).ok());
+  ASSERT_TRUE(stream->Read({.rows = 128, .provenance = provenance}, out).ok());
   for (const RowProvenance& row : provenance) EXPECT_EQ(row.depth, 1);
 }
 
@@ -291,7 +295,7 @@ TEST(StreamTest, StarvedFilterEndsInAnError) {
   recipe.set_starvation_rounds(5);
   auto stream = *Stream::Open(recipe, 0);
   std::vector<std::byte> out(stream->sequence_bytes());
-  const absl::Status status = stream->Read(0, 1, 1, out.data());
+  const absl::Status status = stream->Read({.rows = 1}, out);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_NE(std::string(status.message()).find("starvation_rounds"), std::string::npos) << status;
 }
@@ -304,7 +308,8 @@ TEST(StreamTest, StarvedFilterNamesTheFiltersThatAreSet) {
   recipe.set_segment_sequences(300);
   const auto error = [&] {
     auto stream = *Stream::Open(recipe, 0);
-    return std::string(stream->Read(0, 1, 1, std::vector<std::byte>(16).data()).message());
+    std::vector<std::byte> row(16);
+    return std::string(stream->Read({.rows = 1}, row).message());
   };
   recipe.set_distinct(true);
   EXPECT_THAT(error(), testing::HasSubstr("no row survived distinct in 1000 rounds"));
@@ -333,11 +338,11 @@ TEST(StreamTest, RoundsThatFinishNoRowStarveNobody) {
   std::vector<std::byte> out(16);
   for (const bool distinct : {false, true}) {
     recipe.set_distinct(distinct);
-    const absl::Status status = (*Stream::Open(recipe, 0))->Read(0, 1, 1, out.data());
+    const absl::Status status = (*Stream::Open(recipe, 0))->Read({.rows = 1}, out);
     EXPECT_TRUE(status.ok()) << status;
   }
   recipe.mutable_band()->set_high(0.01);
-  const absl::Status starved = (*Stream::Open(recipe, 0))->Read(0, 1, 1, out.data());
+  const absl::Status starved = (*Stream::Open(recipe, 0))->Read({.rows = 1}, out);
   EXPECT_THAT(std::string(starved.message()), testing::HasSubstr("no row survived band and distinct in 5 rounds"));
 }
 
@@ -347,14 +352,14 @@ TEST(StreamTest, StarvedFilterNamesTheSegmentsFamily) {
   recipe.mutable_band()->set_low(0.3);
   auto stream = *Stream::Open(recipe, 0);
   std::vector<std::byte> out(128 * stream->sequence_bytes());
-  const absl::Status status = stream->Read(0, 1, 128, out.data());
+  const absl::Status status = stream->Read({.rows = 128}, out);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_NE(std::string(status.message()).find(", which is all of family repeat; "), std::string::npos) << status;
 }
 
 // A segment that is made in turns, here of one round each, is that which is made at once, errors included.
 TEST(StreamTest, TurnsMakeTheSameSegment) {
-  v1::Recipe banded = *LoadPreset("networks");
+  v1::Recipe banded = *LoadPreset("lstm");
   banded.mutable_band()->set_high(0.8);
   v1::Recipe starved = *LoadPreset("uniform");
   starved.mutable_band()->set_high(0.1);
@@ -371,16 +376,13 @@ TEST(StreamTest, TurnsMakeTheSameSegment) {
       Segment whole;
       const absl::Status expected = stream->GenerateSegment(0, number, *whole_workspace, nullptr, whole);
       Segment segment;
-      Turn turn;
-      int turns = 0;
-      absl::Status status;
-      do {
-        status = stream->GenerateSegment(0, number, *workspace, nullptr, segment, &turn);
-        ++turns;
-      } while (status.ok() && turn.unfinished);
-      EXPECT_EQ(status, expected);
-      EXPECT_GT(turns, 1);
-      if (!status.ok()) continue;
+      SegmentJob job = stream->Begin(0, number, segment);
+      int slices = 1;
+      for (; !job.Run(*workspace, SegmentJob::Seconds(0)); ++slices) ASSERT_TRUE(job.keeps_workspace());
+      EXPECT_FALSE(job.keeps_workspace());
+      EXPECT_EQ(job.status(), expected);
+      EXPECT_GT(slices, 1);
+      if (!job.status().ok()) continue;
       for (std::size_t row = 0; row < segment.provenance.size(); ++row) {
         ASSERT_EQ(std::memcmp(segment.row(row), whole.row(row), stream->sequence_bytes()), 0) << row;
       }
@@ -491,6 +493,48 @@ TEST(StreamTest, RelabelIntoLargerVocabularies) {
       }
     }
     EXPECT_GT(largest, vocabulary / 2);
+  }
+}
+
+TEST(StreamTest, ReadRefusesMemoryThatIsTooSmall) {
+  v1::Recipe recipe = *LoadPreset("uniform");
+  const std::shared_ptr<Stream> plain = *Stream::Open(recipe, 0);
+  recipe.set_loss_mask(true);
+  const std::shared_ptr<Stream> masked = *Stream::Open(recipe, 0);
+  const std::size_t bytes = plain->sequence_bytes();
+  std::vector<std::byte> tokens(3 * bytes);
+  std::vector<std::uint8_t> mask(3 * bytes);
+  std::vector<RowProvenance> provenance(2);
+  const auto refused = [](const absl::Status& status, const char* what) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), testing::StartsWith(what));
+  };
+  EXPECT_TRUE(plain->Read({.rows = 3}, tokens).ok());
+  refused(plain->Read({.rows = 4}, tokens), "tokens: has 1536, must have at least 2048 for 4 rows");
+  refused(plain->Read({.rows = 3}, std::span(tokens).first(3 * bytes - 1)), "tokens");
+  refused(plain->Read({.rows = 3, .provenance = provenance}, tokens), "provenance: has 2, must have at least 3");
+  refused(plain->Read({.rows = 3, .mask = mask}, tokens), "mask: is given, but the recipe has no loss_mask");
+  refused(masked->Read({.rows = 3, .mask = std::span(mask).first(bytes)}, tokens), "mask: has 512");
+  EXPECT_TRUE(masked->Read({.rows = 3, .mask = mask}, tokens).ok());
+}
+
+TEST(StreamTest, AJobCanBeCancelledBetweenSlices) {
+  const std::shared_ptr<Stream> stream = *Stream::Open(*LoadPreset("up"), 0);
+  const std::unique_ptr<Workspace> workspace = stream->NewWorkspace();
+  std::atomic<bool> cancelled = false;
+  Segment segment;
+  SegmentJob job = stream->Begin(0, 0, segment, &cancelled);
+  ASSERT_FALSE(job.Run(*workspace, SegmentJob::Seconds(0)));
+  cancelled = true;
+  ASSERT_TRUE(job.Run(*workspace, SegmentJob::Seconds(0)));
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_FALSE(job.keeps_workspace());
+  // The workspace can be used again.
+  Segment whole;
+  ASSERT_TRUE(stream->GenerateSegment(0, 0, *workspace, nullptr, segment).ok());
+  ASSERT_TRUE(stream->GenerateSegment(0, 0, *stream->NewWorkspace(), nullptr, whole).ok());
+  for (std::size_t row = 0; row < segment.provenance.size(); ++row) {
+    ASSERT_EQ(std::memcmp(segment.row(row), whole.row(row), stream->sequence_bytes()), 0) << row;
   }
 }
 

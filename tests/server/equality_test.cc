@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -187,7 +188,10 @@ TEST(Served, MasksAndProvenanceGoWithTheTokens) {
   std::string tokens(kRows * stream->sequence_bytes(), '\0');
   std::vector<std::uint8_t> mask(kRows * 128);
   std::vector<RowProvenance> provenance(kRows);
-  ASSERT_TRUE(stream->Read(kStart, 1, kRows, tokens.data(), provenance.data(), mask.data()).ok());
+  ASSERT_TRUE(stream
+                  ->Read({.first_index = kStart, .rows = kRows, .provenance = provenance, .mask = mask},
+                         std::as_writable_bytes(std::span(tokens)))
+                  .ok());
 
   const std::unique_ptr<Server> server = StartServer();
   const std::unique_ptr<Client> client = Connect(*server);
@@ -234,7 +238,10 @@ TEST(Served, ProvenanceIsThatOfTheStream) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(RecipeOf(kNetworkRecipe), 0);
   std::vector<RowProvenance> expected(30);
   std::string tokens(30 * (*stream)->sequence_bytes(), '\0');
-  ASSERT_TRUE((*stream)->Read(5, 1, 30, tokens.data(), expected.data()).ok());
+  ASSERT_TRUE(
+      (*stream)
+          ->Read({.first_index = 5, .rows = 30, .provenance = expected}, std::as_writable_bytes(std::span(tokens)))
+          .ok());
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const v1::Provenance& row = batch->provenance()[i];
     EXPECT_EQ(row.lane(), expected[i].lane);

@@ -8,12 +8,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 
 #include "clients/cpp/client.h"
 #include "iterate/presets.h"
-#include "iterate/recipe.h"
+#include "iterate/recipe_json.h"
 #include "iterate/stream.h"
 #include "server/server.h"
 
@@ -94,7 +95,8 @@ inline std::string InProcess(const v1::Recipe& recipe, std::uint64_t seed, std::
   EXPECT_TRUE(stream.ok()) << stream.status();
   if (!stream.ok()) return "";
   std::string bytes(static_cast<std::size_t>(rows) * (*stream)->sequence_bytes(), '\0');
-  const absl::Status status = (*stream)->Read(first, stride, rows, bytes.data());
+  const absl::Status status =
+      (*stream)->Read({.first_index = first, .stride = stride, .rows = rows}, std::as_writable_bytes(std::span(bytes)));
   EXPECT_TRUE(status.ok()) << status;
   return bytes;
 }

@@ -184,10 +184,10 @@ TEST_F(Request, Describe) {
   }
 
   v1::DescribeRequest request;
-  *request.mutable_stream() = PresetSpec("networks", 7);
+  *request.mutable_stream() = PresetSpec("lstm", 7);
   const absl::StatusOr<v1::DescribeResponse> described = client_->Describe(request);
   ASSERT_TRUE(described.ok()) << described.status();
-  const std::shared_ptr<Stream> stream = *Stream::Open(*LoadPreset("networks"), 7);
+  const std::shared_ptr<Stream> stream = *Stream::Open(*LoadPreset("lstm"), 7);
   EXPECT_EQ(described->stream().seed(), 7U);
   EXPECT_EQ(described->stream().fingerprint(), std::string(stream->fingerprint().begin(), stream->fingerprint().end()));
   EXPECT_EQ(described->stream().recipe().SerializeAsString(), stream->recipe().SerializeAsString());

@@ -150,7 +150,7 @@ def pretrain(
 
 
 def test_example_learns_from_structure_and_not_from_noise(pretrain: Callable[..., list[float]]) -> None:
-    losses = pretrain("--recipe", "networks", "--steps", "60", "--learning-rate", "0.01")
+    losses = pretrain("--recipe", "lstm", "--steps", "60", "--learning-rate", "0.01")
     assert losses[0] > 7.5
     assert losses[-1] < losses[0] - 0.3
     assert min(pretrain("--recipe", "uniform", "--steps", "10")) > 7.95

@@ -416,9 +416,9 @@ def test_structure_tells_structure_from_noise(address: str) -> None:
     size = structure.Size(tokens=30 * 16 * 32, width=32, depth=1, length=32, batch_size=16, learning_rate=0.01)
     found = {
         recipe: structure.run(address, recipe, size=size)["structure_bits_per_token"]
-        for recipe in ("networks", "uniform")
+        for recipe in ("lstm", "uniform")
     }
-    assert found["networks"] > 0.1
+    assert found["lstm"] > 0.1
     assert abs(found["uniform"]) < 0.05
 
 
@@ -444,10 +444,10 @@ def test_a_study_that_is_stopped_takes_its_server_along() -> None:
 
 
 def test_study_starts_a_server_of_its_own(tmp_path: Path) -> None:
-    networks = config.Pretrain(recipe="networks", batch_size=16)
+    lstm = config.Pretrain(recipe="lstm", batch_size=16)
     with (
         data.server(config.Study(binary=binary())) as address,
-        data.stream(study(address, pretrain=networks), address, 0, 2) as stream,
+        data.stream(study(address, pretrain=lstm), address, 0, 2) as stream,
     ):
         assert len(list(stream)) == 2
         assert stream.info["flops_per_token"] > 0

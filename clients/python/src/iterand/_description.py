@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import json_format
-
 from iterand.v1 import noise_service_pb2 as service
-from iterand.v1 import recipe_pb2
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Cost:
 class StreamInfo:
     """What a recipe resolves to."""
 
-    recipe: dict[str, Any]  # every default written out
+    recipe: dict[str, Any]  # as JSON, every default written out
     seed: int
     fingerprint: bytes
     dtype: str
@@ -69,7 +67,7 @@ def description(answer: service.DescribeResponse) -> Description:
     if answer.HasField("stream"):
         found = answer.stream
         info = StreamInfo(
-            recipe=_plain_recipe(found.recipe),
+            recipe=json.loads(found.recipe_json),
             seed=found.seed,
             fingerprint=found.fingerprint,
             dtype=service.Dtype.Name(found.dtype).removeprefix("DTYPE_").lower(),
@@ -82,17 +80,3 @@ def description(answer: service.DescribeResponse) -> Description:
         families=tuple(FamilyInfo(family.name, family.summary, family.reads_input) for family in answer.families),
         stream=info,
     )
-
-
-def _plain_recipe(recipe: recipe_pb2.Recipe) -> dict[str, Any]:
-    plain: dict[str, Any] = _with_numbers(json_format.MessageToDict(recipe, preserving_proto_field_name=True))
-    return plain
-
-
-def _with_numbers(value: Any) -> Any:
-    """protobuf's JSON writes 64-bit integers as text; here they are numbers."""
-    if isinstance(value, dict):
-        return {key: item if key == "description" else _with_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_numbers(item) for item in value]
-    return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value

@@ -1,0 +1,39 @@
+// The pool of a recipe, checked and ready to use.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "iterand/v1/recipe.pb.h"
+
+namespace iterand {
+
+struct PoolSettings {
+  static constexpr int kMaxPoolRows = 65536;
+  static constexpr int kMaxProgramRows = 4096;
+
+  // Writes every default into the message.
+  static void Resolve(v1::Pool& config);
+  // Of a message with every default written out. Errors: InvalidArgument that names the field below "pool", its value
+  // and what is allowed.
+  static absl::StatusOr<PoolSettings> Make(const v1::Pool& config);
+
+  int pool_rows;
+  int program_rows;   // rows that one round computes
+  int constant_rows;  // written into the pool each round
+  int noise_rows;     // likewise
+  int emit_rows;      // emission SAMPLE
+  bool evict;         // emission EVICT
+  bool iterate;
+  bool endless;
+
+  // Rows that are generated for one row that is emitted.
+  double RowsPerEmitted() const;
+  // The most rows that one round emits.
+  int MaxEmitted() const;
+  // Bounds on the rounds that emit so many rows.
+  std::uint64_t MinRounds(std::uint64_t emitted) const;
+  double MaxRounds(double emitted) const;
+};
+
+}  // namespace iterand

@@ -1,0 +1,26 @@
+// Where rows and sequences come from.
+#pragma once
+
+#include <cstdint>
+
+namespace iterand {
+
+// Which family made a row last, and how many programs the row has passed through since it was noise.
+struct RowOrigin {
+  std::uint16_t family = 0;
+  std::uint16_t depth = 0;
+};
+
+// Where a sequence came from.
+struct RowProvenance {
+  std::uint32_t lane = 0;
+  std::uint64_t segment = 0;
+  std::uint64_t round = 0;   // within the segment (within the lane, if the recipe's pool is endless)
+  std::uint32_t row = 0;     // within the round
+  std::uint16_t family = 0;  // number in the recipe's list of families, from 0
+  std::uint16_t depth = 0;   // programs passed through since it was noise
+
+  friend bool operator==(const RowProvenance&, const RowProvenance&) = default;
+};
+
+}  // namespace iterand

@@ -1,0 +1,69 @@
+// Engine::Open: a stream that is open already is found, and not built again.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <ctime>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "iterate/presets.h"
+#include "server/engine.h"
+
+namespace iterand {
+namespace {
+
+// Core time of this thread, in seconds.
+double ThreadSeconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+TEST(EngineOpen, WhatIsOpenIsNotBuiltAgain) {
+  // Expensive to build: every lane is given one of 256 families.
+  v1::Recipe recipe;
+  for (int i = 0; i < 256; ++i) recipe.add_families()->mutable_uniform();
+  recipe.set_mix(v1::Recipe::LANE);
+  recipe.set_lanes(4096);
+  recipe.set_length(16);
+  recipe.set_segment_sequences(1);
+  Engine engine({.threads = 1});
+  double first = 1e9;
+  double again = 1e9;
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    double start = ThreadSeconds();
+    const auto opened = engine.Open(recipe, seed);
+    first = std::min(first, ThreadSeconds() - start);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    start = ThreadSeconds();
+    const auto found = engine.Open(recipe, seed);
+    again = std::min(again, ThreadSeconds() - start);
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(&(*found)->stream(), &(*opened)->stream());
+  }
+  EXPECT_LT(again, first / 2) << "seconds of opening again and of opening first";
+}
+
+TEST(EngineOpen, ThreadsThatOpenAtOnceShareOneStream) {
+  Engine engine({.threads = 1});
+  const v1::Recipe recipe = *LoadPreset("mix");
+  std::vector<std::shared_ptr<OpenStream>> opened(8);
+  std::vector<std::thread> threads;
+  for (auto& stream : opened) threads.emplace_back([&] { stream = *engine.Open(recipe, 1); });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& stream : opened) EXPECT_EQ(&stream->stream(), &opened[0]->stream());
+}
+
+TEST(EngineOpen, ErrorsAreThoseOfTheRecipe) {
+  Engine engine({.threads = 1});
+  v1::Recipe recipe = *LoadPreset("uniform");
+  recipe.set_length(1);
+  EXPECT_EQ(engine.Open(recipe, 0).status().code(), absl::StatusCode::kInvalidArgument);  // found by resolving
+  recipe = *LoadPreset("lstm");
+  recipe.mutable_families(0)->mutable_lstm()->mutable_hidden()->set_fixed(1'000'000);
+  EXPECT_EQ(engine.Open(recipe, 0).status().code(), absl::StatusCode::kInvalidArgument);  // found by building
+}
+
+}  // namespace
+}  // namespace iterand
