@@ -260,6 +260,7 @@ FinishedRows Chain::Advance(const RandomKey& key) {
   program.set_stop(stop_);
   Rng sample = MakeRng(key, Purpose::kSampleProgram);
   program.Sample(sample);
+  if (stopped()) return {.rows = {}, .origins = {}, .masks = {}, .given_up = true};
 
   const int rows = input_.rows();
   const int prompt_length = program.prompt_length();

@@ -5,7 +5,6 @@
 //   pool (iterate/pool.h)    the paper's algorithm (Bloem 2025, arXiv 2506.20057)
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -18,6 +17,7 @@
 #include "randnet/block.h"
 #include "randnet/family.h"
 #include "randnet/rng.h"
+#include "randnet/run_control.h"
 
 namespace iterand {
 
@@ -121,10 +121,10 @@ class Iteration {
   // Symbols that programs wrote since the last call, those of trials and of rows that are dropped later too.
   std::uint64_t TakeGenerated() { return std::exchange(generated_, 0); }
 
-  // From now on a round ends soon after `*stop` has turned true, and then neither its rows nor the state that it leaves
-  // are to be used; nullptr ends it.
-  void set_stop(const std::atomic<bool>* stop) { stop_ = stop; }
-  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
+  // From now on a round calls stop->ShouldStop() every few milliseconds. It ends soon after that has returned true, and
+  // then neither its rows nor the state that it leaves may be used. Null: rounds are neither stopped nor paused.
+  void set_stop(const RunControl* stop) { stop_ = stop; }
+  bool stopped() const { return stop_ != nullptr && stop_->ShouldStop(); }
 
   // From now on Advance also writes what it does to `trace`, which must stay; nullptr ends it.
   void set_trace(RoundTrace* trace) { trace_ = trace; }
@@ -132,7 +132,7 @@ class Iteration {
  protected:
   Iteration() = default;
 
-  const std::atomic<bool>* stop_ = nullptr;
+  const RunControl* stop_ = nullptr;
   RoundTrace* trace_ = nullptr;
   std::uint64_t generated_ = 0;
 };

@@ -203,6 +203,7 @@ FinishedRows Pool::Advance(const RandomKey& key) {
   program.set_stop(stop_);
   Rng sample = MakeRng(key, Purpose::kSampleProgram);
   program.Sample(sample);
+  if (stopped()) return {};
 
   const int rows = output_.rows();
   const int prompt_length = program.prompt_length();

@@ -105,11 +105,11 @@ std::unique_ptr<Workspace> Stream::NewWorkspace() const {
 }
 
 absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                                     const std::atomic<bool>* cancelled, Segment& out, Turn* turn) const {
+                                     const RunControl* control, Segment& out, Turn* turn) const {
   auto& thread = static_cast<ThreadWorkspace&>(workspace);
   const std::unique_ptr<Iteration>& iteration = thread.iteration;
   SegmentWriter& writer = thread.writer;
-  iteration->set_stop(cancelled);
+  iteration->set_stop(control);
   const bool resumed = turn != nullptr && turn->unfinished;
   if (turn != nullptr) *turn = {.seconds = turn->seconds};
   if (!impl_->endless.empty()) {

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
 #include "iterate/segment.h"
+#include "randnet/run_control.h"
 
 namespace iterand {
 
@@ -119,14 +119,15 @@ class Stream {
   std::unique_ptr<Workspace> NewWorkspace() const;
 
   // Computes a segment whole, on this thread, into `out` (its memory is reused). Thread-safe, with a workspace each.
-  // `cancelled`, if given, must not turn false again: Cancelled is returned within a second or so of its turning true.
+  // `control`, if given, is asked every few milliseconds of core time whether to stop or to wait. Once it is stopped,
+  // Cancelled is returned soon.
   // Errors: FailedPrecondition if the recipe's filters starve (`starvation_rounds` rounds without a survivor).
   // Segments of an endless pool are replayed from the nearest pool that is kept; those of all others cost the same.
   // With `turn` a call may end earlier (above); as long as it is unfinished `out` is not yet the segment, and the
   // workspace is not to be used for another. Of an endless pool a call takes one segment of a replay, with any
   // workspace; of its lane no other segment should be asked for meanwhile, or it may be replayed from further back.
   absl::Status GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                               const std::atomic<bool>* cancelled, Segment& out, Turn* turn = nullptr) const;
+                               const RunControl* control, Segment& out, Turn* turn = nullptr) const;
 
   // ---- Sequences: for in-process use. ----
 

@@ -1,7 +1,6 @@
 // Long runs end soon after they are told to. (That later ones are none the worse is one of family_checks.)
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
 #include <ctime>
 #include <memory>
@@ -45,12 +44,12 @@ TEST(StopTest, LongRunsEndSoon) {
     const std::unique_ptr<Family> family = MakeFamily(wanted.json, context);
     ASSERT_NE(family, nullptr);
     SampledProgram run(*family, context, 1, wanted.rows);
-    std::atomic<bool> stop = false;
+    RunControl stop;
     run.program->set_stop(&stop);
     const std::clock_t before = std::clock();
     const std::jthread later([&stop] {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      stop.store(true);
+      stop.Stop();
     });
     run.Run();
     EXPECT_LT(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC, 3) << wanted.json;

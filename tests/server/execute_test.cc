@@ -242,11 +242,11 @@ TEST_F(ExecuteTest, SharesTheCoresWithStreams) {
               absl::StatusCode::kCancelled);
   });
   ASSERT_TRUE(WaitUntil([&] { return server_->stats().steps_executed > 0; }));
-  const EngineStats before = server_->stats();
-  ASSERT_TRUE(WaitUntil([&] { return server_->stats().errand_seconds > before.errand_seconds + 1; }));
-  const EngineStats after = server_->stats();
+  const ServerStats before = server_->stats();
+  ASSERT_TRUE(WaitUntil([&] { return server_->stats().background_seconds > before.background_seconds + 1; }));
+  const ServerStats after = server_->stats();
   const double segments = after.generation_seconds - before.generation_seconds;
-  const double errands = after.errand_seconds - before.errand_seconds;
+  const double errands = after.background_seconds - before.background_seconds;
   EXPECT_GT(segments, 0.3 * errands);
   EXPECT_GT(errands, 0.3 * segments);
   stop = true;
