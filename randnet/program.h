@@ -60,8 +60,8 @@ class Program {
   // side; nullptr ends it.
   void set_watch(RunWatch* watch) { watch_ = watch; }
 
-  // From now on Sample and Run call stop->ShouldStop() every few milliseconds. They end soon after it has returned true,
-  // and then neither the program nor its rows may be used. Null: they are neither stopped nor paused.
+  // From now on Sample and Run call stop->ShouldStop() every few milliseconds. They end soon after it has returned
+  // true, and then neither the program nor its rows may be used. Null: they are neither stopped nor paused.
   void set_stop(const RunControl* stop) { stop_ = stop; }
 
   // Marks which symbols of `row`, row `r` of the last Run of the present program, a trainer should learn to predict: 1
@@ -79,6 +79,16 @@ class Program {
   RunWatch* watch() const { return watch_; }
   const RunControl* stop() const { return stop_; }
   bool stopped() const { return stop_ != nullptr && stop_->ShouldStop(); }
+
+  // rng.FillNormal(scale, out), in pieces between which it looks whether to stop. Then `out` is not filled.
+  void FillNormal(Rng& rng, float scale, std::span<float> out) const {
+    constexpr std::size_t kPiece = std::size_t{1} << 20;  // some milliseconds
+    while (out.size() > kPiece && !stopped()) {
+      rng.FillNormal(scale, out.first(kPiece));
+      out = out.subspan(kPiece);
+    }
+    rng.FillNormal(scale, out.first(std::min(out.size(), kPiece)));
+  }
 
  private:
   RunWatch* watch_ = nullptr;

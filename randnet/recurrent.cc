@@ -92,7 +92,7 @@ void RecurrentProgram::Sample(Rng& rng) {
 
   float* const embedding = take(Size(matrix::Padded(alphabet * net_.embedding_width)));
   net_.embedding = embedding;
-  rng.FillNormal(embedding_scale_, {embedding, Size(alphabet) * Size(net_.embedding_width)});
+  FillNormal(rng, embedding_scale_, {embedding, Size(alphabet) * Size(net_.embedding_width)});
 
   for (int l = 0; l < net_.layers; ++l) {
     const int inputs = LayerInputs(l, hidden, net_.embedding_width);

@@ -31,9 +31,7 @@ class RunControl {
 
   // For the computing thread: waits if a pause was requested, and returns whether to end soon. The results of a
   // computation that was stopped must not be used.
-  bool ShouldStop() const {
-    return requests_.load(std::memory_order_relaxed) != 0 && AnswerRequests();
-  }
+  bool ShouldStop() const { return requests_.load(std::memory_order_relaxed) != 0 && AnswerRequests(); }
 
   // Whether Stop was called. Does not wait.
   bool stopped() const { return (requests_.load(std::memory_order_relaxed) & kStop) != 0; }

@@ -8,7 +8,11 @@
 namespace iterand {
 
 ExecuteCall::ExecuteCall(Call* call, CallRegistry* calls, Engine* engine, Execution execution, Reservation memory)
-    : call_(call), calls_(calls), memory_(std::move(memory)), execution_(std::move(execution)), task_(engine->state()) {}
+    : call_(call),
+      calls_(calls),
+      memory_(std::move(memory)),
+      execution_(std::move(execution)),
+      task_(engine->state()) {}
 
 void ExecuteCall::OnWriteDone(bool ok) {
   if (!ok) cancelled_ = true;

@@ -27,9 +27,8 @@ void ReadCall::Advance() {
       end = grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the call");
     } else {
       const absl::StatusOr<int> taken =
-          reader_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
-            builder_.Add(segment, offset);
-          });
+          reader_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment,
+                                                   std::uint32_t offset) { builder_.Add(segment, offset); });
       if (!taken.ok()) {
         end = ToGrpc(taken.status());
       } else if (builder_.missing() > 0) {

@@ -16,9 +16,9 @@
 #include "server/call.h"
 #include "server/calls.h"
 #include "server/engine/engine.h"
-#include "server/server_stats.h"
 #include "server/request_gate.h"
 #include "server/request_pool.h"
+#include "server/server_stats.h"
 
 namespace iterand {
 

@@ -1,4 +1,5 @@
-// BackgroundTask: work that is not a segment, done in pieces on an engine's threads, in turn with the readers' segments.
+// BackgroundTask: work that is not a segment, done in pieces on an engine's threads, in turn with the readers'
+// segments.
 //
 // Its core time is accounted as a reader's is. A piece should take no more than a few milliseconds, since it is not
 // interrupted.

@@ -1,18 +1,18 @@
 // Engine: generates segments for all open streams on a fixed number of cores.
 //
-// A consumer opens a SequenceReader and takes rows from it in order. The reader puts the segments that it wants into the
-// run queue, and the engine's threads take from there whatever the fair scheduler puts first. They work in slices of
-// kSliceSeconds: after that, others have their turn if they come first.
+// A consumer opens a SequenceReader and takes rows from it in order. The reader puts the segments that it wants into
+// the run queue, and the engine's threads take from there whatever the fair scheduler puts first. They work in slices
+// of kSliceSeconds: after that, others have their turn if they come first.
 //
 // A slice ends at the end of a round, where the segment can be put aside. If a round takes longer, its computation is
-// paused in the middle: its thread waits, and another thread of the engine uses the core meanwhile. So the engine has as
-// many threads as it has paused computations and cores, but no more of them run at a time than it may use cores,
+// paused in the middle: its thread waits, and another thread of the engine uses the core meanwhile. So the engine has
+// as many threads as it has paused computations and cores, but no more of them run at a time than it may use cores,
 // whatever a round costs. (randnet/run_control.h: computations ask every few milliseconds whether to pause.)
 //
 // A segment in progress holds a workspace until it is complete. A stream therefore has at most one segment in progress
 // per core, and these finish before others are begun. Segments of an endless pool depend on the one before, so each
-// lane has at most one in progress, the lowest first. To reach one that lies far ahead the pool is replayed, one segment
-// per slice; readers of that lane wait.
+// lane has at most one in progress, the lowest first. To reach one that lies far ahead the pool is replayed, one
+// segment per slice; readers of that lane wait.
 #pragma once
 
 #include <chrono>

@@ -22,8 +22,8 @@ struct EngineOptions {
   std::size_t queue_bytes = 0;     // of segments that a reader may hold at all
   // Of streams kept though nobody uses them: their workspaces, and the lanes of endless pools.
   std::size_t idle_bytes = std::size_t{256} << 20;
-  // Streams whose segments cost less core time per byte than this, on average, are not kept in the cache. The default is
-  // 250 MB per second.
+  // Streams whose segments cost less core time per byte than this, on average, are not kept in the cache. The default
+  // is 250 MB per second.
   double cache_seconds_per_byte = 4e-9;
   std::shared_ptr<const SnapshotFolder> snapshots = nullptr;  // where endless pools are kept; null: nowhere
 };

@@ -2,7 +2,8 @@
 //
 // An account belongs to one consumer of core time: a reader of a stream, or a background task. It is in one of two
 // classes.
-//   Starting: a stream whose client still waits for its first batch. The account with the least work goes first: that is
+//   Starting: a stream whose client still waits for its first batch. The account with the least work goes first: that
+//   is
 //             the core time that its first batch needs by estimate or, if it has used more, what it has used. So many
 //             streams that are opened at once have their first batches one after another, cheap ones first.
 //   Steady:   all others. The account that has used the least core time goes first (start-time fair queueing, Goyal et

@@ -28,7 +28,8 @@ absl::StatusOr<ReadPattern> ReadPattern::Make(const Stream& stream, std::uint64_
 std::uint32_t ReadPattern::StripeLanes(std::uint64_t slot, std::uint64_t round) const {
   if (!striped()) return 1;
   const std::uint64_t before = place(slot, round) % sequences_ * slots_ + stripe_lane(slot);
-  const std::uint64_t rows = std::min(sequences_ * slots_ - before, count_ - static_cast<std::uint64_t>(row(slot, round)));
+  const std::uint64_t rows =
+      std::min(sequences_ * slots_ - before, count_ - static_cast<std::uint64_t>(row(slot, round)));
   return rows < slots_ ? 1 : static_cast<std::uint32_t>(slots_);
 }
 

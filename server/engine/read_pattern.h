@@ -32,7 +32,9 @@ class ReadPattern {
   std::uint64_t step() const { return step_; }  // places from row to row of a slot
   std::uint64_t segment_sequences() const { return sequences_; }
 
-  std::uint32_t lane(std::uint64_t slot) const { return static_cast<std::uint32_t>((first_ + slot * stride_) % lanes_); }
+  std::uint32_t lane(std::uint64_t slot) const {
+    return static_cast<std::uint32_t>((first_ + slot * stride_) % lanes_);
+  }
   // The place of row `round` of a slot.
   std::uint64_t place(std::uint64_t slot, std::uint64_t round) const {
     return (first_ + slot * stride_) / lanes_ + round * step_;

@@ -5,9 +5,7 @@
 namespace iterand {
 namespace {
 
-bool IsQueued(const std::shared_ptr<SegmentEntry>& entry) {
-  return entry->GetState() == SegmentEntry::State::kQueued;
-}
+bool IsQueued(const std::shared_ptr<SegmentEntry>& entry) { return entry->GetState() == SegmentEntry::State::kQueued; }
 
 }  // namespace
 
@@ -49,7 +47,8 @@ RunQueue::Choice RunQueue::Choose(const FairScheduler& scheduler) {
   const auto consider_task = [&](Kind kind, std::size_t index, const SegmentTask& task) {
     const FairScheduler::Account* account = task.account().get();
     if (task.stream().get() == full && scheduler.IsBefore(*reader, *account)) account = reader;
-    if (best.cancelled || (!task.cancelled() && best.account != nullptr && scheduler.IsBefore(*best.account, *account))) {
+    if (best.cancelled ||
+        (!task.cancelled() && best.account != nullptr && scheduler.IsBefore(*best.account, *account))) {
       return;
     }
     if (!task.cancelled() && best.kind != Kind::kNone && best.kind != Kind::kSegment &&

@@ -1,10 +1,11 @@
 // RunQueue: everything in an engine that waits for a core, and which of it is next.
 //
 // Four kinds of work wait: segments that are not begun, segments between two slices, segments whose computation is
-// paused on a thread of its own, and pieces of background tasks. The one whose account the scheduler puts first is next.
-// Two rules come before that:
+// paused on a thread of its own, and pieces of background tasks. The one whose account the scheduler puts first is
+// next. Two rules come before that:
 //   - Segments that nobody wants any more go first, since they end at once and free their workspace.
-//   - If the reader that is next may not begin a segment, because its stream has no free workspace, the segments of that
+//   - If the reader that is next may not begin a segment, because its stream has no free workspace, the segments of
+//   that
 //     stream that are in progress go in its place.
 //
 // Not thread-safe: the engine's mutex guards the queue and what it points to.
@@ -78,8 +79,8 @@ class RunQueue {
   enum class Kind { kNone, kSegment, kUnfinished, kPaused, kPiece };
   struct Choice {
     Kind kind = Kind::kNone;
-    std::size_t index = 0;                           // in the list of its kind
-    std::size_t place = 0;                           // kSegment: in its entries
+    std::size_t index = 0;                            // in the list of its kind
+    std::size_t place = 0;                            // kSegment: in its entries
     const FairScheduler::Account* account = nullptr;  // in whose place it goes
     bool cancelled = false;
   };

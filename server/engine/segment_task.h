@@ -24,8 +24,8 @@ class SegmentTask {
   const std::shared_ptr<SegmentEntry>& entry() const { return entry_; }
   bool cancelled() const { return entry_->control.stopped(); }
 
-  // Computes until the end of the round at which `seconds` have passed, or until the segment is whole. Makes a workspace
-  // if it has none. Errors are those of Stream::GenerateSegment.
+  // Computes until the end of the round at which `seconds` have passed, or until the segment is whole. Makes a
+  // workspace if it has none. Errors are those of Stream::GenerateSegment.
   absl::Status Run(double seconds);
   // Whether the segment is whole, or has failed. False before the first Run.
   bool done() const { return done_; }
@@ -41,7 +41,7 @@ class SegmentTask {
 
   // Adds core time of the slice that was run last.
   void AddSeconds(double seconds);
-  double seconds() const { return seconds_; }            // in all
+  double seconds() const { return seconds_; }              // in all
   double slice_seconds() const { return slice_seconds_; }  // of the slice that was run last
 
   // Whether an endless pool is or was replayed to reach the segment.

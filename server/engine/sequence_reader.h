@@ -39,8 +39,8 @@ class SequenceReader {
     std::uint64_t first = 0;
     std::uint64_t stride = 1;
     std::uint64_t count = 0;
-    // Rows of the first batch. It is generated before what steady readers want ahead. 0: a reader that wants all at once
-    // and has no such privilege.
+    // Rows of the first batch. It is generated before what steady readers want ahead. 0: a reader that wants all at
+    // once and has no such privilege.
     std::uint64_t first_batch_rows = 0;
   };
 
@@ -55,8 +55,8 @@ class SequenceReader {
   SequenceReader(const SequenceReader&) = delete;
   SequenceReader& operator=(const SequenceReader&) = delete;
 
-  // Hands over the next rows, at most `rows`, and returns how many. If it is fewer and rows remain, `on_ready` is called
-  // once, from a thread of the engine, when there are more. Errors are those of Stream::GenerateSegment.
+  // Hands over the next rows, at most `rows`, and returns how many. If it is fewer and rows remain, `on_ready` is
+  // called once, from a thread of the engine, when there are more. Errors are those of Stream::GenerateSegment.
   absl::StatusOr<int> Take(int rows, Sink sink);
 
   std::uint64_t next_index() const { return next_index_; }  // of the next row that Take hands over
@@ -104,15 +104,15 @@ class SequenceReader {
   std::uint64_t remaining_;
   std::uint64_t next_index_;
   std::vector<Slot> slots_;
-  std::size_t slot_ = 0;                                      // of the next row
-  bool starting_;                                             // the first batch was not taken yet
-  bool window_is_full_ = false;                               // Refill stopped at the window
-  std::deque<std::shared_ptr<SegmentEntry>> lookahead_;       // wanted, in the order in which rows begin them
-  Entries finished_;                                          // taken, not yet released
-  using Pending = std::pair<std::uint64_t, std::uint32_t>;    // (round, slot) at which a segment begins
+  std::size_t slot_ = 0;                                    // of the next row
+  bool starting_;                                           // the first batch was not taken yet
+  bool window_is_full_ = false;                             // Refill stopped at the window
+  std::deque<std::shared_ptr<SegmentEntry>> lookahead_;     // wanted, in the order in which rows begin them
+  Entries finished_;                                        // taken, not yet released
+  using Pending = std::pair<std::uint64_t, std::uint32_t>;  // (round, slot) at which a segment begins
   std::priority_queue<Pending, std::vector<Pending>, std::greater<>> pending_;  // not yet wanted
-  std::unordered_map<const Stripe*, int> stripes_;            // of which segments are held, and how many
-  std::size_t held_bytes_ = 0;                                // of stripes_
+  std::unordered_map<const Stripe*, int> stripes_;  // of which segments are held, and how many
+  std::size_t held_bytes_ = 0;                      // of stripes_
   std::shared_ptr<Stripe> stripe_;    // of several lanes, for the segments that are wanted next; one of stripes_
   std::uint64_t stripe_segment_ = 0;  // their number
 

@@ -95,7 +95,8 @@ void SegmentAllocator::GiveBack(std::unique_ptr<Segment> segment) {
 
 std::shared_ptr<Segment> StripeBuffer::NewSegment(std::uint32_t lane) {
   const std::size_t row_bytes = allocator_->row_bytes();
-  std::call_once(allocated_, [&] { tokens_ = allocator_->NewBuffer(allocator_->segment_sequences() * lanes_ * row_bytes); });
+  std::call_once(allocated_,
+                 [&] { tokens_ = allocator_->NewBuffer(allocator_->segment_sequences() * lanes_ * row_bytes); });
   std::shared_ptr<Segment> segment = allocator_->NewSegment();
   segment->PlaceAt(tokens_, tokens_.get() + lane * row_bytes, lanes_ * row_bytes);
   return segment;

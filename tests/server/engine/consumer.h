@@ -17,13 +17,15 @@ namespace iterand {
 // Waits for a reader's rows.
 class Consumer {
  public:
-  Consumer(Engine& engine, std::shared_ptr<SharedStream> open, std::uint64_t first, std::uint64_t stride,
-           std::uint64_t count)
-      : reader_(*engine.NewReader(std::move(open), {.first = first, .stride = stride, .count = count}, [signal = signal_] {
+  Consumer(Engine& engine, std::shared_ptr<SharedStream> stream, const SequenceReader::Options& options)
+      : reader_(*engine.NewReader(std::move(stream), options, [signal = signal_] {
           std::lock_guard lock(signal->mutex);
           signal->raised = true;
           signal->changed.notify_all();
         })) {}
+  Consumer(Engine& engine, std::shared_ptr<SharedStream> stream, std::uint64_t first, std::uint64_t stride,
+           std::uint64_t count)
+      : Consumer(engine, std::move(stream), {.first = first, .stride = stride, .count = count}) {}
 
   // The tokens of the next rows, or an error.
   absl::StatusOr<std::string> Read(int rows) {
