@@ -20,6 +20,9 @@ constexpr int kMaxWindow = 4096;
 constexpr int kQueries = 48;  // queries whose scores are computed together
 constexpr int kChunk = 96;    // lines that pass the feed-forward layer, or the head, together
 
+// Lines that pass the projections of the attention together: so many that this takes no more than some milliseconds.
+constexpr int ProjectedLines(int width) { return width <= 512 ? 512 : kChunk; }
+
 // The paper's depth of a width.
 int PaperLayers(int width) {
   const auto layers = static_cast<int>(std::floor((math::Log(static_cast<float>(width)) - 5.039F) / 0.0555F + 0.5F));
