@@ -44,6 +44,9 @@ constexpr char kHugeRounds[] = R"({"families": [{"lstm": {"layers": {"fixed": 4}
 // A preset is cheap if its first batch takes less than this alone, in seconds.
 constexpr double kCheapSeconds = 0.010;
 
+// Streams that share a connection: servers allow a few hundred.
+constexpr int kStreamsPerClient = 50;
+
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 [[noreturn]] void Fail(const absl::Status& status) {
@@ -173,7 +176,8 @@ std::map<std::string, double> FirstBatchesAlone(const std::string& program, int 
 nlohmann::json RunFirst(const std::string& program, int threads, int streams, bool keep_reading) {
   const std::map<std::string, double> alone = FirstBatchesAlone(program, threads);
   const std::unique_ptr<ServerProcess> server = StartServer(program, threads);
-  const std::unique_ptr<Client> client = Connect(*server);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < streams; i += kStreamsPerClient) clients.push_back(Connect(*server));
   struct Result {
     std::string preset;
     double seconds = 0;
@@ -189,7 +193,8 @@ nlohmann::json RunFirst(const std::string& program, int threads, int streams, bo
     sum += alone.at(results[i].preset);
     threads_of_clients.emplace_back([&, i] {
       go.wait(false);
-      const std::unique_ptr<BatchReader> reader = OpenStream(*client, PresetRequest(results[i].preset, i));
+      const std::unique_ptr<BatchReader> reader =
+          OpenStream(*clients[i % clients.size()], PresetRequest(results[i].preset, i));
       ReadBatch(*reader);
       results[i].seconds = SecondsSince(start);
       --waiting;

@@ -246,9 +246,9 @@ TEST_F(ExecuteTest, SharesTheCoresWithStreams) {
   ASSERT_TRUE(WaitUntil([&] { return server_->stats().background_seconds > before.background_seconds + 1; }));
   const ServerStats after = server_->stats();
   const double segments = after.generation_seconds - before.generation_seconds;
-  const double errands = after.background_seconds - before.background_seconds;
-  EXPECT_GT(segments, 0.3 * errands);
-  EXPECT_GT(errands, 0.3 * segments);
+  const double executions = after.background_seconds - before.background_seconds;
+  EXPECT_GT(segments, 0.3 * executions);
+  EXPECT_GT(executions, 0.3 * segments);
   stop = true;
   executing.join();
   streaming.join();
