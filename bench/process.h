@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace iterand {
@@ -26,17 +27,17 @@ inline double CpuSecondsOf(pid_t process) {
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
-// This program once more, in another role.
+// This program once more in another role, or another program.
 class Process {
  public:
-  explicit Process(std::vector<std::string> arguments) {
+  explicit Process(std::vector<std::string> arguments, const std::string& program = "/proc/self/exe") {
     int pipe_ends[2];
     if (pipe(pipe_ends) != 0) ProcessError("no pipe");
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, pipe_ends[1], STDOUT_FILENO);
     posix_spawn_file_actions_addclose(&actions, pipe_ends[0]);
-    arguments.insert(arguments.begin(), "/proc/self/exe");
+    arguments.insert(arguments.begin(), program);
     std::vector<char*> pointers;
     pointers.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) pointers.push_back(argument.data());
@@ -68,6 +69,9 @@ class Process {
 class ServerProcess : public Process {
  public:
   explicit ServerProcess(const char* role) : Process({role}) {}
+  // The program iterand, with arguments to `iterand serve`.
+  ServerProcess(const std::string& program, std::vector<std::string> arguments)
+      : Process(std::move(arguments), program) {}
   std::string address() const { return line().substr(line().rfind(' ') + 1); }
 };
 

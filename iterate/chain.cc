@@ -119,6 +119,7 @@ bool Chain::Run(const RandomKey& key, Program& program) {
 FinishedRows Chain::Advance(const RandomKey& key) {
   BeginRound(key);
   const RoundProgram round = SampleProgram(key, family_, /*readers_only=*/applied_);
+  if (stopped()) return {.rows = {}, .origins = {}, .masks = {}, .rejected = true};
   const int prompt_length = round.program.prompt_length();
   // x_0 is filled only if something reads it; filling it can cost as much as the program.
   if (!filled_ && (round.reads_input || prompt_length > 0)) {

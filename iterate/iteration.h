@@ -5,7 +5,6 @@
 //   pool (iterate/pool.h)    the paper's algorithm (Bloem 2025, arXiv 2506.20057)
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -17,6 +16,7 @@
 #include "randnet/block.h"
 #include "randnet/program.h"
 #include "randnet/rng.h"
+#include "randnet/run_control.h"
 
 namespace iterand {
 
@@ -73,9 +73,10 @@ class Iteration {
   // Symbols that programs wrote since the last call, including those of trials and of rows that are dropped later.
   std::uint64_t TakeGenerated() { return std::exchange(generated_, 0); }
 
-  // Rounds return early once `*stop` is true; discard their rows and state. Pass nullptr to clear.
-  void set_stop(const std::atomic<bool>* stop) { stop_ = stop; }
-  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
+  // From now on a round calls stop->ShouldStop() every few milliseconds. It ends soon after that has returned true, and
+  // then neither its rows nor the state that it leaves may be used. Null: rounds are neither stopped nor paused.
+  void set_stop(const RunControl* stop) { stop_ = stop; }
+  bool stopped() const { return stop_ != nullptr && stop_->ShouldStop(); }
 
   // Reports what the following rounds do to `observer`, which must outlive them. Pass nullptr to clear.
   void set_observer(RoundObserver* observer) { observer_ = observer; }
@@ -98,7 +99,7 @@ class Iteration {
   // The common offset of a round's prompts, uniform in [0, row_length - prompt_length].
   static int DrawPromptOffset(Rng& rng, int row_length, int prompt_length);
 
-  const std::atomic<bool>* stop_ = nullptr;
+  const RunControl* stop_ = nullptr;
   RoundObserver* observer_ = nullptr;
   std::uint64_t generated_ = 0;
 

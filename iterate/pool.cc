@@ -145,6 +145,7 @@ FinishedRows Pool::Advance(const RandomKey& key) {
   finished_count_ = 0;
   Refresh(key);
   const RoundProgram round = SampleProgram(key, family_, /*readers_only=*/false);
+  if (stopped()) return {};
   const int offset = CutPrompts(key, round.program.prompt_length());
   round.program.Run(input_.view(), prompt_.view(), RowRng(key), output_.mutable_view());
   generated_ += static_cast<std::uint64_t>(output_.rows()) * static_cast<std::uint64_t>(length_);

@@ -23,12 +23,12 @@ Workspace::Workspace(const StreamPlan& plan) : buffers_(std::make_unique<Buffers
 Workspace::~Workspace() = default;
 
 SegmentJob::SegmentJob(const Stream& stream, std::uint32_t lane, std::uint64_t segment, Segment& out,
-                       const std::atomic<bool>* cancelled)
-    : stream_(&stream), lane_(lane), segment_(segment), out_(&out), cancelled_(cancelled) {}
+                       const RunControl* control)
+    : stream_(&stream), lane_(lane), segment_(segment), out_(&out), control_(control) {}
 
 bool SegmentJob::Run(Workspace& workspace, Seconds slice) {
   Workspace::Buffers& buffers = *workspace.buffers_;
-  buffers.iteration->set_stop(cancelled_);
+  buffers.iteration->set_stop(control_);
   if (stream_->plan().endless()) {
     replay_left_ = 0;
     status_ = stream_->impl_->endless[lane_]->Generate(segment_, static_cast<Pool&>(*buffers.iteration), buffers.writer,
@@ -98,13 +98,13 @@ absl::Status SegmentJob::StarvedError() const {
 std::unique_ptr<Workspace> Stream::NewWorkspace() const { return std::unique_ptr<Workspace>(new Workspace(plan())); }
 
 SegmentJob Stream::Begin(std::uint32_t lane, std::uint64_t segment, Segment& out,
-                         const std::atomic<bool>* cancelled) const {
-  return {*this, lane, segment, out, cancelled};
+                         const RunControl* control) const {
+  return {*this, lane, segment, out, control};
 }
 
 absl::Status Stream::GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                                     const std::atomic<bool>* cancelled, Segment& out) const {
-  SegmentJob job = Begin(lane, segment, out, cancelled);
+                                     const RunControl* control, Segment& out) const {
+  SegmentJob job = Begin(lane, segment, out, control);
   job.Run(workspace);
   return job.status();
 }

@@ -8,7 +8,6 @@
 // index is.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +25,7 @@
 #include "iterate/provenance.h"
 #include "iterate/segment.h"
 #include "iterate/stream_cost.h"
+#include "randnet/run_control.h"
 
 namespace iterand {
 
@@ -98,7 +98,7 @@ class SegmentJob {
  private:
   friend class Stream;
   SegmentJob(const Stream& stream, std::uint32_t lane, std::uint64_t segment, Segment& out,
-             const std::atomic<bool>* cancelled);
+             const RunControl* control);
   bool RunRounds(Workspace::Buffers& buffers, Seconds slice);
   // Writes the rows of one round that pass the filters.
   void RunRound(Workspace::Buffers& buffers);
@@ -108,7 +108,7 @@ class SegmentJob {
   std::uint32_t lane_;
   std::uint64_t segment_;
   Segment* out_;
-  const std::atomic<bool>* cancelled_;
+  const RunControl* control_;
   bool keeps_workspace_ = false;
   std::uint64_t replay_left_ = 0;
   std::uint64_t round_ = 0;
@@ -160,17 +160,17 @@ class Stream {
   std::unique_ptr<Workspace> NewWorkspace() const;
 
   // Starts a segment that is computed in time slices into `out`, whose memory is reused. `out` is not the segment
-  // before the job has ended. Setting `cancelled` ends the job with Cancelled within about a second of the next Run; it
-  // must not be reset before the job has ended.
+  // before the job has ended. `control`, if given, is asked every few
+  // milliseconds of core time whether to stop or to wait. Once it is stopped, the job soon ends with Cancelled.
   SegmentJob Begin(std::uint32_t lane, std::uint64_t segment, Segment& out,
-                   const std::atomic<bool>* cancelled = nullptr) const;
+                   const RunControl* control = nullptr) const;
 
   // Computes a whole segment on this thread into `out`. Thread-safe, with a workspace for each thread. Segments of an
   // endless pool are replayed from the nearest pool that is kept; all others cost the same at every index.
   // Errors: FailedPrecondition if the recipe's filters starve (`starvation_rounds` rounds without a survivor);
   // OutOfRange if an endless pool would have to be replayed for more than kMaxReplayRounds; Cancelled.
   absl::Status GenerateSegment(std::uint32_t lane, std::uint64_t segment, Workspace& workspace,
-                               const std::atomic<bool>* cancelled, Segment& out) const;
+                               const RunControl* control, Segment& out) const;
 
   // ---- Sequences: for in-process use. ----
 

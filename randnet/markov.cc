@@ -202,8 +202,10 @@ class MarkovProgram final : public Program {
         }
         ready_count += ready[contexts[i]];
       }
-      if (ready_count < row_count) [[unlikely]]
+      if (ready_count < row_count) [[unlikely]] {
+        if (stopped()) return;
         MakeContexts({contexts, static_cast<std::size_t>(row_count)});
+      }
 #pragma GCC unroll 8
       for (int i = 0; i < row_count; ++i) {
         const std::size_t now = static_cast<std::size_t>(i) * length + t;

@@ -44,8 +44,8 @@ void MlpWindowProgram::Sample(Rng& rng) {
   first_bias_.resize(Size(hidden_));
   rng.FillNormal(first, first_bias_);
   first_weights_.resize(Size(window) * Size(symbols_) * Size(hidden_));
-  rng.FillNormal(first, first_weights_);
-  for (int l = 1; l < layers_; ++l) {
+  FillNormal(rng, first, first_weights_);
+  for (int l = 1; l < layers_ && !stopped(); ++l) {
     linear_[Size(l - 1)].Draw(rng, hidden_, hidden_, weight_factor_ / root, weight_factor_ / root);
   }
   linear_[Size(layers_ - 1)].Draw(rng, hidden_, symbols_, output_scale_ / root, output_scale_ / root);
@@ -85,6 +85,7 @@ void MlpWindowProgram::RunWithLogits(BlockView input, BlockView prompt, const Ro
     }
     matrix::Tanh(state, Size(rows) * Size(stride));
     for (int l = 1; l < layers_; ++l) {
+      if (stopped()) return;
       layer(l).Apply(state, stride, rows, next, stride);
       matrix::Tanh(next, Size(rows) * Size(stride));
       std::swap(state, next);

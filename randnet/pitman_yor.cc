@@ -154,10 +154,13 @@ class PitmanYorProgram final : public Program {
   static constexpr std::uint32_t kAnew = 1U << 31;
   static constexpr std::uint64_t kBase = 0xD1342543DE82EF95U;  // of the contexts' polynomial hash
 
+  static constexpr std::size_t kSymbolsBetweenLooks = 1024;
+
   void WriteText(Rng& rng, std::span<Symbol> text) {
     std::array<std::uint64_t, kMaxDepth + 1> contexts{1};  // hashes of the last 0, 1, 2, ... symbols
     std::array<Draws*, kMaxDepth + 1> draws;
     for (std::size_t t = 0; t < text.size(); ++t) {
+      if (t % kSymbolsBetweenLooks == 0 && stopped()) return;
       const std::size_t longest = std::min(depth_, t);
       std::uint32_t symbol = kAnew;
       std::size_t m = longest + 1;

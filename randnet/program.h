@@ -2,13 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
 
 #include "randnet/block.h"
 #include "randnet/rng.h"
+#include "randnet/run_control.h"
 
 namespace iterand {
 
@@ -60,9 +60,9 @@ class Program {
   // side; nullptr ends it.
   void set_watch(RunWatch* watch) { watch_ = watch; }
 
-  // From now on a Run ends within a second or so of `*stop` turning true, and its rows are not to be used; nullptr ends
-  // it.
-  void set_stop(const std::atomic<bool>* stop) { stop_ = stop; }
+  // From now on Sample and Run call stop->ShouldStop() every few milliseconds. They end soon after it has returned
+  // true, and then neither the program nor its rows may be used. Null: they are neither stopped nor paused.
+  void set_stop(const RunControl* stop) { stop_ = stop; }
 
   // Marks which symbols of `row`, row `r` of the last Run of the present program, a trainer should learn to predict: 1
   // in `mask` (as long as the row), else 0. All of them, but for programs that pose tasks, which mark the answers (none
@@ -77,12 +77,22 @@ class Program {
  protected:
   Program() = default;
   RunWatch* watch() const { return watch_; }
-  const std::atomic<bool>* stop() const { return stop_; }
-  bool stopped() const { return stop_ != nullptr && stop_->load(std::memory_order_relaxed); }
+  const RunControl* stop() const { return stop_; }
+  bool stopped() const { return stop_ != nullptr && stop_->ShouldStop(); }
+
+  // rng.FillNormal(scale, out), in pieces between which it looks whether to stop. Then `out` is not filled.
+  void FillNormal(Rng& rng, float scale, std::span<float> out) const {
+    constexpr std::size_t kPiece = std::size_t{1} << 20;  // some milliseconds
+    while (out.size() > kPiece && !stopped()) {
+      rng.FillNormal(scale, out.first(kPiece));
+      out = out.subspan(kPiece);
+    }
+    rng.FillNormal(scale, out.first(std::min(out.size(), kPiece)));
+  }
 
  private:
   RunWatch* watch_ = nullptr;
-  const std::atomic<bool>* stop_ = nullptr;
+  const RunControl* stop_ = nullptr;
 };
 
 }  // namespace iterand

@@ -92,7 +92,7 @@ void RecurrentProgram::Sample(Rng& rng) {
 
   float* const embedding = take(Size(matrix::Padded(alphabet * net_.embedding_width)));
   net_.embedding = embedding;
-  rng.FillNormal(embedding_scale_, {embedding, Size(alphabet) * Size(net_.embedding_width)});
+  FillNormal(rng, embedding_scale_, {embedding, Size(alphabet) * Size(net_.embedding_width)});
 
   for (int l = 0; l < net_.layers; ++l) {
     const int inputs = LayerInputs(l, hidden, net_.embedding_width);
@@ -101,6 +101,7 @@ void RecurrentProgram::Sample(Rng& rng) {
     DrawBias(rng, b, draws, bias, own_bias);
     float* const weights = take(columns * Size(inputs));
     for (int group = 0; group < groups; ++group) {
+      if (stopped()) return;
       for (int gate = 0; gate < gates; ++gate) {
         DrawPanel(rng, b, inputs, std::min(kPanel, hidden - group * kPanel), draws,
                   weights + Size(group * gates + gate) * Size(inputs) * kPanel);
@@ -116,6 +117,7 @@ void RecurrentProgram::Sample(Rng& rng) {
   std::fill(output_bias + alphabet, output_bias + net_.padded_alphabet(), std::numeric_limits<float>::lowest());
   float* const output_weights = take(Size(net_.padded_alphabet()) * Size(hidden));
   for (int first = 0; first < alphabet; first += kPanel) {
+    if (stopped()) return;
     DrawPanel(rng, a, hidden, std::min(kPanel, alphabet - first), draws, output_weights + Size(first) * Size(hidden));
   }
   net_.output_bias = output_bias;

@@ -295,7 +295,7 @@ HWY_INLINE void PrefetchTargets(const GroupStep& step) {
 
 template <class CellType>
 HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                    float* scratch, RunWatch* watch, const std::atomic<bool>* stop, float* all_logits) {
+                    float* scratch, RunWatch* watch, const RunControl* stop, float* all_logits) {
   const int rows = out.rows();
   const int padded = net.padded_hidden();
   const int padded_alphabet = net.padded_alphabet();
@@ -327,6 +327,7 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
           scratch + layout.cells +
           static_cast<std::size_t>(l) * static_cast<std::size_t>(rows) * static_cast<std::size_t>(padded);
       for (int group = 0; group < groups; group += CellType::kGroups) {
+        if (stop != nullptr && stop->ShouldStop()) return;
         const int panel = group * CellType::kGates;
         const std::ptrdiff_t unit = static_cast<std::ptrdiff_t>(group) * kPanel;
         for (int first = 0; first < rows; first += kChunkRows) {
@@ -403,12 +404,11 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
       }
     }
     if (watch != nullptr && t + 2 == watch->next() && !watch->Look()) return;
-    if (stop != nullptr && stop->load(std::memory_order_relaxed)) return;
   }
 }
 
 void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                  float* scratch, RunWatch* watch, const std::atomic<bool>* stop, float* logits) {
+                  float* scratch, RunWatch* watch, const RunControl* stop, float* logits) {
   switch (net.cell) {
     case Cell::kLstm:
       return Run<LstmCell>(net, input, start, rngs, out, scratch, watch, stop, logits);
@@ -428,7 +428,7 @@ namespace iterand {
 HWY_EXPORT(RunRecurrent);
 
 void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                  float* scratch, RunWatch* watch, const std::atomic<bool>* stop, float* logits) {
+                  float* scratch, RunWatch* watch, const RunControl* stop, float* logits) {
   HWY_DYNAMIC_DISPATCH(RunRecurrent)(net, input, start, rngs, out, scratch, watch, stop, logits);
 }
 

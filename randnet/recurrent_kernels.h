@@ -11,7 +11,6 @@
 // the target nor on how rows are cut into tiles.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -20,6 +19,7 @@
 #include "randnet/matrix.h"
 #include "randnet/program.h"
 #include "randnet/rng.h"
+#include "randnet/run_control.h"
 
 namespace iterand {
 
@@ -80,10 +80,10 @@ struct RecurrentNet {
 std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows);
 
 // Runs a network over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has one generator a
-// row, used only at a temperature. A watch, if not null, looks at the rows; the run ends when `*stop`, if not null,
-// turns true. `logits`, if not null, receives the logits
-// of each step from t = start - 1 on, in the order [step][row][alphabet] (for tests).
+// row, used only at a temperature. A watch, if not null, looks at the rows. `stop`, if not null, can pause the run or
+// end it. `logits`, if not null, receives the logits of each step from t = start - 1 on, in the order
+// [step][row][alphabet] (for tests).
 void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
-                  float* scratch, RunWatch* watch, const std::atomic<bool>* stop, float* logits = nullptr);
+                  float* scratch, RunWatch* watch, const RunControl* stop, float* logits = nullptr);
 
 }  // namespace iterand

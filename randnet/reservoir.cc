@@ -43,7 +43,7 @@ void ReservoirProgram::Sample(Rng& rng) {
   temperature_ = knobs_.temperature.Draw(rng);
 
   embedding_.resize(Size(context_.alphabet) * Size(net_.width));
-  rng.FillNormal(embedding_scale_, embedding_);
+  FillNormal(rng, embedding_scale_, embedding_);
   shuffled_.resize(Size(net_.width));
   std::iota(shuffled_.begin(), shuffled_.end(), 0U);
   sources_.resize(Size(net_.width) * Size(net_.connections));
@@ -56,11 +56,11 @@ void ReservoirProgram::Sample(Rng& rng) {
     }
   }
   weights_.resize(sources_.size());
-  rng.FillNormal(weight_scale_, weights_);
+  FillNormal(rng, weight_scale_, weights_);
   symbols_.resize(Size(net_.emitted));
   DrawDistinct(rng, context_.alphabet, net_.emitted, scratch_, symbols_);
   output_weights_.resize(Size(net_.emitted) * Size(net_.width));
-  rng.FillNormal(output_scale_ / std::sqrt(static_cast<float>(net_.width)), output_weights_);
+  FillNormal(rng, output_scale_ / std::sqrt(static_cast<float>(net_.width)), output_weights_);
 
   net_.embedding = embedding_.data();
   net_.sources = sources_.data();

@@ -69,14 +69,14 @@ void StateSpaceProgram::Sample(Rng& rng) {
   const std::size_t width = Size(width_);
   for (matrix::Floats* embedding : {&embedding_x_, &embedding_z_}) {
     embedding->resize(Size(context_.alphabet) * width);
-    rng.FillNormal(embedding_scale_, *embedding);
+    FillNormal(rng, embedding_scale_, *embedding);
   }
   const float low = math::Log(shortest_time_);
   const float range = math::Log(longest_time_) - low;
   const float single = 1.0F / std::sqrt(static_cast<float>(width_));
   const float twice = weight_factor_ / std::sqrt(static_cast<float>(2 * width_));
   draws_.resize(3 * width);
-  for (int l = 0; l < layers_; ++l) {
+  for (int l = 0; l < layers_ && !stopped(); ++l) {
     Layer& layer = layer_[Size(l)];
     rng.FillUniform(0, 1, {draws_.data(), width});
     const float* const angles = draws_.data() + width;
@@ -124,6 +124,7 @@ void StateSpaceProgram::RunWithLogits(BlockView input, BlockView prompt, const R
       for (int i = 0; i < width_; ++i) v[i] = x[i] + z[i];
     }
     for (int l = 0; l < layers_; ++l) {
+      if (stopped()) return;
       const Layer& layer = layer_[Size(l)];
       float* const states = states_.data() + Size(l) * Size(rows) * 2 * Size(width_);
       for (int r = 0; r < rows; ++r) {

@@ -20,6 +20,9 @@ constexpr int kMaxWindow = 4096;
 constexpr int kQueries = 48;  // queries whose scores are computed together
 constexpr int kChunk = 96;    // lines that pass the feed-forward layer, or the head, together
 
+// Lines that pass the projections of the attention together: so many that this takes no more than some milliseconds.
+constexpr int ProjectedLines(int width) { return width <= 512 ? 512 : kChunk; }
+
 // The paper's depth of a width.
 int PaperLayers(int width) {
   const auto layers = static_cast<int>(std::floor((math::Log(static_cast<float>(width)) - 5.039F) / 0.0555F + 0.5F));
@@ -122,13 +125,13 @@ void TransformerProgram::Sample(Rng& rng) {
   prompt_length_ = knobs_.prompt_length.Draw(rng);
 
   embedding_.resize(Size(context_.alphabet) * Size(width_));
-  rng.FillNormal(embedding_scale_, embedding_);
+  FillNormal(rng, embedding_scale_, embedding_);
   positions_.resize(Size(context_.length) * Size(width_));
-  rng.FillNormal(position_scale_, positions_);
+  FillNormal(rng, position_scale_, positions_);
   const auto draw = [&](matrix::Linear& linear, int inputs, int outputs) {
     linear.Draw(rng, inputs, outputs, weight_factor_ / std::sqrt(static_cast<float>(inputs)), 0.0F);
   };
-  for (int l = 0; l < layers_; ++l) {
+  for (int l = 0; l < layers_ && !stopped(); ++l) {
     Layer& layer = layer_[Size(l)];
     draw(layer.qkv, width_, 3 * width_);
     draw(layer.output, width_, width_);
@@ -188,13 +191,22 @@ void TransformerProgram::RunParallel(const Symbol* z, Rng rng, Symbol* out, int 
     float* const x = values_.data() + static_cast<std::ptrdiff_t>(t) * width_;
     for (int n = 0; n < width_; ++n) x[n] = e[n] + p[n];
   }
+  const int projected_lines = ProjectedLines(width_);
   for (int l = 0; l < layers_ && !stopped(); ++l) {
     const Layer& layer = layer_[Size(l)];
-    layer.qkv.Apply(values_.data(), width_, length, qkv_.data(), 3 * width_);
+    for (int first = 0; first < length && !stopped(); first += projected_lines) {
+      const int lines = std::min(projected_lines, length - first);
+      const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(first) * width_;
+      layer.qkv.Apply(values_.data() + at, width_, lines, qkv_.data() + 3 * at, 3 * width_);
+    }
     Attend(length);
-    layer.output.Apply(attended_.data(), width_, length, added_.data(), width_);
+    for (int first = 0; first < length && !stopped(); first += projected_lines) {
+      const int lines = std::min(projected_lines, length - first);
+      const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(first) * width_;
+      layer.output.Apply(attended_.data() + at, width_, lines, added_.data() + at, width_);
+    }
     AddAndNormalise(added_.data(), width_, length, width_, values_.data(), width_);
-    for (int first = 0; first < length; first += kChunk) {
+    for (int first = 0; first < length && !stopped(); first += kChunk) {
       const int lines = std::min(kChunk, length - first);
       float* const x = values_.data() + static_cast<std::ptrdiff_t>(first) * width_;
       layer.first.Apply(x, width_, lines, inner_.data(), feed_forward_);
@@ -205,7 +217,7 @@ void TransformerProgram::RunParallel(const Symbol* z, Rng rng, Symbol* out, int 
   }
   const int alphabet = context_.alphabet;
   const int stride = matrix::Padded(outputs());
-  for (int first = 0; first < length; first += kChunk) {
+  for (int first = 0; first < length && !stopped(); first += kChunk) {
     const int lines = std::min(kChunk, length - first);
     head_.Apply(values_.data() + static_cast<std::ptrdiff_t>(first) * width_, width_, lines, logits_.data(), stride);
     for (int i = 0; i < lines; ++i) {
@@ -276,7 +288,7 @@ void TransformerProgram::RunSequential(BlockView input, int start, const RowRng&
   // Attention of all rows at step t, `which` being 0 for self and 1 for cross; strides are floats from row to row.
   const auto attend = [&](int l, int which, int t, const float* query, int query_stride, const float* kv,
                           int kv_stride) {
-    for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < rows && !stopped(); ++r) {
       for (int head = 0; head < heads_; ++head) {
         float* const begin =
             caches_.data() + ((Size(2 * l + which) * Size(rows) + Size(r)) * Size(heads_) + Size(head)) * cache_floats;
@@ -299,6 +311,7 @@ void TransformerProgram::RunSequential(BlockView input, int start, const RowRng&
       }
     }
     for (int l = 0; l < layers_; ++l) {
+      if (stopped()) return;
       const Layer& layer = layer_[Size(l)];
       layer.qkv.Apply(values_.data(), width_, rows, qkv_.data(), 3 * width_);
       attend(l, 0, t, qkv_.data(), 3 * width_, qkv_.data() + width_, 3 * width_);

@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "server/engine_stats.h"
+#include "server/server_stats.h"
 
 namespace iterand {
 

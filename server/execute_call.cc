@@ -8,7 +8,11 @@
 namespace iterand {
 
 ExecuteCall::ExecuteCall(Call* call, CallRegistry* calls, Engine* engine, Execution execution, Reservation memory)
-    : call_(call), calls_(calls), memory_(std::move(memory)), execution_(std::move(execution)), errand_(engine) {}
+    : call_(call),
+      calls_(calls),
+      memory_(std::move(memory)),
+      execution_(std::move(execution)),
+      task_(engine->state()) {}
 
 void ExecuteCall::OnWriteDone(bool ok) {
   if (!ok) cancelled_ = true;
@@ -25,7 +29,7 @@ void ExecuteCall::Next() {
                                                                  execution_.next_program(), " on were not run")));
   } else {
     // The piece keeps the call: it may be over before the thread that runs the piece has returned from it.
-    errand_.Post([self = shared_from_this()] { self->RunPiece(); });
+    task_.Post([self = shared_from_this()] { self->RunPiece(); });
   }
 }
 

@@ -11,7 +11,8 @@
 #include "iterand/v1/noise_service.pb.h"
 #include "server/call.h"
 #include "server/calls.h"
-#include "server/engine.h"
+#include "server/engine/background_task.h"
+#include "server/engine/engine.h"
 #include "server/execute.h"
 
 namespace iterand {
@@ -42,7 +43,7 @@ class ExecuteCall final : public CallBody, public std::enable_shared_from_this<E
   grpc::ByteBuffer message_;  // being sent
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> draining_{false};
-  Errand errand_;
+  BackgroundTask task_;
 };
 
 }  // namespace iterand

@@ -17,10 +17,10 @@ namespace {
 // All metrics are read from the engine's statistics when they are scraped, so counting costs nothing twice.
 class StatsCollector final : public prometheus::Collectable {
  public:
-  StatsCollector(int threads, std::function<EngineStats()> stats) : threads_(threads), stats_(std::move(stats)) {}
+  StatsCollector(int threads, std::function<ServerStats()> stats) : threads_(threads), stats_(std::move(stats)) {}
 
   std::vector<prometheus::MetricFamily> Collect() const override {
-    const EngineStats stats = stats_();
+    const ServerStats stats = stats_();
     std::vector<prometheus::MetricFamily> families;
     const auto add = [&families](prometheus::MetricType type, const char* name, const char* help, double value,
                                  std::vector<prometheus::ClientMetric::Label> labels = {}) {
@@ -58,7 +58,7 @@ class StatsCollector final : public prometheus::Collectable {
     counter("generation_seconds_total", "Core time spent generating, all threads.", stats.generation_seconds);
     counter("executed_programs_total", "Programs run for calls of Execute.", stats.programs_executed);
     counter("executed_steps_total", "Instructions that those programs executed.", stats.steps_executed);
-    counter("execution_seconds_total", "Core time spent on them, all threads.", stats.errand_seconds);
+    counter("execution_seconds_total", "Core time spent on them, all threads.", stats.background_seconds);
     gauge("segments_queued", "Segments wanted and not begun.", stats.segments_queued);
     gauge("segments_running", "Segments being generated.", stats.segments_running);
     counter("cache_hits_total", "Segments wanted that were ready or under way.", stats.cache_hits);
@@ -104,7 +104,7 @@ class StatsCollector final : public prometheus::Collectable {
 
  private:
   const int threads_;
-  const std::function<EngineStats()> stats_;
+  const std::function<ServerStats()> stats_;
 };
 
 }  // namespace
@@ -120,7 +120,7 @@ MetricsServer::MetricsServer() : impl_(std::make_unique<Impl>()) {}
 MetricsServer::~MetricsServer() = default;
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& listen, int threads,
-                                                                    std::function<EngineStats()> stats) {
+                                                                    std::function<ServerStats()> stats) {
   std::unique_ptr<MetricsServer> server(new MetricsServer());
   Impl& impl = *server->impl_;
   impl.host = listen.substr(0, listen.rfind(':'));

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "server/engine_stats.h"
+#include "server/server_stats.h"
 
 namespace iterand {
 
@@ -15,7 +15,7 @@ class MetricsServer {
   // Serves http://listen/metrics, with `stats` called at each scrape; `listen` is host:port. Errors: Unavailable for
   // one that cannot be bound.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& listen, int threads,
-                                                              std::function<EngineStats()> stats);
+                                                              std::function<ServerStats()> stats);
   ~MetricsServer();
   MetricsServer(const MetricsServer&) = delete;
   MetricsServer& operator=(const MetricsServer&) = delete;

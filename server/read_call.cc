@@ -8,7 +8,7 @@
 
 namespace iterand {
 
-ReadCall::ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<OpenStream> open, const v1::ReadRequest& request)
+ReadCall::ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const v1::ReadRequest& request)
     : call_(call),
       calls_(calls),
       open_(std::move(open)),
@@ -22,14 +22,13 @@ void ReadCall::Advance() {
   grpc::ByteBuffer batch;
   {
     std::lock_guard lock(mutex_);
-    if (!feed_ || finished_) return;
+    if (!reader_ || finished_) return;
     if (cancelled_) {
       end = grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the call");
     } else {
       const absl::StatusOr<int> taken =
-          feed_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
-            builder_.Add(segment, offset);
-          });
+          reader_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment,
+                                                   std::uint32_t offset) { builder_.Add(segment, offset); });
       if (!taken.ok()) {
         end = ToGrpc(taken.status());
       } else if (builder_.missing() > 0) {
@@ -44,7 +43,7 @@ void ReadCall::Advance() {
       }
     }
     finished_ = true;
-    feed_->Close();
+    reader_->Close();
   }
   const std::string of = ToHex(open_->stream().fingerprint());
   if (end.ok()) {
@@ -58,7 +57,7 @@ void ReadCall::Cancel() {
   {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
-    if (feed_) feed_->Close();
+    if (reader_) reader_->Close();
   }
   Advance();
 }

@@ -12,17 +12,17 @@
 #include "server/batch_builder.h"
 #include "server/call.h"
 #include "server/calls.h"
-#include "server/engine.h"
+#include "server/engine/engine.h"
 
 namespace iterand {
 
 class ReadCall final : public CallBody, public std::enable_shared_from_this<ReadCall> {
  public:
   // `call` is not used after its end. The registry outlives this. The request's rows and stride are checked.
-  ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<OpenStream> open, const v1::ReadRequest& request);
+  ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const v1::ReadRequest& request);
 
   // What it serves from. To be called before Start, by whom made it.
-  void set_feed(std::unique_ptr<Feed> feed) { feed_ = std::move(feed); }
+  void set_reader(std::unique_ptr<SequenceReader> reader) { reader_ = std::move(reader); }
 
   // Ends the call once all rows are ready.
   void Advance();
@@ -35,11 +35,11 @@ class ReadCall final : public CallBody, public std::enable_shared_from_this<Read
  private:
   Call* const call_;
   CallRegistry* const calls_;
-  const std::shared_ptr<OpenStream> open_;
+  const std::shared_ptr<SharedStream> open_;
   const std::uint64_t rows_;
 
   std::mutex mutex_;
-  std::unique_ptr<Feed> feed_;
+  std::unique_ptr<SequenceReader> reader_;
   BatchBuilder builder_;
   bool cancelled_ = false;
   bool finished_ = false;

@@ -11,7 +11,7 @@
 #include <mutex>
 #include <utility>
 
-#include "server/engine_stats.h"
+#include "server/server_stats.h"
 
 namespace iterand {
 

@@ -21,7 +21,7 @@
 #include "server/call_watch.h"
 #include "server/connection_guard.h"
 #include "server/connection_setup.h"
-#include "server/engine.h"
+#include "server/engine/engine.h"
 #include "server/listen_address.h"
 #include "server/listen_sockets.h"
 #include "server/log.h"
@@ -112,7 +112,7 @@ void WarnOfReadableSecrets(const ServerOptions& options) {
 }
 
 // What the server knows to be in use, roughly.
-std::size_t BytesInUse(const EngineStats& stats) {
+std::size_t BytesInUse(const ServerStats& stats) {
   return stats.held_bytes + stats.cache_bytes + stats.used_stream_bytes + stats.idle_stream_bytes +
          static_cast<std::size_t>(stats.streams_open) * kCallBytes;
 }
@@ -144,7 +144,7 @@ class Server::Impl {
   void Shutdown(std::chrono::milliseconds drain);
   void Wait();
   absl::Status Reload();
-  EngineStats Stats() const;
+  ServerStats Stats() const;
 
   ServerOptions options;
   std::shared_ptr<ServerTls> tls;  // null without TLS
@@ -166,8 +166,8 @@ class Server::Impl {
   bool stopped_ = false;
 };
 
-EngineStats Server::Impl::Stats() const {
-  EngineStats stats = service->stats();
+ServerStats Server::Impl::Stats() const {
+  ServerStats stats = service->stats();
   stats.connections = connections->stats();
   return stats;
 }
@@ -351,6 +351,6 @@ absl::Status Server::Reload() { return impl_->Reload(); }
 
 void Server::Wait() { impl_->Wait(); }
 
-EngineStats Server::stats() const { return impl_->Stats(); }
+ServerStats Server::stats() const { return impl_->Stats(); }
 
 }  // namespace iterand

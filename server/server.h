@@ -20,7 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "server/engine_stats.h"
+#include "server/server_stats.h"
 
 namespace iterand {
 
@@ -133,7 +133,7 @@ class Server {
   void Wait();
 
   // What the engine has done and holds.
-  EngineStats stats() const;
+  ServerStats stats() const;
 
  private:
   Server();

@@ -74,8 +74,8 @@ void NoiseService::AddMethod(Method method, std::size_t max_request,
   MarkMethodRawCallback(static_cast<int>(method), new Handler(begin));
 }
 
-EngineStats NoiseService::stats() const {
-  EngineStats stats = engine_->stats();
+ServerStats NoiseService::stats() const {
+  ServerStats stats{engine_->stats(), {}, {}};
   const CallCounters& counters = calls_.counters();
   stats.sequences = counters.sequences;
   stats.tokens = counters.tokens;
@@ -92,14 +92,14 @@ EngineStats NoiseService::stats() const {
   return stats;
 }
 
-absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamSpec& spec) {
+absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::StreamSpec& spec) {
   const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(spec);
   if (!recipe.ok()) return recipe.status();
   return Open(spec, *recipe);
 }
 
-absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamSpec& spec, const v1::Recipe& recipe) {
-  absl::StatusOr<std::shared_ptr<OpenStream>> open = engine_->Open(recipe, spec.seed());
+absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::StreamSpec& spec, const v1::Recipe& recipe) {
+  absl::StatusOr<std::shared_ptr<SharedStream>> open = engine_->Open(recipe, spec.seed());
   if (!open.ok()) return open.status();
   if (absl::Status status = CheckFingerprint(spec, (*open)->stream()); !status.ok()) return status;
   return open;
@@ -108,7 +108,7 @@ absl::StatusOr<std::shared_ptr<OpenStream>> NoiseService::Open(const v1::StreamS
 NoiseService::Body NoiseService::OpenStreamCall(Call& call, const grpc::ByteBuffer& bytes) {
   const absl::StatusOr<v1::StreamRequest> request = ParseRequest<v1::StreamRequest>(bytes);
   if (!request.ok()) return request.status();
-  const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
+  const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request->stream());
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
 
@@ -122,17 +122,17 @@ NoiseService::Body NoiseService::OpenStreamCall(Call& call, const grpc::ByteBuff
   const std::uint64_t count = request->has_count() ? request->count() : IndicesLeft(plan->first, plan->stride);
 
   auto body = std::make_shared<StreamCall>(&call, &calls_, *open, *plan, static_cast<int>(rows), request->provenance());
-  absl::StatusOr<std::unique_ptr<Feed>> feed =
-      engine_->NewFeed(*open, plan->first, plan->stride, count, Notifier(body));
-  if (!feed.ok()) return feed.status();
-  body->set_feed(*std::move(feed));
+  absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(
+      *open, {.first = plan->first, .stride = plan->stride, .count = count, .first_batch_rows = rows}, Notifier(body));
+  if (!reader.ok()) return reader.status();
+  body->set_reader(*std::move(reader));
   return body;
 }
 
 NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer& bytes) {
   const absl::StatusOr<v1::ReadRequest> request = ParseRequest<v1::ReadRequest>(bytes);
   if (!request.ok()) return request.status();
-  const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request->stream());
+  const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request->stream());
   if (!open.ok()) return open.status();
 
   const BatchBuilder sizes((*open)->stream(), request->provenance());
@@ -143,10 +143,10 @@ NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer
   if (stride == 0) return absl::InvalidArgumentError("stride is 0; it must be at least 1");
 
   auto body = std::make_shared<ReadCall>(&call, &calls_, *open, *request);
-  absl::StatusOr<std::unique_ptr<Feed>> feed =
-      engine_->NewFeed(*open, request->first_index(), stride, request->rows(), Notifier(body));
-  if (!feed.ok()) return feed.status();
-  body->set_feed(*std::move(feed));
+  absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(
+      *open, {.first = request->first_index(), .stride = stride, .count = request->rows()}, Notifier(body));
+  if (!reader.ok()) return reader.status();
+  body->set_reader(*std::move(reader));
   return body;
 }
 
@@ -161,7 +161,7 @@ absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const v1::DescribeRequ
   if (!request.has_stream()) return response;
   const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(request.stream());
   if (!recipe.ok()) return recipe.status();
-  const absl::StatusOr<std::shared_ptr<OpenStream>> open = Open(request.stream(), *recipe);
+  const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request.stream(), *recipe);
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
   // The stream may have been opened by another client, whose description is none of this one's.

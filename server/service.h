@@ -15,10 +15,10 @@
 #include "server/auth.h"
 #include "server/call.h"
 #include "server/calls.h"
-#include "server/engine.h"
-#include "server/engine_stats.h"
+#include "server/engine/engine.h"
 #include "server/request_gate.h"
 #include "server/request_pool.h"
+#include "server/server_stats.h"
 
 namespace iterand {
 
@@ -55,7 +55,7 @@ class NoiseService final : public grpc::Service {
   void Stop() { pool_.reset(); }
 
   // The engine's statistics with those of the calls.
-  EngineStats stats() const;
+  ServerStats stats() const;
 
  private:
   using Body = absl::StatusOr<std::shared_ptr<CallBody>>;
@@ -68,8 +68,8 @@ class NoiseService final : public grpc::Service {
   Body OpenReadCall(Call& call, const grpc::ByteBuffer& bytes);
   Body OpenDescribeCall(Call& call, const grpc::ByteBuffer& bytes);
   Body OpenExecuteCall(Call& call, const grpc::ByteBuffer& bytes);
-  absl::StatusOr<std::shared_ptr<OpenStream>> Open(const v1::StreamSpec& spec);
-  absl::StatusOr<std::shared_ptr<OpenStream>> Open(const v1::StreamSpec& spec, const v1::Recipe& recipe);
+  absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::StreamSpec& spec);
+  absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::StreamSpec& spec, const v1::Recipe& recipe);
   absl::StatusOr<v1::DescribeResponse> Answer(const v1::DescribeRequest& request);
 
   Engine* const engine_;

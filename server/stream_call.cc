@@ -9,7 +9,7 @@
 
 namespace iterand {
 
-StreamCall::StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<OpenStream> open, const ShardPlan& plan,
+StreamCall::StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan,
                        int batch_rows, bool provenance)
     : call_(call),
       calls_(calls),
@@ -26,7 +26,7 @@ void StreamCall::Advance() {
   grpc::WriteOptions how;
   {
     std::lock_guard lock(mutex_);
-    if (!feed_ || finished_ || writing_) return;
+    if (!reader_ || finished_ || writing_) return;
     if (cancelled_) {
       end = grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the stream");
     } else if (draining_) {
@@ -47,7 +47,7 @@ void StreamCall::Advance() {
         begun_ = true;
       } else if (!error_.ok()) {
         end = ToGrpc(error_);
-      } else if (feed_->remaining() == 0 && !builder_.begun()) {
+      } else if (reader_->remaining() == 0 && !builder_.begun()) {
         end = grpc::Status::OK;
       } else {
         if (!waiting_) waiting_since_ = Clock::now();
@@ -58,7 +58,7 @@ void StreamCall::Advance() {
     if (end) {
       finished_ = true;
       reached = resume_index_;
-      feed_->Close();
+      reader_->Close();
     }
   }
   if (end) {
@@ -86,7 +86,7 @@ void StreamCall::Cancel() {
     if (finished_) return;
     cancelled_ = true;
     next_.reset();
-    if (feed_) feed_->Close();
+    if (reader_) reader_->Close();
   }
   Advance();
 }
@@ -102,19 +102,19 @@ void StreamCall::Drain() {
 void StreamCall::Build() {
   if (next_ || !error_.ok()) return;
   if (!builder_.begun()) {
-    if (feed_->remaining() == 0) return;
-    const std::uint64_t rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(batch_rows_), feed_->remaining());
-    builder_.Begin(feed_->next_index(), stride_, static_cast<int>(rows));
+    if (reader_->remaining() == 0) return;
+    const std::uint64_t rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(batch_rows_), reader_->remaining());
+    builder_.Begin(reader_->next_index(), stride_, static_cast<int>(rows));
     next_rows_ = rows;
   }
-  const absl::StatusOr<int> taken = feed_->Take(
+  const absl::StatusOr<int> taken = reader_->Take(
       builder_.missing(),
       [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) { builder_.Add(segment, offset); });
   if (!taken.ok()) {
     error_ = taken.status();
   } else if (builder_.missing() == 0) {
     next_ = builder_.Finish();
-    after_next_ = feed_->next_index();
+    after_next_ = reader_->next_index();
   }
 }
 

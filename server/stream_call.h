@@ -19,7 +19,7 @@
 #include "server/batch_builder.h"
 #include "server/call.h"
 #include "server/calls.h"
-#include "server/engine.h"
+#include "server/engine/engine.h"
 #include "server/request.h"
 
 namespace iterand {
@@ -30,11 +30,11 @@ inline constexpr int kWriteBufferBytes = 512 << 10;
 class StreamCall final : public CallBody, public std::enable_shared_from_this<StreamCall> {
  public:
   // `call` is not used after its end. The registry outlives this.
-  StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<OpenStream> open, const ShardPlan& plan, int batch_rows,
+  StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan, int batch_rows,
              bool provenance);
 
   // What it serves from. To be called before Start, by whom made it.
-  void set_feed(std::unique_ptr<Feed> feed) { feed_ = std::move(feed); }
+  void set_reader(std::unique_ptr<SequenceReader> reader) { reader_ = std::move(reader); }
 
   // Starts what can be started: the next write, or the end.
   void Advance();
@@ -53,12 +53,12 @@ class StreamCall final : public CallBody, public std::enable_shared_from_this<St
 
   Call* const call_;
   CallRegistry* const calls_;
-  const std::shared_ptr<OpenStream> open_;
+  const std::shared_ptr<SharedStream> open_;
   const int batch_rows_;
   const std::uint64_t stride_;
 
   std::mutex mutex_;
-  std::unique_ptr<Feed> feed_;
+  std::unique_ptr<SequenceReader> reader_;
   BatchBuilder builder_;
   grpc::ByteBuffer current_;              // being sent, if writing_
   std::optional<grpc::ByteBuffer> next_;  // ready to be sent

@@ -77,7 +77,7 @@ absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
     std::signal(SIGHUP, SIG_IGN);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     drain.join();
-    const EngineStats stats = (*server)->stats();
+    const ServerStats stats = (*server)->stats();
     Log().info("stopped after {} sequences in {} batches", stats.sequences, stats.batches);
     server->reset();
   }

@@ -394,23 +394,24 @@ TEST(StreamTest, TurnsMakeTheSameSegment) {
 TEST(StreamTest, CancelledAtOnce) {
   auto stream = OpenPreset("up");
   auto workspace = stream->NewWorkspace();
-  const std::atomic<bool> cancelled = true;
+  RunControl cancelled;
+  cancelled.Stop();
   Segment segment;
   EXPECT_EQ(stream->GenerateSegment(0, 0, *workspace, &cancelled, segment).code(), absl::StatusCode::kCancelled);
 }
 
-// Turns true some time after it was made.
+// Stops some time after it was made.
 class Later {
  public:
   explicit Later(std::chrono::milliseconds delay)
       : thread_([this, delay] {
           std::this_thread::sleep_for(delay);
-          turned_.store(true);
+          control_.Stop();
         }) {}
-  const std::atomic<bool>* flag() const { return &turned_; }
+  const RunControl* control() const { return &control_; }
 
  private:
-  std::atomic<bool> turned_ = false;
+  RunControl control_;
   std::jthread thread_;
 };
 
@@ -431,7 +432,7 @@ TEST(StreamTest, CancelledWithinARound) {
   Segment segment;
   const Later cancelled(std::chrono::milliseconds(50));
   const std::clock_t before = std::clock();
-  EXPECT_EQ(stream->GenerateSegment(0, 0, *workspace, cancelled.flag(), segment).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(stream->GenerateSegment(0, 0, *workspace, cancelled.control(), segment).code(), absl::StatusCode::kCancelled);
   EXPECT_LT(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC, 3);
 }
 
@@ -453,7 +454,7 @@ TEST(StreamTest, AnEndlessPoolThatWasCancelledGoesOnAsIfNot) {
     for (std::uint64_t s = 0; s < 4; ++s) {
       for (const int delay : {1, 10, 40}) {
         const Later cancelled(std::chrono::milliseconds{delay});
-        const absl::Status status = broken->GenerateSegment(0, s, *workspace, cancelled.flag(), segment);
+        const absl::Status status = broken->GenerateSegment(0, s, *workspace, cancelled.control(), segment);
         if (absl::IsCancelled(status)) ++cancellations;
       }
       ASSERT_TRUE(broken->GenerateSegment(0, s, *workspace, nullptr, segment).ok());
@@ -521,11 +522,11 @@ TEST(StreamTest, ReadRefusesMemoryThatIsTooSmall) {
 TEST(StreamTest, AJobCanBeCancelledBetweenSlices) {
   const std::shared_ptr<Stream> stream = *Stream::Open(*LoadPreset("up"), 0);
   const std::unique_ptr<Workspace> workspace = stream->NewWorkspace();
-  std::atomic<bool> cancelled = false;
+  RunControl control;
   Segment segment;
-  SegmentJob job = stream->Begin(0, 0, segment, &cancelled);
+  SegmentJob job = stream->Begin(0, 0, segment, &control);
   ASSERT_FALSE(job.Run(*workspace, SegmentJob::Seconds(0)));
-  cancelled = true;
+  control.Stop();
   ASSERT_TRUE(job.Run(*workspace, SegmentJob::Seconds(0)));
   EXPECT_EQ(job.status().code(), absl::StatusCode::kCancelled);
   EXPECT_FALSE(job.keeps_workspace());

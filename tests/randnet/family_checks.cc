@@ -3,7 +3,6 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
-#include <atomic>
 #include <vector>
 
 #include "tests/randnet/allocations.h"
@@ -75,7 +74,8 @@ void CheckRows(const std::string& json, const FamilyContext& context) {
     for (int r = 0; r < kRows; ++r) {
       ASSERT_TRUE(std::equal(all.prompt.row(r), all.prompt.row(r) + all.prompt.length(), all.out.row(r)));
     }
-    const std::atomic<bool> stop = true;
+    RunControl stop;
+    stop.Stop();
     all.program->set_stop(&stop);
     all.Run();
     all.program->set_stop(nullptr);

@@ -1,17 +1,27 @@
 // Long runs end soon after they are told to. (That later ones are none the worse is one of family_checks.)
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <ctime>
+#include <iterator>
 #include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "randnet/family.h"
 #include "tests/randnet/family_checks.h"
 
 namespace iterand {
 namespace {
+
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+constexpr bool kIsOptimised = true;
+#else
+constexpr bool kIsOptimised = false;
+#endif
 
 struct LongRun {
   const char* json;
@@ -45,15 +55,97 @@ TEST(StopTest, LongRunsEndSoon) {
     const std::unique_ptr<Family> family = MakeFamily(wanted.json, context);
     ASSERT_NE(family, nullptr);
     SampledProgram run(*family, context, 1, wanted.rows);
-    std::atomic<bool> stop = false;
+    RunControl stop;
     run.program->set_stop(&stop);
     const std::clock_t before = std::clock();
     const std::jthread later([&stop] {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      stop.store(true);
+      stop.Stop();
     });
     run.Run();
     EXPECT_LT(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC, 3) << wanted.json;
+  }
+}
+
+// Notes the longest core time between two looks at whether to stop.
+class LookMeter final : public RunControl::Pauser {
+ public:
+  explicit LookMeter(RunControl* control) : control_(control) {
+    control_->set_pauser(this);
+    control_->RequestPause();
+  }
+  void Begin() { last_ = Now(); }
+  void Pause() override {
+    const double now = Now();
+    longest_ = std::max(longest_, now - last_);
+    last_ = now;
+    control_->RequestPause();
+  }
+  double longest() const { return longest_; }
+
+ private:
+  static double Now() {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+  }
+  RunControl* const control_;
+  double last_ = Now();
+  double longest_ = 0;
+};
+
+// The largest programs that a recipe may ask for.
+const LongRun kLargeRuns[] = {
+    {R"({"lstm": {"layers": {"fixed": 4}, "hidden": {"fixed": 1024}}})", 56, 512},
+    {R"({"gru": {"layers": {"fixed": 4}, "hidden": {"fixed": 1024}}})", 56, 512},
+    {R"({"mlp_window": {"layers": {"fixed": 4}, "hidden": {"fixed": 1024}}})", 64, 512},
+    {R"({"state_space": {"layers": {"fixed": 4}, "width": {"fixed": 1024}}})", 56, 512},
+    {R"({"transformer": {"mode": "SEQUENTIAL", "width": {"fixed": 512}}})", 56, 512},
+};
+
+// A pause of any computation is due within some milliseconds, the drawing of programs included.
+TEST(StopTest, ComputationsLookOften) {
+  std::vector<LongRun> runs(std::begin(kLongRuns), std::end(kLongRuns));
+  runs.insert(runs.end(), std::begin(kLargeRuns), std::end(kLargeRuns));
+  for (const LongRun& wanted : runs) {
+    const FamilyContext context{.alphabet = 256, .length = wanted.length};
+    const std::unique_ptr<Family> family = MakeFamily(wanted.json, context);
+    ASSERT_NE(family, nullptr);
+    SampledProgram run(*family, context, 1, wanted.rows);
+    RunControl control;
+    LookMeter meter(&control);
+    run.program->set_stop(&control);
+    const std::jthread later([&control] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(600));
+      control.Stop();
+    });
+    meter.Begin();
+    run.Run();
+    // Unoptimised and sanitized builds are some ten times slower.
+    EXPECT_LT(meter.longest(), kIsOptimised ? 0.05 : 1) << wanted.json;
+    RecordProperty("longest", std::to_string(meter.longest()));
+    std::printf("%6.1f ms  %s\n", 1e3 * meter.longest(), wanted.json);
+  }
+}
+
+// A program of many weights that is stopped before it is drawn is not drawn.
+TEST(StopTest, DrawingEndsSoon) {
+  for (const char* json : {kLargeRuns[0].json, kLargeRuns[1].json, kLargeRuns[3].json, kLargeRuns[4].json}) {
+    const FamilyContext context{.alphabet = 256, .length = 512};
+    const std::unique_ptr<Family> family = MakeFamily(json, context);
+    ASSERT_NE(family, nullptr);
+    const std::unique_ptr<Program> program = family->NewProgram(8);
+    Rng rng = MakeRng(RandomKey{}, Purpose::kSampleProgram);
+    std::clock_t spent[3];
+    RunControl control;
+    program->set_stop(&control);
+    for (std::clock_t& time : spent) {
+      if (&time == &spent[2]) control.Stop();
+      const std::clock_t before = std::clock();
+      program->Sample(rng);
+      time = std::clock() - before;
+    }
+    EXPECT_LT(spent[2], spent[1] / 2) << json;
   }
 }
 

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/stripe.h"
+#include "server/engine/stripe_buffer.h"
 #include "tests/server/fixture.h"
 
 namespace iterand {
@@ -134,7 +134,7 @@ TEST(BatchBuilder, RowsOfAStripeGoAsTheyLie) {
   recipe.set_length(2048);
   const std::shared_ptr<Stream> stream = *Stream::Open(recipe, 0);
   const std::unique_ptr<Workspace> workspace = stream->NewWorkspace();
-  std::optional<StripeMemory> stripe(std::in_place, std::make_shared<SegmentPool>(*stream), 2);
+  std::optional<StripeBuffer> stripe(std::in_place, std::make_shared<SegmentAllocator>(*stream), 2);
   std::vector<std::shared_ptr<const Segment>> segments;
   for (std::uint32_t lane = 0; lane < 2; ++lane) {
     const std::shared_ptr<Segment> segment = stripe->NewSegment(lane);

@@ -1,4 +1,4 @@
-#include "server/stripe.h"
+#include "server/engine/stripe_buffer.h"
 
 #include <algorithm>
 #include <new>
@@ -7,25 +7,25 @@
 namespace iterand {
 namespace {
 
-// Free memory that a stream keeps: as much as a feed has ahead by default.
+// Free memory that a stream keeps, in bytes: as much as a reader has ahead by default.
 constexpr std::size_t kRecycledBytes = 8 << 20;
 
 constexpr std::align_val_t kCacheLine{64};
 
 }  // namespace
 
-SegmentPool::SegmentPool(const Stream& stream)
+SegmentAllocator::SegmentAllocator(const Stream& stream)
     : row_bytes_(stream.sequence_bytes()),
       segment_sequences_(static_cast<std::size_t>(stream.segment_sequences())),
       segment_bytes_(static_cast<std::size_t>(stream.Cost().segment_bytes) +
                      segment_sequences_ * sizeof(RowProvenance)) {}
 
-void SegmentPool::Free::operator()(std::byte* memory) const { ::operator delete(memory, kCacheLine); }
+void SegmentAllocator::Free::operator()(std::byte* memory) const { ::operator delete(memory, kCacheLine); }
 
-std::shared_ptr<std::byte> SegmentPool::NewBuffer(std::size_t bytes) {
+std::shared_ptr<std::byte> SegmentAllocator::NewBuffer(std::size_t bytes) {
   Buffer buffer;
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     const auto found =
         std::find_if(buffers_.rbegin(), buffers_.rend(), [bytes](const Buffer& free) { return free.bytes == bytes; });
     if (found != buffers_.rend()) {
@@ -38,18 +38,18 @@ std::shared_ptr<std::byte> SegmentPool::NewBuffer(std::size_t bytes) {
     buffer.memory.reset(static_cast<std::byte*>(::operator new(bytes, kCacheLine)));
     buffer.bytes = bytes;
   }
-  return {buffer.memory.release(), [pool = shared_from_this(), bytes](std::byte* memory) {
+  return {buffer.memory.release(), [allocator = shared_from_this(), bytes](std::byte* memory) {
             Buffer done;
             done.memory.reset(memory);
             done.bytes = bytes;
-            pool->GiveBack(std::move(done));
+            allocator->GiveBack(std::move(done));
           }};
 }
 
-std::shared_ptr<Segment> SegmentPool::NewSegment() {
+std::shared_ptr<Segment> SegmentAllocator::NewSegment() {
   std::unique_ptr<Segment> segment;
   {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     if (!segments_.empty()) {
       segment = std::move(segments_.back());
       segments_.pop_back();
@@ -57,13 +57,13 @@ std::shared_ptr<Segment> SegmentPool::NewSegment() {
   }
   if (!segment) segment = std::make_unique<Segment>();
   return {segment.release(),
-          [pool = shared_from_this()](Segment* done) { pool->GiveBack(std::unique_ptr<Segment>(done)); }};
+          [allocator = shared_from_this()](Segment* done) { allocator->GiveBack(std::unique_ptr<Segment>(done)); }};
 }
 
-void SegmentPool::KeepFree(bool keep) {
-  std::vector<Buffer> buffers;  // freed after the lock is
+void SegmentAllocator::KeepFree(bool keep) {
+  std::vector<Buffer> buffers;  // freed after the lock is released
   std::vector<std::unique_ptr<Segment>> segments;
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   keep_free_ = keep;
   if (keep) return;
   buffers.swap(buffers_);
@@ -71,9 +71,9 @@ void SegmentPool::KeepFree(bool keep) {
   buffer_bytes_ = 0;
 }
 
-void SegmentPool::GiveBack(Buffer buffer) {
-  std::vector<Buffer> excess;  // freed after the lock is
-  std::lock_guard lock(mutex_);
+void SegmentAllocator::GiveBack(Buffer buffer) {
+  std::vector<Buffer> excess;  // freed after the lock is released
+  absl::MutexLock lock(&mutex_);
   if (!keep_free_) {
     excess.push_back(std::move(buffer));
     return;
@@ -87,16 +87,17 @@ void SegmentPool::GiveBack(Buffer buffer) {
   }
 }
 
-void SegmentPool::GiveBack(std::unique_ptr<Segment> segment) {
+void SegmentAllocator::GiveBack(std::unique_ptr<Segment> segment) {
   segment->PlaceAt(nullptr, nullptr, 0);
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   if (keep_free_ && segments_.size() < kRecycledBytes / segment_bytes_) segments_.push_back(std::move(segment));
 }
 
-std::shared_ptr<Segment> StripeMemory::NewSegment(std::uint32_t lane) {
-  const std::size_t row_bytes = pool_->row_bytes_;
-  std::call_once(allocated_, [&] { tokens_ = pool_->NewBuffer(pool_->segment_sequences_ * lanes_ * row_bytes); });
-  std::shared_ptr<Segment> segment = pool_->NewSegment();
+std::shared_ptr<Segment> StripeBuffer::NewSegment(std::uint32_t lane) {
+  const std::size_t row_bytes = allocator_->row_bytes();
+  std::call_once(allocated_,
+                 [&] { tokens_ = allocator_->NewBuffer(allocator_->segment_sequences() * lanes_ * row_bytes); });
+  std::shared_ptr<Segment> segment = allocator_->NewSegment();
   segment->PlaceAt(tokens_, tokens_.get() + lane * row_bytes, lanes_ * row_bytes);
   return segment;
 }

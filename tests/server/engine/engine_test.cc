@@ -1,5 +1,5 @@
 // The engine without a network: order, sharing, bounds, fairness, cancelling.
-#include "server/engine.h"
+#include "server/engine/engine.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "iterate/snapshots.h"
-#include "tests/server/consumer.h"
+#include "tests/server/engine/consumer.h"
 #include "tests/server/fixture.h"
 
 namespace iterand {
@@ -27,7 +27,7 @@ TEST(Engine, AnyProgressionEqualsTheStream) {
   // Prefetch from one segment to all, so that each bound on what may be held is met.
   for (const std::size_t prefetch : {std::size_t{1}, std::size_t{4096}, std::size_t{1} << 20}) {
     Engine engine(Options(2, 0, prefetch));
-    const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+    const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
     for (const std::uint64_t first : {0, 3, 47, 1001}) {
       for (const std::uint64_t stride : {1, 2, 3, 4, 5, 8, 12, 16, 47, 48, 49, 1000}) {
         for (const int rows : {1, 7, 100}) {
@@ -36,7 +36,7 @@ TEST(Engine, AnyProgressionEqualsTheStream) {
           ASSERT_TRUE(bytes.ok()) << bytes.status();
           ASSERT_TRUE(*bytes == InProcess(recipe, 0, first, stride, rows))
               << "first " << first << " stride " << stride << " rows " << rows << " prefetch " << prefetch;
-          EXPECT_EQ(consumer.feed().remaining(), 0U);
+          EXPECT_EQ(consumer.reader().remaining(), 0U);
         }
       }
     }
@@ -46,7 +46,7 @@ TEST(Engine, AnyProgressionEqualsTheStream) {
 
 TEST(Engine, GeneratesOnlyWhatIsNeeded) {
   Engine engine(Options(2));
-  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
   Consumer shard(engine, open, 1, 4, 12);  // lanes 1 and 5, 6 rows each: one segment each
   ASSERT_TRUE(shard.Read(12).ok());
   EXPECT_EQ(engine.stats().segments_generated, 2U);
@@ -58,7 +58,7 @@ TEST(Engine, GeneratesOnlyWhatIsNeeded) {
 TEST(Engine, EqualStreamsShareSegments) {
   Engine engine(Options(2, 64 << 20));
   const v1::Recipe recipe = RecipeOf(kNetworkRecipe);  // 4 lanes, segments of 20
-  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   EXPECT_EQ(*engine.Open(recipe, 0), open);
   EXPECT_NE(*engine.Open(recipe, 1), open);
   constexpr int kRows = 4 * 20 * 5;
@@ -80,7 +80,7 @@ TEST(Engine, EqualStreamsShareSegments) {
 
 TEST(Engine, WithoutCacheStillJoinsWhatIsUnderWay) {
   Engine engine(Options(1, 0));
-  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kNetworkRecipe), 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(RecipeOf(kNetworkRecipe), 0);
   Consumer a(engine, open, 0, 1, 80);
   Consumer b(engine, open, 0, 1, 80);  // wants the same four segments, before the first is ready
   ASSERT_TRUE(*a.Read(80) == *b.Read(80));
@@ -91,7 +91,7 @@ TEST(Engine, WithoutCacheStillJoinsWhatIsUnderWay) {
 TEST(Engine, CacheIsBoundedAndForgetsTheOldest) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   Engine engine(Options(1, /*cache_bytes=*/10'000));
-  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   Consumer consumer(engine, open, 0, 1, 48 * 100);
   ASSERT_TRUE(consumer.Read(48 * 100).ok());
   EXPECT_LE(engine.stats().cache_bytes, 10'000U);
@@ -109,7 +109,7 @@ TEST(Engine, WhatIsCheapIsNotKept) {
   EngineOptions options = Options(1, 1 << 20);
   options.cache_seconds_per_byte = 1;
   Engine engine(options);
-  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
   for (const std::uint64_t generated : {8, 16}) {
     Consumer consumer(engine, open, 0, 1, 48);
     ASSERT_TRUE(consumer.Read(48).ok());
@@ -121,7 +121,7 @@ TEST(Engine, WhatIsCheapIsNotKept) {
 TEST(Engine, AFeedThatIsNotReadHoldsBoundedMemory) {
   constexpr std::size_t kPrefetch = 100'000;
   Engine engine(Options(2, 0, kPrefetch));
-  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
   Consumer idle(engine, open, 0, 1, 1'000'000);
   ASSERT_TRUE(idle.Read(1).ok());
   const auto quiet = [&] { return engine.stats().segments_queued + engine.stats().segments_running == 0; };
@@ -140,7 +140,7 @@ TEST(Engine, AFeedThatIsNotReadHoldsBoundedMemory) {
 
 TEST(Engine, ClosingFreesTheThreadsAtOnce) {
   Engine engine(Options(2, 1 << 20, 1 << 20, 1 << 30));
-  const std::shared_ptr<OpenStream> slow = *engine.Open(RecipeOf(kSlowRecipe), 0);
+  const std::shared_ptr<SharedStream> slow = *engine.Open(RecipeOf(kSlowRecipe), 0);
   {
     Consumer consumer(engine, slow, 0, 1, 1'000'000);
     ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 2; }));
@@ -157,7 +157,7 @@ TEST(Engine, ClosingFreesTheThreadsAtOnce) {
 TEST(Engine, ClosingSparesWhatAnotherFeedWants) {
   Engine engine(Options(1));
   const v1::Recipe recipe = RecipeOf(kNetworkRecipe);
-  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   auto a = std::make_unique<Consumer>(engine, open, 0, 1, 80);
   Consumer b(engine, open, 0, 1, 80);
   a = nullptr;
@@ -171,13 +171,13 @@ TEST(Engine, ClosingSparesWhatAnotherFeedWants) {
 // Streams of different cost get the same core time. Nobody reads: both always want more within their bounds.
 TEST(Engine, SharesCoresFairly) {
   Engine engine(Options(1, 0, 256 << 20, 256 << 20));
-  const std::shared_ptr<OpenStream> cheap = *engine.Open(
+  const std::shared_ptr<SharedStream> cheap = *engine.Open(
       RecipeOf(R"({"families": [{"markov": {}}], "length": 1024, "lanes": 8, "segment_sequences": 6})"), 0);
-  const std::shared_ptr<OpenStream> dear = *engine.Open(RecipeOf(kNetworkRecipe), 0);
+  const std::shared_ptr<SharedStream> dear = *engine.Open(RecipeOf(kNetworkRecipe), 0);
   Consumer a(engine, cheap, 0, 1, ~std::uint64_t{0});
   Consumer b(engine, dear, 0, 1, ~std::uint64_t{0});
   ASSERT_TRUE(WaitUntil([&] { return engine.stats().generation_seconds > 1; }));
-  const double ratio = a.feed().core_seconds() / b.feed().core_seconds();
+  const double ratio = a.reader().core_seconds() / b.reader().core_seconds();
   EXPECT_GT(ratio, 0.8);
   EXPECT_LT(ratio, 1.25);
 }
@@ -185,8 +185,8 @@ TEST(Engine, SharesCoresFairly) {
 TEST(Engine, ANewFeedHasNoClaimOnThePast) {
   Engine engine(Options(1, 0));
   Consumer old(engine, *engine.Open(RecipeOf(kNetworkRecipe), 0), 0, 1, ~std::uint64_t{0});
-  ASSERT_TRUE(WaitUntil([&] { return old.feed().core_seconds() > 0.3 || engine.stats().segments_queued == 0; }));
-  const double before = old.feed().core_seconds();
+  ASSERT_TRUE(WaitUntil([&] { return old.reader().core_seconds() > 0.3 || engine.stats().segments_queued == 0; }));
+  const double before = old.reader().core_seconds();
   Consumer fresh(engine, *engine.Open(RecipeOf(kNetworkRecipe), 1), 0, 1, ~std::uint64_t{0});
   std::atomic<bool> stop = false;
   std::thread reads([&] {
@@ -195,8 +195,8 @@ TEST(Engine, ANewFeedHasNoClaimOnThePast) {
   std::thread reads_too([&] {
     while (!stop) ASSERT_TRUE(fresh.Read(16).ok());
   });
-  ASSERT_TRUE(WaitUntil([&] { return fresh.feed().core_seconds() > 0.4; }));
-  const double meanwhile = old.feed().core_seconds() - before;
+  ASSERT_TRUE(WaitUntil([&] { return fresh.reader().core_seconds() > 0.4; }));
+  const double meanwhile = old.reader().core_seconds() - before;
   stop = true;
   reads.join();
   reads_too.join();
@@ -233,7 +233,7 @@ TEST(Engine, LongSegmentsAreMadeInBoundedMemory) {
   const v1::Recipe recipe = RecipeOf(R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
                                          "segment_sequences": 1000, "distinct": true, "band": {"high": 0.9}})");
   Engine engine(Options(2));
-  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   std::vector<std::unique_ptr<Consumer>> consumers;
   for (std::uint64_t i = 0; i < 5; ++i) {
     consumers.push_back(std::make_unique<Consumer>(engine, open, i * 4000 + i, 1, 3));
@@ -248,7 +248,7 @@ TEST(Engine, LongSegmentsAreMadeInBoundedMemory) {
 TEST(Engine, AReplayLeavesOthersTheirTurn) {
   const v1::Recipe endless = RecipeOf(kEndlessRecipe);
   Engine engine(Options(1));
-  const std::shared_ptr<OpenStream> open = *engine.Open(endless, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(endless, 0);
   auto far = std::make_unique<Consumer>(engine, open, 16 * 9000, 1, 1);  // some 18 000 rounds
   ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_replaying == 1; }));
   Consumer other(engine, *engine.Open(RecipeOf(kCheapRecipe), 0), 0, 1, 480);
@@ -268,7 +268,7 @@ TEST(Engine, AReplayLeavesOthersTheirTurn) {
 TEST(Engine, AReplayReachesTheSegment) {
   const v1::Recipe endless = RecipeOf(kEndlessRecipe);
   Engine engine(Options(2));
-  const std::shared_ptr<OpenStream> open = *engine.Open(endless, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(endless, 0);
   Consumer far(engine, open, 16 * 200 + 3, 1, 40);
   Consumer near(engine, open, 5, 1, 40);  // of the same lane, meanwhile
   EXPECT_TRUE(*far.Read(40) == InProcess(endless, 0, 16 * 200 + 3, 1, 40));
@@ -310,12 +310,12 @@ TEST(Engine, AnEndlessPoolGoesOnFromASnapshot) {
 TEST(Engine, StreamsThatNobodyUsesAreForgotten) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   Engine engine(Options(1));
-  std::vector<std::shared_ptr<OpenStream>> used;
+  std::vector<std::shared_ptr<SharedStream>> used;
   for (std::uint64_t seed = 0; seed < 40; ++seed) used.push_back(*engine.Open(recipe, seed));
   EXPECT_EQ(engine.stats().streams_idle, 0);
   used.clear();
   EXPECT_EQ(engine.stats().streams_idle, 16);
-  const std::shared_ptr<OpenStream> last = *engine.Open(recipe, 39);
+  const std::shared_ptr<SharedStream> last = *engine.Open(recipe, 39);
   EXPECT_EQ(engine.stats().streams_idle, 15);
 }
 
@@ -343,7 +343,7 @@ TEST(Engine, StreamsThatNobodyUsesTakeBoundedMemory) {
   read(7);
   read(8);
   EXPECT_EQ(engine.stats().streams_idle, 3);
-  const std::shared_ptr<OpenStream> found = *engine.Open(recipe, 2);
+  const std::shared_ptr<SharedStream> found = *engine.Open(recipe, 2);
   EXPECT_EQ(engine.stats().used_stream_bytes, each);
   // One that takes more than all may is not kept at all.
   options.idle_bytes = each - 1;
@@ -361,7 +361,7 @@ TEST(Engine, ErrorsReachEveryFeed) {
   const v1::Recipe starving = RecipeOf(R"({"families": [{"constant": {}}], "length": 64, "lanes": 2,
       "segment_sequences": 8, "band": {"low": 0.5, "high": 1}, "starvation_rounds": 5})");
   Engine engine(Options(2));
-  const std::shared_ptr<OpenStream> open = *engine.Open(starving, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(starving, 0);
   for (int i = 0; i < 2; ++i) {
     Consumer consumer(engine, open, 0, 1, 100);
     const absl::StatusOr<std::string> bytes = consumer.Read(10);
@@ -372,14 +372,14 @@ TEST(Engine, ErrorsReachEveryFeed) {
 
 TEST(Engine, RefusesWhatItCannotHold) {
   Engine engine(Options(1, 0, 0, /*queue_bytes=*/10'000));
-  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kNetworkRecipe), 0);
-  const auto refused = engine.NewFeed(open, 0, 1, 1'000'000, [] {});
+  const std::shared_ptr<SharedStream> open = *engine.Open(RecipeOf(kNetworkRecipe), 0);
+  const auto refused = engine.NewReader(open, {.count = 1'000'000}, [] {});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("4 lanes at once"));
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("10000 bytes a stream"));
   // One lane of four fits.
-  EXPECT_TRUE(engine.NewFeed(open, 0, 4, 1'000'000, [] {}).ok());
-  const auto beyond = engine.NewFeed(open, ~std::uint64_t{0} - 5, 1, 7, [] {});
+  EXPECT_TRUE(engine.NewReader(open, {.stride = 4, .count = 1'000'000}, [] {}).ok());
+  const auto beyond = engine.NewReader(open, {.first = ~std::uint64_t{0} - 5, .count = 7}, [] {});
   EXPECT_EQ(beyond.status().code(), absl::StatusCode::kOutOfRange);
 }
 

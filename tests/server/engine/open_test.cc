@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "iterate/presets.h"
-#include "server/engine.h"
+#include "server/engine/engine.h"
 
 namespace iterand {
 namespace {
@@ -48,7 +48,7 @@ TEST(EngineOpen, WhatIsOpenIsNotBuiltAgain) {
 TEST(EngineOpen, ThreadsThatOpenAtOnceShareOneStream) {
   Engine engine({.threads = 1});
   const v1::Recipe recipe = *LoadPreset("mix");
-  std::vector<std::shared_ptr<OpenStream>> opened(8);
+  std::vector<std::shared_ptr<SharedStream>> opened(8);
   std::vector<std::thread> threads;
   for (auto& stream : opened) threads.emplace_back([&] { stream = *engine.Open(recipe, 1); });
   for (std::thread& thread : threads) thread.join();

@@ -1,5 +1,5 @@
 // Stripes: rows lie in the order in which they are sent, every mix of feeds gets the right ones, and memory is bounded.
-#include "server/stripe.h"
+#include "server/engine/stripe_buffer.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/server/consumer.h"
+#include "tests/server/engine/consumer.h"
 #include "tests/server/fixture.h"
 
 namespace iterand {
@@ -21,13 +21,13 @@ constexpr std::uint64_t kSegmentRows = 6;
 constexpr std::size_t kSegmentBytes = kSegmentRows * (64 + sizeof(RowProvenance));
 constexpr std::size_t kStripeBytes = kLanes * kSegmentBytes;
 
-TEST(StripeMemory, IsSharedByItsSegmentsAndUsedAgain) {
+TEST(StripeBuffer, IsSharedByItsSegmentsAndUsedAgain) {
   const std::shared_ptr<Stream> stream = *Stream::Open(RecipeOf(kCheapRecipe), 0);
-  const auto pool = std::make_shared<SegmentPool>(*stream);
+  const auto pool = std::make_shared<SegmentAllocator>(*stream);
   EXPECT_EQ(pool->segment_bytes(), kSegmentBytes);
   const std::byte* first = nullptr;
   for (int round = 0; round < 2; ++round) {
-    StripeMemory stripe(pool, 4);
+    StripeBuffer stripe(pool, 4);
     EXPECT_EQ(stripe.bytes(), 4 * kSegmentBytes);
     const std::shared_ptr<Segment> a = stripe.NewSegment(0);
     const std::shared_ptr<Segment> b = stripe.NewSegment(3);
@@ -60,7 +60,7 @@ TEST(Stripes, RowsLieInTheOrderInWhichTheyAreSent) {
 
 TEST(Stripes, ShortReadsHaveNone) {
   Engine engine(Options(1, 0));
-  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
   Consumer row(engine, open, 0, 1, 3);
   ASSERT_TRUE(row.Read(1).ok());
   EXPECT_EQ(engine.stats().largest_held_bytes, 3 * kSegmentBytes);
@@ -69,7 +69,7 @@ TEST(Stripes, ShortReadsHaveNone) {
 TEST(Stripes, ASegmentChargesForAllOfItsStripe) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   Engine engine(Options(1, /*cache_bytes=*/10 * kStripeBytes));
-  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   {
     Consumer all(engine, open, 0, 1, kLanes * kSegmentRows * 4);
     ASSERT_TRUE(all.Read(static_cast<int>(kLanes * kSegmentRows * 4)).ok());
@@ -89,7 +89,7 @@ TEST(Stripes, ASegmentChargesForAllOfItsStripe) {
 TEST(Stripes, ABoundIsWorthMoreThanSharing) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   Engine engine(Options(1, /*cache_bytes=*/10 * kStripeBytes, /*prefetch_bytes=*/1));
-  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   {
     Consumer all(engine, open, 0, 1, kLanes * kSegmentRows * 4);
     ASSERT_TRUE(all.Read(static_cast<int>(kLanes * kSegmentRows * 4)).ok());
@@ -107,7 +107,7 @@ TEST(Stripes, ABoundIsWorthMoreThanSharing) {
 
 TEST(Stripes, AreEvictedWhole) {
   Engine engine(Options(1, /*cache_bytes=*/2 * kStripeBytes));
-  const std::shared_ptr<OpenStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(RecipeOf(kCheapRecipe), 0);
   constexpr int kRows = static_cast<int>(kLanes * kSegmentRows * 3);
   {
     Consumer all(engine, open, 0, 1, kRows);
@@ -130,7 +130,7 @@ TEST(Stripes, WhatWasGivenUpIsMadeAgain) {
                                          "segment_sequences": 200})");
   constexpr int kRows = 4 * 200 + 100;
   Engine engine(Options(2, 64 << 20));
-  const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+  const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   for (std::uint64_t ready = 0; ready < 6; ++ready) {
     Consumer hasty(engine, open, 0, 1, 1'000'000);
     ASSERT_TRUE(WaitUntil([&] {
@@ -154,7 +154,7 @@ TEST(Stripes, AnyMixOfFeedsEqualsTheStream) {
   for (const std::size_t queue : {kStripeBytes, 3 * kStripeBytes, 20 * kStripeBytes}) {
     for (const std::size_t cache : {std::size_t{0}, kStripeBytes + 1, 8 * kStripeBytes}) {
       Engine engine(Options(2, cache, /*prefetch_bytes=*/6 * kStripeBytes, queue));
-      const std::shared_ptr<OpenStream> open = *engine.Open(recipe, 0);
+      const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
       std::vector<std::thread> threads;
       for (unsigned seed = 0; seed < 3; ++seed) {
         threads.emplace_back([&, seed] {

@@ -1,4 +1,4 @@
-// A consumer of an engine's feed without a network.
+// A consumer of an engine's reader without a network.
 #pragma once
 
 #include <condition_variable>
@@ -10,28 +10,30 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "server/engine.h"
+#include "server/engine/engine.h"
 
 namespace iterand {
 
-// Waits for a feed's rows.
+// Waits for a reader's rows.
 class Consumer {
  public:
-  Consumer(Engine& engine, std::shared_ptr<OpenStream> open, std::uint64_t first, std::uint64_t stride,
-           std::uint64_t count)
-      : feed_(*engine.NewFeed(std::move(open), first, stride, count, [signal = signal_] {
+  Consumer(Engine& engine, std::shared_ptr<SharedStream> stream, const SequenceReader::Options& options)
+      : reader_(*engine.NewReader(std::move(stream), options, [signal = signal_] {
           std::lock_guard lock(signal->mutex);
           signal->raised = true;
           signal->changed.notify_all();
         })) {}
+  Consumer(Engine& engine, std::shared_ptr<SharedStream> stream, std::uint64_t first, std::uint64_t stride,
+           std::uint64_t count)
+      : Consumer(engine, std::move(stream), {.first = first, .stride = stride, .count = count}) {}
 
   // The tokens of the next rows, or an error.
   absl::StatusOr<std::string> Read(int rows) {
     std::string bytes;
-    const std::size_t row_bytes = feed_->open().stream().sequence_bytes();
+    const std::size_t row_bytes = reader_->shared_stream().stream().sequence_bytes();
     while (rows > 0) {
       const absl::StatusOr<int> taken =
-          feed_->Take(rows, [&](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
+          reader_->Take(rows, [&](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
             const std::byte* row = segment->row(offset);
             if (bytes.empty() || row != last_row_ + row_bytes) ++pieces_;
             last_row_ = row;
@@ -50,7 +52,7 @@ class Consumer {
     signal_->raised = false;
   }
 
-  Feed& feed() { return *feed_; }
+  SequenceReader& reader() { return *reader_; }
 
   // Pieces of memory that the rows came in.
   int pieces() const { return pieces_; }
@@ -62,7 +64,7 @@ class Consumer {
     bool raised = false;
   };
   const std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
-  const std::unique_ptr<Feed> feed_;
+  const std::unique_ptr<SequenceReader> reader_;
   const std::byte* last_row_ = nullptr;
   int pieces_ = 0;
 };

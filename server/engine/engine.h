@@ -1,0 +1,100 @@
+// Engine: generates segments for all open streams on a fixed number of cores.
+//
+// A consumer opens a SequenceReader and takes rows from it in order. The reader puts the segments that it wants into
+// the run queue, and the engine's threads take from there whatever the fair scheduler puts first. They work in slices
+// of kSliceSeconds: after that, others have their turn if they come first.
+//
+// A slice ends at the end of a round, where the segment can be put aside. If a round takes longer, its computation is
+// paused in the middle: its thread waits, and another thread of the engine uses the core meanwhile. So the engine has
+// as many threads as it has paused computations and cores, but no more of them run at a time than it may use cores,
+// whatever a round costs. (randnet/run_control.h: computations ask every few milliseconds whether to pause.)
+//
+// A segment in progress holds a workspace until it is complete. A stream therefore has at most one segment in progress
+// per core, and these finish before others are begun. Segments of an endless pool depend on the one before, so each
+// lane has at most one in progress, the lowest first. To reach one that lies far ahead the pool is replayed, one
+// segment per slice; readers of that lane wait.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "iterand/v1/recipe.pb.h"
+#include "server/engine/engine_state.h"
+#include "server/engine/engine_stats.h"
+#include "server/engine/sequence_reader.h"
+
+namespace iterand {
+
+class Engine {
+ public:
+  // Core time after which others have their turn, in seconds.
+  static constexpr double kSliceSeconds = 0.01;
+
+  explicit Engine(const EngineOptions& options);
+  ~Engine();  // all readers, background tasks and pointers to streams must be gone
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Opens a stream, or finds it if one of its fingerprint is open or was lately. Errors are those of Stream::Open.
+  absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::Recipe& recipe, std::uint64_t seed) {
+    return state_.streams.Open(recipe, seed);
+  }
+
+  // A reader of a stream that Open gave. Errors are those of SequenceReader::Open.
+  absl::StatusOr<std::unique_ptr<SequenceReader>> NewReader(std::shared_ptr<SharedStream> stream,
+                                                            const SequenceReader::Options& options,
+                                                            SequenceReader::Callback on_ready) {
+    return SequenceReader::Open(&state_, std::move(stream), options, std::move(on_ready));
+  }
+
+  // Cores that are used at a time.
+  int threads() const { return state_.options.threads; }
+
+  // For background tasks.
+  EngineState* state() { return &state_; }
+
+  EngineStats stats() const;
+
+ private:
+  class RunningTask;
+  using Clock = std::chrono::steady_clock;
+  using Callbacks = std::vector<SegmentCache::Callback>;
+  using Garbage = std::vector<std::shared_ptr<SegmentEntry>>;
+
+  // The threads.
+  void Work(std::list<std::thread>::iterator self);
+  void RequestPauses();
+  // Starts a thread. False if the system refuses one.
+  bool AddWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+
+  // Does what the run queue puts first, on a core that the caller counts. The mutex is released meanwhile. False if
+  // there is nothing to do.
+  bool WorkOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+  void RunPiece(PendingPiece work) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+  void RunSegment(SegmentTask task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+  // The segment is whole, or `status` is the error that it ended in.
+  void Complete(SegmentTask& task, absl::Status status, Callbacks& notify, Garbage& garbage)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+
+  // Gives the core of a computation, on its thread, to others that come first, and waits until it is its turn again.
+  void Pause(RunningTask& running);
+  void Resume(PausedTask& paused) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+
+  mutable EngineState state_;
+  bool stopping_ ABSL_GUARDED_BY(state_.mutex) = false;
+  std::vector<RunningTask*> running_ ABSL_GUARDED_BY(state_.mutex);
+  absl::CondVar clock_changed_;  // running_ is no longer empty, or stopping_
+  bool clock_sleeps_ ABSL_GUARDED_BY(state_.mutex) = false;
+  std::list<std::thread> workers_ ABSL_GUARDED_BY(state_.mutex);
+  std::list<std::thread> ended_workers_ ABSL_GUARDED_BY(state_.mutex);  // to be joined
+  std::thread clock_;
+};
+
+}  // namespace iterand

@@ -1,0 +1,86 @@
+// What a reader wants ahead. (That it gives the stream's sequences is shown by engine_test.cc.)
+#include "server/engine/sequence_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "server/engine/engine.h"
+#include "tests/server/engine/consumer.h"
+#include "tests/server/fixture.h"
+
+namespace iterand {
+namespace {
+
+// kCheapRecipe: 8 lanes, segments of 6 sequences.
+constexpr std::uint64_t kLanes = 8;
+constexpr std::uint64_t kStripeRows = kLanes * 6;
+
+std::uint64_t GeneratedWhenQuiet(const Engine& engine) {
+  EXPECT_TRUE(WaitUntil([&] {
+    const EngineStats stats = engine.stats();
+    return stats.segments_queued + stats.segments_running == 0;
+  }));
+  return engine.stats().segments_generated;
+}
+
+TEST(SequenceReader, WantsAtFirstWhatTheFirstBatchNeeds) {
+  Engine engine(Options(2, 0));
+  const std::shared_ptr<SharedStream> stream = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  {
+    const Consumer some(engine, stream, {.count = 100'000, .first_batch_rows = 5});
+    EXPECT_EQ(GeneratedWhenQuiet(engine), 5U);  // one of five lanes
+  }
+  {
+    const Consumer all(engine, stream, {.count = 100'000, .first_batch_rows = kLanes + 1});
+    EXPECT_EQ(GeneratedWhenQuiet(engine), 5 + kLanes);
+  }
+  const Consumer more(engine, stream, {.count = 100'000, .first_batch_rows = kStripeRows + 1});
+  EXPECT_EQ(GeneratedWhenQuiet(engine), 5 + 2 * kLanes + 1);
+}
+
+TEST(SequenceReader, ReadsAheadOfWhatIsTaken) {
+  Engine engine(Options(2, 0));
+  const std::shared_ptr<SharedStream> stream = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  Consumer consumer(engine, stream, {.count = 100'000, .first_batch_rows = 12});
+  EXPECT_EQ(GeneratedWhenQuiet(engine), kLanes);
+  ASSERT_TRUE(consumer.Read(12).ok());
+  EXPECT_EQ(GeneratedWhenQuiet(engine), kLanes);  // 36 rows, fewer than a stripe
+  ASSERT_TRUE(consumer.Read(12).ok());
+  EXPECT_EQ(GeneratedWhenQuiet(engine), 2 * kLanes);  // 72 rows
+  ASSERT_TRUE(consumer.Read(36).ok());
+  EXPECT_EQ(GeneratedWhenQuiet(engine), 4 * kLanes);  // 180 rows
+  // Until the bound in bytes is reached.
+  ASSERT_TRUE(consumer.Read(20'000).ok());
+  GeneratedWhenQuiet(engine);
+  EXPECT_LE(engine.stats().held_bytes, std::uint64_t{1} << 20);
+  EXPECT_GT(engine.stats().held_bytes, (std::uint64_t{1} << 20) * 9 / 10);
+}
+
+TEST(SequenceReader, TheFirstBatchMayBeTakenInParts) {
+  const v1::Recipe recipe = RecipeOf(kCheapRecipe);
+  Engine engine(Options(1, 0));
+  const std::shared_ptr<SharedStream> stream = *engine.Open(recipe, 0);
+  for (const int rows : {1, 7, 50, 300}) {
+    Consumer consumer(engine, stream, {.first = 3, .stride = 2, .count = 300, .first_batch_rows = 64});
+    std::string bytes;
+    for (int taken = 0; taken < 300; taken += rows) bytes += *consumer.Read(std::min(rows, 300 - taken));
+    EXPECT_TRUE(bytes == InProcess(recipe, 0, 3, 2, 300)) << rows;
+  }
+}
+
+TEST(SequenceReader, AReaderWithoutRowsEndsAtOnce) {
+  Engine engine(Options(1));
+  const std::shared_ptr<SharedStream> stream = *engine.Open(RecipeOf(kCheapRecipe), 0);
+  for (const std::uint64_t first_batch : {0, 64}) {
+    Consumer consumer(engine, stream, {.first = 5, .count = 0, .first_batch_rows = first_batch});
+    EXPECT_EQ(consumer.reader().remaining(), 0U);
+    EXPECT_EQ(*consumer.reader().Take(10, [](const auto&, std::uint32_t) { FAIL(); }), 0);
+  }
+}
+
+}  // namespace
+}  // namespace iterand
