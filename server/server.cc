@@ -61,6 +61,10 @@ absl::Status CheckOptions(const ServerOptions& options) {
                                                    options.handshake_timeout.count(),
                                                    " ms; it must be 1 ms to 1 hour"));
   }
+  if (options.request_timeout < std::chrono::milliseconds(1) || options.request_timeout > std::chrono::hours(1)) {
+    return absl::InvalidArgumentError(absl::StrCat("request_timeout (--request-timeout) is ",
+                                                   options.request_timeout.count(), " ms; it must be 1 ms to 1 hour"));
+  }
   if (options.max_batch_bytes < 1024 || options.max_batch_bytes > kLargestBatchBytes) {
     return absl::InvalidArgumentError(absl::StrCat("max_batch_bytes (--max-batch) is ", options.max_batch_bytes,
                                                    "; it must be 1024 to ", kLargestBatchBytes));

@@ -236,6 +236,11 @@ TEST_F(Lifecycle, BadOptions) {
   options.max_streams = 0;
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("--max-streams"));
   options = {};
+  options.request_timeout = std::chrono::milliseconds(0);
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
+               HasSubstr("request_timeout (--request-timeout) is 0 ms; it must be 1 ms to 1 hour"));
+  options = {};
+  options.listen = "127.0.0.1:0";
   options.max_batch_bytes = 1;
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("(--max-batch) is 1;"));
   options = {};
