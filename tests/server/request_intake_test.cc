@@ -130,7 +130,7 @@ TEST_F(RequestIntake, ACallWithoutTokenEndsBeforeItsRequestIsRead) {
   Restart(options);
   for (const char* method : {"Stream", "Read", "Describe", "Execute"}) {
     // Nothing is sent, and yet the call ends.
-    EXPECT_END(*Start(method), UNAUTHENTICATED, "this server wants a token");
+    EXPECT_END(*Start(method), UNAUTHENTICATED, "this server needs a token");
     EXPECT_END(*Start(method, "wrong"), UNAUTHENTICATED, "is not this server's");
     const auto call = Start(method, "secret");
     call->EndRequest();
