@@ -1,0 +1,98 @@
+"""Pretraining by several processes, one a GPU, as torchrun starts them; in an ordinary run there is one, and all of
+this does nothing.
+
+Every process has the whole model and reads its own rows of each batch, those whose index is its rank modulo the number
+of processes. Gradients are averaged (DistributedDataParallel), so that each step is that of one process with the whole
+batch, up to rounding. The first process alone evaluates and writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from iterand_study import config
+
+_T = TypeVar("_T")
+
+# While the first process evaluates the others wait for it.
+_PATIENCE = datetime.timedelta(hours=4)
+
+
+def started() -> int:
+    """How many processes torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def started_here() -> int:
+    """As many of them as are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", str(started())))
+
+
+@contextlib.contextmanager
+def group(device: torch.device) -> Iterator[None]:
+    """Joins the processes that torchrun has started. When one fails, torchrun ends the others."""
+    if started() == 1:
+        yield
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    yield
+    distributed.barrier()  # who leaves while others still talk to him may abort
+    distributed.destroy_process_group()
+
+
+def rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def first() -> bool:
+    """Whether this is the process that evaluates and writes."""
+    return rank() == 0
+
+
+def shared(value: _T) -> _T:
+    """The first process's value, in all of them. Errors: ConfigError if the first has ended; it says why itself."""
+    if world() == 1:
+        return value
+    values = [value]
+    try:
+        distributed.broadcast_object_list(values)
+    except RuntimeError as error:
+        if first():
+            raise
+        raise config.ConfigError(f"process {rank()} ends since the first has ended") from error
+    return values[0]
+
+
+def gathered(value: _T) -> list[_T]:
+    """The values of all processes, by rank."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean of all processes' values."""
+    if world() > 1:
+        distributed.all_reduce(value)
+        value /= world()
+    return value
+
+
+def averaging(model: torch.nn.Module) -> torch.nn.Module:
+    """The model, whose gradients are averaged over all processes."""
+    if world() == 1:
+        return model
+    return torch.nn.parallel.DistributedDataParallel(model)
