@@ -11,13 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import binary
+from server_program import binary
 
-from iterand_study import (
-    config,
-    evalsets,
-    zeroshot,
-)
+from iterand_study import config, evalsets, zeroshot
 from iterand_study.training import Trainer
 
 

@@ -9,21 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
+from iterand_study import cli, config, config_file, data, record, report, sweep, variants
 
-
-from iterand_study import (  # noqa: E402
-    cli,
-    config,
-    data,
-    record,
-    report,
-    sweep,
-)
-
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-STUDIES = EXAMPLES.parent / "studies"
+STUDY = Path(__file__).resolve().parents[1]
 
 
 def stage(**changes: Any) -> dict[str, Any]:
@@ -92,7 +82,7 @@ def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
     ):
         file.write_text(json.dumps(wrong))
         with pytest.raises(config.ConfigError, match=told):
-            config.load(file)
+            config_file.load(file)
 
 
 def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
@@ -110,7 +100,7 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
         },
     }
     file.write_text(json.dumps(table))
-    arms = config.arms(config.load(file))
+    arms = variants.expand(config_file.load(file))
     assert {name: arm.pretrain.recipe for name, arm in arms.items()} == {
         "same": str(tmp_path / "recipes/own.json"),
         "other": str(tmp_path / "other.json"),
@@ -175,7 +165,7 @@ def test_a_sweep_of_dumps_alone_starts_no_server(monkeypatch: pytest.MonkeyPatch
     asked: list[str | None] = []
     monkeypatch.setattr(data, "server", lambda study: contextlib.nullcontext("served"))
     monkeypatch.setattr(sweep, "run", lambda study, address, out: asked.append(address))
-    monkeypatch.setattr(record, "of_folder", lambda out: None)
+    monkeypatch.setattr(record, "from_folder", lambda out: None)
     monkeypatch.setattr(report, "write", lambda found, out, title: None)
     base, dumped, served = {}, {"pretrain": {"dump": "dump"}}, {"pretrain": {"dump": None}}
     for whole in ({**base, "variants": {"a": dumped}}, {**dumped, "variants": {"a": {}, "b": served}}):
@@ -185,10 +175,12 @@ def test_a_sweep_of_dumps_alone_starts_no_server(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "file", sorted([*EXAMPLES.glob("*.json"), *STUDIES.glob("*.json")]), ids=lambda file: file.stem
+    "file",
+    sorted(file for folder in ("examples", "configs", "archive") for file in STUDY.glob(f"{folder}/*.json")),
+    ids=lambda file: file.stem,
 )
 def test_example_configurations_load(file: Path) -> None:
-    config.load(file)
+    config_file.load(file)
 
 
 def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -7,17 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from study_helpers import small
+from torch import Tensor
 
-torch = pytest.importorskip("torch")
-
-from study_helpers import small  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from iterand_study import (  # noqa: E402
-    config,
-)
-from iterand_study.model import Transformer, parameter_groups  # noqa: E402
-from iterand_study.training import Trainer, token_bits  # noqa: E402
+from iterand_study import config
+from iterand_study.model import Transformer, parameter_groups
+from iterand_study.training import Trainer, token_bits
 
 
 @pytest.mark.parametrize("changes", [{}, {"tied": True, "smear": True}, {"convolution": 4}])

@@ -10,12 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from study_helpers import dump, interrupt, study
 
-torch = pytest.importorskip("torch")
-
-from study_helpers import dump, interrupt, study  # noqa: E402
-
-from iterand_study import cli, config, data, parallel, pretrain  # noqa: E402
+from iterand_study import cli, config, data, parallel, pretrain
 
 
 @pytest.mark.parametrize(("recipe", "mask"), [("up", False), ("tasks", True)])
@@ -27,7 +25,7 @@ def test_two_processes_train_as_one(
     each = dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, recipe=recipe, mask=mask))
     one = pretrain.run(each, address, tmp_path / "one")
     interrupt(monkeypatch, lambda: pretrain.run(each, address, tmp_path / "two"))
-    file.write_text(json.dumps(config.plain(each)))
+    file.write_text(json.dumps(config.to_dict(each)))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launch, "-m", "iterand_study.cli", "pretrain", str(file), "--out", str(tmp_path / "two")]
     ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -57,12 +55,12 @@ def test_processes_share_each_batch(address: str, tmp_path: Path, monkeypatch: p
 
     whole = batches()
     assert len(whole) == 3
-    monkeypatch.setattr(parallel, "world", lambda: 4)
+    monkeypatch.setattr(parallel, "world_size", lambda: 4)
     for rank in range(4):
         monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
         for batch, part in zip(whole, batches(), strict=True):
             assert torch.equal(part, batch[rank::4])
-    monkeypatch.setattr(parallel, "world", lambda: 3)
+    monkeypatch.setattr(parallel, "world_size", lambda: 3)
     with pytest.raises(config.ConfigError, match=r"batch_size is 16; a multiple of 3 processes"):
         batches()
 

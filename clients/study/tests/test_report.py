@@ -9,25 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_helpers import dump, small, study, with_text
 
-torch = pytest.importorskip("torch")
-
-from study_helpers import dump, small, study, with_text  # noqa: E402
-
-from iterand_study import (  # noqa: E402
-    cli,
-    comparison,
-    config,
-    labels,
-    plots,
-    pretrain,
-    record,
-    report,
-    sweep,
-)
+from iterand_study import cli, comparison, config, intervals, labels, plots, pretrain, record, report, sweep
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-RESULTS = Path(__file__).resolve().parents[3] / "docs" / "results"
+RECORDS = Path(__file__).resolve().parents[1] / "records"
 
 
 def test_tokens_to_reach() -> None:
@@ -40,11 +27,11 @@ def test_tokens_to_reach() -> None:
 
 def test_tokens_at_which_a_tracked_curve_comes_up_to_a_level() -> None:
     points = [{"tokens": 10.0 * at, "english": s} for at, s in ((1, -0.1), (2, 0.3), (3, 0.2), (4, 0.6))]
-    assert report.reached(points, "english", 0.1) == pytest.approx(15)
-    assert report.reached(points, "english", 0.3) == 20
-    assert report.reached(points, "english", 0.5) == pytest.approx(37.5)
-    assert report.reached(points, "english", 0.7) is None
-    assert report.reached([{"tokens": 10.0, "english": 0.5}], "english", 0.25) == 5
+    assert report.tokens_to_level(points, "english", 0.1) == pytest.approx(15)
+    assert report.tokens_to_level(points, "english", 0.3) == 20
+    assert report.tokens_to_level(points, "english", 0.5) == pytest.approx(37.5)
+    assert report.tokens_to_level(points, "english", 0.7) is None
+    assert report.tokens_to_level([{"tokens": 10.0, "english": 0.5}], "english", 0.25) == 5
 
 
 def test_comparison() -> None:
@@ -60,18 +47,18 @@ def test_comparison() -> None:
 
 
 def test_mean_and_interval() -> None:
-    assert math.isnan(report.mean_and_interval([1.0])[1])
-    mean, width = report.mean_and_interval([1.0, 2.0, 3.0])
+    assert math.isnan(intervals.mean_and_interval([1.0])[1])
+    mean, width = intervals.mean_and_interval([1.0, 2.0, 3.0])
     assert mean == 2
     assert width == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
     values = [float(at) for at in range(16)]
-    assert report.mean_and_interval(values)[1] == pytest.approx(2.1314 * np.std(values, ddof=1) / 4, rel=1e-4)
+    assert intervals.mean_and_interval(values)[1] == pytest.approx(2.1314 * np.std(values, ddof=1) / 4, rel=1e-4)
 
 
 def test_quantiles_of_student() -> None:
     published = {1: 12.706, 9: 2.262, 10: 2.228, 11: 2.201, 12: 2.179, 20: 2.086, 30: 2.042, 120: 1.980}
     for freedom, quantile in published.items():
-        assert report.student(freedom) == pytest.approx(quantile, abs=6e-4), freedom
+        assert intervals.student(freedom) == pytest.approx(quantile, abs=6e-4), freedom
 
 
 def test_exchange_rate_is_of_all_seeds() -> None:
@@ -86,14 +73,14 @@ def finetuned(
 ) -> dict[str, Any]:
     """A record with as much of a variant's finetuning as its labels need."""
     each = config.Study(seed=seed, model=small(**model))
-    options = config.plain(config.Finetune(text="own", **(stage or {})))
-    settings = labels.scratch_settings({"config": config.plain(each), "stage": options, "text_sha256": text})
+    options = config.to_dict(config.Finetune(text="own", **(stage or {})))
+    settings = labels.scratch_settings({"config": config.to_dict(each), "stage": options, "text_sha256": text})
     shared = {"seed": seed, "stage": "own", "settings": settings, "curve": [[0.0, 8.0 - seed]], "elsewhere": {}}
     entries = [
         {"variant": "scratch" if start == "scratch" else variant, "start": start, **shared}
         for start in ("scratch", "pretrained")
     ]
-    run = {"variant": variant, "seed": seed, "model": config.plain(each.model), "curve": []}
+    run = {"variant": variant, "seed": seed, "model": config.to_dict(each.model), "curve": []}
     return {"runs": [run], "finetuning": entries, "baselines": {}}
 
 
@@ -109,7 +96,7 @@ def test_scratch_runs_that_differ_are_told_apart() -> None:
         finetuned("slow", 0, {"learning_rates": [1e-4, 2e-4]}),
         finetuned("other text", text="1" * 64),
     ]
-    arms = labels.arms(record.merged({str(number): each for number, each in enumerate(found)}), "own")
+    arms = labels.stage_arms(record.merge({str(number): each for number, each in enumerate(found)}), "own")
     alone = {arm.name: [entry["seed"] for entry in arm.entries] for arm in arms if arm.kind == "scratch"}
     usual, zeros = "learning_rates 0.001 0.002", "text 00000000"
     assert alone == {
@@ -123,8 +110,8 @@ def test_scratch_runs_that_differ_are_told_apart() -> None:
     assert beside["plain, pretrained"] == beside["plain again, pretrained"] == next(iter(alone))
     assert beside["copies, pretrained"] == f"scratch, 32 x 1, tied, smear, length 32, {usual}, {zeros}"
     assert len(beside) == 6
-    assert labels.arms(finetuned("plain"), "own")[0].name == "scratch, 32 x 1"
-    assert labels.arms(finetuned("mixed", convolution=4), "own")[0].name == "scratch, 32 x 1, convolution 4"
+    assert labels.stage_arms(finetuned("plain"), "own")[0].name == "scratch, 32 x 1"
+    assert labels.stage_arms(finetuned("mixed", convolution=4), "own")[0].name == "scratch, 32 x 1, convolution 4"
 
 
 def rows_of(page: str) -> list[list[str]]:
@@ -156,14 +143,14 @@ def test_report_of_a_record_is_that_of_its_folder(address: str, tmp_path: Path) 
     assert (tmp_path / "again" / "results.json").read_bytes() == numbers.read_bytes()
     for name in ("pretraining.png", "zero-shot.png"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
-    assert {run["variant"] for run in record.of_folder(tmp_path)["runs"]} == {"alone"}  # each folder is a variant
+    assert {run["variant"] for run in record.from_folder(tmp_path)["runs"]} == {"alone"}  # each folder is a variant
     assert cli.main(["report", str(numbers), "--out", str(tmp_path / "alone")]) == 1
     assert cli.main(["report", str(numbers)]) == 1
 
 
 def test_report_of_committed_records(tmp_path: Path) -> None:
     """With what records of older versions lack; a choice of variants of two files; pictures have plain names."""
-    files = [str(RESULTS / name) for name in ("widths.json", "architecture.json")]
+    files = [str(RECORDS / name) for name in ("widths.json", "architecture.json")]
     chosen = [part for name in ("width 64", "width 256", "both") for part in ("--variant", name)]
     assert cli.main(["report", *files, "--out", str(tmp_path), *chosen]) == 0
     page = (tmp_path / "report.md").read_text()
@@ -178,30 +165,30 @@ def test_report_of_committed_records(tmp_path: Path) -> None:
 
 def test_records_that_differ_under_one_name_are_not_merged() -> None:
     one, other = finetuned("up"), finetuned("up")
-    assert record.merged({"a": one, "b": other}) == one
+    assert record.merge({"a": one, "b": other}) == one
     other["finetuning"][1]["curve"] = [[0.0, 7.0]]
     with pytest.raises(ValueError, match=r"a and b both have a run 'up, own, pretrained, seed 0'"):
-        record.merged({"a": one, "b": other})
+        record.merge({"a": one, "b": other})
     with pytest.raises(ValueError, match="no variant 'down'; there are 'up'"):
-        record.chosen(one, ["down"])
+        record.select_variants(one, ["down"])
 
 
 def test_differences_are_paired_by_seed_and_seeds_that_never_reach_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = record.read(RESULTS / "presets-128.json")
+    found = record.read(RECORDS / "presets-128.json")
     final = {
         (each["variant"], each["seed"]): each["final_bits"] for each in found["finetuning"] if each["stage"] == "linux"
     }
     page = without_plots(monkeypatch, found, tmp_path).split("### Finetuning on linux")[1]
     seeds = [seed for variant, seed in final if variant == "up"]
-    mean, width = report.mean_and_interval([final["up", seed] - final["scratch", seed] for seed in seeds])
+    mean, width = intervals.mean_and_interval([final["up", seed] - final["scratch", seed] for seed in seeds])
     compared = table(page, "start | seeds | against scratch")
     never = " / ".join(["never"] * len(seeds))
     assert compared["up, pretrained"][1:] == [f"{mean:+.3f} ± {width:.3f} ({len(seeds)})", "-", never]
     both = [seed for variant, seed in final if variant == "up, relabelled"]
     assert len(seeds) > len(both) > 1
-    mean, width = report.mean_and_interval([final["up, relabelled", seed] - final["up", seed] for seed in both])
+    mean, width = intervals.mean_and_interval([final["up, relabelled", seed] - final["up", seed] for seed in both])
     assert compared["up, relabelled, pretrained"][2] == f"{mean:+.3f} ± {width:.3f} ({len(both)})"
     assert "499 712 real tokens" in page
     assert report.shares([0.25, None, 0.5]) == "25 % / never / 50 %"
@@ -210,7 +197,7 @@ def test_differences_are_paired_by_seed_and_seeds_that_never_reach_are_told(
 
 
 def test_what_is_kept_elsewhere_stands_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = record.read(RESULTS / "widths.json")
+    found = record.read(RECORDS / "widths.json")
     page = without_plots(monkeypatch, found, tmp_path).split("### Finetuning on english")[1].split("###")[0]
     kept = table(page, "model | german")
     assert list(kept)[:2] == ["scratch, 256 x 2, after", "scratch, 64 x 2, after"]
@@ -226,11 +213,11 @@ def test_what_is_kept_elsewhere_stands_before_and_after(tmp_path: Path, monkeypa
 
 def test_curves_of_all_runs_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the first tracked none, or others."""
-    found = record.read(RESULTS / "widths.json")
+    found = record.read(RECORDS / "widths.json")
     first, second = found["runs"]
     first["track"] = []
     second["track"] = [{"tokens": 10, "rep-10": 0.7, "copy": 0.6}]
-    assert record.tracked(found) == ["rep-10", "copy"]
+    assert record.tracked_names(found) == ["rep-10", "copy"]
     page = without_plots(monkeypatch, found, tmp_path)
     assert "| variant | rep-10 0.31 | rep-10 0.6 | rep-10 0.73 | copy 0.5 | copy 0.95 |" in page
 
@@ -288,7 +275,7 @@ def test_report_of_dumps_and_of_variants_that_differ(
     }
     each = with_text(address, file, variants=variants)
     sweep.run(each, address, tmp_path / "out")
-    page = without_plots(monkeypatch, record.of_folder(tmp_path / "out"), tmp_path)
+    page = without_plots(monkeypatch, record.from_folder(tmp_path / "out"), tmp_path)
     rows = rows_of(page)
     assert rows[0][10] == "generation FLOPs"
     assert [(row[0], row[10]) for row in rows[2:5]] == [

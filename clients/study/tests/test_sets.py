@@ -7,16 +7,7 @@ import random
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
-
-from iterand_study import (  # noqa: E402
-    compressors,
-    config,
-    evalsets,
-    markov,
-    tasks,
-)
+from iterand_study import compressors, config, evalsets, markov, tasks
 
 
 @pytest.mark.parametrize("name", evalsets.LANGUAGES)

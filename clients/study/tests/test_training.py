@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import binary
+import torch
+from server_program import binary
+from study_helpers import dump, forbid_training, forget_texts, interrupt, small, study, with_text
 
-torch = pytest.importorskip("torch")
-
-from study_helpers import dump, forbid_training, forget_texts, interrupt, small, study, with_text  # noqa: E402
-
-from iterand_study import (  # noqa: E402
+from iterand_study import (
     cli,
     config,
     data,
     evalsets,
+    files,
     finetune,
     pretrain,
     record,
@@ -35,8 +34,8 @@ from iterand_study import (  # noqa: E402
     training,
     zeroshot,
 )
-from iterand_study.model import Transformer  # noqa: E402
-from iterand_study.training import Trainer  # noqa: E402
+from iterand_study.model import Transformer
+from iterand_study.training import Trainer
 
 
 def test_text_batches_cover_the_text_once_an_epoch(tmp_path: Path) -> None:
@@ -159,8 +158,8 @@ def test_pretraining_goes_on_from_a_model(
     later = pretrain.run(second(model), None, tmp_path / "second")
     assert later["curve"][0]["bits"] < first["curve"][0]["bits"]
     assert later["start"]["tokens"] == first["tokens"]
-    assert record.with_start(later, "tokens") == first["tokens"] + later["tokens"]
-    assert record.with_start(later, "training_flops") == first["training_flops"] + later["training_flops"]
+    assert record.including_start(later, "tokens") == first["tokens"] + later["tokens"]
+    assert record.including_start(later, "training_flops") == first["training_flops"] + later["training_flops"]
     assert record.synthetic_flops(later) is None  # a dump does not say what it cost
     third = pretrain.run(second(str(tmp_path / "second" / "model.pt")), None, tmp_path / "third")
     assert third["start"]["tokens"] == first["tokens"] + later["tokens"]
@@ -182,7 +181,7 @@ def test_pretraining_goes_on_from_a_model(
         pretrain.run(deeper, None, tmp_path / "deeper")
     file = tmp_path / "study.json"
     file.write_text(
-        json.dumps({**config.plain(deeper), "variants": {"first": {"pretrain": {"start": None}}, "own": {}}})
+        json.dumps({**config.to_dict(deeper), "variants": {"first": {"pretrain": {"start": None}}, "own": {}}})
     )
     assert cli.main(["sweep", str(file), "--out", str(tmp_path / "sweep")]) == 1
     assert not (tmp_path / "sweep").exists()  # the first has not been trained
@@ -322,7 +321,7 @@ def test_finetuning_another_model_is_another_result(address: str, tmp_path: Path
     stage = dataclasses.replace(each.finetune[0], starts=["pretrained"])
     found = []
     for seed in (1, 2):
-        training.save(weights, {"model": Transformer(small(), seed).state_dict(), "shape": config.plain(small())})
+        files.save(weights, {"model": Transformer(small(), seed).state_dict(), "shape": config.to_dict(small())})
         found.append(finetune.run(each, stage, weights, tmp_path / "out", None))
     assert found[0]["starts"]["pretrained"]["curve"] != found[1]["starts"]["pretrained"]["curve"]
     assert found[1]["synthetic_flops"] is None
@@ -369,7 +368,7 @@ def test_a_sweep_trains_nothing_twice(address: str, tmp_path: Path, monkeypatch:
     file = tmp_path / "text"
     file.write_bytes(b"ababab " * 1000)
     each = with_text(address, file)
-    (stage,) = config.plain(each)["finetune"]
+    (stage,) = config.to_dict(each)["finetune"]
     halved = {**stage, "name": "half", "shrink": 0.5}
     each = dataclasses.replace(
         each, variants={"plain": {}, "shrunk": {"finetune": [{**stage, "starts": ["fresh"]}, halved]}}
@@ -400,7 +399,7 @@ def test_variants_of_a_sweep_go_on_from_one_another(address: str, tmp_path: Path
         assert result("second", seed)["stream"]["seed"] == 7 + seed
         weights = (tmp_path / "out" / "first" / f"seed-{seed}" / "model.pt").read_bytes()
         assert result("second", seed)["start"]["sha256"] == hashlib.sha256(weights).hexdigest()
-    found = record.of_folder(tmp_path / "out")
+    found = record.from_folder(tmp_path / "out")
     runs = found["runs"]
     paid = {(run["variant"], run["seed"]): record.synthetic_flops(run) for run in runs}
     assert paid["second", 0] == 2 * runs[0]["training_flops"] + runs[0]["generation_flops"]  # `uniform` costs none

@@ -5,48 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import iterand
 import numpy as np
 import numpy.typing as npt
 import torch
+from iterand._server import ServerProcess
 
-import iterand
 from iterand_study import config, evalsets, parallel
 
 
 @contextlib.contextmanager
 def server(study: config.Study) -> Iterator[str]:
-    """The address of the study's server; if it names none, one of our own that lives as long as the context."""
+    """The address of the study's server. If it names none, a server of our own runs as long as the context."""
     if study.server is not None:
         yield study.server
         return
-    binary = shutil.which(study.binary)
-    if binary is None:
-        raise config.ConfigError(f"no server is given, and the binary {study.binary!r} to start one is not found")
-    with tempfile.TemporaryDirectory(prefix="iterand-study.") as folder:
-        file = Path(folder) / "address"
-        process = subprocess.Popen(
-            [binary, "serve", "--listen", "127.0.0.1:0", "--address-file", str(file)], stdout=subprocess.DEVNULL
-        )
-        try:
-            end = time.monotonic() + 30
-            while not (file.exists() and file.read_text().strip()):
-                if process.poll() is not None:
-                    raise config.ConfigError(f"{binary} serve ended at once, with exit status {process.returncode}")
-                if time.monotonic() > end:
-                    raise config.ConfigError(f"{binary} serve did not come up in 30 seconds")
-                time.sleep(0.02)
-            yield file.read_text().strip()
-        finally:
-            process.terminate()
-            process.wait()
+    program = shutil.which(study.binary)
+    if program is None:
+        raise config.ConfigError(f"no server is named, and the program {study.binary!r} to start one is not found")
+    with ServerProcess(program) as running:
+        yield running.address
 
 
 # Tokens, rows x length, and if the stream has them their loss mask: where it is true a token is to be predicted.
@@ -83,7 +67,7 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
     options, length = study.pretrain, study.model.length
     if options.dump is not None:
         _, sidecar = read_dump(options.dump, length)
-        masked = read_marks(options.dump, sidecar) is not None
+        masked = read_loss_masks(options.dump, sidecar) is not None
         info: dict[str, Any] = {"flops_per_token": None, "masked": masked, **sidecar}
     else:
         if address is None:
@@ -109,7 +93,7 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
     return info
 
 
-def sequences(info: dict[str, Any]) -> dict[str, Any]:
+def stream_key(info: dict[str, Any]) -> dict[str, Any]:
     """The part of a description that settles which tokens are read: equal for a dump and the stream it is of."""
     return {key: info[key] for key in ("fingerprint", "start", "shard")}
 
@@ -124,7 +108,7 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
     no masks and the study asks for them.
     """
     options, length = study.pretrain, study.model.length
-    rank, world = parallel.rank(), parallel.world()
+    rank, world = parallel.rank(), parallel.world_size()
     if options.batch_size % world:
         raise config.ConfigError(
             f"pretrain.batch_size is {options.batch_size}; a multiple of {world} processes is wanted"
@@ -135,7 +119,7 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         rows, sidecar = read_dump(options.dump, length)
         if start + count > len(rows):
             raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are wanted")
-        marks = read_marks(options.dump, sidecar)
+        marks = read_loss_masks(options.dump, sidecar)
         if options.mask and marks is None:
             raise config.ConfigError(f"pretrain.mask is true, but {options.dump} has no masks; dump it with --mask")
 
@@ -184,7 +168,7 @@ def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[s
     return rows, info
 
 
-def read_marks(folder: str | Path, tokens: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
+def read_loss_masks(folder: str | Path, tokens: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
     """The loss masks of a dump (`iterand dump --mask`), mapped and not read; None if it has none.
 
     tokens: what the sidecar of the dump says. Errors: ConfigError if the masks are of other tokens.

@@ -28,9 +28,9 @@ import torch
 
 from iterand_study import config, data, evalsets, training, zeroshot
 from iterand_study.comparison import Curve, compare
+from iterand_study.files import load_model, read_json, save_model, write_json
 from iterand_study.model import Transformer
-from iterand_study.pretrain import load_model
-from iterand_study.training import Trainer, device_of, hardware, read_json, save, token_bits, write_json
+from iterand_study.training import Trainer, device_of, hardware, token_bits
 
 Result = dict[str, Any]
 
@@ -54,13 +54,13 @@ def start_model(kind: str, study: config.Study, stage: config.Finetune, pretrain
     return model
 
 
-def trained(kind: str, study: config.Study, stage: config.Finetune, origin: str) -> Result:
+def training_key(kind: str, study: config.Study, stage: config.Finetune, origin: str) -> Result:
     """What the curve of a start depends on, the learning rate apart; `origin` is what pretrained weights are."""
     own = ("tokens", "batch_size", "split", "evaluations", "validation_windows")
-    options = config.plain(stage)
+    options = config.to_dict(stage)
     found: Result = {
         "start": kind,
-        **training.trained_model(study),
+        **training.model_key(study),
         **{key: options[key] for key in own},
         "optimizer": {key: value for key, value in options["optimizer"].items() if key != "learning_rate"},
         "data_seed": _data_seed(study, stage),
@@ -109,7 +109,7 @@ def _start(
     rates that are not the best the weights are removed."""
     name, device = stage.name or stage.text, device_of(study)
     text = data.Text.read(study.evaluation.texts[stage.text], stage.split)
-    shared = trained(kind, study, stage, origin)
+    shared = training_key(kind, study, stage, origin)
     others = {other: file for other, file in study.evaluation.texts.items() if other != stage.text}
     elsewhere = dataclasses.replace(study.evaluation, texts=others)
     measures = zeroshot.settings(elsewhere)
@@ -118,7 +118,7 @@ def _start(
         file, wanted = folder / f"{kind}-{rate!r}.json", {**shared, "learning_rate": rate}
         found = read_json(file)
         if found is not None:
-            reasons = training.changes(found["trained"], wanted)
+            reasons = training.differences(found["trained"], wanted)
             if wants_weights and not file.with_suffix(".pt").exists():
                 reasons.append("its weights, which a new evaluation wants, are not there")
             if not reasons:
@@ -126,7 +126,7 @@ def _start(
             print(f"{study.name}: {name} from {kind} at {rate:g} trains anew: {'; '.join(reasons)}", flush=True)
         model = start_model(kind, study, stage, pretrained)
         found = {"trained": wanted, **_train(model, study, stage, rate, text, device)}
-        save(file.with_suffix(".pt"), {"model": model.state_dict(), "shape": config.plain(study.model)})
+        save_model(file.with_suffix(".pt"), model)
         write_json(file, found)
         return found
 
@@ -178,8 +178,8 @@ def run(
         "name": name,
         "text": stage.text,
         "text_sha256": evalsets.text_sha256(study.evaluation.texts[stage.text]),
-        "config": config.plain(study),
-        "stage": config.plain(stage),
+        "config": config.to_dict(study),
+        "stage": config.to_dict(stage),
         "hardware": starts[stage.starts[-1]]["hardware"],
         "synthetic_flops": flops,
         "starts": starts,

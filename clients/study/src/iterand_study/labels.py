@@ -67,7 +67,7 @@ def _scratch_names(settings: list[Result]) -> list[str]:
     ]
 
 
-def arms(record: Result, stage: str) -> list[Arm]:
+def stage_arms(record: Result, stage: str) -> list[Arm]:
     """The arms of a stage of a record (record.py): first scratch, once for each setting, then the variants."""
     models = {run["variant"]: run["model"] for run in record["runs"]}
     entries = [entry for entry in record["finetuning"] if entry["stage"] == stage]

@@ -22,26 +22,26 @@ from iterand_study import config
 _T = TypeVar("_T")
 
 # While the first process evaluates the others wait for it.
-_PATIENCE = datetime.timedelta(hours=4)
+_BARRIER_TIMEOUT = datetime.timedelta(hours=4)
 
 
-def started() -> int:
+def env_world_size() -> int:
     """How many processes torchrun has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def started_here() -> int:
+def env_local_world_size() -> int:
     """As many of them as are on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", str(started())))
+    return int(os.environ.get("LOCAL_WORLD_SIZE", str(env_world_size())))
 
 
 @contextlib.contextmanager
 def group(device: torch.device) -> Iterator[None]:
     """Joins the processes that torchrun has started. When one fails, torchrun ends the others."""
-    if started() == 1:
+    if env_world_size() == 1:
         yield
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_BARRIER_TIMEOUT)
     yield
     distributed.barrier()  # who leaves while others still talk to him may abort
     distributed.destroy_process_group()
@@ -51,48 +51,48 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that evaluates and writes."""
     return rank() == 0
 
 
-def shared(value: _T) -> _T:
+def broadcast(value: _T) -> _T:
     """The first process's value, in all of them. Errors: ConfigError if the first has ended; it says why itself."""
-    if world() == 1:
+    if world_size() == 1:
         return value
     values = [value]
     try:
         distributed.broadcast_object_list(values)
     except RuntimeError as error:
-        if first():
+        if is_main_process():
             raise
         raise config.ConfigError(f"process {rank()} ends since the first has ended") from error
     return values[0]
 
 
-def gathered(value: _T) -> list[_T]:
+def all_gather(value: _T) -> list[_T]:
     """The values of all processes, by rank."""
-    if world() == 1:
+    if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * world()
+    values: list[Any] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def mean(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """The mean of all processes' values."""
-    if world() > 1:
+    if world_size() > 1:
         distributed.all_reduce(value)
-        value /= world()
+        value /= world_size()
     return value
 
 
-def averaging(model: torch.nn.Module) -> torch.nn.Module:
+def wrap_ddp(model: torch.nn.Module) -> torch.nn.Module:
     """The model, whose gradients are averaged over all processes."""
-    if world() == 1:
+    if world_size() == 1:
         return model
     return torch.nn.parallel.DistributedDataParallel(model)

@@ -207,7 +207,7 @@ def _variants(runs: list[Result]) -> list[str]:
 
 
 def _tracks(record: Result, finish: Finish) -> None:
-    names = records.tracked(record)
+    names = records.tracked_names(record)
     if not names:
         return
     figure, panels = _panels(names, "tokens of the stream")
@@ -229,7 +229,7 @@ def _tracks(record: Result, finish: Finish) -> None:
 
 def _finetuning(record: Result, stage: str, file: str, finish: Finish) -> None:
     """Validation curves, and beside them how they differ from the mean of scratch."""
-    arms = labels.arms(record, stage)
+    arms = labels.stage_arms(record, stage)
     alone = [arm for arm in arms if arm.kind == "scratch"]
     variants = list(dict.fromkeys(arm.variant for arm in arms if arm.kind != "scratch"))
     means = {arm.name: _mean(arm) for arm in alone}
@@ -278,7 +278,7 @@ def _data_saved(record: Result, finish: Finish) -> None:
     paid = {(run["variant"], run["seed"]): records.synthetic_flops(run) for run in record["runs"]}
     drawn: dict[str, list[tuple[labels.Arm, float, float | None]]] = {}  # stage -> start, FLOPs, share
     for stage in records.stages(record):
-        for arm in labels.arms(record, stage):
+        for arm in labels.stage_arms(record, stage):
             for entry in arm.entries:
                 flops = paid.get((arm.variant, entry["seed"]))
                 if flops is not None and entry.get("comparison"):

@@ -40,7 +40,7 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def with_start(run: Result, key: str) -> float | None:
+def including_start(run: Result, key: str) -> float | None:
     """A count of a run and of those that made the weights it began with; None if it is not known of one of them."""
     own: float | None = run.get(key)
     start = run.get("start")
@@ -51,7 +51,7 @@ def with_start(run: Result, key: str) -> float | None:
 def synthetic_flops(run: Result) -> float | None:
     """What was paid for a run's weights: training and streams, those of the runs before it too. None if what a stream
     cost is not known (a dump's)."""
-    training, generation = with_start(run, "training_flops"), with_start(run, "generation_flops")
+    training, generation = including_start(run, "training_flops"), including_start(run, "generation_flops")
     return None if training is None or generation is None else training + generation
 
 
@@ -114,7 +114,7 @@ def _starts(variant: str, found: Result) -> Iterator[Result]:
         yield entry
 
 
-def of_folder(out: Path) -> Result:
+def from_folder(out: Path) -> Result:
     """The record of a sweep's folder.
 
     A sweep has a variant's results in VARIANT/seed-N; a folder of another name is a variant of its own, and one that
@@ -138,13 +138,13 @@ def of_folder(out: Path) -> Result:
     if not runs:
         raise ValueError(f"{out} has no results: no pretrain.json in any folder below it")
     record: Result = _rounded({"runs": runs, "finetuning": finetuning, "baselines": baselines})
-    return merged({str(out): record})
+    return merge({str(out): record})
 
 
 def read(path: Path) -> Result:
     """The record of a folder, or the one that `write` wrote. Errors: ValueError if it is neither."""
     if path.is_dir():
-        return of_folder(path)
+        return from_folder(path)
     try:
         record = json.loads(path.read_text())
     except ValueError as error:
@@ -154,7 +154,7 @@ def read(path: Path) -> Result:
     return record
 
 
-def merged(records: dict[str, Result]) -> Result:
+def merge(records: dict[str, Result]) -> Result:
     """One record of several, by their names; what is in two of them alike is taken once.
 
     Scratch runs of one setting, stage and seed are the same but for what they were evaluated on. Errors: ValueError if
@@ -185,7 +185,7 @@ def merged(records: dict[str, Result]) -> Result:
     }
 
 
-def chosen(record: Result, variants: list[str]) -> Result:
+def select_variants(record: Result, variants: list[str]) -> Result:
     """The record of these variants alone, in this order, and of the scratch runs beside them. Errors: ValueError if one
     is not there."""
     known = dict.fromkeys(run["variant"] for run in record["runs"])
@@ -193,7 +193,7 @@ def chosen(record: Result, variants: list[str]) -> Result:
         if name not in known:
             raise ValueError(f"there is no variant {name!r}; there are {', '.join(map(repr, known))}")
     stages = dict.fromkeys(entry["stage"] for entry in record["finetuning"])
-    arms = [arm for stage in stages for arm in labels.arms(record, stage)]
+    arms = [arm for stage in stages for arm in labels.stage_arms(record, stage)]
     kept = {(arm.entries[0]["stage"], arm.scratch) for arm in arms if arm.variant in variants}
     return {
         "runs": [run for name in variants for run in record["runs"] if run["variant"] == name],
@@ -216,7 +216,7 @@ def by_variant(record: Result) -> dict[str, list[Result]]:
     return found
 
 
-def tracked(record: Result) -> list[str]:
+def tracked_names(record: Result) -> list[str]:
     """The names of all curves that any run has tracked."""
     points = [point for run in record["runs"] for point in run.get("track", [])]
     return [name for name in dict.fromkeys(name for point in points for name in point) if name != "tokens"]

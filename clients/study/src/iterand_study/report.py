@@ -1,14 +1,11 @@
 """One page about a sweep: report.md, report.html and the plots as PNG files.
 
-Everything is made from a record (record.py). Means are over seeds, with 95 % intervals (Student's t).
+Everything is made from a record (record.py).
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,105 +13,16 @@ import numpy as np
 
 from iterand_study import comparison, config, labels, plots
 from iterand_study import record as records
+from iterand_study.document import Heading, Part, Picture, Table, html_page, markdown
+from iterand_study.intervals import mean_and_interval, shown
 
 Result = dict[str, Any]
-
-# 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t for so many degrees of freedom (at least 1), to three decimals."""
-    if freedom <= len(_STUDENT):
-        return _STUDENT[freedom - 1]
-    z = 1.959964  # of the normal distribution; Abramowitz and Stegun 26.7.5
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3
-
-
-def mean_and_interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval; the width is nan for one value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, math.nan
-    return mean, student(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def _shown(values: list[float], digits: int = 2) -> str:
-    if not values:
-        return "-"
-    mean, width = mean_and_interval(values)
-    return f"{mean:.{digits}f}" if math.isnan(width) else f"{mean:.{digits}f} ± {width:.{digits}f}"
-
-
-@dataclass(frozen=True)
-class Heading:
-    text: str
-    level: int = 2
-
-
-@dataclass(frozen=True)
-class Table:
-    header: list[str]
-    rows: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Picture:
-    file: str
-    caption: str
-
-
-Part = Heading | Table | Picture | str
-
-
-def markdown(parts: list[Part]) -> str:
-    lines: list[str] = []
-    for part in parts:
-        if isinstance(part, Heading):
-            lines += ["#" * part.level + " " + part.text, ""]
-        elif isinstance(part, Table):
-            first, *rows = [[cell.replace("|", "\\|") for cell in row] for row in (part.header, *part.rows)]
-            lines += ["| " + " | ".join(first) + " |", "|" + " --- |" * len(first)]
-            lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
-        elif isinstance(part, Picture):
-            lines += [f"![{part.caption}]({part.file})", ""]
-        else:
-            lines += [part, ""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;font-size:14px;display:block;overflow-x:auto}
-td,th{border:1px solid #ccc;padding:.25em .6em;text-align:right}td:first-child,th:first-child{text-align:left}
-img{max-width:100%}"""
-
-
-def page(parts: list[Part], folder: Path, title: str) -> str:
-    """The same as one HTML file, pictures and all."""
-    body: list[str] = []
-    for part in parts:
-        if isinstance(part, Heading):
-            body.append(f"<h{part.level}>{html.escape(part.text)}</h{part.level}>")
-        elif isinstance(part, Table):
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in part.header)
-            rows = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in part.rows)
-            body.append(f"<table><tr>{head}</tr>{rows}</table>")
-        elif isinstance(part, Picture):
-            data = base64.b64encode((folder / part.file).read_bytes()).decode()
-            body.append(f'<p><img alt="{html.escape(part.caption)}" src="data:image/png;base64,{data}"></p>')
-        else:
-            body.append(f"<p>{html.escape(part)}</p>")
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
-
 
 # Asked of the tracked curves: s of the published model after 256 M, 768 M and 1 536 M tokens; a task done.
 LEVELS = {"s": (0.31, 0.60, 0.73), "task": (0.5, 0.95)}
 
 
-def reached(points: list[Result], name: str, level: float) -> float | None:
+def tokens_to_level(points: list[Result], name: str, level: float) -> float | None:
     """Tokens at which a tracked curve first comes up to `level`, interpolated from 0 at no tokens; None: never."""
     tokens, value = 0.0, 0.0
     for point in points:
@@ -139,7 +47,7 @@ def _track(run: Result, name: str) -> list[Result]:
 
 def _tracked(record: Result) -> list[Part]:
     """At which tokens each run's curves came up to the levels, seed by seed."""
-    names = records.tracked(record)
+    names = records.tracked_names(record)
     runs = [run for run in record["runs"] if run.get("track")]
     columns = [(name, level) for name in names for level in LEVELS["task" if name in config.TASKS else "s"]]
     if not columns:
@@ -153,7 +61,9 @@ def _tracked(record: Result) -> list[Part]:
                 [
                     variant,
                     *(
-                        _millions([reached(curve, name, level) for run in found if (curve := _track(run, name))])
+                        _millions(
+                            [tokens_to_level(curve, name, level) for run in found if (curve := _track(run, name))]
+                        )
                         for name, level in columns
                     ),
                 ]
@@ -221,7 +131,7 @@ def _runs(record: Result) -> list[Part]:
             labels.model_name(found[0]["model"]),
             str(found[0]["model"]["length"]),
             _whole(found[0]["tokens"]),
-            _shown([run["curve"][-1][1] for run in found]),
+            shown([run["curve"][-1][1] for run in found]),
             f"{np.mean([run['tokens'] / run['seconds'] for run in found]):.0f}",
             f"{100 * np.mean([run['waited_seconds'] / run['seconds'] for run in found]):.1f} %",
             f"{found[0]['training_flops']:.2g}",
@@ -252,12 +162,12 @@ def _tasks(evaluations: list[Result]) -> list[str]:
 
 def _s(evaluations: list[Result], names: list[str]) -> list[str]:
     """A cell a set: s. What none of the evaluations has is left open, as in all tables."""
-    return [_shown([each["sets"][name]["s_half"] for each in evaluations if name in each["sets"]]) for name in names]
+    return [shown([each["sets"][name]["s_half"] for each in evaluations if name in each["sets"]]) for name in names]
 
 
 def _right(evaluations: list[Result], tasks: list[str]) -> list[str]:
     """A cell a task: the share of right answers, in per cent."""
-    return [_shown([100 * each["tasks"][task] for each in evaluations if task in each["tasks"]], 1) for task in tasks]
+    return [shown([100 * each["tasks"][task] for each in evaluations if task in each["tasks"]], 1) for task in tasks]
 
 
 def _zero_shot(record: Result) -> list[Part]:
@@ -274,7 +184,7 @@ def _zero_shot(record: Result) -> list[Part]:
     others = dict.fromkeys(other for name in names for other in baselines[name].get("compressors_half", {}))
 
     def bits(evaluations: list[Result], name: str) -> str:
-        return _shown([each["sets"][name]["bits_half"] for each in evaluations if name in each["sets"]])
+        return shown([each["sets"][name]["bits_half"] for each in evaluations if name in each["sets"]])
 
     def compressed(name: str, other: str) -> str:
         known = baselines[name].get("compressors_half")
@@ -317,7 +227,7 @@ def shares(found: list[float | None]) -> str:
     """Shares of data saved, in per cent: mean and interval, or seed by seed if one did not reach the loss."""
     if found and None in found:
         return " / ".join("never" if share is None else f"{100 * share:.0f} %" for share in found)
-    return _shown([100 * share for share in found if share is not None], 0) + (" %" if found else "")
+    return shown([100 * share for share in found if share is not None], 0) + (" %" if found else "")
 
 
 def exchange(levels: list[Result]) -> str:
@@ -360,7 +270,7 @@ _FINETUNING = (
 
 def _stage(record: Result, stage: str) -> list[Part]:
     """A finetuning stage's tables."""
-    arms = labels.arms(record, stage)
+    arms = labels.stage_arms(record, stage)
     runs = {(run["variant"], run["seed"]): run for run in record["runs"]}
     scratch = {arm.name: arm for arm in arms if arm.kind == "scratch"}
     pretrained = [arm for arm in arms if arm.kind != "scratch"]
@@ -382,8 +292,8 @@ def _stage(record: Result, stage: str) -> list[Part]:
                 arm.name,
                 seeds,
                 ", ".join(sorted({f"{entry['learning_rate']:g}" for entry in arm.entries})),
-                _shown([entry["final_bits"] for entry in arm.entries], 3),
-                _shown([entry["test_bits"] for entry in arm.entries], 3),
+                shown([entry["final_bits"] for entry in arm.entries], 3),
+                shown([entry["test_bits"] for entry in arm.entries], 3),
                 *(shares(each) for each in saved),
                 exchange([level[-1] for level in levels]) if levels and paid else "-",
             ]
@@ -470,5 +380,5 @@ def write(record: Result, out: Path, title: str) -> Path:
     parts = build(record, out, title)
     records.write(out / "results.json", record)
     (out / "report.md").write_text(markdown(parts))
-    (out / "report.html").write_text(page(parts, out, title))
+    (out / "report.html").write_text(html_page(parts, out, title))
     return out / "report.md"

@@ -70,7 +70,7 @@ def run(address: str, recipe: Any, seed: int = 0, size: Size | None = None) -> d
         "recipe": recipe,
         "stream": info,
         "hardware": hardware(device),
-        "config": config.plain(size),
+        "config": config.to_dict(size),
         "tokens": len(losses) * tokens_a_step,
         **estimate(losses, tokens_a_step),
         "losses": [round(loss, 4) for loss in losses[::thin]],

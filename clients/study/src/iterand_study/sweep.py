@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from iterand_study import config, data, finetune, pretrain, record
+from iterand_study import config, data, finetune, pretrain, record, run_store, variants
 
 
 def seeded(study: config.Study, name: str, seed: int, out: Path) -> config.Study:
-    """The study of one arm (config.arms) with one seed, the model's; the stream has it added to its own."""
+    """The study of one arm (variants.expand) with one seed, the model's; the stream has it added to its own."""
     options = study.pretrain
     start = options.start
     if start is not None and not config.is_model_file(start):  # an earlier variant
@@ -38,14 +38,16 @@ def run(study: config.Study, address: str | None, out: Path) -> None:
     Variants that differ in their evaluation and finetuning alone share their pretraining, and all that agree in model,
     text, finetuning and seed share their scratch runs.
     """
-    arms = config.arms(study)
+    arms = variants.expand(study)
     for seed in study.seeds:
         weights: dict[str, Path] = {}  # what weights depend on -> the first folder that has them
         for name, arm in arms.items():
             each, folder = seeded(arm, name, seed, out), _folder(out, name, seed)
-            key = config.digest(pretrain.trained(each, data.describe(each, address), pretrain.beginning(each)))
+            key = config.digest(
+                run_store.training_key(each, data.describe(each, address), run_store.initial_weights(each))
+            )
             result = pretrain.run(each, address, folder, weights.get(key))
             weights.setdefault(key, folder)
             for stage in each.finetune:
-                scratch = out / "scratch" / config.digest(finetune.trained("scratch", each, stage, ""))
+                scratch = out / "scratch" / config.digest(finetune.training_key("scratch", each, stage, ""))
                 finetune.run(each, stage, folder / "model.pt", folder, record.synthetic_flops(result), scratch)

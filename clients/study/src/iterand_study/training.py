@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import platform
@@ -20,21 +19,21 @@ from iterand_study import config, parallel
 from iterand_study.model import Transformer, parameter_groups
 
 
-def trained_model(study: config.Study) -> dict[str, Any]:
+def model_key(study: config.Study) -> dict[str, Any]:
     """What the weights that any training ends with depend on, beside its data and its own settings."""
     return {
-        "model": config.plain(study.model),
+        "model": config.to_dict(study.model),
         **{key: getattr(study, key) for key in ("seed", "compile", "precision")},
     }
 
 
-def changes(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
+def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
     """What is different in plain data, for people: `pretrain.tokens was 1, is 2`."""
     found: list[str] = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += changes(old, new, f"{path}{key}.")
+            found += differences(old, new, f"{path}{key}.")
         elif old != new:
             found.append(f"{path}{key} was {old}, is {new}")
     return found
@@ -82,7 +81,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return {"device": device.type, "name": name, "cores": os.cpu_count(), "torch": str(torch.__version__)}
 
 
-_UNCOUNTED = -100  # a target that the loss leaves out
+IGNORE_INDEX = -100  # a target that the loss leaves out
 
 
 class Trainer:
@@ -106,7 +105,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
         )
-        forward = parallel.averaging(self.model)
+        forward = parallel.wrap_ddp(self.model)
         self._forward: Any = torch.compile(forward) if compile_model else forward
 
     def learning_rate(self, step: int) -> float:
@@ -134,15 +133,15 @@ class Trainer:
                 loss = functional.cross_entropy(logits, tokens[:, 1:].flatten())
             else:
                 mask = mask.to(self.device, non_blocking=True)
-                targets = tokens[:, 1:].masked_fill(~mask[:, 1:], _UNCOUNTED).flatten()
-                counted = parallel.mean(mask[:, 1:].sum().float()).clamp(min=1)  # alike in all processes
-                loss = functional.cross_entropy(logits, targets, reduction="sum", ignore_index=_UNCOUNTED) / counted
+                targets = tokens[:, 1:].masked_fill(~mask[:, 1:], IGNORE_INDEX).flatten()
+                counted = parallel.all_reduce_mean(mask[:, 1:].sum().float()).clamp(min=1)  # alike in all processes
+                loss = functional.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORE_INDEX) / counted
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
         self.done += 1
-        return parallel.mean(loss.detach()).item() / math.log(2)
+        return parallel.all_reduce_mean(loss.detach()).item() / math.log(2)
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, PyTorch's random states for dropout among it, those of all processes."""
@@ -151,8 +150,8 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "done": self.done,
-            "random": parallel.gathered(torch.get_rng_state()),
-            "random_gpu": parallel.gathered(torch.cuda.get_rng_state(self.device) if on_gpu else None),
+            "random": parallel.all_gather(torch.get_rng_state()),
+            "random_gpu": parallel.all_gather(torch.cuda.get_rng_state(self.device) if on_gpu else None),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -161,7 +160,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.done = state["done"]
-        if len(state["random"]) != parallel.world():
+        if len(state["random"]) != parallel.world_size():
             return
         torch.set_rng_state(state["random"][parallel.rank()])
         on_gpu = state["random_gpu"][parallel.rank()]
@@ -183,27 +182,3 @@ def token_bits(model: Transformer, rows: npt.NDArray[np.uint8], batch_size: int 
         parts.append(losses.view(len(tokens), -1).cpu().numpy() / np.float32(math.log(2)))
     result: npt.NDArray[np.float32] = np.concatenate(parts)
     return result
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    scratch.write_text(json.dumps(value, indent=1) + "\n")
-    scratch.replace(path)
-
-
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    torch.save(state, scratch)
-    scratch.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A result that was written before; None if there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError):
-        result: dict[str, Any] = json.loads(path.read_text())
-        return result
-    return None

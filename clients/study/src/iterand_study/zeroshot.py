@@ -51,7 +51,7 @@ def settings(options: config.Evaluation) -> dict[str, Any]:
     return {**{key: getattr(options, key) for key in kept}, "texts": texts}
 
 
-def alike(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
+def comparable(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
     """The sets, texts and tasks of which two `settings` measure the same."""
     if any(before[key] != now[key] for key in ("windows", "seed")):
         return set()
