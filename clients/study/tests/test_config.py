@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +45,28 @@ def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
         ({"name": ""}, "name has ''"),
         ({"seeds": []}, "seeds is empty"),
         ({"seeds": [1, 1]}, "seeds has 1 twice"),
-        ({"pretrain": {"tokens": -5}}, r"pretrain\.tokens is -5; 8192 or more"),
-        ({"pretrain": {"batch_size": 0}}, r"pretrain\.batch_size is 0; at least 1"),
+        ({"pretrain": {"tokens": -5}}, r"pretrain\.tokens is -5; it must be 8192 or more"),
+        ({"pretrain": {"batch_size": 0}}, r"pretrain\.batch_size is 0; it must be at least 1"),
         ({"pretrain": {"log_every": 0}}, r"pretrain\.log_every is 0"),
         ({"pretrain": {"recipe": 5}}, r"pretrain\.recipe is 5"),
-        ({"pretrain": {"optimizer": {"warmup_share": 2}}}, r"pretrain\.optimizer\.warmup_share is 2\.0; at most 1"),
-        ({"pretrain": {"optimizer": {"learning_rate": 0}}}, r"optimizer\.learning_rate is 0\.0; more than 0"),
-        ({"model": {"base_width": 0}}, r"model\.base_width is 0; at least 1"),
+        (
+            {"pretrain": {"optimizer": {"warmup_share": 2}}},
+            r"optimizer\.warmup_share is 2\.0; it must be at most 1",
+        ),
+        (
+            {"pretrain": {"optimizer": {"learning_rate": 0}}},
+            r"learning_rate is 0\.0; it must be more than 0",
+        ),
+        ({"model": {"base_width": 0}}, r"model\.base_width is 0; it must be at least 1"),
         ({"model": {"depth": 0}}, r"model\.depth is 0"),
-        ({"model": {"dropout": 1}}, r"model\.dropout is 1\.0; less than 1"),
+        ({"model": {"dropout": 1}}, r"model\.dropout is 1\.0; it must be less than 1"),
         ({"model": {"width": 100}}, r"model\.width 100 must be a multiple"),
-        ({"model": {"vocab_size": 128}}, r"model\.vocab_size is 128; 256 or more is wanted to evaluate 'rep-1'"),
+        ({"model": {"vocab_size": 128}}, r"model\.vocab_size is 128; it must be 256 or more to evaluate 'rep-1'"),
         ({"evaluation": {"windows": 0}}, r"evaluation\.windows is 0"),
         ({"evaluation": {"texts": {"copy": "a"}}}, "evaluation.*has 'copy' twice"),
         ({"evaluation": {"sets": ["dyck"], "track": ["dyck", "rep-3"]}}, "track has 'rep-3', which is not evaluated"),
         ({"variants": {"a": {"evaluation": {"tasks": [], "track": ["copy"]}}}}, r"variants\.a: .*track has 'copy'"),
-        ({"pretrain": {"start": "first"}}, r"pretrain\.start is 'first'; .*earlier variant is wanted"),
+        ({"pretrain": {"start": "first"}}, r"pretrain\.start is 'first'; .*an earlier variant \(there are: none\)"),
         (
             {"variants": {"a": {"pretrain": {"start": "b"}}, "b": {}}},
             r"variants\.a: pretrain\.start is 'b'; .*\(there are: none\)",
@@ -73,7 +81,7 @@ def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
         (stage(name="a/b"), r"finetune\[0\]\.name has 'a/b'"),
         (stage(split=[0.8]), r"finetune\[0\]\.split is \[0\.8\]"),
         (stage(split=[0.8, 0.3]), r"finetune\[0\]\.split"),
-        (stage(shrink=2), r"finetune\[0\]\.shrink is 2\.0; at most 1"),
+        (stage(shrink=2), r"finetune\[0\]\.shrink is 2\.0; it must be at most 1"),
         (stage(evaluations=0), r"finetune\[0\]\.evaluations is 0"),
         (stage(validation_windows=0), r"finetune\[0\]\.validation_windows is 0"),
         (stage(learning_rates=[0.1, -0.1]), r"finetune\[0\]\.learning_rates has -0\.1"),
@@ -97,6 +105,8 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
             "dumped": {"pretrain": {"dump": "dumps/up", "start": "first/model.pt"}},
             "later": {"pretrain": {"start": "dumped"}},
             "preset": {"pretrain": {"recipe": "uniform"}},
+            "bare": {"pretrain": {"recipe": "folder/mine"}},
+            "text": {"pretrain": {"recipe": ' {"families": [{"uniform": {}}], "note": "a/b.json"}'}},
         },
     }
     file.write_text(json.dumps(table))
@@ -107,6 +117,8 @@ def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
         "dumped": str(tmp_path / "recipes/own.json"),
         "later": str(tmp_path / "recipes/own.json"),
         "preset": "uniform",
+        "bare": str(tmp_path / "folder/mine"),
+        "text": ' {"families": [{"uniform": {}}], "note": "a/b.json"}',
     }
     assert arms["same"].evaluation.texts == {"english": str(tmp_path / "english.txt")}
     assert arms["other"].evaluation.texts == {"german": str(tmp_path / "german.txt")}
@@ -121,6 +133,7 @@ def test_missing_files_are_told_before_anything_runs(capsys: pytest.CaptureFixtu
     for key, changes in (
         ("evaluation.texts.english", {"evaluation": {"texts": {"english": "none.txt"}}}),
         ("pretrain.recipe", {"pretrain": {"recipe": "none.json"}}),
+        ("pretrain.recipe", {"pretrain": {"recipe": "none/mine"}}),
         ("pretrain.dump", {"pretrain": {"dump": "none"}}),
         ("pretrain.start", {"pretrain": {"start": "none.pt"}}),
     ):
@@ -191,13 +204,13 @@ def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path
     assert cli.main(["structure", "--recipe", "up", "--binary", shutil.which("false") or ""]) == 1
     assert "serve ended at once, with exit status 1" in capsys.readouterr().err
     assert cli.main(["markov", "--text", "english.txt"]) == 1
-    assert "--text is 'english.txt'; NAME=FILE is wanted" in capsys.readouterr().err
+    assert "--text is 'english.txt'; it must be NAME=FILE" in capsys.readouterr().err
     assert cli.main(["markov", "--text", "english=nowhere.txt"]) == 1
     told = capsys.readouterr()
     assert told.out == ""
     assert "english=nowhere.txt: there is no such file" in told.err
     assert cli.main(["report", str(tmp_path / "nowhere")]) == 1
-    assert "nowhere is not there; the folder of a sweep or a results.json is wanted" in capsys.readouterr().err
+    assert "nowhere does not exist; it must be the folder of a sweep or a results.json" in capsys.readouterr().err
     file = tmp_path / "study.json"
     file.write_text(json.dumps({"evaluation": {"sets": ["dyck"]}}))
     for content in (b"{}", b""):
@@ -207,7 +220,7 @@ def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path
         assert "model.pt is no model of a study" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["structure", "--recipe", "up", "--tokens", "-5"])
-    assert "-5 is given; a whole number above 0 is wanted" in capsys.readouterr().err
+    assert "-5 must be a whole number above 0" in capsys.readouterr().err
 
 
 def test_markov_tells_how_far_the_published_figures_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,3 +231,12 @@ def test_markov_tells_how_far_the_published_figures_are(capsys: pytest.CaptureFi
         _, told, best, apart, *_ = lines[name].split()
         assert told == published
         assert float(apart) == pytest.approx(float(best) - float(published), abs=1.5e-3)
+
+
+def test_an_absent_package_is_named() -> None:
+    program = "import sys\nsys.modules['torch'] = None\nfrom iterand_study import cli\n"
+    program += "sys.exit(cli.main(['structure', '--recipe', 'up']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "iterand-study: the package torch cannot be imported (" in done.stderr
+    assert "pip install iterand-study" in done.stderr

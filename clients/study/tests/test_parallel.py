@@ -61,7 +61,7 @@ def test_processes_share_each_batch(address: str, tmp_path: Path, monkeypatch: p
         for batch, part in zip(whole, batches(), strict=True):
             assert torch.equal(part, batch[rank::4])
     monkeypatch.setattr(parallel, "world_size", lambda: 3)
-    with pytest.raises(config.ConfigError, match=r"batch_size is 16; a multiple of 3 processes"):
+    with pytest.raises(config.ConfigError, match=r"batch_size is 16; it must be a multiple of 3 processes"):
         batches()
 
 

@@ -293,5 +293,6 @@ def test_report_of_dumps_and_of_variants_that_differ(
 
 def test_recipe_files_are_named_without_their_folder(tmp_path: Path) -> None:
     assert labels.recipe_name(str(tmp_path / "own.json")) == "own"
+    assert labels.recipe_name("folder/mine") == "mine"
     assert labels.recipe_name("uniform") == "uniform"
     assert labels.recipe_name({"families": []}) == labels.recipe_name('{"families": []}') == "own recipe"

@@ -79,7 +79,7 @@ def test_a_new_evaluation_is_measured_and_not_trained(
     capsys.readouterr()
     wider = dataclasses.replace(each, evaluation=dataclasses.replace(each.evaluation, sets=["dyck", "rep-3", "rep-5"]))
     after = pretrain.run(wider, address, tmp_path / "out")
-    assert "measures anew" in capsys.readouterr().out
+    assert "measures again" in capsys.readouterr().out
     assert after["curve"] == before["curve"]
     assert after["evaluations"][0] == before["evaluations"][0]
     assert list(after["evaluations"][1]["sets"]) == ["dyck", "rep-3", "rep-5"]
@@ -114,7 +114,7 @@ def test_a_checkpoint_is_kept_or_given_up_aloud(
     interrupt(monkeypatch, lambda: pretrain.run(each, address, tmp_path / "other"))
     capsys.readouterr()
     pretrain.run(slower, address, tmp_path / "other")
-    assert f"begins anew, {tmp_path}/other/checkpoint.pt is of another run: {change}" in capsys.readouterr().out
+    assert f"starts again, {tmp_path}/other/checkpoint.pt is of another run: {change}" in capsys.readouterr().out
     pretrain.run(slower, address, tmp_path / "whole")
     assert f"the result in {tmp_path}/whole gives way to a new one: {change}" in capsys.readouterr().out
 
@@ -226,7 +226,7 @@ def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path:
     assert dumped["stream"]["masked"] is True
     for marks in (tmp_path / "dump").glob("*.mask.*"):
         marks.rename(tmp_path / marks.name)
-    assert pretrained("dumped", dump=str(tmp_path / "dump"))["curve"] == unmasked["curve"]  # trains anew
+    assert pretrained("dumped", dump=str(tmp_path / "dump"))["curve"] == unmasked["curve"]  # trains again
     for marks in tmp_path.glob("*.mask.*"):
         marks.rename(tmp_path / "dump" / marks.name)
     dump(tmp_path / "without", 0, "up")
@@ -359,7 +359,7 @@ def test_an_interrupted_stage_goes_on_with_the_next_rate(
     assert len(rates) == 3
     capsys.readouterr()
     finetune.run(each, dataclasses.replace(stage, batch_size=8), None, out, 0.0)
-    assert "own from scratch at 0.01 trains anew: batch_size was 16, is 8" in capsys.readouterr().out
+    assert "own from scratch at 0.01 trains again: batch_size was 16, is 8" in capsys.readouterr().out
 
 
 def test_a_sweep_trains_nothing_twice(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Curves of real tokens against loss, compared: how much real data one start of finetuning saves beside another."""
+"""Curves of real tokens against loss, compared: how much real data one start of finetuning saves against another."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Compressors as references: bits a byte that a window's second half costs after its first half.
+"""Compressors as references: bits per byte of a window's second half, given its first half.
 
-deflate, xz and (where the package `zstandard` is there) zstd: size of the compressed window less that of its first
-half, without container overhead. ppm: prediction by partial matching, method C with exclusion, order 5, with its ideal
-code length. pitman_yor: likewise the predictive distribution of a hierarchical Pitman-Yor process, of which the noise
-of family pitman_yor is. Nothing learnt elsewhere goes in, as with the context-Markov baselines.
+deflate, xz, zstd: size of the compressed window minus that of its first half, without container overhead. ppm:
+prediction by partial matching, method C with exclusion, order 5, with its ideal code length. pitman_yor: likewise the
+predictive distribution of a hierarchical Pitman-Yor process, of which the noise of family pitman_yor is. Nothing learnt
+elsewhere goes in, as with the context-Markov baselines.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import zstandard
 
 
 def _deflate(data: bytes) -> int:
@@ -30,10 +31,6 @@ def _xz(data: bytes) -> int:
 
 def _sizes() -> dict[str, Callable[[bytes], int]]:
     sizes: dict[str, Callable[[bytes], int]] = {"deflate": _deflate, "xz": _xz}
-    try:
-        import zstandard
-    except ImportError:
-        return sizes
     parameters = zstandard.ZstdCompressionParameters.from_level(
         19, write_content_size=0, write_checksum=0, write_dict_id=0, format=zstandard.FORMAT_ZSTD1_MAGICLESS
     )
@@ -103,7 +100,7 @@ def pitman_yor_bits(data: bytes, discounts: tuple[float, ...] = DISCOUNTS, stren
 
 
 def references(rows: npt.NDArray[np.uint8]) -> dict[str, float]:
-    """Bits a byte of the windows' second halves, by compressor."""
+    """Bits per byte of the windows' second halves, by compressor."""
     half = rows.shape[1] // 2
     windows = [row.tobytes() for row in rows]
     result = {

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # of Study.precision
-# tasks.py makes them; of those with "first" in their names the first tokens of answers alone count.
+# Made by tasks.py. For names that end in -first only the first tokens of answers count.
 TASKS = ("copy", "reverse", "stack", "recall", "sum", "copy-first", "reverse-first")
-STARTS = ("scratch", "pretrained", "fresh")  # of Finetune.starts; finetune.py says what they are
+STARTS = ("scratch", "pretrained", "fresh")  # of Finetune.starts; defined in finetune.py
 
 
 class ConfigError(ValueError):
-    """The configuration is wrong; the text names the key."""
+    """The configuration is wrong. The message names the key."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Model:
     base_width: int = 128  # learning rates are those of this width; others are scaled from it (muP)
     tied: bool = False  # the output head is the embedding
     smear: bool = False  # each key is mixed with the one before it
-    convolution: int = 0  # places that each query, key and value is mixed from, its own the last; 0: its own alone
+    convolution: int = 0  # positions that each query, key and value is mixed from, its own the last; 0: only its own
     dropout: float = 0.0
 
 
@@ -59,18 +59,18 @@ class Pretrain:
 
     recipe: Any = "up"  # preset name, recipe, or path of a JSON file
     stream_seed: int = 0  # a sweep adds each of its seeds
-    dump: str | None = None  # instead of a server: the folder of an `iterand dump`
-    mask: bool = False  # ask for loss masks; the loss of a stream with masks counts the marked tokens alone
-    # The weights to go on from, of the same shape: path of a model.pt, or in a sweep an earlier variant, of the same
-    # seed; none: random ones
+    dump: str | None = None  # folder of an `iterand dump`, read instead of a server
+    mask: bool = False  # request loss masks; with masks the loss counts only the marked tokens
+    # The weights to start from, of the same shape: the path of a model.pt, or in a sweep an earlier variant, whose run
+    # of the same seed is taken. None: random weights.
     start: str | None = None
     tokens: int = 2_000_000
     batch_size: int = 64
     optimizer: Optimizer = field(default_factory=Optimizer)
     log_every: int = 20  # steps
     evaluations: int = 4  # zero-shot evaluations, evenly spaced, the last at the end; 0: none
-    tracks: int = 0  # evaluations of Evaluation.track alone, evenly spaced
-    checkpoints: int = 4  # evenly spaced; an interrupted run goes on from the last
+    tracks: int = 0  # evaluations of only Evaluation.track, evenly spaced
+    checkpoints: int = 4  # evenly spaced; an interrupted run resumes from the last
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Evaluation:
     windows: int = 200
     seed: int = 0
     tasks: list[str] = field(default_factory=lambda: [name for name in TASKS if not name.endswith("-first")])
-    references: bool = False  # compressors beside the Markov baselines
-    track: list[str] = field(default_factory=list)  # sets, texts and tasks whose curves are wanted
+    references: bool = False  # compressors as well as the Markov baselines
+    track: list[str] = field(default_factory=list)  # sets, texts and tasks whose curves are recorded
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Finetune:
     tokens: int = 1_000_000
     batch_size: int = 64
     learning_rates: list[float] = field(default_factory=lambda: [1e-3, 2e-3])
-    optimizer: Optimizer = field(default_factory=Optimizer)  # its learning rate gives way to the list
+    optimizer: Optimizer = field(default_factory=Optimizer)  # without its learning rate, which comes from the list
     evaluations: int = 20
     validation_windows: int = 200
     data_seed: int | None = None  # of the order of the real data; none: the study's seed
@@ -113,7 +113,7 @@ class Study:
     """The whole file."""
 
     name: str = "study"
-    server: str | None = None  # host:port; none: a server is started for the run from the binary `iterand`
+    server: str | None = None  # host:port; None: `binary` is started for the run
     binary: str = "iterand"
     device: str = "auto"  # auto, cpu, cuda
     threads: int = 0  # of PyTorch on the CPU; 0: its own choice
@@ -136,11 +136,11 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return from_dict(typing.cast(type, kind), value, path)
     if origin is list:
         if not isinstance(value, list):
-            raise ConfigError(f"{path} is {value!r}; a list is wanted")
+            raise ConfigError(f"{path} is {value!r}; it must be a list")
         return [_convert(arguments[0], item, f"{path}[{place}]") for place, item in enumerate(value)]
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"{path} is {value!r}; a table is wanted")
+            raise ConfigError(f"{path} is {value!r}; it must be a table")
         return {key: _convert(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
     if arguments and type(None) in arguments:  # X | None
         return None if value is None else _convert(arguments[0], value, path)
@@ -149,14 +149,14 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)  # 2e6
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{path} is {value!r}; {kind.__name__} is wanted")
+        raise ConfigError(f"{path} is {value!r}; it must be {kind.__name__}")
     return value
 
 
 def from_dict(kind: type[_T], value: Any, path: str = "") -> _T:
     """A configuration from JSON's plain data. Errors: ConfigError that names the key."""
     if not isinstance(value, dict):
-        raise ConfigError(f"{path or 'configuration'} is {value!r}; a table is wanted")
+        raise ConfigError(f"{path or 'configuration'} is {value!r}; it must be a table")
     kinds = typing.get_type_hints(kind)
     for key in value:
         if key not in kinds:
@@ -167,21 +167,16 @@ def from_dict(kind: type[_T], value: Any, path: str = "") -> _T:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as plain data, every default written out."""
+    """A configuration as plain data, with every default."""
     result: dict[str, Any] = dataclasses.asdict(config)
     return result
 
 
 def digest(*parts: Any) -> str:
-    """A short name for plain data: equal parts, equal name."""
+    """A short name for plain data. Equal parts have equal names."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def is_recipe_file(recipe: Any) -> bool:
-    """Whether a recipe is the path of a file, and no preset's name, JSON text or table."""
-    return isinstance(recipe, str) and recipe.endswith(".json") and not recipe.lstrip().startswith("{")
-
-
 def is_model_file(start: Any) -> bool:
-    """Whether the weights to start from are the path of a file, and no variant's name."""
+    """Whether the weights to start from are the path of a file and not the name of a variant."""
     return isinstance(start, str) and start.endswith(".pt")

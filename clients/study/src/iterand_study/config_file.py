@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from iterand._requests import is_recipe_file
+
 from iterand_study import checks, variants
-from iterand_study.config import ConfigError, Study, from_dict, is_model_file, is_recipe_file
+from iterand_study.config import ConfigError, Study, from_dict, is_model_file
 
 
 def load(path: str | Path) -> Study:
-    """Reads a JSON or TOML file. Paths of texts, dumps and recipe files in it, its variants' too, are relative to it.
+    """Reads a JSON or TOML file. Paths of texts, dumps and recipe files in it and in its variants are relative to it.
 
-    Errors: ConfigError that names the key, for the configuration itself and for each variant. That the files are there
-    is for check_files to say.
+    Errors: ConfigError names the key, in the configuration itself or in a variant. Does not check that the files exist:
+    checks.check_files does.
     """
     path = Path(path)
     try:
@@ -22,14 +24,14 @@ def load(path: str | Path) -> Study:
             try:
                 import tomllib
             except ImportError:
-                raise ConfigError("TOML wants Python 3.11; write the configuration as JSON") from None
+                raise ConfigError("TOML needs Python 3.11; write the configuration as JSON") from None
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         else:
             table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
     typed = from_dict(Study, table)
-    variants.expand(typed)  # before paths are looked for in them, all variants are known to be well formed
+    variants.expand(typed)  # all variants must be well formed before their paths are resolved
     for each in (table, *typed.variants.values()):
         _resolve(each, path.resolve().parent)
     study = from_dict(Study, table)

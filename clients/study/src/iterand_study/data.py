@@ -1,4 +1,4 @@
-"""Where tokens come from: a server, a server of our own, a dump, or a text."""
+"""Sources of tokens: a server, a server of our own, a dump, a text."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def server(study: config.Study) -> Iterator[str]:
         yield running.address
 
 
-# Tokens, rows x length, and if the stream has them their loss mask: where it is true a token is to be predicted.
+# Tokens, rows x length, and their loss mask if the stream has one: true where a token is to be predicted.
 Pair = tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 
 
 @dataclass
 class Stream:
-    """Batches of a stream from some step on, and what it is. Iterates over pairs of tokens (int64) and loss mask (bool,
-    or None if the stream has none), both rows x length."""
+    """Batches of a stream from some step on, and its description. Iterates over pairs of tokens (int64) and loss mask
+    (bool, or None if the stream has none), both rows x length."""
 
     batches: Iterator[Pair]
     info: dict[str, Any]  # as of `describe`
@@ -58,11 +58,11 @@ class Stream:
 
 
 def describe(study: config.Study, address: str | None) -> dict[str, Any]:
-    """What the study's pretraining stream is: recipe, seed, fingerprint, vocab_size, start, shard, FLOPs a token, and
-    whether it is masked (`stream`).
+    """Describes the study's pretraining stream: recipe, seed, fingerprint, vocab_size, start, shard, FLOPs per token,
+    and whether it has loss masks.
 
-    `address` may be None for a dump, whose FLOPs a token are None: it does not say them. Errors: ConfigError if the
-    stream does not fit the model.
+    `address` may be None for a dump. FLOPs per token are None for a dump, which does not record them. Errors:
+    ConfigError if the stream does not fit the model.
     """
     options, length = study.pretrain, study.model.length
     if options.dump is not None:
@@ -71,7 +71,7 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
         info: dict[str, Any] = {"flops_per_token": None, "masked": masked, **sidecar}
     else:
         if address is None:
-            raise config.ConfigError("pretraining wants a server or a dump")
+            raise config.ConfigError("pretraining needs a server or a dump")
         answer = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length, mask=options.mask)
         described = answer.stream
         assert described is not None  # a recipe was named
@@ -94,7 +94,7 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
 
 
 def stream_key(info: dict[str, Any]) -> dict[str, Any]:
-    """The part of a description that settles which tokens are read: equal for a dump and the stream it is of."""
+    """The part of a description that determines the tokens: equal for a dump and the stream that it is of."""
     return {key: info[key] for key in ("fingerprint", "start", "shard")}
 
 
@@ -111,14 +111,14 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
     rank, world = parallel.rank(), parallel.world_size()
     if options.batch_size % world:
         raise config.ConfigError(
-            f"pretrain.batch_size is {options.batch_size}; a multiple of {world} processes is wanted"
+            f"pretrain.batch_size is {options.batch_size}; it must be a multiple of {world} processes"
         )
     start, count = first_step * options.batch_size, (steps - first_step) * options.batch_size
     info = describe(study, address)
     if options.dump is not None:
         rows, sidecar = read_dump(options.dump, length)
         if start + count > len(rows):
-            raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are wanted")
+            raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are needed")
         marks = read_loss_masks(options.dump, sidecar)
         if options.mask and marks is None:
             raise config.ConfigError(f"pretrain.mask is true, but {options.dump} has no masks; dump it with --mask")
@@ -129,7 +129,7 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
 
         yield Stream(map(batch, range(start, start + count, options.batch_size)), info)
         return
-    assert address is not None  # describe has refused it
+    assert address is not None  # checked by describe
     with iterand.stream(
         address,
         options.recipe,
@@ -147,12 +147,12 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
 
 _MASK_SUFFIX = ".mask.json"  # of the sidecar of a dump's masks
 
-# What a dump's sidecar has to say.
+# Keys that a dump's sidecar must have.
 _SIDECAR = ("file", "dtype", "data_offset", "shape", "fingerprint", "start", "shard", "vocab_size")
 
 
 def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-    """The sequences of an `iterand dump` (either format), mapped and not read, and what its sidecar says.
+    """The sequences of an `iterand dump` (either format), memory-mapped, and what its sidecar says.
 
     Errors: ConfigError if the folder holds no dump, or one of another length.
     """
@@ -169,7 +169,7 @@ def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[s
 
 
 def read_loss_masks(folder: str | Path, tokens: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
-    """The loss masks of a dump (`iterand dump --mask`), mapped and not read; None if it has none.
+    """The loss masks of a dump (`iterand dump --mask`), memory-mapped; None if it has none.
 
     tokens: what the sidecar of the dump says. Errors: ConfigError if the masks are of other tokens.
     """
@@ -186,11 +186,11 @@ def read_loss_masks(folder: str | Path, tokens: dict[str, Any]) -> npt.NDArray[n
 
 
 def _mapped(sidecar: Path) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-    """The array that a dump's sidecar describes, and the sidecar. Errors: ConfigError if it is no such sidecar."""
+    """The array that a dump's sidecar describes, and the sidecar. Errors: ConfigError if a key is missing."""
     info = json.loads(sidecar.read_text())
     missing = [key for key in _SIDECAR if key not in info]
     if missing:
-        raise config.ConfigError(f"{sidecar} is no dump's: it lacks {', '.join(missing)}")
+        raise config.ConfigError(f"{sidecar} is not the sidecar of a dump: it lacks {', '.join(missing)}")
     array = np.memmap(
         sidecar.with_name(info["file"]),
         dtype=np.dtype(info["dtype"]).newbyteorder("<"),
@@ -216,9 +216,9 @@ class Text:
         return cls(data[:first], data[first:second], data[second:])
 
     def batches(self, length: int, batch_size: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
-        """Windows of the training part in an order that the seed settles, epoch after epoch without repetition.
+        """Windows of the training part in an order that the seed determines, without repetition within an epoch.
 
-        The text is cut into windows at an offset that each epoch draws anew.
+        The text is cut into windows at an offset that each epoch draws again.
         """
         rng = np.random.default_rng(seed)
         queue: list[int] = []

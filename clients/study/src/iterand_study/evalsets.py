@@ -187,14 +187,14 @@ def text_of(name: str, seed: int = 0) -> Bytes:
 
 @functools.lru_cache(maxsize=32)
 def language_sha256(name: str, seed: int = 0) -> str:
-    """What a language's text is: the SHA-256 of text_of, in hexadecimal digits."""
+    """SHA-256 of text_of, in hexadecimal digits."""
     return hashlib.sha256(text_of(name, seed).tobytes()).hexdigest()
 
 
 def windows(text: Bytes, length: int, count: int, seed: int = 0) -> Bytes:
     """`count` windows (count x length) cut at random places of a text."""
     if len(text) < length:
-        raise ValueError(f"text has {len(text)} bytes; a window wants {length}")
+        raise ValueError(f"text has {len(text)} bytes; a window needs {length}")
     starts = np.random.default_rng(seed).integers(0, len(text) - length + 1, count)
     return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(text, length)[starts])
 
@@ -208,13 +208,13 @@ def rep(period: int, length: int, count: int, seed: int = 0) -> Bytes:
 
 @functools.lru_cache(maxsize=32)
 def read_text(path: str | Path) -> Bytes:
-    """A file's bytes, read once: for a process a text stays what it was when it was first asked for."""
+    """A file's bytes, read once: later changes of the file are not seen by this process."""
     return np.frombuffer(Path(path).read_bytes(), np.uint8)
 
 
 @functools.lru_cache(maxsize=32)
 def text_sha256(path: str | Path) -> str:
-    """What a text is, whatever its path: the SHA-256 of read_text, in hexadecimal digits."""
+    """SHA-256 of read_text, in hexadecimal digits: identifies a text independently of its path."""
     return hashlib.sha256(read_text(path).tobytes()).hexdigest()
 
 

@@ -5,15 +5,14 @@ compared, so that neither side is handicapped. Starts:
 
     scratch      a fresh model
     pretrained   all weights of the pretrained model
-    fresh        its blocks, with embedding and output head drawn anew
+    fresh        its blocks, with a new embedding and output head
 
-Each start and rate leaves a result and weights of its own, so that a stage that was interrupted goes on with what is
-not trained yet, and one of which only the evaluation has changed is measured anew and not trained.
+Each start and rate has its own result and weights. An interrupted stage therefore continues with what is not trained
+yet, and a stage of which only the evaluation has changed is measured again and not trained.
 
-What comes out: **data saved**, the real tokens that a start needs less than scratch to reach the same validation loss,
-and the **exchange rate**, the synthetic FLOPs (generation and training) that were paid for each real token saved. All
-runs of a stage share one schedule, so that a loss in the middle of a curve is one that a shorter schedule might have
-beaten.
+Results: **data saved**, how many fewer real tokens a start needs than scratch to reach the same validation loss, and
+the **exchange rate**, the synthetic FLOPs (generation and training) paid per real token saved. All runs of a stage
+share one schedule, so a shorter schedule might reach a lower loss than the middle of a curve shows.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def start_model(kind: str, study: config.Study, stage: config.Finetune, pretrain
     if kind not in config.STARTS:
         raise config.ConfigError(f"finetune.starts has {kind!r}; known are {', '.join(config.STARTS)}")
     if pretrained is None:
-        raise config.ConfigError(f"start {kind!r} wants a pretrained model")
+        raise config.ConfigError(f"start {kind!r} needs a pretrained model")
     model = load_model(pretrained)
     if stage.shrink != 1.0:
         with torch.no_grad():
@@ -83,13 +82,13 @@ def _train(
     trainer = Trainer(model, options, steps, device, study.compile, study.precision)
     torch.manual_seed(study.seed)  # dropout
     validation = evalsets.windows(text.validation, length, stage.validation_windows, seed=1)
-    # Close together at first, where the curves differ most.
-    marks = {max(1, round(steps * (place / stage.evaluations) ** 2)) for place in range(1, stage.evaluations + 1)}
+    # Denser at first, where the curves differ most.
+    milestones = {max(1, round(steps * (place / stage.evaluations) ** 2)) for place in range(1, stage.evaluations + 1)}
     curve: Curve = [{"tokens": 0.0, "bits": float(token_bits(model, validation).mean())}]
     begin = time.perf_counter()
     for tokens in text.batches(length, stage.batch_size, steps, _data_seed(study, stage)):
         trainer.step(tokens)
-        if trainer.done in marks:
+        if trainer.done in milestones:
             bits = float(token_bits(model, validation).mean())
             curve.append({"tokens": float(trainer.done * tokens_a_step), "bits": bits})
     return {
@@ -114,18 +113,18 @@ def _start(
     elsewhere = dataclasses.replace(study.evaluation, texts=others)
     measures = zeroshot.settings(elsewhere)
 
-    def run_of(rate: float, wants_weights: bool = False) -> Result:
-        file, wanted = folder / f"{kind}-{rate!r}.json", {**shared, "learning_rate": rate}
+    def run_of(rate: float, needs_weights: bool = False) -> Result:
+        file, key = folder / f"{kind}-{rate!r}.json", {**shared, "learning_rate": rate}
         found = read_json(file)
         if found is not None:
-            reasons = training.differences(found["trained"], wanted)
-            if wants_weights and not file.with_suffix(".pt").exists():
-                reasons.append("its weights, which a new evaluation wants, are not there")
+            reasons = training.differences(found["trained"], key)
+            if needs_weights and not file.with_suffix(".pt").exists():
+                reasons.append("its weights, which a new evaluation needs, do not exist")
             if not reasons:
                 return found
-            print(f"{study.name}: {name} from {kind} at {rate:g} trains anew: {'; '.join(reasons)}", flush=True)
+            print(f"{study.name}: {name} from {kind} at {rate:g} trains again: {'; '.join(reasons)}", flush=True)
         model = start_model(kind, study, stage, pretrained)
-        found = {"trained": wanted, **_train(model, study, stage, rate, text, device)}
+        found = {"trained": key, **_train(model, study, stage, rate, text, device)}
         save_model(file.with_suffix(".pt"), model)
         write_json(file, found)
         return found
@@ -133,7 +132,7 @@ def _start(
     runs = [run_of(rate) for rate in stage.learning_rates]
     best = min(runs, key=lambda found: float(found["final_bits"]))
     if best.get("measured") != measures:
-        best = run_of(best["learning_rate"], wants_weights=True)
+        best = run_of(best["learning_rate"], needs_weights=True)
         file = folder / f"{kind}-{best['learning_rate']!r}.json"
         model = load_model(file.with_suffix(".pt")).to(device)
         length = study.model.length

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iterand_study import config
+from iterand._requests import is_recipe_file
 
 Result = dict[str, Any]
 
 
 def recipe_name(recipe: Any) -> str:
-    """A preset's name or a recipe file's without folder and ending; a recipe that is written out has none."""
-    if config.is_recipe_file(recipe):
+    """A preset's name, or a recipe file's without folder and suffix; a recipe as JSON has none."""
+    if is_recipe_file(recipe):
         return Path(recipe).stem
     return recipe if isinstance(recipe, str) and not recipe.lstrip().startswith("{") else "own recipe"
 
@@ -35,7 +35,7 @@ class Arm:
     variant: str  # "scratch", or the variant's
     kind: str  # of Finetune.starts
     scratch: str  # the name of the scratch runs that depend on the same; empty: there are none
-    entries: list[Result]  # of the record's finetuning, one a seed
+    entries: list[Result]  # of the record's finetuning, one per seed
 
 
 def scratch_settings(stage: Result) -> Result:

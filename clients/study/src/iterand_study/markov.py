@@ -5,9 +5,8 @@ The model of order n that predicts token t of a window is counted over the token
     p(x | c) = (count(c x) + k) / (count(c) + k |A|)        c: the n tokens before t, A: the distinct tokens of the set
 
 where count(c) includes the occurrence right before t, which has no successor yet (that is how the published figures
-were
-counted: without it dyck and ndfa would come out 0.05 lower). The smoothing k is, per order, the one of SMOOTHING with
-the least mean loss; the baseline is the best order.
+were counted: without it dyck and ndfa would come out 0.05 lower). The smoothing k is, per order, the one of SMOOTHING
+with the least mean loss; the baseline is the best order.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ SMOOTHING = (1.0, 0.1, 0.01, 1e-4, 1e-6)
 
 @dataclass(frozen=True)
 class Baseline:
-    """Mean bits a token of each order with its best smoothing."""
+    """Mean bits per token of each order with its best smoothing."""
 
     bits: dict[int, float]
     smoothing: dict[int, float]
@@ -41,7 +40,7 @@ class Baseline:
 def context_counts(
     rows: npt.NDArray[np.uint8], position: int, orders: Sequence[int] = ORDERS
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """How often each row's context occurred before `position`, and how often with the token at `position` behind it.
+    """How often each row's context occurred before `position`, and how often followed by the token at `position`.
 
     rows: windows x length. Returns count(c) and count(c x), each orders x windows.
     """

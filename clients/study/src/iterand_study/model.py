@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         self.draw_identities(seed)
 
     def draw_identities(self, seed: int) -> None:
-        """Draws the embedding anew and resets the head: what the model knew of token identities is gone."""
+        """Draws a new embedding and resets the head, which removes what the model knew of token identities."""
         generator = torch.Generator().manual_seed(seed + 1_000_003)
         nn.init.normal_(self.embedding.weight, std=1.0, generator=generator)
         if self.head is not None:

@@ -1,9 +1,9 @@
-"""Pretraining by several processes, one a GPU, as torchrun starts them; in an ordinary run there is one, and all of
-this does nothing.
+"""Pretraining by several processes, one per GPU, as torchrun starts them. In an ordinary run there is one process, and
+the functions here do nothing.
 
 Every process has the whole model and reads its own rows of each batch, those whose index is its rank modulo the number
 of processes. Gradients are averaged (DistributedDataParallel), so that each step is that of one process with the whole
-batch, up to rounding. The first process alone evaluates and writes.
+batch, up to rounding. Only the main process, rank 0, evaluates and writes.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from iterand_study import config
 
 _T = TypeVar("_T")
 
-# While the first process evaluates the others wait for it.
+# The other processes wait while the main process evaluates.
 _BARRIER_TIMEOUT = datetime.timedelta(hours=4)
 
 
 def env_world_size() -> int:
-    """How many processes torchrun has started; 1 without it."""
+    """Number of processes that torchrun has started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def env_local_world_size() -> int:
-    """As many of them as are on this machine."""
+    """Number of these processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", str(env_world_size())))
 
 
 @contextlib.contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Joins the processes that torchrun has started. When one fails, torchrun ends the others."""
+    """Connects the processes that torchrun has started. If one fails, torchrun ends the others."""
     if env_world_size() == 1:
         yield
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_BARRIER_TIMEOUT)
     yield
-    distributed.barrier()  # who leaves while others still talk to him may abort
+    distributed.barrier()  # a process that leaves while others still send to it may abort
     distributed.destroy_process_group()
 
 
@@ -56,12 +56,12 @@ def world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that evaluates and writes."""
+    """Whether this process evaluates and writes."""
     return rank() == 0
 
 
 def broadcast(value: _T) -> _T:
-    """The first process's value, in all of them. Errors: ConfigError if the first has ended; it says why itself."""
+    """The main process's value, in all processes. Errors: ConfigError if that process has ended; it prints why."""
     if world_size() == 1:
         return value
     values = [value]
@@ -70,7 +70,7 @@ def broadcast(value: _T) -> _T:
     except RuntimeError as error:
         if is_main_process():
             raise
-        raise config.ConfigError(f"process {rank()} ends since the first has ended") from error
+        raise config.ConfigError(f"process {rank()} ends because process 0 has ended") from error
     return values[0]
 
 
@@ -92,7 +92,7 @@ def all_reduce_mean(value: Tensor) -> Tensor:
 
 
 def wrap_ddp(model: torch.nn.Module) -> torch.nn.Module:
-    """The model, whose gradients are averaged over all processes."""
+    """The model, with gradients averaged over all processes."""
     if world_size() == 1:
         return model
     return torch.nn.parallel.DistributedDataParallel(model)

@@ -1,4 +1,4 @@
-"""The numbers of a sweep in one small file, results.json: what a report is made from, without weights or paths.
+"""The numbers of a sweep in one small file, results.json: the source of a report, without weights or paths.
 
     {"runs": [{"variant", "seed", "recipe", "fingerprint", "model", "hardware", "tokens", "seconds", ...,
                "start": null or {"sha256", "tokens", "training_flops", "generation_flops"} of the first weights,
@@ -8,11 +8,11 @@
                      "final_bits", "test_bits", "elsewhere", "comparison"}, ...],
      "baselines": {set: {"markov_half", ...}}}
 
-Bits are bits a token, tokens are tokens seen. Scratch runs, which all variants of a model share, stand under the
-variant "scratch", once for each of their settings, stage and seed. What generation cost is null where it is not known.
+Bits are bits per token, tokens are tokens seen. Scratch runs, which all variants of a model share, have the variant
+"scratch", once for each of their settings, stage and seed. The cost of generation is null if it is not known.
 
-Records that older versions wrote lack some keys: of runs engine_version, precision, compile, threads, windows,
-masked and start, of finetuning text and settings, and `elsewhere` has the text itself too.
+Records of older versions lack some keys: runs lack engine_version, precision, compile, threads, windows, masked and
+start, finetuning lacks text and settings, and `elsewhere` includes the text itself.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from iterand_study import config, labels
+from iterand._requests import is_recipe_file
+
+from iterand_study import labels
 
 Result = dict[str, Any]
 
 
 def _rounded(value: Any) -> Any:
-    """Four decimals for small numbers, four digits for very small, whole numbers for large ones: more is noise."""
+    """Rounds to four decimals; very small numbers to four digits, large to whole numbers. More digits are noise."""
     if isinstance(value, float):
         if abs(value) < 0.01:
             return float(f"{value:.4g}")
@@ -41,7 +43,7 @@ def _rounded(value: Any) -> Any:
 
 
 def including_start(run: Result, key: str) -> float | None:
-    """A count of a run and of those that made the weights it began with; None if it is not known of one of them."""
+    """A count of a run plus those of the runs that made its first weights; None if one of them is not known."""
     own: float | None = run.get(key)
     start = run.get("start")
     before: float | None = 0 if start is None else start[key]
@@ -49,8 +51,8 @@ def including_start(run: Result, key: str) -> float | None:
 
 
 def synthetic_flops(run: Result) -> float | None:
-    """What was paid for a run's weights: training and streams, those of the runs before it too. None if what a stream
-    cost is not known (a dump's)."""
+    """FLOPs paid for a run's weights: training and generation, including the runs before it. None if the cost of a
+    stream is not known, as for a dump."""
     training, generation = including_start(run, "training_flops"), including_start(run, "generation_flops")
     return None if training is None or generation is None else training + generation
 
@@ -72,7 +74,7 @@ def _run(variant: str, run: Result) -> Result:
     return {
         "variant": variant,
         "seed": study["seed"],
-        "recipe": Path(recipe).name if config.is_recipe_file(recipe) else recipe,
+        "recipe": Path(recipe).name if is_recipe_file(recipe) else recipe,
         "fingerprint": run["stream"].get("fingerprint"),
         "engine_version": run["stream"].get("engine_version"),
         "start": run.get("start"),
@@ -117,8 +119,8 @@ def _starts(variant: str, found: Result) -> Iterator[Result]:
 def from_folder(out: Path) -> Result:
     """The record of a sweep's folder.
 
-    A sweep has a variant's results in VARIANT/seed-N; a folder of another name is a variant of its own, and one that
-    `pretrain` wrote may be `out` itself. Errors: ValueError if there are no results.
+    The results of a variant lie in VARIANT/seed-N. A folder of another name is a variant of its own; `out` itself may
+    be a folder that `pretrain` wrote. Errors: ValueError if there are no results.
     """
     runs: list[Result] = []
     finetuning: list[Result] = []
@@ -142,22 +144,22 @@ def from_folder(out: Path) -> Result:
 
 
 def read(path: Path) -> Result:
-    """The record of a folder, or the one that `write` wrote. Errors: ValueError if it is neither."""
+    """The record of a folder, or of a file that `write` wrote. Errors: ValueError for anything else."""
     if path.is_dir():
         return from_folder(path)
     try:
         record = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(record, dict) or not all(key in record for key in ("runs", "finetuning", "baselines")):
-        raise ValueError(f"{path} is no record of a sweep (results.json): it lacks runs, finetuning or baselines")
+        raise ValueError(f"{path} is not the record of a sweep (results.json): it lacks runs, finetuning or baselines")
     return record
 
 
 def merge(records: dict[str, Result]) -> Result:
-    """One record of several, by their names; what is in two of them alike is taken once.
+    """Merges several records, given by name. Equal entries are taken once.
 
-    Scratch runs of one setting, stage and seed are the same but for what they were evaluated on. Errors: ValueError if
+    Scratch runs of one setting, stage and seed are equal except for what they were evaluated on. Errors: ValueError if
     two records have different runs under one name.
     """
     runs: dict[str, tuple[str, Result]] = {}
@@ -168,13 +170,13 @@ def merge(records: dict[str, Result]) -> Result:
             key = f"{run['variant']}, seed {run['seed']}"
             origin, known = runs.setdefault(key, (name, run))
             if known["curve"] != run["curve"] or known["model"] != run["model"]:
-                raise ValueError(f"{origin} and {name} both have a run {key!r}, and they differ: report them apart")
+                raise ValueError(f"{origin} and {name} both have a run {key!r}, which differs: report them separately")
         for entry in record["finetuning"]:
             key = ", ".join([entry["variant"], entry["stage"], entry["start"], f"seed {entry['seed']}"])
             setting = json.dumps(entry.get("settings") or entry.get("model"), sort_keys=True)
             origin, known = finetuning.setdefault(key + setting, (name, entry))
             if known["curve"] != entry["curve"] and origin != name:
-                raise ValueError(f"{origin} and {name} both have a run {key!r}, and they differ: report them apart")
+                raise ValueError(f"{origin} and {name} both have a run {key!r}, which differs: report them separately")
             for part, values in entry["elsewhere"].items():
                 known["elsewhere"][part] = {**values, **known["elsewhere"][part]}
         baselines = {**record["baselines"], **baselines}
@@ -186,8 +188,8 @@ def merge(records: dict[str, Result]) -> Result:
 
 
 def select_variants(record: Result, variants: list[str]) -> Result:
-    """The record of these variants alone, in this order, and of the scratch runs beside them. Errors: ValueError if one
-    is not there."""
+    """The record of only these variants, in this order, and of their scratch runs. Errors: ValueError if a variant is
+    unknown."""
     known = dict.fromkeys(run["variant"] for run in record["runs"])
     for name in variants:
         if name not in known:
@@ -209,7 +211,7 @@ def select_variants(record: Result, variants: list[str]) -> Result:
 
 
 def by_variant(record: Result) -> dict[str, list[Result]]:
-    """The runs of each variant, one a seed."""
+    """The runs of each variant, one per seed."""
     found: dict[str, list[Result]] = {}
     for run in record["runs"]:
         found.setdefault(run["variant"], []).append(run)
@@ -228,7 +230,7 @@ def stages(record: Result) -> list[str]:
 
 
 def write(path: Path, record: Result) -> None:
-    """One line a run, so that a change of one run is a change of one line."""
+    """Writes one line per run, so that a change of one run changes one line."""
     lines = ["{"]
     for part in ("runs", "finetuning"):
         lines += [f' "{part}": [', ",\n".join("  " + json.dumps(item) for item in record[part]), " ],"]

@@ -1,8 +1,8 @@
 """Prequential estimate of a recipe's learnable structure (Finzi et al. 2026, arXiv 2601.03220).
 
 A small model reads the stream once. Each batch is predicted before it is learnt from, so that the losses along the way
-are the code length of the data by a learner that starts with nothing. The area between that curve and the loss at its
-end is what the model has learnt and kept, the structure; the rest is what looks random to it. Noise and chaos score
+are the code length of the data for a learner that starts from nothing. The area between that curve and the final loss
+is what the model has learnt and kept, the structure. The rest looks random to it. Noise and chaos score
 zero; constant rows of random symbols score what it costs to learn to repeat a symbol. The loss at the end is a mean
 over the last tenth of the steps.
 
@@ -21,7 +21,7 @@ from iterand_study.training import Trainer, device_of, hardware
 
 @dataclass(frozen=True)
 class Size:
-    """What the measure depends on, beside the recipe."""
+    """What the measure depends on, besides the recipe."""
 
     tokens: int = 1_000_000
     width: int = 64
@@ -32,7 +32,7 @@ class Size:
 
 
 def estimate(losses: list[float], tokens_a_step: int) -> dict[str, float]:
-    """Structure and noise from the loss of each step, in bits a token."""
+    """Structure and noise from the loss of each step, in bits per token."""
     tail = max(1, len(losses) // 10)
     final = sum(losses[-tail:]) / tail
     return {

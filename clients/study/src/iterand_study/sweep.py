@@ -1,8 +1,8 @@
 """Runs the variants of a study: each pretrains, is evaluated zero-shot, and is finetuned, for each seed.
 
-Results lie in OUT/VARIANT/seed-N/: pretrain.json, model.pt, finetune-NAME.json and the folder finetune-NAME with a
-result and weights of each start; those of scratch runs, which variants share, in OUT/scratch. What is there for the
-same configuration is not run again, so that a sweep that was interrupted is resumed by the same command.
+OUT/VARIANT/seed-N/ has the results: pretrain.json, model.pt, finetune-NAME.json and the folder finetune-NAME with a
+result and weights for each start. OUT/scratch has those of scratch runs, which variants share. Finished runs of the
+same configuration are not run again, so the same command resumes an interrupted sweep.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from iterand_study import config, data, finetune, pretrain, record, run_store, variants
 
 
-def seeded(study: config.Study, name: str, seed: int, out: Path) -> config.Study:
-    """The study of one arm (variants.expand) with one seed, the model's; the stream has it added to its own."""
+def with_seed(study: config.Study, name: str, seed: int, out: Path) -> config.Study:
+    """The study of one variant with one seed: the model's, which is also added to the stream's."""
     options = study.pretrain
     start = options.start
     if start is not None and not config.is_model_file(start):  # an earlier variant
@@ -33,16 +33,16 @@ def _folder(out: Path, name: str, seed: int) -> Path:
 
 
 def run(study: config.Study, address: str | None, out: Path) -> None:
-    """All variants and seeds. `address` may be None if all have dumps.
+    """Runs all variants and seeds. `address` may be None if all read dumps.
 
-    Variants that differ in their evaluation and finetuning alone share their pretraining, and all that agree in model,
-    text, finetuning and seed share their scratch runs.
+    Variants that differ only in evaluation and finetuning share their pretraining. Variants with the same model, text,
+    finetuning and seed share their scratch runs.
     """
     arms = variants.expand(study)
     for seed in study.seeds:
         weights: dict[str, Path] = {}  # what weights depend on -> the first folder that has them
         for name, arm in arms.items():
-            each, folder = seeded(arm, name, seed, out), _folder(out, name, seed)
+            each, folder = with_seed(arm, name, seed, out), _folder(out, name, seed)
             key = config.digest(
                 run_store.training_key(each, data.describe(each, address), run_store.initial_weights(each))
             )

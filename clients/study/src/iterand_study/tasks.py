@@ -1,11 +1,12 @@
-"""In-context tasks: a window shows examples of a rule over random tokens, and the model has to go on with it.
+"""In-context tasks: a window shows examples of a rule over random tokens, which the model must continue.
 
 Each task makes rows x length tokens and a mask of the answers that count: those of the window's second half, which
-follow from what the window shows. Every row draws its own tokens, so that nothing but the window can tell. A model's
+follow from what the window shows. Every row draws its own tokens, so the window is the only evidence. A model's
 score is the share of the counted answers that it ranks first.
 
 `copy-first` and `reverse-first` have the windows of `copy` and `reverse`, of whose answers only the first tokens count:
-the others are told by those before them, these only by where the window is and what was done in it before.
+the other tokens follow from those before them, the first ones only from the position in the window and the words
+before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What pretraining, finetuning and the structure estimate share: the optimiser's steps, and files."""
+"""What pretraining, finetuning and the structure estimate share: devices and the optimiser's steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from iterand_study.model import Transformer, parameter_groups
 
 
 def model_key(study: config.Study) -> dict[str, Any]:
-    """What the weights that any training ends with depend on, beside its data and its own settings."""
+    """What trained weights depend on, apart from the data and the settings of pretraining or finetuning."""
     return {
         "model": config.to_dict(study.model),
         **{key: getattr(study, key) for key in ("seed", "compile", "precision")},
@@ -28,7 +28,7 @@ def model_key(study: config.Study) -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> list[str]:
-    """What is different in plain data, for people: `pretrain.tokens was 1, is 2`."""
+    """The differences of plain data as text: `pretrain.tokens was 1, is 2`."""
     found: list[str] = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key), now.get(key)
@@ -40,9 +40,8 @@ def differences(before: dict[str, Any], now: dict[str, Any], path: str = "") -> 
 
 
 def device_of(study: config.Study) -> torch.device:
-    """The device, and PyTorch's threads set as the study says. Under torchrun each process has the GPU of its number.
-
-    Errors: ConfigError if there is no such GPU.
+    """The study's device. Also sets PyTorch's number of threads. Under torchrun each process takes the GPU of its local
+    rank. Errors: ConfigError if there is no such GPU.
     """
     if study.threads > 0:
         torch.set_num_threads(study.threads)
@@ -50,28 +49,30 @@ def device_of(study: config.Study) -> torch.device:
     if study.device == "cpu" or (study.device == "auto" and gpus == 0):
         return torch.device("cpu")
     if gpus == 0:
-        raise config.ConfigError(f"device is {study.device!r}, and PyTorch finds no GPU here; cpu or auto is wanted")
+        raise config.ConfigError(f"device is {study.device!r}, and PyTorch finds no GPU here; it must be cpu or auto")
     _, _, number = study.device.partition(":")
     place = int(os.environ.get("LOCAL_RANK", number or "0"))
     if place >= gpus:
-        wanted = f"process {place} wants a GPU of its own" if "LOCAL_RANK" in os.environ else f"device is cuda:{place}"
-        raise config.ConfigError(f"{wanted}, and PyTorch finds {gpus} here")
+        needed = f"process {place} needs a GPU of its own" if "LOCAL_RANK" in os.environ else f"device is cuda:{place}"
+        raise config.ConfigError(f"{needed}, and PyTorch finds {gpus} here")
     torch.cuda.set_device(place)
     return torch.device("cuda", place)
 
 
-def precision(device: torch.device, wanted: str) -> contextlib.AbstractContextManager[Any]:
-    """What matrices are multiplied in while training: `wanted`, where auto is bfloat16 on a GPU and float32 elsewhere.
-    Evaluation is in float32 everywhere."""
-    if wanted not in config.PRECISIONS:
-        raise config.ConfigError(f"precision is {wanted!r}; known are {', '.join(config.PRECISIONS)}")
-    if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda"):
+def precision(device: torch.device, name: str) -> contextlib.AbstractContextManager[Any]:
+    """The context in which training multiplies matrices in precision `name`; auto is bfloat16 on a GPU, else float32.
+
+    Evaluation is always in float32.
+    """
+    if name not in config.PRECISIONS:
+        raise config.ConfigError(f"precision is {name!r}; known are {', '.join(config.PRECISIONS)}")
+    if name == "bfloat16" or (name == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """What a run ran on, for its report."""
+    """The machine of a run, for its report."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -81,7 +82,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return {"device": device.type, "name": name, "cores": os.cpu_count(), "torch": str(torch.__version__)}
 
 
-IGNORE_INDEX = -100  # a target that the loss leaves out
+IGNORE_INDEX = -100  # of targets that the loss leaves out
 
 
 class Trainer:
@@ -119,9 +120,9 @@ class Trainer:
         return options.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def step(self, tokens: Tensor, mask: Tensor | None = None) -> float:
-        """Trains on a batch (rows x length), or on this process's rows of one. Returns the whole batch's loss in bits a
-        token, before the update. With a mask (rows x length, bool) only the tokens count where it is true; 0 if there
-        are none."""
+        """Trains on a batch (rows x length), or on this process's rows of one. Returns the loss of the whole batch,
+        before the update, in bits per token. With a mask (rows x length, bool) only tokens where it is true count; the
+        loss is 0 if there are none."""
         self.model.train()
         rate = self.learning_rate(self.done)
         for group in self.optimizer.param_groups:
@@ -134,7 +135,7 @@ class Trainer:
             else:
                 mask = mask.to(self.device, non_blocking=True)
                 targets = tokens[:, 1:].masked_fill(~mask[:, 1:], IGNORE_INDEX).flatten()
-                counted = parallel.all_reduce_mean(mask[:, 1:].sum().float()).clamp(min=1)  # alike in all processes
+                counted = parallel.all_reduce_mean(mask[:, 1:].sum().float()).clamp(min=1)  # equal in all processes
                 loss = functional.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORE_INDEX) / counted
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -144,7 +145,7 @@ class Trainer:
         return parallel.all_reduce_mean(loss.detach()).item() / math.log(2)
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, PyTorch's random states for dropout among it, those of all processes."""
+        """Everything that the next step depends on, including the random states (for dropout) of all processes."""
         on_gpu = self.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
@@ -155,8 +156,7 @@ class Trainer:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from `state`. What was saved on a GPU and is loaded on none draws other dropout, and so does what was
-        saved by another number of processes."""
+        """Continues from `state`. Dropout differs after a change from GPU to CPU or of the number of processes."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.done = state["done"]

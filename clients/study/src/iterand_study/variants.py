@@ -11,7 +11,7 @@ from iterand_study.config import ConfigError, Study, from_dict, to_dict
 
 @contextlib.contextmanager
 def name_in_errors(name: str) -> Iterator[None]:
-    """Errors name the variant."""
+    """Adds the name of the variant to ConfigErrors."""
     try:
         yield
     except ConfigError as error:
@@ -19,9 +19,9 @@ def name_in_errors(name: str) -> Iterator[None]:
 
 
 def expand(study: Study) -> dict[str, Study]:
-    """The variants by name, each with its changes made; a study without variants is its own only one.
+    """The variants by name, each as a study of its own. A study without variants is its own only variant.
 
-    Errors: ConfigError if a variant changes what is no key.
+    Errors: ConfigError if a variant changes an unknown key.
     """
     if not study.variants:
         return {study.name: study}
@@ -29,7 +29,7 @@ def expand(study: Study) -> dict[str, Study]:
     for name, changes in study.variants.items():
         with name_in_errors(name):
             if not isinstance(changes, dict):
-                raise ConfigError(f"{changes!r} is given; a table is wanted")
+                raise ConfigError(f"{changes!r} must be a table")
             for key in ("name", "server", "binary", "variants", "seeds"):
                 if key in changes:
                     raise ConfigError(f"{key} is of the whole study; a variant cannot change it")
@@ -38,7 +38,7 @@ def expand(study: Study) -> dict[str, Study]:
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Plain data with the changes of a variant: tables key by key, a recipe and everything else as a whole."""
+    """Plain data with the changes of a variant: tables are merged by key, recipes and all other values are replaced."""
     result = dict(base)
     for key, value in changes.items():
         inner = result.get(key)

@@ -1,6 +1,6 @@
 """Zero-shot prediction: what a model that has seen no real data makes of languages and texts.
 
-For each set: bits a token at the window's last position, and their mean over the second half of the window; beside
+For each set: bits per token at the window's last position, and their mean over the second half of the window; beside
 them the best context-Markov model at the same positions of the same windows, and the measure that compares across sets
 
     s = (8 - bits) / (8 - best context-Markov bits)        0: chance, 1: as good as the best Markov model of the window
@@ -43,7 +43,7 @@ def baselines(name: str, file: str | None, length: int, count: int, seed: int, r
 
 
 def settings(options: config.Evaluation) -> dict[str, Any]:
-    """What is measured, as plain data. Texts count by their content (SHA-256), languages too; not by paths or names."""
+    """What is measured, as plain data. Texts and languages count by their content (SHA-256), not by paths or names."""
     languages = [name for name in options.sets if name in evalsets.LANGUAGES]
     texts = {name: evalsets.language_sha256(name, options.seed) for name in languages}
     texts |= {name: evalsets.text_sha256(file) for name, file in options.texts.items()}
@@ -52,7 +52,7 @@ def settings(options: config.Evaluation) -> dict[str, Any]:
 
 
 def comparable(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
-    """The sets, texts and tasks of which two `settings` measure the same."""
+    """The sets, texts and tasks that two `settings` measure in the same way."""
     if any(before[key] != now[key] for key in ("windows", "seed")):
         return set()
     texts = {name for name, content in before["texts"].items() if now["texts"].get(name) == content}
