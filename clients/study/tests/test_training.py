@@ -414,8 +414,7 @@ def test_variants_of_a_sweep_go_on_from_one_another(address: str, tmp_path: Path
 def test_structure_tells_structure_from_noise(address: str) -> None:
     size = structure.Size(tokens=30 * 16 * 32, width=32, depth=1, length=32, batch_size=16, learning_rate=0.01)
     found = {
-        recipe: structure.run(address, recipe, size=size)["structure_bits_per_token"]
-        for recipe in ("lstm", "uniform")
+        recipe: structure.run(address, recipe, size=size)["structure_bits_per_token"] for recipe in ("lstm", "uniform")
     }
     assert found["lstm"] > 0.1
     assert abs(found["uniform"]) < 0.05

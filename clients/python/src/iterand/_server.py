@@ -8,8 +8,9 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from iterand.errors import Error
 
@@ -28,37 +29,39 @@ class ServerProcess:
         *options: str,
         listen: str = "127.0.0.1:0",
         timeout: float = 30.0,
-        stderr: int | IO[str] | None = None,
+        stderr: int | IO[Any] | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
         """Returns when the server listens.
 
         options: further arguments of `serve`. listen: its `--listen`; port 0 takes a free port. timeout: seconds to
         wait. stderr: where the server logs to, as for subprocess.Popen; None: this process's standard error.
+        wrapper: a command that runs the command line appended to it.
 
         Errors: OSError if the program cannot be run; iterand.Error if it ends before it listens, or does not listen in
         time.
         """
+        self._program = os.fspath(program)
         self._folder = tempfile.TemporaryDirectory(prefix="iterand-server.")
         with contextlib.ExitStack() as undo:
             undo.callback(self._folder.cleanup)
             file = Path(self._folder.name) / "address"
-            command = [os.fspath(program), "serve", "--listen", listen, "--address-file", str(file), *options]
+            command = [*wrapper, self._program, "serve", "--listen", listen, "--address-file", str(file), *options]
             self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
             undo.callback(self._kill)
             self.address = self._wait_for_address(file, timeout)
             undo.pop_all()
 
     def _wait_for_address(self, file: Path, timeout: float) -> str:
-        program = self.process.args[0]  # type: ignore[index]
         end = time.monotonic() + timeout
         while True:
             with contextlib.suppress(FileNotFoundError):
                 if address := file.read_text().strip():
                     return address
             if (status := self.process.poll()) is not None:
-                raise Error(f"{program} serve ended at once, with exit status {status}")
+                raise Error(f"{self._program} serve ended at once, with exit status {status}")
             if time.monotonic() > end:
-                raise Error(f"{program} serve did not listen within {timeout:g} seconds")
+                raise Error(f"{self._program} serve did not listen within {timeout:g} seconds")
             time.sleep(_POLL_SECONDS)
 
     def _kill(self) -> None:
