@@ -51,8 +51,8 @@ def scratch_settings(stage: Result) -> Result:
 
 def _scratch_names(settings: list[Result]) -> list[str]:
     """A name for each, with what the model's own name does not tell and the others have otherwise."""
-    told = ("width", "depth", "tied", "smear", "convolution")
-    keys = dict.fromkeys(key for each in settings for key in each if key not in told)
+    in_name = ("width", "depth", "tied", "smear", "convolution")
+    keys = dict.fromkeys(key for each in settings for key in each if key not in in_name)
     differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
 
     def shown(key: str, value: Any) -> str:

@@ -45,12 +45,12 @@ def draw(out: Path, record: Result) -> list[tuple[str, str]]:
 
 
 def slug(name: str) -> str:
-    """A name without what a Markdown link or a shell would stumble over."""
+    """A name that is safe in a Markdown link and in a shell."""
     return re.sub("[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def _file(base: str, taken: set[str]) -> str:
-    """A file of its own, also where slugs are equal."""
+    """A file name of its own, even if slugs are equal."""
     number = 1
     while (name := base if number == 1 else f"{base}-{number}") in taken:
         number += 1
@@ -59,7 +59,7 @@ def _file(base: str, taken: set[str]) -> str:
 
 
 def _style(number: int) -> Result:
-    """Of the curve with this number: no two of the first forty look alike."""
+    """The style of the curve with this number. The first forty differ."""
     return {"color": f"C{number % 10}", "linestyle": _LINES[number // 10 % len(_LINES)]}
 
 
@@ -96,7 +96,7 @@ def _count_tokens(axes: Any, log: bool = False) -> None:
 
 
 def _legend(figure: Any, axes: Any) -> None:
-    """One legend for all panels, below them, for which the figure grows."""
+    """One legend for all panels, below them. Enlarges the figure."""
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     width, height = figure.get_size_inches()
     columns = max(1, min(len(found), int(14 * width // (max(map(len, found), default=1) + 8))))
@@ -118,7 +118,7 @@ def _pretraining(record: Result, finish: Finish) -> None:
 
 
 def _zero_shot(record: Result, finish: Finish) -> None:
-    """Against tokens where a run was evaluated on the way; otherwise s of each set at the end."""
+    """Against tokens if a run was evaluated before its end; otherwise s of each set at the end."""
     variants = records.by_variant(record)
     evaluations = [each for run in record["runs"] for each in run["evaluations"]]
     names = list(dict.fromkeys(name for each in evaluations for name in each["sets"]))
@@ -171,7 +171,7 @@ def _zero_shot(record: Result, finish: Finish) -> None:
 
 
 def _widths(record: Result, finish: Finish) -> None:
-    """Zero-shot loss against width, of runs that differ in nothing else."""
+    """Zero-shot loss against width, for runs that differ only in width."""
     groups: dict[str, list[Result]] = {}
     for run in record["runs"]:
         if run["evaluations"]:
@@ -228,7 +228,7 @@ def _tracks(record: Result, finish: Finish) -> None:
 
 
 def _finetuning(record: Result, stage: str, file: str, finish: Finish) -> None:
-    """Validation curves, and beside them how they differ from the mean of scratch."""
+    """Validation curves, and their differences to the mean of scratch."""
     arms = labels.stage_arms(record, stage)
     alone = [arm for arm in arms if arm.kind == "scratch"]
     variants = list(dict.fromkeys(arm.variant for arm in arms if arm.kind != "scratch"))
@@ -247,7 +247,7 @@ def _finetuning(record: Result, stage: str, file: str, finish: Finish) -> None:
         if arm.scratch:
             mean = means[arm.scratch]
             curves = [{at: bits - mean[at] for at, bits in entry["curve"] if at in mean} for entry in arm.entries]
-            # What the last nine tenths of the tokens show: before, all curves fall too fast for their differences.
+            # Only the last nine tenths of the tokens: earlier, curves fall too fast for their differences to be seen.
             common = [at for at in curves[0] if at >= max(mean) / 10 and all(at in curve for curve in curves)]
             over_seeds = [[curve[at] for curve in curves] for at in common]
             right.plot(common, [float(np.mean(values)) for values in over_seeds], marker="o", markersize=3, **style)
@@ -261,12 +261,12 @@ def _finetuning(record: Result, stage: str, file: str, finish: Finish) -> None:
     _count_tokens(left, log=True)
     _legend(figure, left)
     caption = f"Validation loss on {stage} against real tokens"
-    told = "; right: less mean scratch's, mean and range over seeds" if alone else ""
-    finish(figure, file, caption + told)
+    note = "; right: less mean scratch's, mean and range over seeds" if alone else ""
+    finish(figure, file, caption + note)
 
 
 def _mean(arm: labels.Arm) -> dict[float, float]:
-    """Tokens -> mean over seeds of an arm's validation bits, where all have points."""
+    """Tokens -> mean over seeds of an arm's validation bits, at the tokens that all curves have."""
     curves = [dict(entry["curve"]) for entry in arm.entries]
     return {
         at: float(np.mean([curve[at] for curve in curves])) for at in curves[0] if all(at in curve for curve in curves)
@@ -274,7 +274,7 @@ def _mean(arm: labels.Arm) -> dict[float, float]:
 
 
 def _data_saved(record: Result, finish: Finish) -> None:
-    """What a run saved at scratch's final loss against what it paid; a run that never reaches that loss is a cross."""
+    """Data saved at scratch's final loss against FLOPs paid. A run that never reaches that loss is a cross."""
     paid = {(run["variant"], run["seed"]): records.synthetic_flops(run) for run in record["runs"]}
     drawn: dict[str, list[tuple[labels.Arm, float, float | None]]] = {}  # stage -> start, FLOPs, share
     for stage in records.stages(record):

@@ -18,12 +18,12 @@ from iterand_study.intervals import mean_and_interval, shown
 
 Result = dict[str, Any]
 
-# Asked of the tracked curves: s of the published model after 256 M, 768 M and 1 536 M tokens; a task done.
+# Levels of the tracked curves: s of the published model after 256 M, 768 M and 1 536 M tokens; a solved task.
 LEVELS = {"s": (0.31, 0.60, 0.73), "task": (0.5, 0.95)}
 
 
 def tokens_to_level(points: list[Result], name: str, level: float) -> float | None:
-    """Tokens at which a tracked curve first comes up to `level`, interpolated from 0 at no tokens; None: never."""
+    """Tokens at which a tracked curve first reaches `level`, interpolated from 0 at no tokens; None: never."""
     tokens, value = 0.0, 0.0
     for point in points:
         if point[name] >= level:
@@ -46,7 +46,7 @@ def _track(run: Result, name: str) -> list[Result]:
 
 
 def _tracked(record: Result) -> list[Part]:
-    """At which tokens each run's curves came up to the levels, seed by seed."""
+    """The tokens at which each run's curves reached the levels, seed by seed."""
     names = records.tracked_names(record)
     runs = [run for run in record["runs"] if run.get("track")]
     columns = [(name, level) for name in names for level in LEVELS["task" if name in config.TASKS else "s"]]
@@ -73,7 +73,8 @@ def _tracked(record: Result) -> list[Part]:
     ]
 
 
-# Settings of runs: what a report calls them, and where a record has them. Those in which no runs differ are told once.
+# Settings of runs: their names in a report, and their keys in a record. Settings that are equal in all runs are listed
+# once.
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "engine version": ("engine_version",),
     "head width": ("model", "head_width"),
@@ -111,7 +112,7 @@ def _setting(run: Result, keys: tuple[str, ...]) -> str:
 
 
 def _runs(record: Result) -> list[Part]:
-    """What the runs have in common, and what each variant is."""
+    """The variants, and the settings that all runs share."""
     runs, variants = record["runs"], records.by_variant(record)
     differing = [name for name, keys in _SETTINGS.items() if len({_setting(run, keys) for run in runs}) > 1]
 
@@ -161,12 +162,12 @@ def _tasks(evaluations: list[Result]) -> list[str]:
 
 
 def _s(evaluations: list[Result], names: list[str]) -> list[str]:
-    """A cell a set: s. What none of the evaluations has is left open, as in all tables."""
+    """One cell per set: s. A set that no evaluation has gets `-`, as in all tables."""
     return [shown([each["sets"][name]["s_half"] for each in evaluations if name in each["sets"]]) for name in names]
 
 
 def _right(evaluations: list[Result], tasks: list[str]) -> list[str]:
-    """A cell a task: the share of right answers, in per cent."""
+    """One cell per task: the share of right answers, in per cent."""
     return [shown([100 * each["tasks"][task] for each in evaluations if task in each["tasks"]], 1) for task in tasks]
 
 
@@ -217,7 +218,7 @@ def points(entry: Result) -> comparison.Curve:
 
 
 def mean_curve(arm: labels.Arm) -> comparison.Curve:
-    """The mean over seeds of an arm's validation curves, where all have points."""
+    """The mean over seeds of an arm's validation curves, at the tokens that all of them have."""
     curves = [dict(entry["curve"]) for entry in arm.entries]
     common = [tokens for tokens in curves[0] if all(tokens in curve for curve in curves)]
     return [{"tokens": tokens, "bits": float(np.mean([curve[tokens] for curve in curves]))} for tokens in common]
@@ -238,7 +239,7 @@ def exchange(levels: list[Result]) -> str:
 
 
 def differences(arm: labels.Arm, other: labels.Arm) -> list[float]:
-    """Final bits of an arm less another's, for each seed that both have."""
+    """Final bits of an arm minus those of another, for each seed that both have."""
     beside = {entry["seed"]: entry["final_bits"] for entry in other.entries}
     return [entry["final_bits"] - beside[entry["seed"]] for entry in arm.entries if entry["seed"] in beside]
 
@@ -313,7 +314,7 @@ def _stage(record: Result, stage: str) -> list[Part]:
     totals = dict.fromkeys(_whole(entry["curve"][-1][0]) for arm in arms for entry in arm.entries)
     rates = dict.fromkeys(f"{each['learning_rate']:g}" for arm in arms for e in arm.entries for each in e["tried"])
     settings = [entry["settings"] for arm in arms for entry in arm.entries if "settings" in entry]
-    told = [
+    shared = [
         f"; {name}: {', '.join(dict.fromkeys(str(each[key]) for each in settings))}"
         for name, key in (("sequences a batch", "batch_size"), ("validation windows", "validation_windows"))
         if settings
@@ -321,7 +322,7 @@ def _stage(record: Result, stage: str) -> list[Part]:
     header = ["start", "seeds", "learning rate", "final bits", "test bits"]
     parts: list[Part] = [
         Heading(f"Finetuning on {stage}", 3),
-        f"{' or '.join(totals)} real tokens; learning rates tried: {', '.join(rates)}{''.join(told)}.",
+        f"{' or '.join(totals)} real tokens; learning rates tried: {', '.join(rates)}{''.join(shared)}.",
         Table([*header, "saved 1/8", "1/4", "1/2", "all", "all, mean scratch", "exchange rate"], rows),
     ]
     if compared_rows:
@@ -331,9 +332,9 @@ def _stage(record: Result, stage: str) -> list[Part]:
 
 
 def _elsewhere(runs: dict[tuple[str, int], Result], arms: list[labels.Arm]) -> list[Part]:
-    """What a stage's models predict of what they were not finetuned on."""
+    """What a stage's models predict of other texts, sets and tasks."""
     after = [entry["elsewhere"] for arm in arms for entry in arm.entries]
-    # The text itself is not elsewhere; older records have it there, and name no text, but stages mostly bear its name.
+    # Leaves out the text itself. Older records include it and do not name it, but stages mostly have its name.
     own = {entry.get("text", entry["stage"]) for arm in arms for entry in arm.entries}
     names, tasks = [name for name in _sets(after) if name not in own], _tasks(after)
     if not names and not tasks:
@@ -343,10 +344,10 @@ def _elsewhere(runs: dict[tuple[str, int], Result], arms: list[labels.Arm]) -> l
         return [name, *_s(evaluations, names), *_right(evaluations, tasks)]
 
     rows = []
-    told: set[str] = set()
+    listed: set[str] = set()
     for arm in arms:
-        if arm.kind != "scratch" and arm.variant not in told:
-            told.add(arm.variant)
+        if arm.kind != "scratch" and arm.variant not in listed:
+            listed.add(arm.variant)
             found = [
                 run["evaluations"][-1:] for entry in arm.entries if (run := runs.get((arm.variant, entry["seed"])))
             ]
