@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import iterand
 from arguments import PARTS, ROOT, all_presets, parse
+from iterand._server import ServerProcess
 from rich.console import Console
 from rich.table import Table
 
@@ -30,35 +32,13 @@ def run_json(command: list[str], limit: float | None = None) -> Row:
     return row
 
 
-@contextlib.contextmanager
-def server(threads: int) -> Iterator[str]:
-    """A server of our own on a free port, stopped at the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        address_file = Path(folder) / "address"
-        process = subprocess.Popen(
-            [
-                BUILD / "clients/cli/iterand",
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--threads",
-                str(threads),
-                "--address-file",
-                address_file,
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            deadline = time.monotonic() + 20
-            while not address_file.exists():
-                if time.monotonic() > deadline or process.poll() is not None:
-                    sys.exit("bench/run: the server did not start")
-                time.sleep(0.02)
-            yield address_file.read_text().strip()
-        finally:
-            process.terminate()
-            process.wait()
+def server(threads: int) -> ServerProcess:
+    """A server of our own on a free port, stopped at the end of its `with` block."""
+    program = BUILD / "clients/cli/iterand"
+    try:
+        return ServerProcess(program, "--threads", str(threads), stderr=subprocess.DEVNULL)
+    except (iterand.Error, OSError) as error:
+        sys.exit(f"bench/run: {error}")
 
 
 def median(rows: list[Row], key: str) -> float | None:
@@ -87,8 +67,8 @@ def measure_presets(names: list[str], repeats: int, seconds: float, slow: float,
                     start = time.monotonic()
                     try:
                         if served:
-                            with server(threads) as address:
-                                found.append(run_json([*command, "--server", address], limit))
+                            with server(threads) as running:
+                                found.append(run_json([*command, "--server", running.address], limit))
                         else:
                             found.append(run_json(command, limit))
                     except subprocess.TimeoutExpired:

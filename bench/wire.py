@@ -21,6 +21,7 @@ from typing import Any
 
 import grpc
 import iterand
+from iterand._server import ServerProcess
 from iterand.v1 import noise_service_pb2 as service
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "release"
@@ -89,8 +90,9 @@ def main() -> None:
     report = []
     with (
         process(BUILD / "bench/serve_bench", "--serve-bare") as bare,
-        process(BUILD / "clients/cli/iterand", "serve", "--listen", "127.0.0.1:0") as ours,
+        ServerProcess(BUILD / "clients/cli/iterand", stderr=subprocess.DEVNULL) as running,
     ):
+        ours = running.address
         our_rate(ours, 512)
         for rows in (64, 512, 2048):
             rates: dict[str, list[float]] = {"bare": [], "many": [], "cached": []}

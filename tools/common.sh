@@ -108,7 +108,7 @@ ensure_venv() {
   fi
   stamp=$VENV_DIR/.iterand-$name
   # The folder's own path is part of it: an editable install of a moved folder points into the void.
-  wanted=$(printf '%s\n' "$PWD" "$@" && sha256sum clients/python/pyproject.toml clients/python/setup.py proto/iterand/v1/*.proto)
+  wanted=$(printf '%s\n' "$PWD" "$@" && sha256sum clients/*/pyproject.toml clients/python/setup.py proto/iterand/v1/*.proto)
   if [[ -f $stamp && $(< "$stamp") == "$wanted" ]]; then return; fi
   say "Installing Python packages: $*"
   "$VENV_DIR/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@" > "$log" 2>&1 || {

@@ -7,8 +7,6 @@ machine. A test starts its server by `serve(...)`, opens `watch(server)` around 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import iterand
 import pytest
+from iterand._server import ServerProcess
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "attack-token"
@@ -39,21 +39,16 @@ class Server:
     """`iterand serve` with options, perhaps under `ulimit`. Its log is `log()`."""
 
     def __init__(self, folder: Path, *options: str, ulimit: str | None = None, listen: str = "127.0.0.1:0") -> None:
-        self._address_file = folder / "address"
         self._log = folder / "log"
-        command = [binary(), "serve", "--listen", listen, "--address-file", str(self._address_file), *options]
         if "--drain" not in options:
-            command += ["--drain", "1"]
-        if ulimit is not None:
-            command = ["bash", "-c", f'ulimit {ulimit} && exec "$@"', "bash", *command]
+            options = (*options, "--drain", "1")
+        wrapper = [] if ulimit is None else ["bash", "-c", f'ulimit {ulimit} && exec "$@"', "bash"]
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
-        end = time.monotonic() + 30
-        while not (self._address_file.exists() and self._address_file.read_text().strip()):
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{' '.join(command)} did not come up: {self.log()}")
-            time.sleep(0.02)
-        self.address = self._address_file.read_text().strip()
+            try:
+                self._running = ServerProcess(binary(), *options, listen=listen, stderr=log, wrapper=wrapper)
+            except iterand.Error as error:
+                raise RuntimeError(f"{error}: {self.log()}") from error
+        self.process, self.address = self._running.process, self._running.address
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -84,9 +79,7 @@ class Server:
     def stop(self) -> float:
         """Seconds from SIGTERM to the end of the process."""
         begin = time.monotonic()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        self._running.stop()
         return time.monotonic() - begin
 
 

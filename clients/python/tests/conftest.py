@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from iterand._server import ServerProcess
 
 # Read when torch is first imported. Models this small gain nothing from a second thread, and on a busy machine the two
 # wait for each other most of the time.
@@ -33,41 +34,31 @@ def binary() -> str:
 class Server:
     """A server process that can be stopped and started again on the same port."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self._file = folder / "address"
+    def __init__(self, *options: str, listen: str = "127.0.0.1:0") -> None:
         self._options = options
-        self.address = "127.0.0.1:0"
+        self.address = listen
         self.start()
 
     def start(self) -> None:
-        self._file.unlink(missing_ok=True)
-        command = [binary(), "serve", "--listen", self.address, "--address-file", str(self._file)]
-        command += ["--drain", "1", *self._options]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 30
-        while not (self._file.exists() and self._file.read_text().strip()):
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{' '.join(command)} did not come up; exit status {self.process.poll()}")
-            time.sleep(0.02)
-        self.address = self._file.read_text().strip()
+        self._running = ServerProcess(binary(), "--drain", "1", *self._options, listen=self.address)
+        self.process = self._running.process
+        self.address = self._running.address
 
     def stop(self, how: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        return self.process.wait(30)
+        return self._running.stop(how)
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("server"))
+def server() -> Iterator[Server]:
+    running = Server()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
+def own_server() -> Iterator[Server]:
     """A server of the test's own, to stop and restart."""
-    running = Server(tmp_path)
+    running = Server()
     yield running
     running.stop()
 

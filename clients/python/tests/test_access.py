@@ -23,7 +23,7 @@ def test_token_and_tls(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     secret.write_text("open sesame\n")
     files = ["--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(secret)]
-    server = Server(tmp_path, *files)
+    server = Server(*files)
     tls = Tls(ca=certificate, server_name="localhost")
     try:
         rows = collect(server.address, recipe="uniform", count=3, tls=tls, token="open sesame")

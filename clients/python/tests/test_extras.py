@@ -27,14 +27,6 @@ def test_torch(tmp_path: Path, broken: bool) -> None:
     assert ("libtorch.so" in last) == broken
 
 
-def test_study() -> None:
-    program = "sys.modules['torch'] = None\nfrom iterand.study import cli\n"
-    done = run(f"{program}sys.exit(cli.main(['structure', '--recipe', 'up']))")
-    assert done.returncode == 1
-    assert "iterand-study: the study needs the package torch, which cannot be imported" in done.stderr
-    assert "pip install 'iterand[study]'" in done.stderr
-
-
 def test_live(tmp_path: Path) -> None:
     program = "sys.modules['rich'] = None\nfrom iterand import live\n"
     done = run(f"{program}sys.exit(live.main(['--server', 'localhost:1', '--svg', {str(tmp_path / 'x.svg')!r}]))")

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -25,8 +24,8 @@ def test_waits_stay_bounded_however_many_there_were() -> None:
     assert retry.wait(1025) == retry.wait(10**6) == 5
 
 
-def test_a_full_server_is_left_for_the_next(tmp_path: Path, address: str) -> None:
-    full = Server(tmp_path, "--max-streams", "1")
+def test_a_full_server_is_left_for_the_next(address: str) -> None:
+    full = Server("--max-streams", "1")
     try:
         with iterand.stream(full.address, "uniform", length=LENGTH) as taken:
             next(taken)

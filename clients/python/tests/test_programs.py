@@ -108,7 +108,7 @@ def test_live_without_rich_draws_no_picture(address: str, tmp_path: Path) -> Non
 def test_live_with_a_token(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("secret\n")
-    locked = Server(tmp_path, "--token-file", str(token))
+    locked = Server("--token-file", str(token))
     try:
         command = [*LIVE, locked.address, "--batches", "3"]
         assert subprocess.run(command, capture_output=True, timeout=60).returncode == 1

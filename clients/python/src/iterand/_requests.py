@@ -18,6 +18,13 @@ from iterand.v1 import recipe_pb2
 RecipeLike = str | os.PathLike[str] | Mapping[str, Any] | recipe_pb2.Recipe
 
 
+def is_recipe_file(recipe: object) -> bool:
+    """Whether a recipe is the path of a file: a / in it or .json at its end, but not JSON text."""
+    if isinstance(recipe, str):
+        return not recipe.lstrip().startswith("{") and ("/" in recipe or recipe.endswith(".json"))
+    return isinstance(recipe, os.PathLike)
+
+
 def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
     """A recipe as (preset name, None) or (None, JSON text).
 
@@ -32,12 +39,9 @@ def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
             return None, json.dumps(recipe, allow_nan=False, default=_plain)
         except (TypeError, ValueError) as error:
             raise errors.InvalidRecipe(f"recipe cannot be written as JSON: {error}") from error
-    if isinstance(recipe, str):
-        if recipe.lstrip().startswith("{"):
-            return None, recipe
-        if "/" not in recipe and not recipe.endswith(".json"):
-            return recipe, None
-    elif not isinstance(recipe, os.PathLike):
+    if isinstance(recipe, str) and not is_recipe_file(recipe):
+        return (None, recipe) if recipe.lstrip().startswith("{") else (recipe, None)
+    if not isinstance(recipe, (str, os.PathLike)):
         raise errors.InvalidRecipe(
             f"recipe is a {type(recipe).__name__}; it must be a name, a dict, JSON text or a path"
         )

@@ -1,5 +1,0 @@
-"""The study: how much real data does compute replace?
-
-Pretrains small transformers on streams, measures what they predict of languages and texts that they have never seen,
-and what they save when finetuned on real data. Started by the command `iterand-study`; needs the extra `study`.
-"""

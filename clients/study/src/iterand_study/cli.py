@@ -1,0 +1,245 @@
+"""The command `iterand-study`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import iterand
+
+from iterand_study import checks, config, config_file, evalsets, markov, record, report, variants
+
+
+def _count(text: str) -> int:
+    """A whole number above 0, also written as 2e6."""
+    number = float(text)
+    if not (number.is_integer() and number > 0):
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number above 0")
+    return int(number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="iterand-study",
+        description="How much real data does compute replace? Pretrains, evaluates, finetunes, reports.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, needs_config: bool = True) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        if needs_config:
+            sub.add_argument("config", type=Path, help="JSON or TOML file")
+        return sub
+
+    def served(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--server", metavar="ADDRESS", help="host:port (default: the configuration's)")
+        sub.add_argument("--binary", metavar="FILE", help="the program `iterand`, which serves if no server is named")
+
+    for name, text in (
+        ("pretrain", "Pretrains and evaluates one model"),
+        ("sweep", "Runs all variants and seeds, finetuning included"),
+    ):
+        sub = command(name, text)
+        sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+        served(sub)
+    sub = command("zero-shot", "Evaluates a model that `pretrain` wrote")
+    sub.add_argument("--model", type=Path, required=True, metavar="FILE")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="JSON (default: standard output)")
+    sub = command("finetune", "Finetunes a pretrained model, and one from scratch for comparison")
+    sub.add_argument("--model", type=Path, required=True, metavar="FILE")
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+    sub = command("structure", "Estimates the learnable structure of recipes", needs_config=False)
+    sub.add_argument(
+        "--recipe", action="append", required=True, metavar="R", help="a preset's name or a JSON file; repeatable"
+    )
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--tokens", type=_count, default=1_000_000)
+    sub.add_argument("--out", type=Path, metavar="FILE", help="JSON, a list with one entry per recipe")
+    served(sub)
+    sub = command("markov", "Context-Markov baselines of the evaluation sets", needs_config=False)
+    sub.add_argument("--windows", type=_count, default=100_000)
+    sub.add_argument("--length", type=_count, default=512)
+    sub.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text to add; repeatable")
+    text = "Writes report.md, report.html and plots of a sweep's folder or of its record, results.json"
+    sub = command("report", text, needs_config=False)
+    sub.add_argument("source", type=Path, nargs="+", help="a sweep's folder or a record; several make one report")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the source folder)")
+    sub.add_argument("--variant", action="append", default=[], metavar="NAME", help="only this variant; repeatable")
+    sub.add_argument("--title", default="Study")
+    return parser
+
+
+def _study(options: argparse.Namespace) -> config.Study:
+    study = config_file.load(options.config)
+    if getattr(options, "server", None):
+        study = dataclasses.replace(study, server=options.server)
+    if getattr(options, "binary", None):
+        study = dataclasses.replace(study, binary=options.binary)
+    return study
+
+
+def _structure(options: argparse.Namespace) -> None:
+    from iterand_study import data, files, structure
+
+    results = []
+    with data.server(config.Study(server=options.server, binary=options.binary or "iterand")) as address:
+        for recipe in options.recipe:
+            size = structure.Size(tokens=options.tokens)
+            results.append(structure.run(address, recipe, options.seed, size))
+            _print_structure(results[-1])
+            if options.out:
+                files.write_json(options.out, results)
+
+
+def _print_structure(result: dict[str, Any]) -> None:
+    print(
+        f"{result['recipe']}: structure {result['structure_bits_per_token']:.3f} bits/token "
+        f"({result['structure_bits']:.3g} bits in {result['tokens']} tokens), "
+        f"code length {result['code_bits_per_token']:.3f}, final loss {result['final_bits']:.3f} bits/token",
+        flush=True,
+    )
+
+
+def _markov(options: argparse.Namespace) -> None:
+    for text in options.text:
+        if "=" not in text:
+            raise config.ConfigError(f"--text is {text!r}; it must be NAME=FILE")
+    files = dict(text.split("=", 1) for text in options.text)
+    for name, file in files.items():
+        if not Path(file).is_file():
+            raise config.ConfigError(f"--text {name}={file}: there is no such file")
+    print(f"{'set':12s} {'published':>9s} {'best':>6s} {'apart':>6s} {'order':>5s}   orders 0-5")
+    for name in [*evalsets.LANGUAGES, *files]:
+        rows = evalsets.evaluation_windows(name, options.length, options.windows, files=files)
+        found = markov.baseline(rows)
+        language = evalsets.LANGUAGES.get(name)
+        published = f"{min(language.published_markov):.2f}" if language else "-"
+        apart = f"{found.best - min(language.published_markov):+.3f}" if language else "-"
+        orders = " ".join(f"{found.bits[order]:.3f}" for order in markov.ORDERS)
+        print(
+            f"{name:12s} {published:>9s} {found.best:6.3f} {apart:>6s} {found.best_order:5d}   {orders}",
+            flush=True,
+        )
+
+
+def _report(options: argparse.Namespace) -> None:
+    for source in options.source:
+        if not source.exists():
+            raise config.ConfigError(f"{source} does not exist; it must be the folder of a sweep or a results.json")
+    out = options.out
+    if out is None and len(options.source) == 1 and options.source[0].is_dir():
+        out = options.source[0]
+    if out is None:
+        raise config.ConfigError("--out is missing: a report of records or of several folders needs one")
+    for source in options.source:
+        if source.resolve() == (out / "results.json").resolve():
+            raise config.ConfigError(f"the report would be written over {source}; give another --out")
+    found = record.merge({str(source): record.read(source) for source in options.source})
+    if options.variant:
+        found = record.select_variants(found, options.variant)
+    print(report.write(found, out, options.title))
+
+
+def _zero_shot(options: argparse.Namespace) -> None:
+    from iterand_study import files, training, zeroshot
+
+    study = _study(options)
+    checks.check_files(study, pretraining=False)
+    found = zeroshot.evaluate(files.load_model(options.model).to(training.device_of(study)), study.evaluation)
+    if options.out:
+        files.write_json(options.out, found)
+    else:
+        print(json.dumps(found, indent=1))
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from iterand_study import files, finetune, training
+
+    study = _study(options)
+    checks.check_files(study, pretraining=False)
+    training.device_of(study)
+    beside = options.model.parent / "pretrain.json"
+    flops = record.synthetic_flops(json.loads(beside.read_text())) if beside.exists() else None
+    study = dataclasses.replace(study, model=files.load_model(options.model).shape)
+    for stage in study.finetune:
+        finetune.run(study, stage, options.model, options.out, flops)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from iterand_study import data, run_store, sweep, training
+
+    study = _study(options)
+    arms = list(variants.expand(study).values())
+    for arm in arms:
+        checks.check_files(arm, pretraining=True)
+        if config.is_model_file(arm.pretrain.start):
+            run_store.initial_weights(arm)
+        training.device_of(arm)
+    needs_server = any(arm.pretrain.dump is None for arm in arms)
+    with data.server(study) if needs_server else contextlib.nullcontext() as address:
+        sweep.run(study, address, options.out)
+    print(report.write(record.from_folder(options.out), options.out, study.name))
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from iterand_study import data, parallel, pretrain, training
+
+    study = _study(options)
+    checks.check_files(study, pretraining=True)
+    needs_server = study.pretrain.dump is None
+    if needs_server and study.server is None and parallel.env_local_world_size() < parallel.env_world_size():
+        raise config.ConfigError("several machines must share one server: name it by --server")
+    with parallel.group(training.device_of(study)):
+        starts_one = needs_server and parallel.is_main_process()
+        with data.server(study) if starts_one else contextlib.nullcontext() as address:
+            pretrain.run(study, parallel.broadcast(address), options.out)
+
+
+_COMMANDS = {
+    "pretrain": _pretrain,
+    "sweep": _sweep,
+    "zero-shot": _zero_shot,
+    "finetune": _finetune,
+    "structure": _structure,
+    "markov": _markov,
+    "report": _report,
+}
+
+
+def _run(options: argparse.Namespace) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and options.command != "pretrain":
+        raise config.ConfigError(f"{options.command} runs in one process; torchrun is for `iterand-study pretrain`")
+    _COMMANDS[options.command](options)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a server that we started is stopped
+    try:
+        _run(options)
+    except (config.ConfigError, iterand.Error, OSError, ValueError) as error:
+        print(f"iterand-study: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        install = "pip install iterand-study (from a clone: pip install clients/python clients/study)"
+        print(
+            f"iterand-study: the package {error.name} cannot be imported ({error}): {install}",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("iterand-study: interrupted; the same command continues with what is not finished", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
