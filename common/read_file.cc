@@ -18,9 +18,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, std::size_t most) 
   std::string text(most + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(file.gcount()));
-  if (file.bad() || text.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat(path, ": cannot be read (", errno != 0 ? std::strerror(errno) : "it is empty", ")"));
+  if (!file.is_open() || file.bad()) {
+    return absl::NotFoundError(absl::StrCat(path.empty() ? "''" : path, ": cannot be read (",
+                                            errno != 0 ? std::strerror(errno) : "unknown reason", ")"));
   }
   if (text.size() > most) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": is too large, may have at most ", most, " bytes"));

@@ -8,8 +8,9 @@
 
 namespace iterand {
 
-// The content of a file of 1 to `most` bytes. No more is read, so that a device or a wrong file does not fill the
-// memory. Errors, with the path: NotFound if it cannot be read or is empty, InvalidArgument if it is larger.
+// The content of a file of at most `most` bytes. An empty file is empty content: a caller that needs some says so.
+// No more is read, so that a device or a wrong file does not fill the memory. Errors, with the path: NotFound if the
+// file cannot be read, InvalidArgument if it is larger.
 absl::StatusOr<std::string> ReadFile(const std::string& path, std::size_t most);
 
 // A sentence that says so if `path`, a file with a secret, may be read by every user of the machine; else empty. What

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "iterate/suggest.h"
 
 namespace iterand {
 namespace {
@@ -24,6 +25,12 @@ std::string Prefix(const EnumDescriptor& type) {
   return prefix + "_";
 }
 
+std::vector<std::string> NameList(const EnumDescriptor& type) {
+  std::vector<std::string> names;
+  for (int i = 1; i < type.value_count(); ++i) names.push_back(EnumName(*type.value(i)));
+  return names;
+}
+
 }  // namespace
 
 std::string EnumName(const EnumValueDescriptor& value) {
@@ -39,10 +46,11 @@ const EnumValueDescriptor* FindEnumValue(const EnumDescriptor& type, const std::
   return nullptr;
 }
 
-std::string EnumNames(const EnumDescriptor& type) {
-  std::vector<std::string> names;
-  for (int i = 1; i < type.value_count(); ++i) names.push_back(EnumName(*type.value(i)));
-  return absl::StrJoin(names, ", ");
+std::string EnumNames(const EnumDescriptor& type) { return absl::StrJoin(NameList(type), ", "); }
+
+std::string NearestEnumName(const EnumDescriptor& type, const std::string& name) {
+  const std::string folded = absl::AsciiStrToLower(name);
+  return DidYouMean(std::string(absl::StripPrefix(folded, Prefix(type))), NameList(type));
 }
 
 }  // namespace iterand

@@ -17,4 +17,7 @@ const google::protobuf::EnumValueDescriptor* FindEnumValue(const google::protobu
 // All names, separated by commas, without the first value, which stands for "not given".
 std::string EnumNames(const google::protobuf::EnumDescriptor& type);
 
+// The nearest of these names to one that is none of them, as DidYouMean (iterate/suggest.h) writes it.
+std::string NearestEnumName(const google::protobuf::EnumDescriptor& type, const std::string& name);
+
 }  // namespace iterand

@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "iterate/json_limits.h"
 #include "iterate/recipe_json.h"
+#include "iterate/suggest.h"
 
 namespace iterand {
 
@@ -15,8 +16,8 @@ absl::StatusOr<v1::Recipe> LoadPreset(std::string_view name) {
     if (preset.name == name) return ParseRecipeJson(preset.json);
     names.emplace_back(preset.name);
   }
-  return absl::NotFoundError(absl::StrCat("preset: there is none named \"", Shorten(name, 60), "\", must be one of ",
-                                          absl::StrJoin(names, ", ")));
+  return absl::NotFoundError(absl::StrCat("preset: there is none named \"", Shorten(name, 60), "\"",
+                                          DidYouMean(name, names), ", must be one of ", absl::StrJoin(names, ", ")));
 }
 
 }  // namespace iterand

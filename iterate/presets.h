@@ -18,7 +18,7 @@ struct PresetEntry {
 // All presets, by name.
 std::span<const PresetEntry> AllPresets();
 
-// The recipe of a preset. NotFound, with the list of names, if there is none of that name.
+// The recipe of a preset. NotFound, with the nearest names and the list of all, if there is none of that name.
 absl::StatusOr<v1::Recipe> LoadPreset(std::string_view name);
 
 // Preset used where none is named.

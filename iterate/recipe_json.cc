@@ -20,6 +20,7 @@
 #include "iterate/enum_name.h"
 #include "iterate/json_limits.h"
 #include "iterate/limits.h"
+#include "iterate/suggest.h"
 #include "nlohmann/json.hpp"
 
 namespace iterand {
@@ -41,11 +42,11 @@ constexpr std::size_t kMaxQuoteBytes = 60;
 // The most bytes of the parser's own words, which may quote a whole value.
 constexpr std::size_t kMaxReasonBytes = 400;
 
-std::string FieldNames(const Descriptor& type) {
+std::vector<std::string> FieldNames(const Descriptor& type) {
   std::vector<std::string> names;
   names.reserve(static_cast<std::size_t>(type.field_count()));
   for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
-  return absl::StrJoin(names, ", ");
+  return names;
 }
 
 // The field `fixed` of a knob's message (Real, Integer); nullptr of other messages.
@@ -59,7 +60,7 @@ std::string Expected(const FieldDescriptor& field) {
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return absl::StrCat(FixedOf(*field.message_type()) != nullptr ? "a number, or " : "", "an object with fields of ",
-                          FieldNames(*field.message_type()));
+                          absl::StrJoin(FieldNames(*field.message_type()), ", "));
     case FieldDescriptor::CPPTYPE_ENUM:
       return "one of " + EnumNames(*field.enum_type());
     case FieldDescriptor::CPPTYPE_INT64:
@@ -222,9 +223,10 @@ class Reader final : public nlohmann::json_sax<Json> {
     top.field = type.FindFieldByName(name);
     if (top.field == nullptr) top.field = type.FindFieldByCamelcaseName(name);
     if (top.field == nullptr) {
+      const std::vector<std::string> names = FieldNames(type);
       return Fail(absl::StrCat(Where(frames_.size() - 1), ": has no field ",
-                               Scalar{.kind = Scalar::kString, .text = name}.Quote(), ", must be one of ",
-                               FieldNames(type)));
+                               Scalar{.kind = Scalar::kString, .text = name}.Quote(), DidYouMean(name, names),
+                               ", must be one of ", absl::StrJoin(names, ", ")));
     }
     top.name = name;
     return true;
@@ -313,8 +315,9 @@ class Reader final : public nlohmann::json_sax<Json> {
     if (scalar.kind == Scalar::kNull && !top.in_list) return true;  // as if the key were absent
     if (top.field->is_repeated() && !top.in_list) return MustBe(scalar.Quote());
     if (!Choose()) return false;
-    if (!Set(*top.message, *top.field, scalar)) return MustBe(scalar.Quote());
-    return Next();
+    if (Set(*top.message, *top.field, scalar)) return Next();
+    const bool near = top.field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM && scalar.kind == Scalar::kString;
+    return MustBe(scalar.Quote() + (near ? NearestEnumName(*top.field->enum_type(), scalar.text) : ""));
   }
 
   std::string_view text_;
@@ -396,6 +399,10 @@ absl::StatusOr<v1::Recipe> ParseRecipeJson(std::string_view json) {
   }
   // Some editors put a byte order mark before UTF-8.
   if (json.starts_with("\xEF\xBB\xBF")) json.remove_prefix(3);
+  if (json.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    return absl::InvalidArgumentError(
+        R"(recipe: JSON text is empty, must be an object in braces, such as {"families": [{"uniform": {}}]})");
+  }
   if (absl::Status status = CheckJsonLimits(json); !status.ok()) return status;
   v1::Recipe recipe;
   Reader reader(json, recipe);

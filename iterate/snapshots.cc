@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <functional>
+#include <map>
 #include <span>
 #include <sstream>
 #include <system_error>
@@ -113,13 +115,28 @@ absl::Status SnapshotFolder::Check() const {
   return absl::OkStatus();
 }
 
-void SnapshotFolder::Clear(const std::string& fingerprint) const {
+void SnapshotFolder::Clear(const std::string& fingerprint, std::size_t keep) const {
   const fs::path folder = path / fingerprint;
   std::vector<fs::path> files;
+  std::map<std::uint64_t, std::map<std::uint64_t, fs::path, std::greater<>>> lanes;  // the furthest segment first
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    // Drafts too, that a kill has left.
-    if (entry->path().filename().string().find(kSuffix) != std::string::npos) files.push_back(entry->path());
+    const std::string name = entry->path().filename().string();
+    const std::size_t dash = name.find('-');
+    std::uint64_t lane = 0;
+    std::uint64_t segment = 0;
+    if (name.ends_with(kSuffix) && dash < name.size() && absl::SimpleAtoi(name.substr(0, dash), &lane) &&
+        absl::SimpleAtoi(name.substr(dash + 1, name.size() - dash - sizeof(kSuffix)), &segment)) {
+      lanes[lane].emplace(segment, entry->path());
+    } else if (name.find(kSuffix) != std::string::npos) {
+      files.push_back(entry->path());  // a draft that a kill has left
+    }
+  }
+  for (const auto& [lane, segments] : lanes) {
+    std::size_t place = 0;
+    for (const auto& [segment, file] : segments) {
+      if (place++ >= keep) files.push_back(file);
+    }
   }
   for (const fs::path& file : files) fs::remove(file, error);
   for (const fs::path& empty : {folder, path}) {
@@ -166,7 +183,8 @@ LaneSnapshots::LaneSnapshots(std::shared_ptr<const SnapshotFolder> folder, const
       lane_(lane),
       alphabet_(alphabet),
       families_(families),
-      due_(Clock::now() + std::chrono::duration_cast<Clock::duration>(folder_->interval)) {}
+      pause_(folder_->interval / 8),
+      due_(Clock::now() + std::chrono::duration_cast<Clock::duration>(pause_)) {}
 
 fs::path LaneSnapshots::Path(std::uint64_t segment) const {
   return stream_folder_ / absl::StrCat(lane_, "-", segment, kSuffix);
@@ -205,9 +223,9 @@ void LaneSnapshots::Keep(const LaneState& state) {
   }
   failing_ = !status.ok();
   const Clock::time_point end = Clock::now();
-  const std::chrono::duration<double> interval = folder_->interval;
+  pause_ = std::min(2 * pause_, folder_->interval);
   const auto wait =
-      interval.count() > 0 ? std::max<std::chrono::duration<double>>(interval, kTimeShare * (end - begin)) : interval;
+      pause_.count() > 0 ? std::max<std::chrono::duration<double>>(pause_, kTimeShare * (end - begin)) : pause_;
   due_ = end + std::chrono::duration_cast<Clock::duration>(wait);
 }
 

@@ -51,16 +51,18 @@ struct SnapshotFolder {
   // Reports a file that cannot be written, read or used, in one line. Generation continues without it. Called by any
   // thread, one at a time per lane.
   std::function<void(const std::string&)> report = [](const std::string& /*line*/) {};
-  // Least time between two snapshots of a lane. It grows where writing would take more than a fiftieth of it. 0: one
-  // snapshot before every segment.
+  // Least time between two snapshots of a lane. It grows where writing would take more than a fiftieth of it. A process
+  // takes its first one after an eighth of it, and the pauses double from there: so a process that is killed again and
+  // again still makes progress. 0: one snapshot before every segment.
   std::chrono::duration<double> interval = std::chrono::seconds(1);
   // Most bytes of all snapshots. Checked when a lane writes its first one, and then once in 60 intervals.
   std::uint64_t most_bytes = std::numeric_limits<std::uint64_t>::max();
 
   // Creates the folder, and a test file in it. Errors: InvalidArgument that names the folder and what is wrong.
   absl::Status Check() const;
-  // Deletes all snapshots of a stream, and the folders if they are empty then. fingerprint: as ToHex writes it.
-  void Clear(const std::string& fingerprint) const;
+  // Deletes the snapshots of a stream but for the `keep` furthest of each lane, and the folders if they are empty then.
+  // fingerprint: as ToHex writes it.
+  void Clear(const std::string& fingerprint, std::size_t keep = 0) const;
   // While all snapshots take more than most_bytes, deletes those of the stream whose latest is the oldest, but not
   // those of `kept`, a fingerprint.
   void MakeRoom(const std::string& kept) const;
@@ -96,6 +98,7 @@ class LaneSnapshots {
   std::uint32_t lane_;
   int alphabet_;
   int families_;
+  std::chrono::duration<double> pause_;  // before the next one
   Clock::time_point due_;
   Clock::time_point room_due_;  // when to check the folder's size next
   bool failing_ = false;        // and that was reported

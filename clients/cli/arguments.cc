@@ -1,6 +1,8 @@
 #include "clients/cli/arguments.h"
 
+#include <algorithm>
 #include <limits>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -9,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "iterate/suggest.h"
 
 namespace iterand::cli {
 namespace {
@@ -36,6 +39,27 @@ void UnguardOptions(CLI::App& command) {
         },
         ""));
   }
+}
+
+// The commands or options that a word which was not expected may have meant.
+std::string Suggestion(const CLI::App& app, const std::string& word) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  std::vector<std::string> names;
+  if (absl::StartsWith(word, "-")) {
+    const CLI::App& command = chosen.empty() ? app : *chosen.back();
+    for (const CLI::Option* option : command.get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back(name);
+    }
+    // What is compared has no dashes, which would count as letters that are right.
+    std::string_view bare = std::string_view(word).substr(0, word.find('='));
+    bare.remove_prefix(std::min(bare.find_first_not_of('-'), bare.size()));
+    return DidYouMean(bare, names, "--");
+  }
+  if (!chosen.empty()) return "";
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  return DidYouMean(word, names);
 }
 
 }  // namespace
@@ -86,7 +110,7 @@ CLI::Validator OneOf(std::vector<std::string> words) {
         for (const std::string& word : words) {
           if (text == word) return std::string();
         }
-        return absl::StrCat("'", text, "' is not one of ", absl::StrJoin(words, ", "));
+        return absl::StrCat("'", text, "' is not one of ", absl::StrJoin(words, ", "), DidYouMean(text, words));
       },
       "");
 }
@@ -104,7 +128,8 @@ void ParseCommandLine(CLI::App& app, int argc, char** argv) {
 std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error) {
   if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
     const std::vector<std::string> words = app.remaining(/*recurse=*/true);
-    return absl::StrCat("not expected here: ", absl::StrJoin(words, " "));
+    return absl::StrCat("not expected here: ", absl::StrJoin(words, " "),
+                        words.empty() ? "" : Suggestion(app, words.front()));
   }
   std::string message = error.what();
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {

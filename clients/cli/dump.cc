@@ -44,6 +44,9 @@ struct DumpOptions {
   std::string format = "bin";
 };
 
+// Of the pools that a complete dump keeps, to be extended without a replay. The furthest may lie behind its end.
+constexpr std::size_t kKeptSnapshots = 2;
+
 // Of the mask, whose suffixes are the longest.
 constexpr std::string_view kLongestSuffix = ".mask.json.partial";
 
@@ -187,6 +190,9 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
     if (!more.ok() || !*more) break;
     absl::Status status = parts[0].Append(widen ? Widen(batch.tokens, wide) : batch.tokens, done);
     if (status.ok() && parts.size() > 1) status = parts[1].Append(batch.mask, done);
+    for (const DumpPart& part : parts) {
+      if (status.ok() && batch.pause_follows) status = part.file->CommitAtStart();
+    }
     if (!status.ok()) return status;
     done += batch.rows;
     progress.Update(done);
@@ -197,7 +203,7 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
   return end;
 }
 
-// Where an endless pool is kept while its dump is under way, so that one that was interrupted need not replay it.
+// Where an endless pool is kept, so that a dump that was interrupted or is extended need not replay it.
 SnapshotFolder Snapshots(const DumpOptions& options) {
   SnapshotFolder folder;
   folder.path = fs::path(options.out) / (options.name + ".snapshots");
@@ -274,7 +280,7 @@ absl::Status Dump(const DumpOptions& options) {
   }
   progress.Clear();
   if (!status.ok()) return WithSafePart(status, parts);
-  Snapshots(options).Clear(identity->fingerprint);
+  Snapshots(options).Clear(identity->fingerprint, kKeptSnapshots);
   for (const DumpPart& part : parts) {
     const bool is_mask = &part != parts.data();
     status = WriteOutput(absl::StrCat(
@@ -315,10 +321,13 @@ void AddDump(CLI::App& app, Action& action) {
       "stream's own dtype. The file gets its name when it is complete. After a kill the same command checks what is\n"
       "there, and goes on after the last part that matches its checksum. Ctrl-C and SIGTERM keep all but the batch "
       "that is\n"
-      "being made, and exit with status 130. Of an endless pool such as up-paper, DIR/NAME.snapshots holds the pool "
-      "until\n"
-      "the file is complete, so that it need not be replayed. What has another stream's or no description is never "
-      "overwritten.");
+      "being made, and exit with status 130. The same command with a larger --sequences extends a complete dump; until "
+      "it is\n"
+      "complete again, the file has the name DIR/NAME.bin.partial. Of an endless pool such as up-paper, "
+      "DIR/NAME.snapshots\n"
+      "holds the pool, so that it need not be replayed to go on or to extend; it may be deleted. What has another "
+      "stream's or\n"
+      "no description is never overwritten.");
   options->stream.AddTo(*command, /*positional=*/false);
   options->range.count_option = "--sequences";
   options->range.AddTo(*command);

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -30,10 +32,10 @@ constexpr std::uint64_t kMaxUint64 = ~std::uint64_t{0};
 
 struct ExecuteOptions {
   std::vector<std::string> programs;
-  std::string program_file;
-  std::string list_file;
+  std::optional<std::string> program_file;
+  std::optional<std::string> list_file;
   std::string input;
-  std::string input_file;
+  std::optional<std::string> input_file;
   std::uint64_t input_seed = 0;
   bool has_input_seed = false;
   // 0: the service's default.
@@ -46,31 +48,41 @@ struct ExecuteOptions {
   ServerChoice server;
 };
 
+// The lines of a text. A newline ends a line, so there is none behind the last newline, and none in an empty text.
+std::vector<absl::string_view> Lines(absl::string_view text) {
+  std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
+  if (lines.back().empty()) lines.pop_back();
+  return lines;
+}
+
 absl::StatusOr<v1::ExecuteRequest> MakeRequest(const ExecuteOptions& options) {
   std::vector<std::string> programs = options.programs;
-  if (!options.program_file.empty()) {
-    absl::StatusOr<std::string> text = ReadFile(options.program_file, kMaxProgramFileBytes);
+  if (options.program_file) {
+    absl::StatusOr<std::string> text = ReadFile(*options.program_file, kMaxProgramFileBytes);
     if (!text.ok()) return text.status();
     programs.push_back(*std::move(text));
   }
-  if (!options.list_file.empty()) {
-    const absl::StatusOr<std::string> text = ReadFile(options.list_file, kMaxProgramFileBytes);
+  if (options.list_file) {
+    const absl::StatusOr<std::string> text = ReadFile(*options.list_file, kMaxProgramFileBytes);
     if (!text.ok()) return text.status();
-    for (const absl::string_view line : absl::StrSplit(*text, '\n')) {
-      if (absl::StripAsciiWhitespace(line).empty()) continue;
+    // A blank line is an empty program: program i of a list is its line i, whatever stands before it.
+    for (const absl::string_view line : Lines(*text)) {
       if (programs.size() == kMaxExecutePrograms) {
         return absl::InvalidArgumentError(
-            absl::StrCat(options.list_file, ": has more than ", kMaxExecutePrograms, " programs, the most of a call"));
+            absl::StrCat(*options.list_file, ": has more than ", kMaxExecutePrograms, " programs, the most of a call"));
       }
       programs.emplace_back(line);
     }
   }
   if (programs.empty()) {
-    return absl::InvalidArgumentError("no program is given: name one as an argument, or a file by --file or --list");
+    const std::string what =
+        options.list_file ? absl::StrCat("--list ", *options.list_file, " has no lines") : "no program is given";
+    return absl::InvalidArgumentError(absl::StrCat(
+        what, ": name a program as an argument, a file that is one by --file, or a file of them by --list"));
   }
   std::string input = options.input;
-  if (!options.input_file.empty()) {
-    absl::StatusOr<std::string> bytes = ReadFile(options.input_file, kMaxExecuteInput);
+  if (options.input_file) {
+    absl::StatusOr<std::string> bytes = ReadFile(*options.input_file, kMaxExecuteInput);
     if (!bytes.ok()) return bytes.status();
     input = *std::move(bytes);
   }
@@ -147,12 +159,15 @@ void AddExecute(CLI::App& app, Action& action) {
       "(from its\n"
       "beginning again behind its end; an empty one reads as 0), [ ] loop while the cell is not 0. A text that begins "
       "with -\n"
-      "goes behind --. Formats: text is a line on each run, then what it wrote, escaped; raw is what was written and "
-      "nothing\n"
-      "else; jsonl is one object a program: program, steps, halt (ended, step_limit, output_limit), output.");
+      "goes behind --. An empty file is an empty program or an empty tape; a blank line of a list is an empty "
+      "program.\n"
+      "Formats: text is a line on each run, then what it wrote, escaped; raw is what was written and nothing else; "
+      "jsonl\n"
+      "is one object a program: program, steps, halt (ended, step_limit, output_limit), output.");
   command->add_option("PROGRAM", options->programs, "Texts of programs")->type_name("");
   command->add_option("--file", options->program_file, "A file that is one program")->type_name("FILE");
-  command->add_option("--list", options->list_file, "A file with a program in each line")->type_name("FILE");
+  command->add_option("--list", options->list_file, "A file with a program in each line, blank ones too")
+      ->type_name("FILE");
   CLI::Option* const input = command->add_option("--input", options->input, "Input tape, as text")->type_name("TEXT");
   CLI::Option* const file =
       command->add_option("--input-file", options->input_file, "Input tape: the bytes of a file")->type_name("FILE");

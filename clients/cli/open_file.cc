@@ -103,6 +103,29 @@ absl::Status OpenFile::Write(std::span<const std::byte> bytes) {
 
 absl::Status OpenFile::Write(std::string_view text) { return Write(std::as_bytes(std::span(text))); }
 
+absl::StatusOr<bool> OpenFile::StartsWith(std::string_view text) const {
+  std::string start(text.size(), '\0');
+  std::size_t done = 0;
+  while (done < start.size()) {
+    const ssize_t got = pread(file_, start.data() + done, start.size() - done, static_cast<off_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return FileError(path_, errno);
+    if (got == 0) return false;
+    done += static_cast<std::size_t>(got);
+  }
+  return start == text;
+}
+
+absl::Status OpenFile::WriteAtStart(std::string_view text) {
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t put = pwrite(file_, text.data() + done, text.size() - done, static_cast<off_t>(done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return FileError(path_, errno);
+    done += static_cast<std::size_t>(put);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status OpenFile::Sync() {
   if (fdatasync(file_) != 0) return FileError(path_, errno);
   return absl::OkStatus();

@@ -40,6 +40,10 @@ class OpenFile {
   absl::StatusOr<std::size_t> Read(std::span<std::byte> bytes);
   absl::Status Write(std::span<const std::byte> bytes);
   absl::Status Write(std::string_view text);
+  // Whether the file's first bytes are these. Leaves the place for Read and Write as it is.
+  absl::StatusOr<bool> StartsWith(std::string_view text) const;
+  // Writes over the file's first bytes, and leaves the place for Read and Write as it is.
+  absl::Status WriteAtStart(std::string_view text);
   absl::Status Sync();
   // Cuts the file to `size` bytes and goes to its end.
   absl::Status CutTo(std::uint64_t size);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <limits>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -47,6 +48,12 @@ int BatchRows(const v1::StreamInfo& info) {
   const double affordable =
       std::max(kBatchFlops / std::max(sequence_flops, 1.0), static_cast<double>(info.recipe().lanes()));
   return static_cast<int>(std::min(static_cast<double>(most), affordable));
+}
+
+// Rows of the first batch: a row for each thread, which is the least work that keeps all busy. Batches then grow, so
+// that the first sequences are shown or written soon, however expensive they are.
+int FirstRows(int threads) {
+  return std::max(1, threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 bool IsRecipeFile(const std::string& recipe) {
@@ -102,21 +109,25 @@ absl::StatusOr<StreamFacts> RemoteFacts(Client& client, const v1::StreamSpec& sp
 
 class LocalSource : public SequenceSource {
  public:
-  LocalSource(std::shared_ptr<Stream> stream, const ShardPlan& plan, std::uint64_t count, bool provenance)
+  LocalSource(std::shared_ptr<Stream> stream, const ShardPlan& plan, std::uint64_t count, const Options& options)
       : SequenceSource(LocalFacts(*stream)),
         stream_(std::move(stream)),
         next_(plan.first),
         stride_(plan.stride),
         left_(count),
-        provenance_(provenance),
+        provenance_(options.provenance),
         batch_rows_(BatchRows(facts().info)),
+        next_rows_(std::min(FirstRows(options.threads), batch_rows_)),
         tokens_(batch_rows_ * stream_->sequence_bytes()),
         mask_(stream_->has_mask() ? static_cast<std::size_t>(batch_rows_) * stream_->length() : 0),
         rows_(batch_rows_) {}
 
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
-    const int rows = static_cast<int>(std::min<std::uint64_t>(left_, batch_rows_));
+    const bool starting = next_rows_ < batch_rows_;
+    auto rows = static_cast<int>(std::min<std::uint64_t>(left_, next_rows_));
+    if (starting) rows = static_cast<int>(std::min<std::uint64_t>(rows, RowsOfSegments()));
+    next_rows_ = std::min(2 * next_rows_, batch_rows_);
     ReadOptions options{.first_index = next_, .stride = stride_, .rows = rows, .mask = mask_};
     if (provenance_) options.provenance = rows_;
     absl::Status status = stream_->Read(options, tokens_);
@@ -138,16 +149,28 @@ class LocalSource : public SequenceSource {
     }
     next_ += rows * stride_;
     left_ -= rows;
+    done_ += rows;
+    const auto lanes = static_cast<std::uint64_t>(stream_->lanes());
+    batch.pause_follows =
+        starting && (done_ < lanes / stride_ || next_ % (lanes * stream_->segment_sequences()) < stride_);
     return true;
   }
 
  private:
+  // Rows until the first one that lies in the next segment of its lane.
+  std::uint64_t RowsOfSegments() const {
+    const std::uint64_t stripe = static_cast<std::uint64_t>(stream_->lanes()) * stream_->segment_sequences();
+    return (stripe - next_ % stripe + stride_ - 1) / stride_;
+  }
+
   std::shared_ptr<Stream> stream_;
   std::uint64_t next_;
   std::uint64_t stride_;
   std::uint64_t left_;
+  std::uint64_t done_ = 0;
   bool provenance_;
   int batch_rows_;
+  int next_rows_;  // of the next batch
   std::vector<std::byte> tokens_;
   std::vector<std::uint8_t> mask_;
   std::vector<RowProvenance> rows_;
@@ -376,7 +399,7 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
       return absl::Status(plan.status().code(), absl::StrCat("--shard ", range.shard, ": ", plan.status().message()));
     }
     (*local)->set_threads(options.threads);
-    return std::make_unique<LocalSource>(*std::move(local), *plan, range.count, options.provenance);
+    return std::make_unique<LocalSource>(*std::move(local), *plan, range.count, options);
   }
 
   absl::StatusOr<v1::StreamSpec> spec = MakeSpec(stream);
@@ -412,17 +435,6 @@ Dtype FromProto(v1::Dtype dtype) {
       return Dtype::kUint16;
     default:
       return Dtype::kUint32;
-  }
-}
-
-std::string DtypeName(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kUint8:
-      return "uint8";
-    case Dtype::kUint16:
-      return "uint16";
-    default:
-      return "uint32";
   }
 }
 

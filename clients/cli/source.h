@@ -13,6 +13,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "clients/cli/dtype.h"
 #include "clients/cpp/client.h"
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/segment.h"
@@ -82,6 +83,8 @@ struct RowBatch {
   std::span<const std::byte> tokens;       // rows x length, row-major, little-endian; valid until the next Next
   std::span<const std::byte> mask;         // rows x length bytes if the stream has masks, else empty; likewise
   std::vector<v1::Provenance> provenance;  // one a row, if asked for
+  // At the start of a source that generates here: the next rows take new segments, which may take long.
+  bool pause_follows = false;
 };
 
 // Reads a range of a stream in order.
@@ -118,8 +121,5 @@ class SequenceSource {
 
 // Of a stream whose description has one.
 Dtype FromProto(v1::Dtype dtype);
-
-// "uint8", "uint16", "uint32".
-std::string DtypeName(Dtype dtype);
 
 }  // namespace iterand::cli

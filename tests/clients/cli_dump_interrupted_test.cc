@@ -39,9 +39,16 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
     EXPECT_THAT(interrupted.err, HasSubstr("interrupted; "));
     EXPECT_THAT(interrupted.err, HasSubstr(" sequences are safe, and the same command goes on after them"));
     const std::vector<std::string> lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
-    ASSERT_EQ(lines.size(), 3u);  // the last one is what follows the last newline
     const std::string data = ReadWholeFile(partial());
-    EXPECT_EQ(lines[1], Sha256Hex(data) + " " + std::to_string(data.size() / 128));
+    std::size_t safe = 0;
+    for (std::size_t i = 1; i + 1 < lines.size(); ++i) {  // the last one is what follows the last newline
+      const std::vector<std::string> words = absl::StrSplit(lines[i], ' ');
+      ASSERT_EQ(words.size(), 2u);
+      const std::size_t bytes = std::stoul(words[1]) * 128;
+      EXPECT_EQ(words[0], Sha256Hex(data.substr(safe, bytes)));
+      safe += bytes;
+    }
+    EXPECT_EQ(safe, data.size());
     EXPECT_LT(data.size(), 3000u * 128);
     EXPECT_FALSE(fs::exists(sidecar() + ".partial"));
   }
@@ -49,6 +56,60 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
   EXPECT_EQ(result.exit_status, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("going on after "));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe up-paper --length 64 --count 3000")), true);
+}
+
+// Killed at once after its first new sequences are safe, a dump still gets on. A chunk of `up-paper` takes minutes.
+TEST_F(CliDump, ADumpThatIsKilledAgainAndAgainGetsOn) {
+  std::uintmax_t lines_before = 1;
+  std::uintmax_t bytes_before = 0;
+  for (int kills = 0; kills < 6; ++kills) {
+    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--sequences", "100000"});
+    std::uintmax_t lines = 0;
+    while (lines <= lines_before) {
+      ASSERT_TRUE(dump.running());
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      if (!fs::exists(journal())) continue;
+      const std::string text = ReadWholeFile(journal());
+      lines = static_cast<std::uintmax_t>(std::count(text.begin(), text.end(), '\n'));
+    }
+    dump.Signal(SIGKILL);
+    dump.Wait();
+    EXPECT_GT(fs::file_size(partial()), bytes_before);
+    // Far less than a chunk, and than ten seconds take.
+    EXPECT_LT(fs::file_size(partial()), bytes_before + kChunkBytes / 8);
+    lines_before = lines;
+    bytes_before = fs::file_size(partial());
+  }
+}
+
+// Killed at random, also while it checks what is there and while it is finished and extended.
+TEST_F(CliDump, RandomKillsLoseNothing) {
+  const std::string recipe = "--recipe markov --length 64 --mask ";
+  std::uint32_t random = 1;
+  int kills = 0;
+  for (const int sequences : {20000, 60000}) {
+    for (int tries = 0;; ++tries) {
+      ASSERT_LT(tries, 200);
+      BackgroundIterand dump({"dump", "--out", out(), "--recipe", "markov", "--length", "64", "--mask", "--threads",
+                              "1", "--sequences", std::to_string(sequences)});
+      random = random * 1664525 + 1013904223;
+      // Later kills come later, so that it ends whatever the machine is busy with.
+      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds((random >> 16) % (30 + 5 * tries));
+      while (dump.running() && std::chrono::steady_clock::now() < end) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      if (dump.running()) dump.Signal(SIGKILL);
+      const int status = dump.Wait();
+      if (status == 0) break;
+      ASSERT_EQ(status, 128 + SIGKILL);
+      ++kills;
+    }
+    ASSERT_EQ(Dump(recipe + "--name once --sequences " + std::to_string(sequences)).exit_status, 0);
+    for (const std::string suffix : {".bin", ".mask.bin"}) {
+      EXPECT_EQ(ReadWholeFile(out() + "/tokens" + suffix) == ReadWholeFile(out() + "/once" + suffix), true);
+    }
+  }
+  EXPECT_GT(kills, 1);
 }
 
 // A chunk of `up-paper` takes a minute and more.
@@ -103,8 +164,24 @@ TEST_F(CliDump, AnEndlessPoolGoesOnFromItsSnapshot) {
   const CommandResult result = Dump(arguments);
   EXPECT_EQ(result.exit_status, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("going on after "));
-  EXPECT_FALSE(fs::exists(snapshots));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe " + recipe + " --count 50000")), true);
+
+  // The pool stays, to extend the dump, which without it would have to be replayed.
+  const CommandResult extended = Dump("--sequences 51000 --recipe " + recipe);
+  EXPECT_EQ(extended.exit_status, 0) << extended.err;
+  EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe " + recipe + " --count 51000")), true);
+  const auto files = [&] {
+    return std::count_if(fs::recursive_directory_iterator(snapshots), fs::recursive_directory_iterator(),
+                         [](const fs::directory_entry& entry) { return entry.is_regular_file(); });
+  };
+  EXPECT_LE(files(), 2);
+  const std::string whole = ReadWholeFile(tokens());
+  fs::remove_all(snapshots);
+  const CommandResult far = Dump("--sequences 52000 --recipe " + recipe);
+  EXPECT_EQ(far.exit_status, 2);
+  EXPECT_THAT(far.err, HasSubstr("at most 20000 are replayed"));
+  EXPECT_EQ(ReadWholeFile(tokens()) == whole, true);
+  EXPECT_EQ(Dump("--sequences 51000 --recipe " + recipe).exit_status, 0);
 }
 
 TEST_F(CliDump, SurvivesAKill) {

@@ -95,7 +95,7 @@ TEST_F(CliDump, AnotherStreamsDumpIsNotOverwritten) {
   ASSERT_EQ(Dump("--recipe uniform --sequences 100").exit_status, 0);
   const std::string before = ReadWholeFile(tokens());
   for (const std::string arguments :
-       {"--recipe uniform --sequences 100 --seed 1", "--recipe uniform --sequences 101",
+       {"--recipe uniform --sequences 100 --seed 1", "--recipe uniform --sequences 200 --length 64",
         "--recipe uniform --sequences 100 --start 1", "--recipe pointwise --sequences 100",
         "--recipe uniform --sequences 100 --format npy", "--recipe uniform --sequences 100 --shard 0/2"}) {
     const CommandResult other = Dump(arguments);
@@ -105,6 +105,33 @@ TEST_F(CliDump, AnotherStreamsDumpIsNotOverwritten) {
   }
   EXPECT_EQ(ReadWholeFile(tokens()), before);
   EXPECT_EQ(Dump("--recipe uniform --sequences 100 --seed 1 --name other").exit_status, 0);
+}
+
+TEST_F(CliDump, ACompleteDumpIsExtended) {
+  for (const std::string format : {"bin", "npy"}) {
+    const std::string arguments = "--recipe tasks --length 64 --seed 3 --shard 1/2 --start 5 --mask --format " + format;
+    ASSERT_EQ(Dump(arguments + " --sequences 700 --name once").exit_status, 0);
+    for (const int sequences : {100, 101, 700}) {
+      const CommandResult result = Dump(arguments + " --sequences " + std::to_string(sequences));
+      ASSERT_EQ(result.exit_status, 0) << result.err;
+      EXPECT_THAT(result.err, HasSubstr(sequences > 100 ? "going on after 10" : ""));
+    }
+    for (const std::string name : {"tokens", "tokens.mask"}) {
+      std::string once = name;
+      once.replace(0, 6, "once");
+      EXPECT_EQ(ReadWholeFile(out() + "/" + name + "." + format), ReadWholeFile(out() + "/" + once + "." + format));
+      ordered_json description = ordered_json::parse(ReadWholeFile(out() + "/" + name + ".json"));
+      ordered_json wanted = ordered_json::parse(ReadWholeFile(out() + "/" + once + ".json"));
+      description.erase("file");
+      wanted.erase("file");
+      EXPECT_EQ(description, wanted);
+    }
+    const CommandResult fewer = Dump(arguments + " --sequences 699");
+    EXPECT_EQ(fewer.exit_status, 2);
+    EXPECT_THAT(fewer.err, HasSubstr("has 700 sequences of this dump already, and 699 are asked for"));
+    EXPECT_EQ(std::distance(fs::directory_iterator(out()), fs::directory_iterator()), 8);
+    fs::remove_all(out());
+  }
 }
 
 TEST_F(CliDump, ForeignFilesAreNotOverwritten) {
@@ -159,9 +186,14 @@ TEST_F(CliDump, TheJournalIsRightAfterATornChunk) {
   dump.Signal(SIGKILL);
   dump.Wait();
   const std::string data = ReadWholeFile(partial());
-  for (std::size_t chunk = 0; chunk < 3; ++chunk) {
-    const std::string hash = Sha256Hex(data.substr(chunk * kChunkBytes, kChunkBytes));
-    EXPECT_EQ(lines[chunk + 1], chunk < 1 ? hash : hash + " 8192") << chunk;  // the first is of an earlier version
+  EXPECT_EQ(lines[1], Sha256Hex(data.substr(0, kChunkBytes)));  // of an earlier version
+  std::size_t safe = kChunkBytes;
+  for (const std::string& line : {lines[2], lines[3]}) {
+    const std::vector<std::string> words = absl::StrSplit(line, ' ');
+    ASSERT_EQ(words.size(), 2u);
+    const std::size_t bytes = std::stoul(words[1]) * 1024;
+    EXPECT_EQ(words[0], Sha256Hex(data.substr(safe, bytes)));
+    safe += bytes;
   }
 }
 
@@ -233,7 +265,7 @@ TEST_F(CliDump, OnlyANamedFileThatMatchesItsJournalIsTakenOver) {
   }
   WriteWholeFile(partial(), whole);
   WriteWholeFile(tokens(), whole);
-  EXPECT_THAT(Dump(kThreeChunks).err, HasSubstr("tokens.bin is in the way: this dump is under way in"));
+  EXPECT_THAT(Dump(kThreeChunks).err, HasSubstr("tokens.bin is in the way: this dump is in progress in"));
   fs::remove(partial());
   const auto written = fs::last_write_time(tokens());
   const CommandResult result = Dump(kThreeChunks);

@@ -56,6 +56,36 @@ TEST(CliExecute, ProgramsAndTapesFromFiles) {
   EXPECT_EQ(random.substr(6), Out("--format raw ',.,.,.,.,.,.' --input-seed 8"));
 }
 
+TEST(CliExecute, WhatIsEmptyIsAnEmptyProgramOrTape) {
+  const ScratchFolder scratch;
+  const std::string nothing = "# program 0: 0 symbols written in 0 steps, ended\n\n";
+  WriteWholeFile(scratch.File("empty"), "");
+  WriteWholeFile(scratch.File("blank"), "\n");
+  WriteWholeFile(scratch.File("list"), "\n+.\n \n\r\n++.");  // the last line has no newline
+  EXPECT_EQ(Out("''"), nothing);
+  for (const std::string empty : {"/dev/null", "/dev/stdin < /dev/null"}) {
+    EXPECT_EQ(Out("--file " + empty), nothing);
+    EXPECT_EQ(Out("--format raw ',.' --input-file " + empty), std::string(1, '\0'));
+  }
+  EXPECT_EQ(Out("--file " + scratch.File("empty")), nothing);
+  EXPECT_EQ(Out("--format raw ',.' --input ''"), std::string(1, '\0'));
+  EXPECT_EQ(Out("--list " + scratch.File("blank")), nothing);
+  const std::string listed = Out("--format jsonl --list " + scratch.File("list"));
+  EXPECT_EQ(listed, R"({"program":0,"steps":0,"halt":"ended","output":[]})"
+                    "\n"
+                    R"({"program":1,"steps":2,"halt":"ended","output":[1]})"
+                    "\n"
+                    R"({"program":2,"steps":0,"halt":"ended","output":[]})"
+                    "\n"
+                    R"({"program":3,"steps":0,"halt":"ended","output":[]})"
+                    "\n"
+                    R"({"program":4,"steps":3,"halt":"ended","output":[2]})"
+                    "\n");
+  const RunningServer server;
+  EXPECT_EQ(Out("--format jsonl --server " + server.address() + " --list " + scratch.File("list")), listed);
+  EXPECT_EQ(Out("--server " + server.address() + " --file /dev/null"), nothing);
+}
+
 TEST(CliExecute, AServerDoesTheSame) {
   const RunningServer server;
   for (const std::string arguments :
@@ -83,7 +113,11 @@ TEST(CliExecute, SaysWhatIsWrong) {
   ExpectRefused("'+' --symbols 1", "--symbols");
   ExpectRefused("'+' --input a --input-seed 1", "--input");
   ExpectRefused("--file /nowhere/at/all", "/nowhere/at/all: cannot be read");
-  ExpectRefused("--file /dev/null", "/dev/null: cannot be read (it is empty)");
+  ExpectRefused("--file ''", "'': cannot be read (No such file or directory)");
+  ExpectRefused("'+.' --input-file ''", "'': cannot be read (No such file or directory)");
+  ExpectRefused("--list ''", "'': cannot be read (No such file or directory)");
+  ExpectRefused("--file /", "/: cannot be read (Is a directory)");
+  ExpectRefused("--list /dev/null", "--list /dev/null has no lines");
   ExpectRefused("--file /dev/zero", "/dev/zero: is too large, may have at most 16777216 bytes");
   ExpectRefused("'+' --input-file /dev/zero", "/dev/zero: is too large, may have at most 65536 bytes");
 }

@@ -4,43 +4,19 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
-#include <functional>
 #include <string>
-#include <utility>
 
 #include "tests/clients/command_line.h"
-
-namespace {
-
-std::function<void()> before_lock;  // done once, before the next lock
-int lock_error = 0;                 // of every lock, unless 0
-int exchange_error = 0;             // of every renameat2, unless 0
-
-}  // namespace
-
-// In place of the C library's. The first has another name in C++, where `flock` is also a struct.
-extern "C" int LockFile(int file, int operation) noexcept __asm__("flock");
-extern "C" int LockFile(int file, int operation) noexcept {
-  if (const std::function<void()> step = std::exchange(before_lock, nullptr)) step();
-  errno = lock_error;
-  return lock_error == 0 ? static_cast<int>(syscall(SYS_flock, file, operation)) : -1;
-}
-
-extern "C" int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned flags) noexcept {
-  errno = exchange_error;
-  return exchange_error == 0 ? static_cast<int>(syscall(SYS_renameat2, from_folder, from, to_folder, to, flags)) : -1;
-}
+#include "tests/clients/file_faults.h"
 
 namespace iterand::cli {
 namespace {
 
 namespace fs = std::filesystem;
+using ::iterand::testing::file_faults;
 using ::iterand::testing::ReadWholeFile;
 using ::iterand::testing::ScratchFolder;
 using ::iterand::testing::WriteWholeFile;
@@ -48,10 +24,7 @@ using ::testing::HasSubstr;
 
 class OpenFileTest : public ::testing::Test {
  protected:
-  ~OpenFileTest() override {
-    before_lock = nullptr;
-    lock_error = exchange_error = 0;
-  }
+  ~OpenFileTest() override { file_faults() = {}; }
   std::string File(const std::string& name) const { return scratch_.File(name); }
 
   ScratchFolder scratch_;
@@ -69,14 +42,14 @@ TEST_F(OpenFileTest, AFileIsLockedByOneAtATime) {
 
 // The process that holds the lock may end after a second one has opened the file, and before that one locks it.
 TEST_F(OpenFileTest, AFileThatWasRenamedOrRemovedIsNotTheOneToLock) {
-  before_lock = [&] { fs::rename(File("lock"), File("done")); };
+  file_faults().before_lock = [&] { fs::rename(File("lock"), File("done")); };
   const auto after_rename = OpenFile::OpenLocked(File("lock"));
   ASSERT_TRUE(after_rename.ok()) << after_rename.status();
   EXPECT_TRUE((*after_rename)->Write("late").ok());
   EXPECT_EQ(ReadWholeFile(File("done")), "");
   EXPECT_EQ(ReadWholeFile(File("lock")), "late");
 
-  before_lock = [&] { fs::remove(File("other")); };
+  file_faults().before_lock = [&] { fs::remove(File("other")); };
   const auto after_removal = OpenFile::OpenLocked(File("other"));
   ASSERT_TRUE(after_removal.ok()) << after_removal.status();
   EXPECT_TRUE((*after_removal)->Write("late").ok());
@@ -85,7 +58,7 @@ TEST_F(OpenFileTest, AFileThatWasRenamedOrRemovedIsNotTheOneToLock) {
 
 TEST_F(OpenFileTest, AFileSystemWithoutLocksIsCalledThat) {
   for (const int error : {ENOLCK, ENOSYS}) {
-    lock_error = error;
+    file_faults().lock_error = error;
     const auto lock = OpenFile::OpenLocked(File("lock"));
     EXPECT_EQ(lock.status().code(), absl::StatusCode::kInternal);
     EXPECT_THAT(lock.status().message(), HasSubstr(error == ENOLCK ? "No locks available" : "not implemented"));
@@ -96,7 +69,7 @@ TEST_F(OpenFileTest, AFileSystemWithoutLocksIsCalledThat) {
 
 TEST_F(OpenFileTest, ANameThatIsTakenStays) {
   for (const int error : {0, EINVAL, ENOSYS}) {  // EINVAL: a file system that cannot do it in one step
-    exchange_error = error;
+    file_faults().exchange_error = error;
     WriteWholeFile(File("from"), "ours");
     WriteWholeFile(File("to"), "precious");
     const absl::Status taken = RenameToFreeName(File("from"), File("to"));

@@ -1,7 +1,5 @@
 // Programs: given texts against an interpreter of a few lines, and random ones of tape_machine and brainphoque with
 // parameters of all sizes, whose rows must be made of the machine's symbols, and the same again.
-#include <fuzzer/FuzzedDataProvider.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -12,6 +10,7 @@
 #include "randnet/family.h"
 #include "randnet/tape_machine.h"
 #include "tests/fuzz/expect.h"
+#include "tests/fuzz/fuzz_input.h"
 
 namespace iterand {
 namespace {
@@ -76,18 +75,18 @@ TapeResult Interpret(const std::string& text, const std::vector<Symbol>& input, 
   return result;
 }
 
-void RunGiven(FuzzedDataProvider& data) {
+void RunGiven(FuzzInput& data) {
   TapeLimits limits;
-  limits.max_steps = data.ConsumeIntegralInRange(0, 5000);
-  limits.cells = data.ConsumeIntegralInRange(1, 300);
-  limits.symbols = data.ConsumeIntegralInRange(2, 256);
-  limits.repeat = data.ConsumeBool();
-  const auto capacity = data.ConsumeIntegralInRange<std::size_t>(1, 600);
-  const auto piece = data.ConsumeIntegralInRange<std::uint64_t>(1, 400);
-  std::vector<Symbol> input(data.ConsumeIntegralInRange<std::size_t>(0, 20));
-  for (Symbol& symbol : input) symbol = data.ConsumeIntegral<Symbol>();
-  const bool instructions_only = data.ConsumeBool();
-  std::string text = data.ConsumeRemainingBytesAsString();
+  limits.max_steps = data.Between(0, 5000);
+  limits.cells = data.Between(1, 300);
+  limits.symbols = data.Between(2, 256);
+  limits.repeat = data.Flag();
+  const auto capacity = data.Between<std::size_t>(1, 600);
+  const auto piece = data.Between<std::uint64_t>(1, 400);
+  std::vector<Symbol> input(data.Between<std::size_t>(0, 20));
+  for (Symbol& symbol : input) symbol = data.Between<Symbol>(0, 65535);
+  const bool instructions_only = data.Flag();
+  std::string text = data.Rest();
   if (instructions_only) {
     for (char& c : text) c = kInstructions[static_cast<unsigned char>(c) % 8];
   }
@@ -110,28 +109,28 @@ void RunGiven(FuzzedDataProvider& data) {
 }
 
 // An integer knob that is now and then out of range.
-void Set(v1::Integer* knob, FuzzedDataProvider& data, std::int64_t most) {
-  if (data.ConsumeBool()) return;  // the default
-  if (data.ConsumeBool()) {
-    knob->set_fixed(data.ConsumeIntegralInRange<std::int64_t>(-1, most + 1));
+void Set(v1::Integer* knob, FuzzInput& data, std::int64_t most) {
+  if (data.Flag()) return;  // the default
+  if (data.Flag()) {
+    knob->set_fixed(data.Between<std::int64_t>(-1, most + 1));
   } else {
-    knob->mutable_log_uniform()->set_low(data.ConsumeIntegralInRange<std::int64_t>(0, most));
-    knob->mutable_log_uniform()->set_high(data.ConsumeIntegralInRange<std::int64_t>(0, most));
+    knob->mutable_log_uniform()->set_low(data.Between<std::int64_t>(0, most));
+    knob->mutable_log_uniform()->set_high(data.Between<std::int64_t>(0, most));
   }
 }
 
-v1::Family DrawFamily(FuzzedDataProvider& data) {
+v1::Family DrawFamily(FuzzInput& data) {
   v1::Family family;
-  if (data.ConsumeBool()) {
+  if (data.Flag()) {
     v1::Brainphoque& config = *family.mutable_brainphoque();
     Set(config.mutable_cells(), data, 4096);
     Set(config.mutable_symbols(), data, 65536);
     Set(config.mutable_max_steps(), data, 3000);
     Set(config.mutable_max_instructions(), data, 4096);
     Set(config.mutable_attempts(), data, 8);
-    config.set_prior(data.ConsumeBool() ? v1::Brainphoque::UNIFORM : v1::Brainphoque::ORDER_2);
-    config.set_reads(data.ConsumeBool());
-    config.set_shared(data.ConsumeBool());
+    config.set_prior(data.Flag() ? v1::Brainphoque::UNIFORM : v1::Brainphoque::ORDER_2);
+    config.set_reads(data.Flag());
+    config.set_shared(data.Flag());
     return family;
   }
   v1::TapeMachine& config = *family.mutable_tape_machine();
@@ -140,20 +139,20 @@ v1::Family DrawFamily(FuzzedDataProvider& data) {
   Set(config.mutable_symbols(), data, 256);
   Set(config.mutable_steps_per_token(), data, 64);
   Set(config.mutable_mutations(), data, 200);
-  config.set_repeat(data.ConsumeBool());
-  config.set_input(data.ConsumeBool() ? v1::TapeMachine::ROW : v1::TapeMachine::RANDOM);
-  config.set_cross_probability(data.ConsumeProbability<double>());
-  for (int n = data.ConsumeIntegralInRange(0, 4); n > 0; --n) config.add_programs(data.ConsumeRandomLengthString(200));
-  if (!config.programs().empty()) config.set_archive_share(data.ConsumeProbability<double>());
+  config.set_repeat(data.Flag());
+  config.set_input(data.Flag() ? v1::TapeMachine::ROW : v1::TapeMachine::RANDOM);
+  config.set_cross_probability(data.Share());
+  for (int n = data.Between(0, 4); n > 0; --n) config.add_programs(data.Text(200));
+  if (!config.programs().empty()) config.set_archive_share(data.Share());
   return family;
 }
 
-void RunRandom(FuzzedDataProvider& data) {
+void RunRandom(FuzzInput& data) {
   FamilyContext context;
-  context.alphabet = data.ConsumeIntegralInRange(2, 65536);
-  context.length = data.ConsumeIntegralInRange(16, 200);
-  const int rows = data.ConsumeIntegralInRange(1, 9);
-  const RandomKey key{.seed = data.ConsumeIntegral<std::uint64_t>()};
+  context.alphabet = data.Between(2, 65536);
+  context.length = data.Between(16, 200);
+  const int rows = data.Between(1, 9);
+  const RandomKey key{.seed = data.Bits()};
   v1::Family config = DrawFamily(data);
   // JSON takes no other texts, and protobuf warns of each.
   for (const std::string& text : config.tape_machine().programs()) {
@@ -197,8 +196,8 @@ void RunRandom(FuzzedDataProvider& data) {
 }  // namespace iterand
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
-  FuzzedDataProvider data(bytes, size);
-  if (data.ConsumeBool()) {
+  iterand::FuzzInput data(bytes, size);
+  if (data.Flag()) {
     iterand::RunGiven(data);
   } else {
     iterand::RunRandom(data);

@@ -178,8 +178,8 @@ TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
   ClientOptions options;
   options.ca_file = testing::TempDir() + "/empty.pem";
   std::ofstream(options.ca_file).close();
-  EXPECT_ERROR(Client::Connect(server_->address(), options).status(), absl::StatusCode::kNotFound,
-               HasSubstr("empty.pem: cannot be read (it is empty)"));
+  EXPECT_ERROR(Client::Connect(server_->address(), options).status(), absl::StatusCode::kInvalidArgument,
+               HasSubstr("empty.pem has no PEM certificate"));
 }
 
 TEST_F(Access, TlsKeyOfAnotherCertificate) {

@@ -36,6 +36,15 @@ def test_input_tapes(address: str) -> None:
     assert same.output == b"x"
 
 
+def test_what_is_empty_is_an_empty_program_or_tape(address: str) -> None:
+    results = list(iterand.execute(address, ["", b"", ",.", ",."], [None, b"", b"", None]))
+    assert [result.output for result in results] == [b"", b"", b"\0", b"\0"]
+    assert [result.halt for result in results] == ["ended"] * 4
+    for empty in ("", b""):
+        (result,) = iterand.execute(address, empty, b"")
+        assert (result.steps, result.output) == (0, b"")
+
+
 def test_a_small_machine(address: str) -> None:
     (result,) = iterand.execute(address, ".-.>.>.", cells=2, symbols=5)
     assert list(result.output) == [0, 4, 0, 4]

@@ -31,9 +31,14 @@ def test_live_prints_plain_lines_into_a_pipe(address: str) -> None:
     assert "\x1b" not in done.stdout
 
 
-def in_terminal(command: list[str], interrupt: bool = False) -> tuple[int, str]:
+def in_terminal(
+    command: list[str], interrupt: bool = False, variables: dict[str, str] | None = None
+) -> tuple[int, str]:
     """Runs a command in a terminal of its own, if asked until it has shown something and Ctrl-C is pressed."""
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    for name in ("NO_COLOR", "COLORTERM", "FORCE_COLOR"):
+        environment.pop(name, None)
+    environment.update(variables or {})
     pid, terminal = pty.fork()
     if pid == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs in the background inherits that Ctrl-C is ignored
@@ -61,6 +66,35 @@ def test_live_draws_in_a_terminal(address: str) -> None:
     assert "▀" in output
     assert "batch 3 of 3" in output
     assert SUMMARY.match(output.splitlines()[-1].removeprefix("\x1b[?25h"))
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "vt100"}, {"PYTHONIOENCODING": "ascii"}])
+def test_live_draws_characters_without_colours(address: str, variables: dict[str, str]) -> None:
+    status, output = in_terminal([*LIVE, address, "--batches", "3", "--recipe", "markov"], variables=variables)
+    assert status == 0
+    assert "▀" not in output
+    assert "batch 3 of 3" in output
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+    pictures = {line.strip(" │|") for line in plain.splitlines() if re.fullmatch(r"[│|] [.a-zA-Z0-9#]{64} +[│|]", line)}
+    assert len(pictures) > 3  # of different sequences
+    assert all("." in picture for picture in pictures)
+    if "NO_COLOR" in variables:
+        assert not re.search(r"\x1b\[[0-9;]*[34]8;", output)  # neither colours of letters nor of their ground
+
+
+def test_live_writes_plain_lines_where_the_cursor_cannot_move(address: str) -> None:
+    status, output = in_terminal([*LIVE, address, "--batches", "3"], variables={"TERM": "dumb"})
+    assert status == 0
+    assert "\x1b" not in output
+    assert output.startswith("sequence 0: ")
+
+
+def test_live_saves_colours_whatever_the_terminal_has(address: str, tmp_path: Path) -> None:
+    picture = tmp_path / "stream.svg"
+    command = [*LIVE, address, "--batches", "1", "--svg", str(picture)]
+    done = subprocess.run(command, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "▀" in picture.read_text()
 
 
 def test_live_ends_at_interrupt(address: str) -> None:

@@ -1,17 +1,23 @@
 """A live picture of a stream: python -m iterand.live --server ADDRESS [--recipe up] [--batches N].
 
-Each sequence is a block of cells, one cell a token, read line by line. Colours are given by how frequent a token is
+Each sequence is a block of cells, one cell per token, read line by line. Colours are given by how frequent a token is
 within its sequence: the most frequent is dark, the next ones have colours of their own, and what is rare is grey.
 Which token it is does not show, since relabelled streams give it no meaning; repetition, nesting and noise do.
+
+Without colours (NO_COLOR is set, or the terminal has none) each token is a character, as in `iterand sample`: '.' the
+most frequent one, then a-z, A-Z, 0-9, and '#' what is rarer. A terminal that cannot move its cursor (TERM=dumb), and
+output that is no terminal, get plain lines.
 """
 
 from __future__ import annotations
 
 import argparse
 import colorsys
+import curses
 import io
 import os
 import signal
+import string
 import sys
 import time
 from collections import deque
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _COLOURED = 24  # so many tokens of a sequence have colours of their own
-_GLYPHS = ".abcdefghijklmnopqrstuvwxyz"  # by rank; rarer tokens are '#'
+_GLYPHS = "." + string.ascii_lowercase + string.ascii_uppercase + string.digits  # by rank; rarer tokens are '#'
 
 
 def ranks(sequence: Tokens) -> Tokens:
@@ -63,7 +69,7 @@ def _colour(rank: int) -> str:
 
 
 def glyphs(sequence: Tokens) -> str:
-    """A sequence as text, a letter a token, by frequency."""
+    """A sequence as text, one character per token, by frequency."""
     return "".join(_GLYPHS[rank] if rank < len(_GLYPHS) else "#" for rank in ranks(sequence).tolist())
 
 
@@ -107,6 +113,20 @@ def short(number: float) -> str:
     return f"{number:.0f}"
 
 
+def _has_colours(console: Console) -> bool:
+    """Whether colours, and half blocks, come out as such."""
+    if console.color_system is None or console.no_color or not console.encoding.startswith("utf"):
+        return False
+    if os.environ.get("COLORTERM"):
+        return True
+    # rich takes every terminal that is not dumb to have colours.
+    try:
+        curses.setupterm()
+    except curses.error:  # a terminal that the system does not know
+        return True
+    return curses.tigetnum("colors") > 1
+
+
 class _View:
     """The picture for a terminal."""
 
@@ -114,17 +134,16 @@ class _View:
         self._title = title
         self._console = console
         self._total = total
-        self._picture: list[RenderableType] = []
+        self._rows: list[tuple[str, Tokens]] = []  # what is shown of a batch: a label and the tokens
+        self._width = self._lines = 1  # of a row, in characters
 
     def look_at(self, batch: Batch) -> None:
         """Takes a few rows of the batch as the picture."""
-        from rich.text import Text
-
-        width = max(16, self._console.width - 6)
+        self._width = max(16, self._console.width - 6)
         lines_left = max(3, self._console.height - 8)
-        lines = min(3, -(-batch.tokens.shape[1] // (2 * width)))  # of text, two cells high
-        shown = max(1, min(8, lines_left // (lines + 1), batch.rows))
-        self._picture = []
+        self._lines = min(3, -(-batch.tokens.shape[1] // (2 * self._width)))
+        shown = max(1, min(8, lines_left // (self._lines + 1), batch.rows))
+        self._rows = []
         for place in range(shown):
             row = place * batch.rows // shown
             label = f"sequence {batch.first_index + row * batch.stride}"
@@ -132,10 +151,9 @@ class _View:
                 origin = batch.provenance[row]
                 label += f"  {printable(origin.family)}, depth {origin.depth}"
             distinct = len(np.unique(batch.tokens[row]))
-            self._picture.append(Text(f"{label}, {distinct} different tokens", style="dim"))
-            self._picture.append(_cells(batch.tokens[row], width, lines))
+            self._rows.append((f"{label}, {distinct} different tokens", batch.tokens[row].copy()))
 
-    def frame(self, counter: Counter) -> RenderableType:
+    def frame(self, counter: Counter, coloured: bool) -> RenderableType:
         from rich.console import Group
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
@@ -151,7 +169,11 @@ class _View:
         bar = ProgressBar(self._total, counter.batches, pulse=self._total is None, complete_style="#5fafd7")
         rate = f"{short(sequences)} sequences/s   {short(tokens)} tokens/s   {short(counter.tokens)} tokens"
         status.add_row(Text(done), bar, Text(rate, style="bold"))
-        return Panel(Group(*self._picture, status), title=self._title, title_align="left", border_style="#5f6b7a")
+        draw = _cells if coloured else _characters
+        picture: list[RenderableType] = []
+        for label, row in self._rows:
+            picture += [Text(label, style="dim"), draw(row, self._width, self._lines)]
+        return Panel(Group(*picture, status), title=self._title, title_align="left", border_style="#5f6b7a")
 
 
 def _cells(sequence: Tokens, width: int, lines: int) -> RenderableType:
@@ -169,6 +191,14 @@ def _cells(sequence: Tokens, width: int, lines: int) -> RenderableType:
             below = _colour(lower[column]) if column < len(lower) else None
             text.append("▀", Style(color=_colour(rank), bgcolor=below))
     return text
+
+
+def _characters(sequence: Tokens, width: int, lines: int) -> RenderableType:
+    """Rows of characters, one per token."""
+    from rich.text import Text
+
+    shown = glyphs(sequence)[: width * lines]
+    return Text("\n".join(shown[begin : begin + width] for begin in range(0, len(shown), width)), no_wrap=True)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -206,6 +236,7 @@ def _watch(stream: iterand.Stream, counter: Counter, options: argparse.Namespace
 
     title = printable(f" iterand  {options.server}  recipe {options.recipe}  seed {options.seed} ")
     view = _View(title, console, options.batches)
+    coloured = _has_colours(console)
     looked = shown = 0.0
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while options.batches is None or counter.batches < options.batches:
@@ -216,10 +247,11 @@ def _watch(stream: iterand.Stream, counter: Counter, options: argparse.Namespace
                 view.look_at(batch)
                 looked = now
             if now - shown > 0.1 or counter.batches == options.batches:
-                live.update(view.frame(counter), refresh=True)
+                live.update(view.frame(counter, coloured), refresh=True)
                 shown = now
     if options.svg:
-        _save(view.frame(counter), options.svg, console.width, title)
+        # A picture in a file has colours, whatever the terminal has.
+        _save(view.frame(counter, coloured=True), options.svg, console.width, title)
 
 
 def _save(frame: RenderableType, path: str, width: int, title: str) -> None:
@@ -258,6 +290,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from rich.console import Console
 
             console = Console() if sys.stdout.isatty() else Console(file=io.StringIO(), width=112, height=40)
+            if console.is_dumb_terminal and not options.svg:
+                console = None
         except ImportError as error:
             wanted = str(_extras.missing("the picture", "rich", "live", error))
             if options.svg:

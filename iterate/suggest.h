@@ -1,0 +1,16 @@
+// "Did you mean": the names that are nearest to a word that is none of them.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace iterand {
+
+// " (did you mean A?)", with up to three names, " (did you mean A, B or C?)", or "" if no name is near. A name is near
+// if few single letters of the word are wrong, missing, too many or swapped with their neighbour, at most a third of
+// them; failing that, if it contains the word. Upper and lower case count as the same letter, - and _ too. Words of
+// more than 64 bytes get no suggestion, so the work is bounded. `prefix` is written before each name.
+std::string DidYouMean(std::string_view word, std::span<const std::string> names, std::string_view prefix = "");
+
+}  // namespace iterand
