@@ -33,10 +33,10 @@ def binary() -> str:
 class Server:
     """A server process that can be stopped and started again on the same port."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, listen: str = "127.0.0.1:0") -> None:
         self._file = folder / "address"
         self._options = options
-        self.address = "127.0.0.1:0"
+        self.address = listen
         self.start()
 
     def start(self) -> None:
