@@ -155,8 +155,12 @@ class Connection:
                     request_serializer=type(request).SerializeToString,
                     response_deserializer=deserialize,
                 )
-                with Waiting(link):
+                waiting = Waiting(link)
+                waiting.waiting_since = time.monotonic()
+                try:
                     answer: _T = method(request, timeout=attempts.left(), metadata=self._metadata)
+                finally:
+                    waiting.end()
                 link.heard = time.monotonic()
                 attempts.succeeded()
                 return answer
@@ -251,11 +255,17 @@ class ServerStream(Iterator[_T]):
     def __next__(self) -> _T:
         """Errors: any `iterand.Error`."""
         _fork.check()
+        waiting = self._waiting
+        waiting.waiting_since = time.monotonic()
         try:
-            with self._waiting:
-                response: _T = next(self._call)
+            response: _T = next(self._call)
         except grpc.RpcError as error:
+            waiting.end()
             raise _failure(error, self.link) from error
+        except BaseException:  # the end, or an interruption of the caller
+            waiting.end()
+            raise
+        waiting.waiting_since = None
         self.link.heard = time.monotonic()
         return response
 

@@ -12,6 +12,7 @@ import atexit
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -110,18 +111,14 @@ class Link:
 
 
 class Waiting:
-    """A call in progress. It counts while it is the object of a `with` statement."""
+    """A call in progress, from its making until `end` or until it is dropped."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
         self.waiting_since: float | None = None  # time.monotonic; None while it does not wait for the server
-
-    def __enter__(self) -> Waiting:
-        self.waiting_since = time.monotonic()
         _watchdog.add(self)
-        return self
 
-    def __exit__(self, *error: object) -> None:
+    def end(self) -> None:
         self.waiting_since = None
         _watchdog.remove(self)
 
@@ -131,7 +128,7 @@ class _Watchdog:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a generator may be dropped in the middle of anything
-        self._calls: set[Waiting] = set()
+        self._calls: weakref.WeakSet[Waiting] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._exit = threading.Event()
 
@@ -156,7 +153,7 @@ class _Watchdog:
     def _run(self) -> None:
         while not self._exit.wait(_TICK):
             with self._lock:
-                calls = self._calls.copy()
+                calls = list(self._calls)
                 if not calls:
                     self._thread = None
                     return
