@@ -10,6 +10,7 @@
 #include <csignal>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -48,7 +49,8 @@ std::string Expected(int rows, std::uint64_t stride = 1) {
   recipe.set_length(kLength);
   const std::shared_ptr<Stream> stream = *Stream::Open(recipe, 0);
   std::string bytes(static_cast<std::size_t>(rows) * kLength, '\0');
-  EXPECT_TRUE(stream->Read(0, stride, rows, bytes.data()).ok());
+  const ReadOptions options{.first_index = 0, .stride = stride, .rows = rows};
+  EXPECT_TRUE(stream->Read(options, std::as_writable_bytes(std::span(bytes))).ok());
   return bytes;
 }
 
