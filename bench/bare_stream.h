@@ -88,6 +88,7 @@ struct BareClient {
 
 inline int TakeBareBytes(const BareClient& how) {
   grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   grpc::GenericStub stub(grpc::CreateCustomChannel(how.address, grpc::InsecureChannelCredentials(), arguments));
   grpc::ClientContext context;

@@ -294,6 +294,7 @@ absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
   options.tls_key_file = tls_key_file;
   options.tls_server_name = tls_server_name;
   options.connect_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(connect_timeout * 1000));
+  options.report = [](const std::string& line) { std::fprintf(stderr, "iterand: %s\n", Printable(line).c_str()); };
   if (!token_file.empty()) {
     const absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(token_file);
     if (!tokens.ok()) return tokens.status();
@@ -307,6 +308,7 @@ absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
 }
 
 absl::Status ServerChoice::Named(const absl::Status& status) const {
+  if (absl::StartsWith(status.message(), address)) return status;
   switch (status.code()) {
     case absl::StatusCode::kUnauthenticated:
       return absl::UnauthenticatedError(absl::StrCat("server ", address, ": ", status.message(),

@@ -67,7 +67,9 @@ inline std::unique_ptr<Server> StartServer(ServerOptions options = {}) {
   return server.ok() ? *std::move(server) : nullptr;
 }
 
-inline std::unique_ptr<Client> Connect(const Server& server, const ClientOptions& options = {}) {
+// Each call is tried once, so that a test sees how it ends.
+inline std::unique_ptr<Client> Connect(const Server& server, ClientOptions options = {}) {
+  options.retry.attempts = 0;
   absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(server.address(), options);
   EXPECT_TRUE(client.ok()) << client.status();
   return client.ok() ? *std::move(client) : nullptr;

@@ -89,10 +89,12 @@ def test_falls_back_to_the_next_server(own_server: Server, address: str, monkeyp
 
 def test_calls_turn_to_the_next_server_together() -> None:
     with iterand.Client(["first:1", "second:1"]) as client:
-        client._connection.next_target("first:1")
-        client._connection.next_target("first:1")  # of another stream, which failed on the same server
+        connection = client._connection
+        first = connection._connect()
+        connection.turn(first)
+        connection.turn(first)  # of another stream, which failed on the same server
         assert client.target == "second:1"
-        client._connection.next_target("second:1")
+        connection.turn(connection._connect())
         assert client.target == "first:1"
 
 
@@ -124,15 +126,16 @@ def test_a_call_goes_on_when_another_thread_turns_to_the_next_server(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with iterand.Client([address, address]) as client:
-        connect = client._connection._connect
+        connection = client._connection
+        connect = connection._connect
 
         def turned() -> object:
-            channel = connect()
+            link = connect()
             monkeypatch.undo()
-            client._connection.next_target(address)  # closes the channel
-            return channel
+            connection.turn(link)  # closes the channel
+            return link
 
-        monkeypatch.setattr(client._connection, "_connect", turned)
+        monkeypatch.setattr(connection, "_connect", turned)
         described = client.describe("up").stream
         assert described is not None
         assert described.vocab_size == 256

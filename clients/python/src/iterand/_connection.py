@@ -5,10 +5,11 @@ Nothing here knows what is asked: `_stream`, `_execute` and `client` make the re
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,9 @@ from typing import Any, TypeVar
 import grpc
 import grpc.experimental
 
-from iterand import errors
+from iterand import _fork, errors
+from iterand._keepalive import Link, Waiting, unshared
+from iterand._proxy import proxy_for, without_password
 from iterand._requests import check_range, check_timeout
 
 _SERVICE = "/iterand.v1.NoiseService/"
@@ -27,43 +30,39 @@ _SERVICE = "/iterand.v1.NoiseService/"
 SINGLE_THREADED = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),)
 _T = TypeVar("_T")
 
-_grpc_process: int | None = None  # the process in which gRPC runs, if it does
+_CLOSED = "the client is closed"
 
-
-def _enter_grpc() -> None:
-    """Errors: ForkedProcess in a child, made by fork, of a process that has used gRPC.
-
-    gRPC's threads and locks do not come along into such a child: its calls may work, abort or wait for ever.
-    """
-    global _grpc_process
-    if _grpc_process not in (None, os.getpid()):
-        raise errors.ForkedProcess(
-            f"process {os.getpid()} was forked from process {_grpc_process}, which had used iterand: gRPC does not "
-            'survive a fork. Start processes by multiprocessing.get_context("forkserver") or "spawn"; '
-            'a DataLoader takes multiprocessing_context="forkserver", and iterand.torch.StreamLoader does so by itself'
-        )
-    _grpc_process = os.getpid()
+_log = logging.getLogger("iterand")
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a call that finds no server, or only full ones, is tried again before `Unavailable` is raised.
+    """How long a call looks for a server before `Unavailable` is raised. Times are in seconds.
 
-    Waits double from `first_wait` to `longest_wait` (seconds). Every batch that arrives resets the count. A server
-    that was never reached is more likely a wrong address than a restart: it is tried for `connect_timeout` seconds.
+    A call that finds no server, or only full ones, is tried `attempts` times more. Waits in between double from
+    `first_wait` to `longest_wait`. Every batch that arrives resets the count. A server that was never reached is more
+    likely a wrong address than a restart: it is tried for `connect_timeout`, which also bounds one attempt to connect.
+
+    A call that has waited for `keepalive_time` without a message makes a health check. A server that does not answer
+    it within `keepalive_timeout` is left for the next: one that is stopped, after the sum of both. A server that
+    answers may take any time for a batch.
     """
 
     attempts: int = 8
     first_wait: float = 0.1
     longest_wait: float = 5.0
     connect_timeout: float = 3.0
+    keepalive_time: float = 3.0
+    keepalive_timeout: float = 4.0
 
     def __post_init__(self) -> None:
         check_range("attempts of Retry", self.attempts, 0, 2**31)
-        for name in ("first_wait", "longest_wait", "connect_timeout"):
+        for name in ("first_wait", "longest_wait", "connect_timeout", "keepalive_time", "keepalive_timeout"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86400:
                 raise errors.InvalidArgument(f"{name} of Retry is {value!r}; it must be 0 to 86400 seconds")
+        if self.keepalive_timeout == 0:
+            raise errors.InvalidArgument("keepalive_timeout of Retry is 0; it must be more than 0 seconds")
 
     def wait(self, attempt: int) -> float:
         """Seconds before attempt 1, 2, ..."""
@@ -105,131 +104,247 @@ class Connection:
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self.retry = retry
-        self._targets = list(targets)
+        self.targets = list(targets)
         self._tls = tls
         self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
-        self._options = [
-            ("grpc.max_receive_message_length", -1),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            # How long one attempt to connect may take, over slow networks too.
-            ("grpc.min_reconnect_backoff_ms", max(1, int(retry.connect_timeout * 1000))),
-            ("grpc.max_reconnect_backoff_ms", 2000),
-            # Trainers and servers that come back on another machine must not share a dead connection for hours.
-            ("grpc.keepalive_time_ms", 60_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            # What the server may send before anybody reads it, batches in few frames, and in few pieces.
-            ("grpc.http2.lookahead_bytes", 8 << 20),
-            ("grpc.http2.max_frame_size", 1 << 20),
-            ("grpc.experimental.tcp_read_chunk_size", 64 << 10),
-            *options,
-        ]
+        self._options = list(options)
         self._lock = threading.RLock()  # a stream's finalizer may come in the middle of anything
         self._current = 0
-        self._channel: grpc.Channel | None = None
-        self._closed = False
+        self._link: Link | None = None
+        self._apart = False  # the next channel must not share a connection with an earlier one
+        self.closed = False
         self.reached = False  # a server has answered
+        _fork.connections.add(self)
 
     @property
     def target(self) -> str:
         """The server in use."""
-        return self._targets[self._current]
+        return self.targets[self._current]
 
     def close(self) -> None:
-        """Calls in progress end, and later ones fail, with `Cancelled`."""
+        """Calls in progress end, and later ones fail, with `Cancelled`. Does nothing in a forked process."""
+        if _fork.inherited():
+            return
         with self._lock:
-            self._closed = True
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+            self.closed = True
+            link, self._link = self._link, None
+        if link is not None:
+            link.channel.close()
 
-    def next_target(self, failed: str) -> None:
-        """Turns from the server `failed` to the next of the list, unless another call has done so."""
-        with self._lock:
-            if len(self._targets) == 1 or self.target != failed:
-                return
-            self._current = (self._current + 1) % len(self._targets)
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
-
-    def gives_up(self, attempt: int, begin: float) -> bool:
-        """Whether attempt 1, 2, ... since `begin` (time.monotonic) was the last."""
-        if attempt > self.retry.attempts:
-            return True
-        waited = time.monotonic() - begin
-        return not self.reached and attempt >= len(self._targets) and waited >= self.retry.connect_timeout
-
-    def server_stream(self, name: str, request: Any, deserialize: Callable[[bytes], Any]) -> Any:
-        """Starts the method `name`: an iterator over its responses, which can be cancelled. Errors: grpc.RpcError."""
-        with self._lock:  # nobody closes the channel before the call is on it
-            method = self._connect().unary_stream(
+    def server_stream(
+        self, name: str, request: Any, deserialize: Callable[[bytes], _T], timeout: float | None = None
+    ) -> ServerStream[_T]:
+        """Starts the method `name`, whose responses come one by one. Errors: ForkedProcess, Cancelled."""
+        _fork.check()
+        with _fork.gate, self._lock:  # nobody closes the channel before the call is on it
+            link = self._connect()
+            method = link.channel.unary_stream(
                 _SERVICE + name, request_serializer=type(request).SerializeToString, response_deserializer=deserialize
             )
-            return method(request, metadata=self._metadata)
+            return ServerStream(link, method(request, timeout=timeout, metadata=self._metadata))
 
     def unary(self, name: str, request: Any, deserialize: Callable[[bytes], _T], timeout: float | None) -> _T:
         """Calls the method `name`, again where no server answers. Errors: any `iterand.Error`."""
-        check_timeout(timeout)
-        attempts = Attempts(self)
+        attempts = Attempts(self, timeout)
         while True:
-            target = self.target
-            channel = self._connect()
+            _fork.check()
+            link = self._connect()
             try:
-                method = channel.unary_unary(
+                method = link.channel.unary_unary(
                     _SERVICE + name,
                     request_serializer=type(request).SerializeToString,
                     response_deserializer=deserialize,
                 )
-                answer: _T = method(request, timeout=timeout, metadata=self._metadata)
+                waiting = Waiting(link)
+                waiting.waiting_since = time.monotonic()
+                try:
+                    answer: _T = method(request, timeout=attempts.left(), metadata=self._metadata)
+                finally:
+                    waiting.end()
+                link.heard = time.monotonic()
                 attempts.succeeded()
                 return answer
             except ValueError:
                 # gRPC raises it if another thread has closed the channel meanwhile: for the next server, or for good.
                 with self._lock:
-                    if channel is self._channel:
+                    if link is self._link:
                         raise
             except grpc.RpcError as error:
-                attempts.failed(target, errors.from_rpc(error, target))
+                attempts.failed(link, _failure(error, link))
 
-    def _connect(self) -> grpc.Channel:
+    def turn(self, failed: Link) -> None:
+        """Turns from a server to the next of the list, unless another call has done so."""
         with self._lock:
-            if self._closed:
-                raise errors.Cancelled("the client is closed")
-            if self._channel is None:
-                _enter_grpc()
-                options = list(self._options)
-                if self._tls is None:
-                    self._channel = grpc.insecure_channel(self.target, options=options)
-                else:
-                    if self._tls.server_name is not None:
-                        options.append(("grpc.ssl_target_name_override", self._tls.server_name))
-                    self._channel = grpc.secure_channel(self.target, self._tls.credentials(), options=options)
-            return self._channel
+            if self._link is not failed or (len(self.targets) == 1 and not failed.silent):
+                return
+            self._current = (self._current + 1) % len(self.targets)
+            self._link = None
+            self._apart = failed.silent
+        failed.channel.close()
+
+    def interrupt(self) -> None:
+        """Calls in progress are made again, on a new channel."""
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.interrupted = True
+            link.channel.close()
+
+    def _connect(self) -> Link:
+        with _fork.gate, self._lock:
+            if self.closed:
+                raise errors.Cancelled(_CLOSED)
+            if self._link is None:
+                _fork.enter()
+                proxy = proxy_for(self.target)
+                where = self.target
+                if proxy is not None:
+                    where += f" (through the proxy {without_password(proxy[0])}, which {proxy[1]} names)"
+                target = self.target
+                self._link = Link(
+                    self._channel(target, proxy, self._apart),
+                    target,
+                    where,
+                    self.retry.keepalive_time,
+                    self.retry.keepalive_timeout,
+                    max(self.retry.keepalive_time, self.retry.connect_timeout),
+                    lambda: self._channel(target, proxy, apart=True),
+                    self.turn,
+                )
+            return self._link
+
+    def _channel(self, target: str, proxy: tuple[str, str] | None, apart: bool) -> grpc.Channel:
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            # How long one attempt to connect may take, over slow networks too.
+            ("grpc.min_reconnect_backoff_ms", max(1, int(self.retry.connect_timeout * 1000))),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+            # What the server may send before anybody reads it, batches in few frames, and in few pieces.
+            ("grpc.http2.lookahead_bytes", 8 << 20),
+            ("grpc.http2.max_frame_size", 1 << 20),
+            ("grpc.experimental.tcp_read_chunk_size", 64 << 10),
+            ("grpc.enable_http_proxy", int(proxy is not None)),
+            ("iterand.forks", _fork.forks),  # gRPC shares connections between channels with equal options
+        ]
+        if proxy is not None:
+            options.append(("grpc.http_proxy", proxy[0]))
+        if apart:
+            options.append(unshared())
+        if self._tls is not None and self._tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", self._tls.server_name))
+        options += self._options
+        if self._tls is None:
+            channel = grpc.insecure_channel(target, options=options)
+        else:
+            channel = grpc.secure_channel(target, self._tls.credentials(), options=options)
+        _fork.register()
+        _fork.keep(channel)
+        return channel
+
+
+class ServerStream(Iterator[_T]):
+    """A call whose responses come one by one. One thread at a time may iterate; any may cancel."""
+
+    def __init__(self, link: Link, call: Any) -> None:
+        self.link = link
+        self._call = call
+        self._waiting = Waiting(link)
+        _fork.keep(call)
+
+    def __next__(self) -> _T:
+        """Errors: any `iterand.Error`."""
+        _fork.check()
+        waiting = self._waiting
+        waiting.waiting_since = time.monotonic()
+        try:
+            response: _T = next(self._call)
+        except grpc.RpcError as error:
+            waiting.end()
+            raise _failure(error, self.link) from error
+        except BaseException:  # the end, or an interruption of the caller
+            waiting.end()
+            raise
+        waiting.waiting_since = None
+        self.link.heard = time.monotonic()
+        return response
+
+    def cancel(self) -> None:
+        """Does nothing in a forked process."""
+        if not _fork.inherited():
+            self._call.cancel()
+
+
+def _failure(error: grpc.RpcError, link: Link) -> errors.Error:
+    if link.silent:
+        return errors.Unavailable(link.silence())
+    return errors.from_rpc(error, link.where)
 
 
 class Attempts:
-    """The attempts of one call: how many there were since the last answer, and whether there is another."""
+    """The attempts of one call: how many there were since the last answer, and whether there is another.
 
-    def __init__(self, connection: Connection) -> None:
+    timeout: seconds for all of them together; None for no limit. Errors: InvalidArgument.
+    """
+
+    def __init__(self, connection: Connection, timeout: float | None = None) -> None:
+        check_timeout(timeout)
         self._connection = connection
+        self._timeout = timeout
         self._count = 0
         self._begin = time.monotonic()
+        self._lost: float | None = None  # when the first attempt failed, of those since the last answer
+
+    def left(self) -> float | None:
+        """Seconds of the timeout that are left; None without one."""
+        return None if self._timeout is None else max(0.001, self._begin + self._timeout - time.monotonic())
 
     def succeeded(self) -> None:
         """A server has answered."""
+        if self._lost is not None:
+            _log.warning("%s answers, after %.1f s", self._connection.target, time.monotonic() - self._lost)
+            self._lost = None
         self._count = 0
         self._connection.reached = True
 
-    def failed(self, target: str, failure: errors.Error, pause: Callable[[float], object] = time.sleep) -> None:
+    def failed(self, link: Link, failure: errors.Error, pause: Callable[[float], object] = time.sleep) -> None:
         """Turns to the next server and waits, by `pause`. Raises `failure` if no server can mend it, or none is left.
 
         A call is Cancelled too when another one has closed its channel to turn to the next server.
         """
-        self._count += 1
         connection = self._connection
+        if isinstance(failure, errors.DeadlineExceeded) and self._timeout is not None:
+            raise self._too_late(link, None)
         if not isinstance(failure, errors.Unavailable | errors.Cancelled):
             raise failure
-        if connection.gives_up(self._count, self._begin):
+        if connection.closed:
+            raise errors.Cancelled(_CLOSED)
+        if link.interrupted:
+            return
+        self._count += 1
+        if self._gives_up():
             raise failure
-        connection.next_target(target)
-        pause(connection.retry.wait(self._count))
+        wait, left = connection.retry.wait(self._count), self.left()
+        if left is not None and left <= wait:
+            pause(left)
+            raise self._too_late(link, failure)
+        if self._lost is None and isinstance(failure, errors.Unavailable):
+            self._lost = time.monotonic()
+            _log.warning("waiting for a server (%s): %s", ", ".join(connection.targets), failure)
+        connection.turn(link)
+        pause(wait)
+
+    def _gives_up(self) -> bool:
+        connection = self._connection
+        if self._count > connection.retry.attempts:
+            return True
+        waited = time.monotonic() - self._begin
+        tried_all = self._count >= len(connection.targets)
+        return not connection.reached and tried_all and waited >= connection.retry.connect_timeout
+
+    def _too_late(self, link: Link, failure: errors.Error | None) -> errors.DeadlineExceeded:
+        last = "" if failure is None else f"; the last attempt failed: {failure}"
+        return errors.DeadlineExceeded(
+            f"{link.where}: no complete answer within the timeout of {self._timeout:g} s{last}",
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+        )

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
-import grpc
-
-from iterand import errors
+from iterand import _fork, errors
 from iterand._connection import Attempts, Connection
 from iterand._requests import check_bool, check_range
 from iterand.v1 import noise_service_pb2 as service
@@ -74,26 +72,26 @@ def _listed(name: str, given: Any) -> list[Any]:
         raise errors.InvalidArgument(f"{name} is a {type(given).__name__}; it must be one or a list of them") from None
 
 
-def run_programs(connection: Connection, request: service.ExecuteRequest) -> Iterator[Execution]:
+def run_programs(connection: Connection, request: service.ExecuteRequest, timeout: float | None) -> Iterator[Execution]:
     """Results in order. Where a connection breaks, programs whose results have not come are asked for again."""
-    attempts = Attempts(connection)
+    attempts = Attempts(connection, timeout)
     first = 0  # of the programs still in the request
     done = 0
     while True:
-        target = connection.target
+        call = connection.server_stream("Execute", request, service.ExecuteResponse.FromString, attempts.left())
         try:
-            for response in connection.server_stream("Execute", request, service.ExecuteResponse.FromString):
+            for response in call:
                 attempts.succeeded()
                 for result in response.results:
                     done = first + result.program + 1
                     halt = service.ExecuteResult.Halt.Name(result.halt).lower()
                     yield Execution(first + result.program, result.output, result.steps, halt)
+                    _fork.check()
             return
-        except grpc.RpcError as error:
-            failure = errors.from_rpc(error, target)
+        except errors.Error as failure:
             if done > first and isinstance(failure, errors.Unavailable | errors.Cancelled):
                 del request.programs[: done - first]
                 first = done
                 if not request.programs:
                     return  # the connection broke behind the last result
-            attempts.failed(target, failure)
+            attempts.failed(call.link, failure)

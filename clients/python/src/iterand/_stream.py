@@ -17,10 +17,9 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
-import grpc
 import numpy as np
 
-from iterand import errors
+from iterand import _fork, errors
 from iterand._connection import Attempts, Connection
 from iterand._requests import first_of_shard
 from iterand._wire import Batch, Tokens, decode_batch
@@ -98,7 +97,11 @@ class Stream(Iterator[Tokens]):
         prefetch: int,
         owns_connection: bool,
     ) -> None:
+        _fork.check()
         _keep_freed_memory()
+        spec = request.stream
+        self._name = f"{spec.preset or 'own recipe'}, seed {spec.seed}"
+        self._connection = connection
         self._buffer = _Buffer(prefetch)
         self._next_index = first_of_shard(request.start, request.shard.rank, request.shard.world)
         self._fingerprint: bytes | None = None
@@ -124,6 +127,7 @@ class Stream(Iterator[Tokens]):
 
     def next_batch(self) -> Batch:
         """The next batch with its indices and provenance. Errors: StopIteration at the end, or any `iterand.Error`."""
+        _fork.check()
         if self._finished:
             raise StopIteration
         begin = time.perf_counter()
@@ -147,6 +151,10 @@ class Stream(Iterator[Tokens]):
             except StopIteration:
                 return
 
+    def __repr__(self) -> str:
+        state = ", ended" if self._finished else ""
+        return f"<Stream of {self._name}, at index {self._next_index}, from {self._connection.target}{state}>"
+
     def __next__(self) -> Tokens:
         return self.next_batch().tokens
 
@@ -154,7 +162,9 @@ class Stream(Iterator[Tokens]):
         return self
 
     def close(self) -> None:
-        """Cancels the stream. The server frees its work at once."""
+        """Cancels the stream. The server frees its work at once. Does nothing in a forked process."""
+        if _fork.inherited():
+            return
         self._finished = True
         self._finalizer()
         # A thread that is inside of gRPC when the interpreter ends aborts the process.
@@ -188,6 +198,8 @@ def _keep_freed_memory() -> None:
 
 
 def _shut(buffer: _Buffer, connection: Connection | None) -> None:
+    if _fork.inherited():  # the call is the parent's
+        return
     buffer.close()
     if connection is not None:
         connection.close()
@@ -216,12 +228,11 @@ def _pump_batches(connection: Connection, request: service.StreamRequest, buffer
         request.start = position
         if remaining is not None:
             request.count = remaining
-        target = connection.target
+        call = connection.server_stream("Stream", request, bytes)
+        if not buffer.watch(call):
+            call.cancel()
+            return
         try:
-            call = connection.server_stream("Stream", request, bytes)
-            if not buffer.watch(call):
-                call.cancel()
-                return
             for data in call:
                 batch = decode_batch(data)
                 if batch.first_index != position or batch.stride != world:
@@ -236,12 +247,16 @@ def _pump_batches(connection: Connection, request: service.StreamRequest, buffer
                 buffer.put(batch)  # if nobody wants it any more the call is about to end, and frees what it holds then
             if position >= 2**64 or (remaining is not None and remaining <= 0):
                 break
-            failure: errors.Error = errors.Unavailable(f"{target}: the server ended the stream at index {position}")
-        except grpc.RpcError as error:
-            failure = errors.from_rpc(error, target)
+            failure: errors.Error = errors.Unavailable(
+                f"{call.link.where}: the server ended the stream at index {position}"
+            )
+        except errors.Error as error:
+            failure = error
+            if isinstance(error, errors.Unavailable) and remaining is not None and remaining <= 0:
+                break  # the connection broke behind the last batch
         if buffer.closed:
             return
-        attempts.failed(target, failure, buffer.pause)
+        attempts.failed(call.link, failure, buffer.pause)
         if buffer.closed:
             return
     buffer.put(None)

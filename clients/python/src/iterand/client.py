@@ -58,6 +58,11 @@ class Client:
         """Closes the connection. Streams on it end and later calls fail, with `Cancelled`."""
         self._connection.close()
 
+    def __repr__(self) -> str:
+        targets = self._connection.targets
+        shown = targets[0] if len(targets) == 1 else targets
+        return f"Client({shown!r}{', closed' if self._connection.closed else ''})"
+
     def __enter__(self) -> Client:
         return self
 
@@ -162,10 +167,11 @@ class Client:
         cells: int | None = None,
         symbols: int | None = None,
         repeat: bool = False,
+        timeout: float | None = None,
     ) -> Iterator[Execution]:
         """See `iterand.execute`."""
         request = execute_request(programs, inputs, max_steps, max_output, cells, symbols, repeat)
-        return run_programs(self._connection, request)
+        return run_programs(self._connection, request, timeout)
 
 
 def _checked_targets(target: str | Sequence[str]) -> list[str]:
@@ -246,10 +252,14 @@ def read(
     tls: Tls | bool = False,
     token: str | None = None,
     retry: Retry | None = None,
+    timeout: float | None = None,
 ) -> Tokens:
-    """Random access: the sequences first_index, first_index + stride, ... as an array of rows x length tokens."""
+    """Random access: the sequences first_index, first_index + stride, ... as an array of rows x length tokens.
+
+    timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
+    """
     with Client(target, tls=tls, token=token, retry=retry) as client:
-        return client.read(first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length)
+        return client.read(first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length, timeout=timeout)
 
 
 def describe(
@@ -262,11 +272,15 @@ def describe(
     tls: Tls | bool = False,
     token: str | None = None,
     retry: Retry | None = None,
+    timeout: float | None = None,
 ) -> Description:
     """Presets, families and engine version of a server and, if a recipe is given, what it resolves to; with `mask` the
-    stream that `iterand.stream` with a mask reads, which has a fingerprint of its own."""
+    stream that `iterand.stream` with a mask reads, which has a fingerprint of its own.
+
+    timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
+    """
     with Client(target, tls=tls, token=token, retry=retry) as client:
-        return client.describe(recipe, seed=seed, length=length, mask=mask)
+        return client.describe(recipe, seed=seed, length=length, mask=mask, timeout=timeout)
 
 
 def execute(
@@ -282,6 +296,7 @@ def execute(
     tls: Tls | bool = False,
     token: str | None = None,
     retry: Retry | None = None,
+    timeout: float | None = None,
 ) -> Iterator[Execution]:
     """Runs programs on the server's byte machine and yields what each did, in order, as the results come.
 
@@ -289,6 +304,7 @@ def execute(
     inputs: the input tape of all programs, or one for each: bytes, the seed of random ones, or None for an empty tape.
     max_steps, max_output, cells, symbols: limits and the machine's size; the defaults stand in noise_service.proto.
     repeat: a program that ends begins again on the same tape.
+    timeout: seconds from the first result that is asked for to the last (DeadlineExceeded); None for no limit.
     Errors are `iterand.Error`s and come with the first result; a program that is none is an InvalidArgument that names
     it, the position and the character.
     """
@@ -301,4 +317,5 @@ def execute(
             cells=cells,
             symbols=symbols,
             repeat=repeat,
+            timeout=timeout,
         )

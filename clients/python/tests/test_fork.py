@@ -1,0 +1,102 @@
+"""Processes that are forked while streams and clients are open: they say so, and do the parent no harm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# What the child of a fork does in each case. It must end by itself, with status 0.
+CASES = {
+    "next": "expect(lambda: next(stream))",
+    "batches": "expect(lambda: next(stream.batches()))",
+    "describe": "expect(client.describe)",
+    "read": "expect(lambda: client.read(0))",
+    "execute": "expect(lambda: next(client.execute('.')))",
+    "execution": "expect(lambda: next(running))",
+    "new stream": "expect(lambda: client.stream('uniform'))",
+    "new client": "expect(lambda: iterand.describe(address))",
+    "close": "stream.close(); client.close(); running.close(); expect(lambda: next(stream))",
+    "collect": "del stream, client, running; gc.collect()",
+    "exit": "sys.exit(0)",
+    "repr": "repr(stream), repr(client), stream.next_index, stream.fingerprint, client.target",
+}
+
+SCRIPT = """
+import gc, multiprocessing, os, signal, sys, time
+import numpy as np
+import iterand
+from iterand import _connection
+
+opened = []
+server_stream = _connection.Connection.server_stream
+address, case = sys.argv[1:]
+
+def expect(call):
+    try:
+        call()
+    except iterand.ForkedProcess:
+        return
+    os._exit(3)
+
+def double(x):
+    return 2 * x
+
+retry = iterand.Retry(attempts=0)
+client = iterand.Client(address, retry=retry)
+stream = iterand.stream(address, "uniform", length=128, batch_size=8, prefetch=2, retry=retry)
+running = client.execute(["."] * 4_000)
+rows = [next(stream) for _ in range(3)]
+results = [next(running)]
+if case == "pool":
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        assert pool.map(double, range(100)) == list(range(0, 200, 2))
+        rows += [next(stream) for _ in range(20)]
+else:
+    for _ in range(5):
+        rows += [next(stream) for _ in range(20)]
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            exec(case)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+rows += [next(stream) for _ in range(200)]
+results += running
+tokens = np.concatenate(rows)
+np.testing.assert_array_equal(tokens, client.read(0, len(tokens), recipe="uniform", length=128))
+assert [result.program for result in results] == list(range(4_000))
+stream.close()
+print("whole")
+"""
+
+
+@pytest.mark.parametrize("support", ["0", "1"])
+@pytest.mark.parametrize("case", [*CASES, "pool"])
+def test_a_forked_child_says_so_and_harms_nobody(address: str, case: str, support: str) -> None:
+    environment = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": support}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, address, CASES.get(case, case)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "whole\n")
+
+
+def test_a_client_that_was_not_used_works_in_the_child(address: str) -> None:
+    script = (
+        "import os, sys, iterand\n"
+        "client = iterand.Client(sys.argv[1])\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    client.describe()\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "client.describe()\n"
+    )
+    subprocess.run([sys.executable, "-c", script, address], timeout=60, check=True)
