@@ -23,7 +23,8 @@ constexpr std::uint64_t kHeaderBytes = 8192;  // that a call may have; gRPC boun
 class CallWatch::Interceptor final : public grpc::experimental::Interceptor {
  public:
   Interceptor(CallWatch* watch, grpc::experimental::ServerRpcInfo* info) : watch_(watch), info_(info) {}
-  ~Interceptor() override { Arrived(); }
+  // A request that was cut off has had its bytes, too.
+  ~Interceptor() override { Arrived(awaited_); }
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     // The peer is not known before this.
@@ -32,8 +33,7 @@ class CallWatch::Interceptor final : public grpc::experimental::Interceptor {
       if (methods->QueryInterceptionHookPoint(Hook::POST_RECV_MESSAGE) && authorized_) {
         // The service takes its requests as bytes.
         const auto* request = static_cast<const grpc::ByteBuffer*>(methods->GetRecvMessage());
-        if (request != nullptr && request->Valid()) totals_->accounted_bytes += request->Length();
-        Arrived();
+        Arrived(request != nullptr && request->Valid() ? request->Length() : awaited_);
       }
       if (methods->QueryInterceptionHookPoint(Hook::PRE_SEND_STATUS) &&
           methods->GetSendStatus().error_code() == grpc::StatusCode::UNAUTHENTICATED) {
@@ -54,8 +54,11 @@ class CallWatch::Interceptor final : public grpc::experimental::Interceptor {
     totals_->awaited_bytes += awaited_;
   }
 
-  void Arrived() {
-    if (awaited_ > 0) totals_->awaited_bytes -= awaited_;
+  // In this order, so that a reader of the two misses nothing if it reads them in the other one.
+  void Arrived(std::uint64_t bytes) {
+    if (totals_ == nullptr) return;
+    totals_->accounted_bytes += bytes;
+    totals_->awaited_bytes -= awaited_;
     awaited_ = 0;
   }
 

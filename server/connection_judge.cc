@@ -15,6 +15,7 @@ constexpr double kFloodFree = 16 << 10;           // a handshake of TLS
 constexpr double kStuckFree = 64 << 10;           // pings of an idle connection, for months
 constexpr double kFrameOverhead = 1.0 / 16;       // of a request's bytes: frames, and records of TLS
 constexpr double kRequestsOnTheirWay = 96 << 20;  // more than the service reads at a time
+constexpr double kAwaitedForgottenPerSecond = 8 << 20;
 constexpr double kResets = 500;
 constexpr double kResetsPerSecond = 100;
 constexpr double kUnauthenticated = 200;
@@ -49,8 +50,10 @@ std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& coun
   then_ = now;
   before_ = counts;
 
-  const double requests =
-      std::min(kRequestsOnTheirWay, static_cast<double>(counts.awaited_bytes)) * (1 + kFrameOverhead);
+  // After the end of a call its client may go on sending until it knows.
+  awaited_ = std::max(std::min(kRequestsOnTheirWay, static_cast<double>(counts.awaited_bytes)),
+                      awaited_ - kAwaitedForgottenPerSecond * seconds);
+  const double requests = awaited_ * (1 + kFrameOverhead);
   unaccounted_ = std::max({0.0, flood_ - requests - kFloodFree, stuck_ - requests - kStuckFree});
   if (counts.open() > static_cast<std::uint64_t>(limits_.streams) + kSlackCalls) return ConnectionEnd::kCalls;
   if (resets_ > kResets * part) return ConnectionEnd::kResets;

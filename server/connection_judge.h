@@ -54,6 +54,7 @@ class ConnectionJudge {
   double stuck_ = 0;            // bytes since anything began or ended
   double resets_ = 0;           // calls, less what each second allows
   double unauthenticated_ = 0;  // calls, less what each second allows
+  double awaited_ = 0;          // bytes that requests on their way may still have
   double unaccounted_ = 0;
 };
 

@@ -261,7 +261,8 @@ def test_a_request_that_does_not_arrive_is_given_up(serve: Serve) -> None:
     server = serve("--request-timeout", "1", "--max-streams", "4")
     with Peer(server.address) as peer:
         streams = {peer.open("Stream") for _ in range(4)}
-        peer.receive(0.5)  # the server has seen them
+        peer.receive(0.5)
+        time.sleep(0.3)  # until the server has seen them
         with private_channel(server) as channel:
             assert call(channel, "Stream", b"") is grpc.StatusCode.UNAVAILABLE
             end = time.monotonic() + 10

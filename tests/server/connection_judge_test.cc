@@ -58,8 +58,23 @@ TEST_F(ConnectionJudgeTest, LargeRequestsOnTheirWayAreHonest) {
     ASSERT_FALSE(After(milliseconds(10))) << i;
   }
   // What follows has no call.
+  EXPECT_FALSE(After(seconds(20)));
   counts_.bytes_in += 3 << 20;
   EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kFlood);
+}
+
+TEST_F(ConnectionJudgeTest, ARequestThatIsCutOffIsHonest) {
+  counts_.started = 1;
+  counts_.awaited_bytes = 16 << 20;
+  counts_.bytes_in = 10 << 20;
+  EXPECT_FALSE(After(milliseconds(100)));
+  counts_.awaited_bytes = 0;
+  counts_.accounted_bytes = 16 << 20;
+  EXPECT_FALSE(After(milliseconds(1)));
+  counts_.bytes_in += 6 << 20;  // its client does not know yet
+  EXPECT_FALSE(After(milliseconds(100)));
+  counts_.failed = 1;
+  EXPECT_FALSE(After(seconds(1)));
 }
 
 TEST_F(ConnectionJudgeTest, ManyRequestsOnTheirWayAllowNoMoreThanTheServiceReads) {
