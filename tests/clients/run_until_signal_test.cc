@@ -38,7 +38,9 @@ TEST(RunUntilSignal, DrainsAndReturns) {
   std::thread run([&] { status = cli::RunUntilSignal(options, out); });
   std::string address;
   ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(file) >> address); }));
-  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(address);
+  ClientOptions once;
+  once.retry.attempts = 0;
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(address, once);
   ASSERT_TRUE(client.ok()) << client.status();
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kCheapRecipe);
