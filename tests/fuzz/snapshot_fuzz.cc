@@ -50,19 +50,19 @@ v1::Recipe EndlessRecipe() {
   return recipe;
 }
 
-std::vector<std::byte> Rows(Stream& stream) {
+// Rows behind the segment of the snapshot.
+absl::StatusOr<std::vector<std::byte>> Rows(Stream& stream) {
   std::vector<std::byte> rows(kRows * stream.sequence_bytes());
   stream.set_threads(1);
-  Expect(stream.Read({.first_index = (kSegment + 1) * 3, .rows = kRows}, rows).ok(),
-         "rows near the beginning are made");
+  const absl::Status status = stream.Read({.first_index = (kSegment + 1) * 3, .rows = kRows}, rows);
+  if (!status.ok()) return status;
   return rows;
 }
 
-// What the folder has changed in the stream, in its own words.
 void Run(std::uint8_t kind, const std::string& bytes) {
   static const fs::path folder = fs::temp_directory_path() / absl::StrCat("iterand-snapshot-fuzz-", getpid());
   static const std::shared_ptr<Stream> plain = *Stream::Open(EndlessRecipe(), kSeed);
-  static const std::vector<std::byte> right = Rows(*plain);
+  static const std::vector<std::byte> right = *Rows(*plain);
   std::string content = bytes;
   const bool sealed = (kind & 1) != 0;
   if (sealed) {
@@ -97,9 +97,12 @@ void Run(std::uint8_t kind, const std::string& bytes) {
   };
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(EndlessRecipe(), kSeed, snapshots);
   Expect(stream.ok(), "a snapshot does not keep a stream from being opened");
-  const std::vector<std::byte> rows = Rows(**stream);
+  const absl::StatusOr<std::vector<std::byte>> rows = Rows(**stream);
+  // Whoever can seal a snapshot can have it say that a segment takes any number of rounds, so that the next is too far.
+  Expect(rows.ok() || (sealed && reports == 0 && absl::IsOutOfRange(rows.status())),
+         "rows near the beginning are made");
   if (!sealed) Expect(reports == 1, "what does not match its hash is reported");
-  if (reports > 0) Expect(rows == right, "a snapshot that is not used changes nothing");
+  if (reports > 0) Expect(*rows == right, "a snapshot that is not used changes nothing");
   snapshots->Clear(ToHex(plain->fingerprint()));
   Expect(!fs::exists(folder), "the folder goes with its last snapshot");
 }
