@@ -256,7 +256,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   if (servers.empty()) {
     const std::filesystem::path self = std::filesystem::canonical("/proc/self/exe");
-    servers.push_back(self.parent_path().parent_path() / "clients" / "iterand");
+    servers.push_back(self.parent_path().parent_path() / "clients" / "cli" / "iterand");
   }
 
   nlohmann::json report;
