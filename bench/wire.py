@@ -44,7 +44,8 @@ def process(*command: object) -> Iterator[str]:
 
 def take_bare(address: str, rows: int, sequences: int, seconds: float) -> float:
     """Bytes a second of a client that takes messages as they are. 0 sequences: the server has one message ready."""
-    with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]) as channel:
+    options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(address, options=options) as channel:
         method = channel.unary_stream(
             "/iterand.v1.NoiseService/Stream",
             request_serializer=service.StreamRequest.SerializeToString,

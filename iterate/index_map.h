@@ -27,7 +27,8 @@ struct Position {
 // its row i mod lanes. From one row of a lane to the reader's next row there, the place grows by `place_step`.
 struct LaneCycle {
   std::uint64_t lanes = 1;
-  std::uint64_t lane_step = 1;  // the lanes that are read are those equal to one another modulo this: a divisor of lanes
+  std::uint64_t lane_step =
+      1;  // the lanes that are read are those equal to one another modulo this: a divisor of lanes
   std::uint64_t place_step = 1;
 };
 

@@ -97,8 +97,7 @@ absl::Status SegmentJob::StarvedError() const {
 
 std::unique_ptr<Workspace> Stream::NewWorkspace() const { return std::unique_ptr<Workspace>(new Workspace(plan())); }
 
-SegmentJob Stream::Begin(std::uint32_t lane, std::uint64_t segment, Segment& out,
-                         const RunControl* control) const {
+SegmentJob Stream::Begin(std::uint32_t lane, std::uint64_t segment, Segment& out, const RunControl* control) const {
   return {*this, lane, segment, out, control};
 }
 

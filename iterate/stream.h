@@ -97,8 +97,7 @@ class SegmentJob {
 
  private:
   friend class Stream;
-  SegmentJob(const Stream& stream, std::uint32_t lane, std::uint64_t segment, Segment& out,
-             const RunControl* control);
+  SegmentJob(const Stream& stream, std::uint32_t lane, std::uint64_t segment, Segment& out, const RunControl* control);
   bool RunRounds(Workspace::Buffers& buffers, Seconds slice);
   // Writes the rows of one round that pass the filters.
   void RunRound(Workspace::Buffers& buffers);
@@ -162,8 +161,7 @@ class Stream {
   // Starts a segment that is computed in time slices into `out`, whose memory is reused. `out` is not the segment
   // before the job has ended. `control`, if given, is asked every few
   // milliseconds of core time whether to stop or to wait. Once it is stopped, the job soon ends with Cancelled.
-  SegmentJob Begin(std::uint32_t lane, std::uint64_t segment, Segment& out,
-                   const RunControl* control = nullptr) const;
+  SegmentJob Begin(std::uint32_t lane, std::uint64_t segment, Segment& out, const RunControl* control = nullptr) const;
 
   // Computes a whole segment on this thread into `out`. Thread-safe, with a workspace for each thread. Segments of an
   // endless pool are replayed from the nearest pool that is kept; all others cost the same at every index.

@@ -26,8 +26,9 @@ struct ExplainOptions {
 
 std::string ToText(const Explanation& explanation, const std::string& family) {
   const RowProvenance& made = explanation.provenance;
-  std::string text = absl::StrFormat("index %d: lane %d, segment %d, place %d in the segment\n", explanation.index,
-                                     explanation.position.lane, explanation.position.segment, explanation.position.offset);
+  std::string text =
+      absl::StrFormat("index %d: lane %d, segment %d, place %d in the segment\n", explanation.index,
+                      explanation.position.lane, explanation.position.segment, explanation.position.offset);
   if (made.depth > 0) {
     absl::StrAppend(&text, "made by ", family, " in round ", made.round, ", row ", made.row, ", at depth ", made.depth,
                     "\n");

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import grpc
 import pytest
@@ -69,10 +70,16 @@ REQUESTS: dict[str, tuple[str, bytes]] = {
 }
 
 
+def begin(channel: grpc.Channel, method: str, request: bytes, timeout: float | None = None) -> Any:
+    """A call of raw bytes."""
+    name = f"/iterand.v1.NoiseService/{method}"
+    return channel.unary_stream(name, request_serializer=None, response_deserializer=None)(request, timeout=timeout)
+
+
 def call(channel: grpc.Channel, method: str, request: bytes) -> grpc.StatusCode:
     """The status that a call ends with, however many responses it has."""
     try:
-        for _ in channel.unary_stream(f"/iterand.v1.NoiseService/{method}")(request, timeout=60):
+        for _ in begin(channel, method, request, timeout=60):
             pass
     except grpc.RpcError as error:
         code = error.code()
@@ -137,7 +144,7 @@ def test_clients_that_leave_take_their_work_along(serve: Serve) -> None:
         call(channel, "Describe", b"")
         before = server.cpu_seconds()
         for i in range(200):
-            started = channel.unary_stream(f"/iterand.v1.NoiseService/{method}")(request if i % 20 == 0 else b"")
+            started = begin(channel, method, request if i % 20 == 0 else b"")
             started.cancel()
         time.sleep(0.5)
         assert server.cpu_seconds() - before < 2

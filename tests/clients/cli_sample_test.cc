@@ -80,8 +80,7 @@ TEST(Cli, PresetsAreListed) {
     EXPECT_NE(preset["description"], "") << preset["name"];
     EXPECT_THAT(text.out, HasSubstr(std::string(preset["name"])));
   }
-  for (const std::string name :
-       {"up", "up-paper", "up-noit", "lstm", "uniform", "pointwise", "markov", "automaton"}) {
+  for (const std::string name : {"up", "up-paper", "up-noit", "lstm", "uniform", "pointwise", "markov", "automaton"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
   EXPECT_EQ(list["default"], "up");

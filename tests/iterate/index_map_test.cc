@@ -87,8 +87,7 @@ TEST(IndexMap, StepsBeyondASegment) {
           const Wide segment = Wide{map.Segment(place)} + further;
           if (segment > kLast) continue;
           const Wide bound = (segment + 1) * map.segment_sequences();
-          const std::optional<std::uint64_t> steps =
-              map.StepsBeyond(static_cast<std::uint64_t>(segment), place, step);
+          const std::optional<std::uint64_t> steps = map.StepsBeyond(static_cast<std::uint64_t>(segment), place, step);
           if (!steps) {
             EXPECT_TRUE(place + Wide{kLast} * step < bound);
             continue;

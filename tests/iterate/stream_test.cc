@@ -432,7 +432,8 @@ TEST(StreamTest, CancelledWithinARound) {
   Segment segment;
   const Later cancelled(std::chrono::milliseconds(50));
   const std::clock_t before = std::clock();
-  EXPECT_EQ(stream->GenerateSegment(0, 0, *workspace, cancelled.control(), segment).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(stream->GenerateSegment(0, 0, *workspace, cancelled.control(), segment).code(),
+            absl::StatusCode::kCancelled);
   EXPECT_LT(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC, 3);
 }
 
