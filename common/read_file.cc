@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -15,9 +16,15 @@ namespace iterand {
 absl::StatusOr<std::string> ReadFile(const std::string& path, std::size_t most) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
-  std::string text(most + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(file.gcount()));
+  // Piece by piece, since most files are far smaller than `most`.
+  constexpr std::size_t kPiece = std::size_t{64} << 10;
+  std::string text;
+  while (file && text.size() <= most) {
+    const std::size_t done = text.size();
+    text.resize(std::min(done + kPiece, most + 1));
+    file.read(text.data() + done, static_cast<std::streamsize>(text.size() - done));
+    text.resize(done + static_cast<std::size_t>(file.gcount()));
+  }
   if (!file.is_open() || file.bad()) {
     return absl::NotFoundError(absl::StrCat(path.empty() ? "''" : path, ": cannot be read (",
                                             errno != 0 ? std::strerror(errno) : "unknown reason", ")"));

@@ -77,7 +77,8 @@ bool Take(const v1::PoolSnapshot::Rows& rows, std::span<Symbol> symbols, std::sp
       static_cast<std::size_t>(rows.depths_size()) != origins.size()) {
     return false;
   }
-  std::memcpy(symbols.data(), rows.symbols().data(), symbols.size_bytes());
+  // An empty span has no memory, which memcpy must not be given.
+  if (!symbols.empty()) std::memcpy(symbols.data(), rows.symbols().data(), symbols.size_bytes());
   for (std::size_t i = 0; i < origins.size(); ++i) {
     const std::uint32_t family = rows.families(static_cast<int>(i));
     const std::uint32_t depth = rows.depths(static_cast<int>(i));

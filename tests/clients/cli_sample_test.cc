@@ -312,7 +312,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"dump --sequences 1 --out ''", 2, "--out"}, BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
         BadInput{"serve --cache many", 2, "--cache"}, BadInput{"serve --queue 0", 2, "--queue"},
         BadInput{"serve --metrics-listen ''", 2, "--metrics-listen"},
-        BadInput{"serve --metrics-listen abc", 2, "abc: HOST:PORT is wanted"},
+        BadInput{"serve --metrics-listen abc", 2, "abc: it must be HOST:PORT"},
         BadInput{"serve --metrics-listen 127.0.0.1:86489", 2, "0 to 65535"},
         BadInput{"serve --metrics-listen 127.0.0.1:", 2, "0 to 65535"},
         BadInput{"serve --metrics-listen '[::1]:0'", 2, "IPv4"},
