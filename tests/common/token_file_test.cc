@@ -58,7 +58,7 @@ TEST_F(TokenFile, Refuses) {
     EXPECT_THAT(std::string(tokens.status().message()), AllOf(HasSubstr(path_), HasSubstr(message)));
     EXPECT_THAT(std::string(tokens.status().message()), Not(HasSubstr("secr")));
   }
-  EXPECT_EQ(Read("").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Read("").status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(ReadTokenFile(path_ + ".none").status().code(), absl::StatusCode::kNotFound);
 }
 
