@@ -33,9 +33,7 @@ class ReadPattern {
   std::uint64_t step() const { return step_; }  // places from row to row of a slot
   std::uint64_t segment_sequences() const { return map_.segment_sequences(); }
 
-  std::uint32_t lane(std::uint64_t slot) const {
-    return map_.Lane(first_ + slot * stride_);
-  }
+  std::uint32_t lane(std::uint64_t slot) const { return map_.Lane(first_ + slot * stride_); }
   // The place of row `round` of a slot.
   std::uint64_t place(std::uint64_t slot, std::uint64_t round) const {
     return map_.Place(first_ + slot * stride_) + round * step_;
