@@ -54,6 +54,8 @@ double SecondsSince(Clock::time_point start) { return std::chrono::duration<doub
   std::exit(1);
 }
 
+std::uint64_t Seed(int i) { return static_cast<std::uint64_t>(i); }
+
 // The value below which a share of the sorted `values` lies.
 double Quantile(const std::vector<double>& values, double share) {
   if (values.empty()) return 0;
@@ -98,13 +100,11 @@ struct Gaps {
   double batches_per_second = 0;
 };
 
-Gaps MeasureGaps(Client& client, std::uint64_t seed, double seconds) {
-  const std::unique_ptr<BatchReader> reader = OpenStream(client, PresetRequest("markov", seed));
-  ReadBatch(*reader);
+Gaps MeasureGaps(BatchReader& reader, double seconds) {
   Gaps gaps;
   const Clock::time_point start = Clock::now();
   for (Clock::time_point before = start; SecondsSince(start) < seconds;) {
-    ReadBatch(*reader);
+    ReadBatch(reader);
     gaps.seconds.push_back(SecondsSince(before));
     before = Clock::now();
   }
@@ -119,17 +119,18 @@ nlohmann::json RunGaps(const std::string& program, int threads, double seconds) 
   nlohmann::json report = nlohmann::json::array();
   double control_p99 = 0;
   for (const int huge : {0, 1, threads + 1}) {
+    const std::unique_ptr<BatchReader> markov = OpenStream(*client, PresetRequest("markov", Seed(huge)));
+    ReadBatch(*markov);
     std::vector<std::unique_ptr<BatchReader>> readers;
     for (int i = 0; i < huge; ++i) {
       v1::StreamRequest request;
       request.mutable_stream()->set_recipe_json(kHugeRounds);
-      request.mutable_stream()->set_seed(static_cast<std::uint64_t>(i));
+      request.mutable_stream()->set_seed(Seed(i));
       readers.push_back(OpenStream(*client, request));
     }
-    if (huge > 0) std::this_thread::sleep_for(std::chrono::seconds(1));  // their first rounds are in progress
     const double core_before = CpuSecondsOf(server->pid());
     const Clock::time_point start = Clock::now();
-    const Gaps gaps = MeasureGaps(*client, static_cast<std::uint64_t>(huge), seconds);
+    const Gaps gaps = MeasureGaps(*markov, seconds);
     const double cores = (CpuSecondsOf(server->pid()) - core_before) / SecondsSince(start);
     const double p99 = Quantile(gaps.seconds, 0.99);
     if (huge == 0) control_p99 = p99;

@@ -20,8 +20,8 @@ constexpr absl::Duration kTick = absl::Milliseconds(5);
 // Threads beyond one per core are kept for so long without work.
 constexpr absl::Duration kSpareThreadTime = absl::Seconds(2);
 
-// A slice that was not measured, and took longer than this, counts by the time of day.
-constexpr double kUnmeasuredSeconds = 1e-3;
+// A slice that was not to be measured, and took longer than this by the time of day, is measured after all.
+constexpr std::chrono::milliseconds kUnmeasuredTime(1);
 
 EngineOptions Resolved(EngineOptions options) {
   if (options.threads <= 0) options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
@@ -34,6 +34,9 @@ double ThreadSeconds() {
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
+
+// What ThreadSeconds returned last on this thread.
+thread_local double last_thread_seconds = 0;
 
 // Generation never sleeps while there is work. Threads that send a batch, or a trainer on the same machine that needs
 // one, would wait for the end of its time slice, some milliseconds. From Linux 6.12 on a thread can ask for shorter
@@ -60,21 +63,21 @@ void AskForShortSlices() {
 class SliceMeter {
  public:
   explicit SliceMeter(const FairScheduler::Slice& slice)
-      : measured_(slice.measured),
-        expected_seconds_(slice.expected_seconds),
-        start_seconds_(measured_ ? ThreadSeconds() : 0),
-        start_(std::chrono::steady_clock::now()) {}
+      : measured_(slice.measured), expected_seconds_(slice.expected_seconds), start_(std::chrono::steady_clock::now()) {
+    if (measured_) last_thread_seconds = ThreadSeconds();
+    start_seconds_ = last_thread_seconds;
+  }
 
   double Seconds() const {
-    if (measured_) return ThreadSeconds() - start_seconds_;
-    const double passed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    return passed < kUnmeasuredSeconds ? expected_seconds_ : passed;
+    if (!measured_ && std::chrono::steady_clock::now() - start_ < kUnmeasuredTime) return expected_seconds_;
+    last_thread_seconds = ThreadSeconds();
+    return last_thread_seconds - start_seconds_;
   }
 
  private:
   bool measured_;
   double expected_seconds_;
-  double start_seconds_;
+  double start_seconds_;  // if it is not measured, of a slice or a few before
   std::chrono::steady_clock::time_point start_;
 };
 
@@ -253,8 +256,7 @@ void Engine::RunSegment(SegmentTask task) {
   if (!task.has_workspace()) task.GiveWorkspace(stream.TakeWorkspace());
   const bool replayed_before = task.replays();
   RunningTask running(this, &task, state_.scheduler.BeginSlice(task.account()));
-  running_.push_back(&running);
-  if (clock_sleeps_) clock_changed_.Signal();
+  AddRunning(running);
   state_.mutex.Unlock();
 
   entry.control.set_pauser(&running);
@@ -319,9 +321,14 @@ void Engine::Pause(RunningTask& running) {
     state_.WakeWorkers(1);
     while (!running.paused.resumed) running.paused.resume.Wait(&state_.mutex);
     running.paused.resumed = false;
-    running_.push_back(&running);
+    AddRunning(running);
   }
   running.BeginSlice(state_.scheduler);
+}
+
+void Engine::AddRunning(RunningTask& running) {
+  running_.push_back(&running);
+  if (clock_sleeps_) clock_changed_.Signal();
 }
 
 void Engine::Resume(PausedTask& paused) {

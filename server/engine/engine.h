@@ -85,6 +85,7 @@ class Engine {
 
   // Gives the core of a computation, on its thread, to others that come first, and waits until it is its turn again.
   void Pause(RunningTask& running);
+  void AddRunning(RunningTask& running) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   void Resume(PausedTask& paused) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
 
   mutable EngineState state_;
