@@ -310,11 +310,11 @@ void ConnectionGuard::Measure(Connection& connection) {
     connection.counts.bytes_in = info.tcpi_bytes_received;
     connection.counts.bytes_out = info.tcpi_bytes_acked;
   }
+  if (connection.counts.bytes_in - connection.bytes_at_look >= kBytesPerLook) Count(connection);
   // In this order: what is no longer awaited is accounted for then.
   connection.counts.awaited_bytes = connection.calls->awaited_bytes;
   connection.counts.accounted_bytes = connection.calls->accounted_bytes;
   connection.counts.unauthenticated = connection.calls->unauthenticated;
-  if (connection.counts.bytes_in - connection.bytes_at_look >= kBytesPerLook) Count(connection);
 }
 
 void ConnectionGuard::Look() {

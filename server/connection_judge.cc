@@ -17,11 +17,13 @@ constexpr double kFrameOverhead = 1.0 / 16;       // of a request's bytes: frame
 constexpr double kRequestsOnTheirWay = 96 << 20;  // more than the service reads at a time
 constexpr double kAwaitedForgottenPerSecond = 8 << 20;
 constexpr double kResets = 500;
+constexpr double kResetsOfStrangers = 100;
 constexpr double kResetsPerSecond = 100;
 constexpr double kUnauthenticated = 200;
 constexpr double kUnauthenticatedPerSecond = 20;
-constexpr double kStrict = 0.1;             // of the above, for those who were closed for cause of late
-constexpr std::uint64_t kSlackCalls = 128;  // that have ended, but still wait to be released
+constexpr double kStrict = 0.1;                   // of the above, for those who were closed for cause of late
+constexpr std::uint64_t kCallsOfStrangers = 128;  // a client may open many before the first is seen
+constexpr std::uint64_t kSlackCalls = 64;         // that have ended, but still wait to be released
 
 // What `level` is after `more`, at `rate` per second.
 void Fill(double& level, double more, double rate, double seconds) {
@@ -33,6 +35,8 @@ void Fill(double& level, double more, double rate, double seconds) {
 std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& counts, Time now, bool lenient) {
   const double seconds = std::chrono::duration<double>(now - then_).count();
   const double part = lenient ? 1 : kStrict;
+  // Without a call that may be served, a connection has no use but for health checks and reflection.
+  const bool stranger = counts.accounted_bytes == 0;
   const auto since = [](std::uint64_t value, std::uint64_t before) {
     return value > before ? static_cast<double>(value - before) : 0;
   };
@@ -55,8 +59,9 @@ std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& coun
                       awaited_ - kAwaitedForgottenPerSecond * seconds);
   const double requests = awaited_ * (1 + kFrameOverhead);
   unaccounted_ = std::max({0.0, flood_ - requests - kFloodFree, stuck_ - requests - kStuckFree});
-  if (counts.open() > static_cast<std::uint64_t>(limits_.streams) + kSlackCalls) return ConnectionEnd::kCalls;
-  if (resets_ > kResets * part) return ConnectionEnd::kResets;
+  const std::uint64_t calls = stranger ? kCallsOfStrangers : static_cast<std::uint64_t>(limits_.streams);
+  if (counts.open() > calls + kSlackCalls) return ConnectionEnd::kCalls;
+  if (resets_ > (stranger ? kResetsOfStrangers : kResets) * part) return ConnectionEnd::kResets;
   if (unauthenticated_ > kUnauthenticated * part) return ConnectionEnd::kUnauthenticated;
   if (flood_ - requests > kFloodBytes * part || stuck_ - requests > kStuckBytes * part) return ConnectionEnd::kFlood;
   return std::nullopt;

@@ -33,6 +33,7 @@ from http2 import (
 )
 
 CANCEL = struct.pack(">I", 8)
+MOST_LATENCY_OF_MANY = 3.0  # seconds, of health checks while forty connections attack, on a machine with two cores
 MOST_CONNECTIONS = 400  # that one attack opens, one after the other
 MOST_BYTES = 256 << 20  # that one attack sends in a second
 
@@ -314,7 +315,7 @@ def test_flood_of_many_connections(serve: Serve, attack_seconds: float, name: st
                     connection = stack.enter_context(Connection(server.address))
                     sources[connection] = ATTACKS[name](connection)
     print(f"{name}: {opened} connections opened")
-    seen.check()
+    seen.check(latency=MOST_LATENCY_OF_MANY)
     assert health(server.address) < 5
     assert server.stop() < 4
 
@@ -343,12 +344,12 @@ def test_slow_readers(serve: Serve, attack_seconds: float) -> None:
     """Answers that are never read: whole calls of Describe with the token, on connections with small buffers."""
     server = serve(token=True)
     with watch(server) as seen, ExitStack() as stack:
-        end = time.monotonic() + attack_seconds
         connections = [stack.enter_context(Connection(server.address, receive_buffer=4096)) for _ in range(20)]
-        while time.monotonic() < end:
+        for _ in range(int(100 * attack_seconds)):
             for connection in connections:
                 with suppress(OSError):
                     connection.send(connection.call(SERVICE + "Describe", b"", TOKEN))
+            time.sleep(0.005)
     seen.check()
     assert health(server.address) < 5
     assert server.stop() < 4

@@ -117,7 +117,22 @@ TEST_F(ConnectionJudgeTest, PingsOfAnIdleConnectionAreHonest) {
   EXPECT_LT(judge_.unaccounted(), 300000);
 }
 
+TEST_F(ConnectionJudgeTest, ResetsOfAStranger) {
+  counts_.started = counts_.failed = 90;
+  EXPECT_FALSE(After(milliseconds(10)));
+  counts_.started = counts_.failed += 20;
+  EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kResets);
+}
+
+TEST_F(ConnectionJudgeTest, CallsInProgressOfAStranger) {
+  counts_.started = 190;
+  EXPECT_FALSE(After(milliseconds(10)));
+  counts_.started = 200;
+  EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kCalls);
+}
+
 TEST_F(ConnectionJudgeTest, Resets) {
+  counts_.accounted_bytes = 8192;
   counts_.started = counts_.failed = 450;
   EXPECT_FALSE(After(milliseconds(10)));
   for (int second = 0; second < 100; ++second) {  // a client that gives up many calls, for good reasons
@@ -129,12 +144,13 @@ TEST_F(ConnectionJudgeTest, Resets) {
 }
 
 TEST_F(ConnectionJudgeTest, CallsInProgress) {
-  counts_.started = 400;
+  counts_.accounted_bytes = 8192;
+  counts_.started = 380;
   EXPECT_FALSE(After(milliseconds(10)));
-  counts_.started = 500;
+  counts_.started = 480;
   counts_.succeeded = 100;
   EXPECT_FALSE(After(milliseconds(10)));
-  counts_.started = 600;
+  counts_.started = 500;
   EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kCalls);
 }
 

@@ -145,7 +145,8 @@ TEST_F(RequestIntake, ASlotIsTakenBeforeTheRequestIsRead) {
   Restart(options);
   for (const char* method : {"Stream", "Read", "Execute"}) {
     const auto call = Start(method);
-    EXPECT_TRUE(WaitUntil([&] { return !CanStream(); }));
+    std::this_thread::sleep_for(milliseconds(50));  // or the stream below may take the slot first
+    EXPECT_TRUE(WaitUntil([&] { return !CanStream(); }, seconds(5)));
     // Describe has slots of its own.
     EXPECT_TRUE(client_->Describe({}).ok());
     call->Cancel();
