@@ -57,28 +57,6 @@ void Raise(int event) {
   }
 }
 
-const char* Reason(ConnectionEnd why) {
-  switch (why) {
-    case ConnectionEnd::kTotal:
-      return "refused: there are as many connections as --max-connections allows";
-    case ConnectionEnd::kPeer:
-      return "refused: it has as many connections as --max-connections-per-peer allows";
-    case ConnectionEnd::kFiles:
-      return "refused: no descriptor or memory is left for it";
-    case ConnectionEnd::kIdle:
-      return "closed to make room: it was idle, and there are as many connections as the limits allow";
-    case ConnectionEnd::kCalls:
-      return "closed: it has more calls in progress than one connection may have";
-    case ConnectionEnd::kResets:
-      return "closed: it gives up calls too fast";
-    case ConnectionEnd::kUnauthenticated:
-      return "closed: too many of its calls lack the token";
-    case ConnectionEnd::kFlood:
-      return "closed: it sends too many bytes that belong to no call";
-  }
-  return "closed";
-}
-
 }  // namespace
 
 ConnectionGuard::ConnectionGuard(ListenSockets sockets, const ConnectionLimits& limits, CallWatch* calls)
@@ -296,6 +274,7 @@ bool ConnectionGuard::Count(Connection& connection) {
   if (connection.number == 0) return false;
   connection.bytes_at_look = connection.counts.bytes_in;
   const std::optional<StreamCounts> streams = StreamCounter::Read(connection.number);
+  connection.gone = !streams.has_value();
   connection.counts.started = streams ? streams->started : 0;
   connection.counts.succeeded = streams ? streams->succeeded : 0;
   connection.counts.failed = streams ? streams->failed : 0;
@@ -336,7 +315,7 @@ void ConnectionGuard::Look() {
       epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.descriptor, &event);
       if (connection.calls != nullptr) Measure(connection);
     }
-    if (connection.calls == nullptr) continue;  // of a unix socket
+    if (connection.calls == nullptr || connection.gone) continue;  // of a unix socket, or about to hang up
     if (traffic || connection.judge->unaccounted() > 0) {
       const bool lenient = !offenders_.contains(connection.peer.group);
       if (const auto why = connection.judge->Judge(connection.counts, now, lenient)) closing.emplace_back(id, *why);
@@ -387,7 +366,11 @@ void ConnectionGuard::CloseWorst(double unaccounted) {
 
 void ConnectionGuard::CloseForCause(std::uint64_t id, ConnectionEnd why) {
   Connection& connection = connections_.at(id);
-  Note(why, connection.peer.name);
+  const ConnectionCounts& counts = connection.counts;
+  Note(why,
+       absl::StrCat(connection.peer.name, " (", counts.open(), " calls in progress, ", counts.failed, " given up, ",
+                    counts.unauthenticated, " without a token, ", counts.bytes_in, " bytes received, of which ",
+                    static_cast<std::uint64_t>(connection.judge->unaccounted()), " belong to no call)"));
   if (offenders_.size() < kMostOffenders) offenders_[connection.peer.group] = Clock::now() + kOffence;
   connection.unreleased = connection.judge->unaccounted();
   if (connection.number == 0) streams_.BeginRound();  // gRPC may know it by now
@@ -438,10 +421,10 @@ void ConnectionGuard::Report() {
   for (std::size_t i = 0; i < noted_.size(); ++i) {
     Noted& noted = noted_[i];
     if (noted.times == 0) continue;
-    const std::string more = noted.times == 1 ? "" : absl::StrCat(" (the last of ", noted.times, " connections)");
+    const std::string more = noted.times == 1 ? "" : absl::StrCat(", the last of ", noted.times, " connections,");
     const auto why = static_cast<ConnectionEnd>(i);
     Log().log(IsRefusal(why) ? spdlog::level::err : spdlog::level::info, "connection of {}{} {}", noted.last, more,
-              Reason(why));
+              Describe(why));
     noted = {};
   }
 }

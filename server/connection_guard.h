@@ -61,6 +61,7 @@ class ConnectionGuard {
     double unreleased = 0;            // unaccounted bytes, once closed for cause
     std::uint64_t bytes_at_look = 0;  // bytes_in when its streams were last counted
     Clock::time_point last_traffic;
+    bool gone = false;         // gRPC has released it
     bool has_traffic = false;  // since it was last looked at
   };
   void AcceptLoop();             // of accepting_

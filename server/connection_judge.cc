@@ -47,7 +47,8 @@ std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& coun
   flood_ = std::max(0.0, flood_ + received - accounted * (1 + kFrameOverhead) - sent * kReceivedPerByteSent -
                              kFloodBytesPerSecond * seconds);
   const bool progress = counts.started != before_.started || counts.succeeded != before_.succeeded ||
-                        counts.failed != before_.failed || counts.messages != before_.messages;
+                        counts.failed != before_.failed || counts.messages != before_.messages ||
+                        counts.accounted_bytes != before_.accounted_bytes;
   stuck_ = progress ? 0 : std::max(0.0, stuck_ + received - sent * kReceivedPerByteSent);
   Fill(resets_, since(counts.failed, before_.failed), kResetsPerSecond, seconds);
   Fill(unauthenticated_, since(counts.unauthenticated, before_.unauthenticated), kUnauthenticatedPerSecond, seconds);

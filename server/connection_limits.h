@@ -31,6 +31,9 @@ enum class ConnectionEnd : std::uint8_t {
 inline constexpr std::array<const char*, 8> kConnectionEnds = {
     "max_connections", "max_connections_per_peer", "no_descriptors",  "idle",
     "too_many_calls",  "too_many_resets",          "unauthenticated", "flood"};
+// What the log tells of it, after the peer.
+const char* Describe(ConnectionEnd why);
+
 inline constexpr bool IsRefusal(ConnectionEnd end) { return end <= ConnectionEnd::kFiles; }
 
 struct ConnectionStats {

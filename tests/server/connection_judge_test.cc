@@ -63,6 +63,12 @@ TEST_F(ConnectionJudgeTest, LargeRequestsOnTheirWayAreHonest) {
   EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kFlood);
 }
 
+TEST_F(ConnectionJudgeTest, ARequestThatCameAndWentBetweenTwoLooksIsHonest) {
+  counts_.bytes_in = 16 << 20;
+  counts_.accounted_bytes = (16 << 20) + 8192;
+  EXPECT_FALSE(After(milliseconds(10)));
+}
+
 TEST_F(ConnectionJudgeTest, ARequestThatIsCutOffIsHonest) {
   counts_.started = 1;
   counts_.awaited_bytes = 16 << 20;
@@ -79,6 +85,7 @@ TEST_F(ConnectionJudgeTest, ARequestThatIsCutOffIsHonest) {
 
 TEST_F(ConnectionJudgeTest, ManyRequestsOnTheirWayAllowNoMoreThanTheServiceReads) {
   counts_.started = 300;
+  counts_.accounted_bytes = 300 * 8192;
   counts_.awaited_bytes = 300 * std::uint64_t{16 << 20};
   counts_.bytes_in = 120 << 20;
   EXPECT_EQ(After(milliseconds(10)), ConnectionEnd::kFlood);
