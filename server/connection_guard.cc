@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -35,6 +36,7 @@ constexpr auto kIdleBefore = std::chrono::seconds(1);  // a connection may be cl
 constexpr int kIdleLookMilliseconds = 1000;
 constexpr int kAcceptsAtOnce = 64;
 constexpr std::uint64_t kBytesPerLook = 1024;  // some 20 calls: fewer need not be counted
+constexpr std::uint64_t kCallsToWatch = 64;    // in progress: they are counted whatever arrives
 constexpr int kCandidates = 16;
 constexpr std::size_t kMostDiscarded = 64 << 20;
 constexpr std::size_t kMostOffenders = 65536;
@@ -289,7 +291,12 @@ void ConnectionGuard::Measure(Connection& connection) {
     connection.counts.bytes_in = info.tcpi_bytes_received;
     connection.counts.bytes_out = info.tcpi_bytes_acked;
   }
-  if (connection.counts.bytes_in - connection.bytes_at_look >= kBytesPerLook) Count(connection);
+  // What gRPC has not read yet may have become calls since the last look, though nothing new has arrived.
+  int unread = 0;
+  ioctl(connection.descriptor, FIONREAD, &unread);
+  const std::uint64_t fresh =
+      connection.counts.bytes_in - connection.bytes_at_look + static_cast<std::uint64_t>(unread);
+  if (fresh >= kBytesPerLook || connection.counts.open() > kCallsToWatch) Count(connection);
   // In this order: what is no longer awaited is accounted for then.
   connection.counts.awaited_bytes = connection.calls->awaited_bytes;
   connection.counts.accounted_bytes = connection.calls->accounted_bytes;

@@ -33,9 +33,6 @@ from http2 import (
 )
 
 CANCEL = struct.pack(">I", 8)
-# While forty connections attack, on a machine with two cores that is busy with other work.
-MOST_GROWTH_OF_MANY = 400 << 20
-MOST_LATENCY_OF_MANY = 3.0  # seconds
 MOST_CONNECTIONS = 400  # that one attack opens, one after the other
 MOST_BYTES = 256 << 20  # that one attack sends in a second
 
@@ -317,7 +314,7 @@ def test_flood_of_many_connections(serve: Serve, attack_seconds: float, name: st
                     connection = stack.enter_context(Connection(server.address))
                     sources[connection] = ATTACKS[name](connection)
     print(f"{name}: {opened} connections opened")
-    seen.check(growth=MOST_GROWTH_OF_MANY, latency=MOST_LATENCY_OF_MANY)
+    seen.check()
     assert health(server.address) < 5
     assert server.stop() < 4
 
