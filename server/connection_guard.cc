@@ -272,11 +272,17 @@ bool ConnectionGuard::CloseIdleOf(const std::string& group) {
 }
 
 bool ConnectionGuard::Count(Connection& connection) {
-  if (connection.number == 0) connection.number = streams_.Find(connection.peer.name);
+  const bool unknown = connection.number == 0;
+  if (unknown) connection.number = streams_.Find(connection.peer.name);
   if (connection.number == 0) return false;
-  connection.bytes_at_look = connection.counts.bytes_in;
   const std::optional<StreamCounts> streams = StreamCounter::Read(connection.number);
-  connection.gone = !streams.has_value();
+  if (unknown && !streams) {
+    // That was an earlier connection of the same port. The next round looks for this one.
+    connection.number = 0;
+    return false;
+  }
+  connection.gone = !streams;
+  connection.bytes_at_look = connection.counts.bytes_in;
   connection.counts.started = streams ? streams->started : 0;
   connection.counts.succeeded = streams ? streams->succeeded : 0;
   connection.counts.failed = streams ? streams->failed : 0;

@@ -33,7 +33,7 @@ from http2 import (
 )
 
 CANCEL = struct.pack(">I", 8)
-MOST_CONNECTIONS = 400  # that one attack opens, one after the other
+MOST_CONNECTIONS = 400  # that one attack opens in a second
 MOST_BYTES = 256 << 20  # that one attack sends in a second
 
 Chunks = Callable[[Connection], Iterator[bytes]]
@@ -46,7 +46,7 @@ def flood(server: Server, seconds: float, chunks: Chunks, *, acknowledge: bool =
     """
     end = time.monotonic() + seconds
     closed = sent = 0
-    while time.monotonic() < end and closed < MOST_CONNECTIONS:
+    while time.monotonic() < end and closed < MOST_CONNECTIONS * seconds:
         try:
             with Connection(server.address) as connection:
                 if acknowledge:
@@ -308,7 +308,7 @@ def test_flood_of_many_connections(serve: Serve, attack_seconds: float, name: st
                 except (OSError, StopIteration):
                     connection.close()
                     del sources[connection]
-            while len(sources) < connections and opened < MOST_CONNECTIONS:
+            while len(sources) < connections and opened < MOST_CONNECTIONS * attack_seconds:
                 opened += 1
                 with suppress(OSError):
                     connection = stack.enter_context(Connection(server.address))
