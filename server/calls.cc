@@ -1,6 +1,7 @@
 #include "server/calls.h"
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,6 +10,13 @@
 #include "server/log.h"
 
 namespace iterand {
+namespace {
+
+// Of calls that failed by their client's fault: a client must not be able to fill the disk.
+constexpr double kLogLines = 200;
+constexpr double kLogLinesPerSecond = 20;
+
+}  // namespace
 
 absl::StatusOr<CallSlot> CallRegistry::TakeSlot(Method method) {
   const bool describe = method == Method::kDescribe;
@@ -73,8 +81,28 @@ void CallRegistry::CountEnd(Method method, const grpc::Status& status, std::stri
     default:
       break;
   }
+  if (level == spdlog::level::info) {
+    std::uint64_t left_out = 0;
+    if (!MayLog(left_out)) return;
+    if (left_out > 0) Log().info("{} more calls failed; they came too fast to log each", left_out);
+  }
   Log().log(level, "{} of {} ended with {}: {}", MethodName(method), std::string(of), kCodes[code],
             status.error_message());
+}
+
+bool CallRegistry::MayLog(std::uint64_t& left_out) {
+  const auto now = std::chrono::steady_clock::now();
+  std::lock_guard lock(log_mutex_);
+  const double seconds = std::chrono::duration<double>(now - last_logged_).count();
+  log_lines_ = std::min(kLogLines, log_lines_ + kLogLinesPerSecond * seconds);
+  last_logged_ = now;
+  if (log_lines_ < 1) {
+    ++left_out_;
+    return false;
+  }
+  log_lines_ -= 1;
+  left_out = std::exchange(left_out_, 0);
+  return true;
 }
 
 void CallRegistry::Drain() {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -96,7 +97,7 @@ class CallRegistry {
   void CountStop() { --serving_; }
 
   // Counts the end of a call, and logs it if it failed: what the server is to blame for as an error, the rest as
-  // information. `of` says which call it was.
+  // information, but no more than some lines each second. `of` says which call it was.
   void CountEnd(Method method, const grpc::Status& status, std::string_view of);
 
   // Drains the calls in progress and those that still come.
@@ -108,12 +109,19 @@ class CallRegistry {
   const CallCounters& counters() const { return counters_; }
 
  private:
+  // Whether another line of information may be logged, and how many were not since the last one.
+  bool MayLog(std::uint64_t& left_out);
+
   const int max_calls_;
   CallCounters counters_;
   std::atomic<std::int64_t> served_slots_{0};    // of Stream, Read and Execute
   std::atomic<std::int64_t> describe_slots_{0};  // of Describe
   std::atomic<std::int64_t> execute_bytes_{0};
   std::atomic<int> serving_{0};
+  std::mutex log_mutex_;
+  std::chrono::steady_clock::time_point last_logged_;  // guarded by log_mutex_, as the next two
+  double log_lines_ = 0;
+  std::uint64_t left_out_ = 0;
   std::mutex mutex_;
   std::set<std::shared_ptr<ActiveCall>> calls_;
   bool draining_ = false;
