@@ -410,6 +410,9 @@ class LoaderIterator(Iterator[Any]):
             item = next(self._batches)
             if isinstance(item, errors.Error):
                 raise item
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            self.close()  # the worker that sends a tensor through its socket was killed meanwhile
+            raise RuntimeError("a DataLoader worker exited before it had handed over its batch") from error
         except Exception:
             self.close()
             raise
