@@ -179,13 +179,23 @@ void TransformerProgram::RunWithLogits(BlockView input, BlockView prompt, const 
   RunSequential(input, start, rng, out, logits);
 }
 
+bool TransformerProgram::Resize(matrix::Floats& floats, std::size_t size) const {
+  constexpr std::size_t kStep = 1 << 20;
+  floats.reserve(size);
+  while (floats.size() != size) {
+    if (stopped()) return false;
+    floats.resize(std::min(size, floats.size() + kStep));
+  }
+  return true;
+}
+
 void TransformerProgram::RunParallel(const Symbol* z, Rng rng, Symbol* out, int length, float*& logits) {
   const std::size_t floats = Size(length) * Size(width_);
-  values_.resize(floats);
-  qkv_.resize(3 * floats);
-  attended_.resize(floats);
-  added_.resize(floats);
+  if (!Resize(values_, floats) || !Resize(qkv_, 3 * floats) || !Resize(attended_, floats) || !Resize(added_, floats)) {
+    return;
+  }
   for (int t = 0; t < length; ++t) {
+    if (t % kChunk == 0 && stopped()) return;
     const float* const e = embedding(z[t]);
     const float* const p = position(t);
     float* const x = values_.data() + static_cast<std::ptrdiff_t>(t) * width_;
@@ -204,8 +214,8 @@ void TransformerProgram::RunParallel(const Symbol* z, Rng rng, Symbol* out, int 
       const int lines = std::min(projected_lines, length - first);
       const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(first) * width_;
       layer.output.Apply(attended_.data() + at, width_, lines, added_.data() + at, width_);
+      AddAndNormalise(added_.data() + at, width_, lines, width_, values_.data() + at, width_);
     }
-    AddAndNormalise(added_.data(), width_, length, width_, values_.data(), width_);
     for (int first = 0; first < length && !stopped(); first += kChunk) {
       const int lines = std::min(kChunk, length - first);
       float* const x = values_.data() + static_cast<std::ptrdiff_t>(first) * width_;

@@ -120,6 +120,8 @@ class TransformerProgram final : public Program {
   int outputs() const { return context_.alphabet + (has_mask() ? 1 : 0); }
   bool has_mask() const { return knobs_.mask && !knobs_.sequential; }
 
+  // Resizes in steps, since zeroing large memory takes tens of milliseconds. False if the computation was stopped.
+  bool Resize(matrix::Floats& floats, std::size_t size) const;
   void RunParallel(const Symbol* z, Rng rng, Symbol* out, int length, float*& logits);
   void Attend(int length);
   void RunSequential(BlockView input, int start, const RowRng& rng, MutableBlockView out, float* logits);
