@@ -118,9 +118,8 @@ absl::StatusOr<std::shared_ptr<SharedStream>> StreamRegistry::Open(const v1::Rec
 std::shared_ptr<SharedStream> StreamRegistry::Use(const Fingerprint& fingerprint,
                                                   std::shared_ptr<SharedStream> otherwise) {
   absl::MutexLock lock(&mutex_);
-  const auto found = std::find_if(streams_.begin(), streams_.end(), [&](const Item& item) {
-    return item.stream->stream().fingerprint() == fingerprint;
-  });
+  const auto found = std::find_if(streams_.begin(), streams_.end(),
+                                  [&](const Item& item) { return item.stream->stream().fingerprint() == fingerprint; });
   if (found != streams_.end()) {
     streams_.splice(streams_.begin(), streams_, found);
   } else if (otherwise != nullptr) {

@@ -48,8 +48,9 @@ TEST(ReadPattern, EveryRowLiesWhereTheStreamSays) {
       const ReadPattern::Wide after = pattern->RoundAfter(slot, expected.segment);
       ASSERT_TRUE(after > round);
       if (pattern->row(slot, after) < count) {
-        ASSERT_GT(stream->index_map().Locate(first + static_cast<std::uint64_t>(pattern->row(slot, after)) * stride).segment,
-                  expected.segment);
+        ASSERT_GT(
+            stream->index_map().Locate(first + static_cast<std::uint64_t>(pattern->row(slot, after)) * stride).segment,
+            expected.segment);
       }
       if (after > round + 1) {  // the row before it is still in the segment
         const std::uint64_t last = static_cast<std::uint64_t>(after) - 1;
