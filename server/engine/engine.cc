@@ -292,6 +292,7 @@ void Engine::Complete(SegmentTask& task, absl::Status status, Callbacks& notify,
     stream.SetBusy(entry->key.lane, false);
     state_.WakeWorkers(1);
   }
+  for (const SegmentWaiter* waiter : entry->waiters) state_.scheduler.EndWait(*waiter->account);
   --state_.stats.segments_running;
   if (task.replays()) --state_.stats.segments_replaying;
   if (status.ok()) {

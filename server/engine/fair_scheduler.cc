@@ -19,6 +19,8 @@ constexpr int kMeasuredOneIn = 8;
 class FairScheduler::Account {
  public:
   bool starting = false;
+  bool waits = true;
+  double last_wait = 0;         // when a wait ended, by core_seconds_ of the scheduler
   double starting_seconds = 0;  // estimate of what the first batch needs
   double virtual_time = 0;
   double slice_seconds = 1e-3;  // expected; a moving average of what was measured
@@ -44,9 +46,22 @@ std::shared_ptr<FairScheduler::Account> FairScheduler::NewStartingAccount(double
 }
 
 void FairScheduler::EndStart(Account& account) {
-  if (!account.starting) return;
   account.starting = false;
+  EndWait(account);
   account.virtual_time = std::max(account.virtual_time, virtual_time_);
+}
+
+void FairScheduler::BeginWait(Account& account) { account.waits = true; }
+
+void FairScheduler::EndWait(Account& account) {
+  account.waits = false;
+  account.last_wait = core_seconds_;
+}
+
+FairScheduler::Class FairScheduler::ClassOf(const Account& account) const {
+  if (account.starting && account.core_seconds <= kMaxStartingSeconds) return Class::kStarting;
+  const bool waits = account.starting || account.waits || core_seconds_ - account.last_wait < kRecentSeconds;
+  return waits ? Class::kWaiting : Class::kAhead;
 }
 
 void FairScheduler::Activate(Account& account) {
@@ -54,45 +69,57 @@ void FairScheduler::Activate(Account& account) {
 }
 
 bool FairScheduler::IsBefore(const Account& a, const Account& b) const {
-  if (a.starting != b.starting) return a.starting == (starting_lead_ <= 0);
-  return a.starting ? a.StartingOrder() < b.StartingOrder() : a.virtual_time < b.virtual_time;
+  const Class of_a = ClassOf(a);
+  const Class of_b = ClassOf(b);
+  if (of_a == of_b) {
+    return of_a == Class::kStarting ? a.StartingOrder() < b.StartingOrder() : a.virtual_time < b.virtual_time;
+  }
+  if (of_a == Class::kStarting) return starting_lead_ <= 0;
+  if (of_b == Class::kStarting) return starting_lead_ > 0;
+  return (of_a == Class::kWaiting) == (waiting_lead_ <= 0);
 }
 
 FairScheduler::Slice FairScheduler::BeginSlice(const std::shared_ptr<Account>& owner) {
   Account& account = *owner;
-  Slice slice{.account = owner, .expected_seconds = account.slice_seconds, .starting = account.starting};
+  Slice slice{.account = owner, .expected_seconds = account.slice_seconds, .charged = ClassOf(account)};
   slice.measured =
       !account.measured || account.slice_seconds >= kCheapSliceSeconds || ++account.unmeasured == kMeasuredOneIn;
   if (slice.measured) account.unmeasured = 0;
-  if (!account.starting) {
+  if (slice.charged != Class::kStarting) {
     virtual_time_ = std::max(virtual_time_, account.virtual_time);
     account.virtual_time += slice.expected_seconds;
   }
-  AddLead(slice.starting, slice.expected_seconds);
+  AddLead(slice.charged, slice.expected_seconds);
   ++account.running;
   return slice;
 }
 
 void FairScheduler::EndSlice(const Slice& slice, double seconds) {
   Account& account = *slice.account;
-  if (!slice.starting) account.virtual_time += seconds - slice.expected_seconds;
-  AddLead(slice.starting, seconds - slice.expected_seconds);
+  if (slice.charged != Class::kStarting) account.virtual_time += seconds - slice.expected_seconds;
+  AddLead(slice.charged, seconds - slice.expected_seconds);
+  const bool may_start = account.core_seconds <= kMaxStartingSeconds;
   account.core_seconds += seconds;
+  core_seconds_ += seconds;
+  if (account.starting && may_start && account.core_seconds > kMaxStartingSeconds) {  // it changes its class
+    account.virtual_time = std::max(account.virtual_time, virtual_time_);
+  }
   if (slice.measured) {
     account.slice_seconds = account.measured ? 0.75 * account.slice_seconds + 0.25 * seconds : seconds;
     account.measured = true;
   }
   --account.running;
-  if (account.core_seconds > kMaxStartingSeconds) EndStart(account);
 }
 
-void FairScheduler::AddLead(bool starting, double seconds) {
-  const double share = starting ? 1 - kStartingShare : -kStartingShare;
-  starting_lead_ = std::clamp(starting_lead_ + share * seconds, -kMaxLead, kMaxLead);
+void FairScheduler::AddLead(Class charged, double seconds) {
+  const auto add = [seconds](double& lead, bool favoured) {
+    lead = std::clamp(lead + (favoured ? 1 - kShare : -kShare) * seconds, -kMaxLead, kMaxLead);
+  };
+  add(starting_lead_, charged == Class::kStarting);
+  if (charged != Class::kStarting) add(waiting_lead_, charged == Class::kWaiting);
 }
 
 double FairScheduler::core_seconds(const Account& account) { return account.core_seconds; }
 int FairScheduler::running_slices(const Account& account) { return account.running; }
-bool FairScheduler::starting(const Account& account) { return account.starting; }
 
 }  // namespace iterand

@@ -1,16 +1,18 @@
 // FairScheduler: accounts of core time, and the order in which their owners may use the cores.
 //
-// An account belongs to one consumer of core time: a reader of a stream, or a background task. It is in one of two
+// An account belongs to one consumer of core time: a reader of a stream, or a background task. It is in one of three
 // classes.
-//   Starting: a stream whose client still waits for its first batch. The account with the least work goes first: that
-//   is
-//             the core time that its first batch needs by estimate or, if it has used more, what it has used. So many
-//             streams that are opened at once have their first batches one after another, cheap ones first.
-//   Steady:   all others. The account that has used the least core time goes first (start-time fair queueing, Goyal et
-//             al. 1996): each carries a virtual time, which grows by the seconds that it uses. An account that was idle
-//             earns no credit for unused time.
-// If both classes want a core, starting accounts get kStartingShare of the core time. An account is starting for
-// kMaxStartingSeconds of its own core time at most.
+//   Starting: a stream whose client waits for its first batch. The account with the least work goes first: that is the
+//             core time that its first batch needs by estimate or, if it has used more, what it has used. So many
+//             streams that are opened at once have their first batches one after another, cheap ones first. After
+//             kMaxStartingSeconds of its own core time an account is no longer in this class.
+//   Waiting:  others whose client waits now, or did lately: within the last kRecentSeconds of core time of all
+//   accounts. Ahead:    readers that only fill their lookahead.
+// In the last two classes the account that has used the least core time goes first (start-time fair queueing, Goyal et
+// al. 1996): each carries a virtual time, which grows by the seconds that it uses. An account that was idle earns no
+// credit for unused time.
+//
+// If several classes want a core, starting accounts get kShare of the core time, and waiting ones kShare of the rest.
 //
 // Time is charged in advance, as expected from the account's past, and corrected once it is known. Not thread-safe: the
 // engine's mutex guards the scheduler and its accounts.
@@ -22,8 +24,11 @@ namespace iterand {
 
 class FairScheduler {
  public:
-  static constexpr double kStartingShare = 8.0 / 9;
-  static constexpr double kMaxStartingSeconds = 5;
+  static constexpr double kShare = 8.0 / 9;
+  static constexpr double kMaxStartingSeconds = 20;
+  static constexpr double kRecentSeconds = 0.1;
+
+  enum class Class { kStarting, kWaiting, kAhead };
 
   // Opaque. It outlives its owner while a slice of it lasts.
   class Account;
@@ -33,16 +38,20 @@ class FairScheduler {
     std::shared_ptr<Account> account;
     double expected_seconds = 0;  // charged in advance
     bool measured = false;        // else expected_seconds count, since measuring would cost too much
-    bool starting = false;        // the class that it is charged to
+    Class charged = Class::kWaiting;
   };
 
-  // An account in the steady class.
+  // An account whose owner waits, until EndWait.
   std::shared_ptr<Account> NewAccount();
-  // An account in the starting class, whose first batch needs `seconds` of core time by estimate.
+  // One in the starting class, whose first batch needs `seconds` of core time by estimate.
   std::shared_ptr<Account> NewStartingAccount(double seconds);
 
-  // The account's first batch is there: it becomes steady.
+  // The account's first batch is there.
   void EndStart(Account& account);
+
+  // The account's owner waits for its work, or has got it.
+  void BeginWait(Account& account);
+  void EndWait(Account& account);
 
   // The account wants a core. To be called when it wanted none before.
   void Activate(Account& account);
@@ -56,13 +65,15 @@ class FairScheduler {
 
   static double core_seconds(const Account& account);
   static int running_slices(const Account& account);
-  static bool starting(const Account& account);
+  Class ClassOf(const Account& account) const;
 
  private:
-  void AddLead(bool starting, double seconds);
+  void AddLead(Class charged, double seconds);
 
-  double virtual_time_ = 0;   // of the steady account that was served last
+  double virtual_time_ = 0;   // of the account that was served last, but for starting ones
+  double core_seconds_ = 0;   // of all accounts
   double starting_lead_ = 0;  // seconds by which the starting class is ahead of its share
+  double waiting_lead_ = 0;   // and the waiting class
 };
 
 }  // namespace iterand

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "iterate/stream.h"
 #include "randnet/run_control.h"
+#include "server/engine/fair_scheduler.h"
 #include "server/engine/stripe_buffer.h"
 
 namespace iterand {
@@ -55,6 +56,7 @@ struct CachedStripe {
 
 // Somebody who is to be called when an entry is ready or has failed.
 struct SegmentWaiter {
+  std::shared_ptr<FairScheduler::Account> account;  // of the waiting reader
   std::shared_ptr<const std::function<void()>> on_ready;
   const SegmentEntry* waits_for = nullptr;
 };

@@ -61,6 +61,7 @@ SequenceReader::SequenceReader(EngineState* engine, std::shared_ptr<SharedStream
   unstarted_.account =
       starting_ ? engine_.scheduler.NewStartingAccount(first_batch_seconds) : engine_.scheduler.NewAccount();
   unstarted_.stream = stream_;
+  waiter_.account = unstarted_.account;
   waiter_.on_ready = std::make_shared<const Callback>(std::move(on_ready));
   Refill(/*needs_next=*/false);
 }
@@ -181,6 +182,7 @@ absl::StatusOr<int> SequenceReader::Take(int rows, Sink sink) {
         if (waiter_.waits_for != slot.entry.get()) {
           slot.entry->waiters.push_back(&waiter_);
           waiter_.waits_for = slot.entry.get();
+          engine_.scheduler.BeginWait(*unstarted_.account);
         }
         ReleaseFinished(garbage, /*needs_next=*/false);
         return taken;

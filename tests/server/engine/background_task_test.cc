@@ -57,10 +57,13 @@ TEST(BackgroundTask, APieceThatHasNotBegunIsDropped) {
 }
 
 TEST(BackgroundTask, SharesTheCoresWithReaders) {
-  Engine engine(Options(1, 0, 256 << 20, 256 << 20));
+  Engine engine(Options(1, 0, 1 << 20, 256 << 20));
   Consumer reader(engine, *engine.Open(RecipeOf(kNetworkRecipe), 0), 0, 1, ~std::uint64_t{0});
-  BackgroundTask task(engine.state());
   std::atomic<bool> stop = false;
+  std::thread client([&] {
+    while (!stop) ASSERT_TRUE(reader.Read(80).ok());
+  });
+  BackgroundTask task(engine.state());
   std::function<void()> piece = [&] {
     Burn(3e-3);
     if (!stop) task.Post(piece);
@@ -70,6 +73,7 @@ TEST(BackgroundTask, SharesTheCoresWithReaders) {
   ASSERT_TRUE(WaitUntil([&] { return engine.stats().background_seconds > 0.5; }));
   const EngineStats after = engine.stats();
   stop = true;
+  client.join();
   const double ratio = (after.generation_seconds - before.generation_seconds) / after.background_seconds;
   EXPECT_GT(ratio, 0.7);
   EXPECT_LT(ratio, 1.4);

@@ -69,17 +69,37 @@ TEST(FairScheduler, StartingAccountsLeaveAShareToSteadyOnes) {
   FairScheduler scheduler;
   const std::vector<AccountPointer> accounts = {scheduler.NewStartingAccount(100), scheduler.NewAccount()};
   const std::vector<double> used = Serve(scheduler, accounts, {10e-3, 1e-3}, 3);
-  EXPECT_NEAR(used[0] / 3, FairScheduler::kStartingShare, 0.02);
-  EXPECT_TRUE(FairScheduler::starting(*accounts[0]));
+  EXPECT_NEAR(used[0] / 3, FairScheduler::kShare, 0.02);
+  EXPECT_EQ(scheduler.ClassOf(*accounts[0]), FairScheduler::Class::kStarting);
 }
 
 TEST(FairScheduler, NobodyStartsForLong) {
   FairScheduler scheduler;
   const std::vector<AccountPointer> accounts = {scheduler.NewStartingAccount(100), scheduler.NewAccount()};
   Serve(scheduler, accounts, {10e-3, 1e-3}, 1.2 * FairScheduler::kMaxStartingSeconds);
-  EXPECT_FALSE(FairScheduler::starting(*accounts[0]));
+  EXPECT_EQ(scheduler.ClassOf(*accounts[0]), FairScheduler::Class::kWaiting);
   const std::vector<double> used = Serve(scheduler, accounts, {10e-3, 1e-3}, 2);
   EXPECT_NEAR(used[0], 1, 0.05);
+}
+
+TEST(FairScheduler, WhatNobodyWaitsForLeavesMostToOthers) {
+  FairScheduler scheduler;
+  const std::vector<AccountPointer> accounts = {scheduler.NewAccount(), scheduler.NewAccount(), scheduler.NewAccount()};
+  for (const AccountPointer& account : accounts) scheduler.EndWait(*account);
+  // Alone, lookahead has all cores.
+  Serve(scheduler, {accounts[0], accounts[1]}, {1e-3, 1e-3}, 1);
+  EXPECT_EQ(scheduler.ClassOf(*accounts[0]), FairScheduler::Class::kAhead);
+  scheduler.Activate(*accounts[2]);
+  scheduler.BeginWait(*accounts[2]);
+  const std::vector<double> used = Serve(scheduler, accounts, {1e-3, 5e-3, 5e-3}, 3);
+  EXPECT_NEAR(used[2] / 3, FairScheduler::kShare, 0.02);
+  EXPECT_NEAR(used[0], used[1], 0.02);
+  // A client that waits now and then counts as one that waits.
+  scheduler.BeginWait(*accounts[0]);
+  scheduler.EndWait(*accounts[0]);
+  EXPECT_EQ(scheduler.ClassOf(*accounts[0]), FairScheduler::Class::kWaiting);
+  Serve(scheduler, {accounts[2]}, {1e-3}, 2 * FairScheduler::kRecentSeconds);
+  EXPECT_EQ(scheduler.ClassOf(*accounts[0]), FairScheduler::Class::kAhead);
 }
 
 TEST(FairScheduler, AfterItsStartAnAccountIsAsAnyOther) {
@@ -89,6 +109,7 @@ TEST(FairScheduler, AfterItsStartAnAccountIsAsAnyOther) {
   const AccountPointer fresh = scheduler.NewStartingAccount(1);
   Serve(scheduler, {fresh}, {1e-3}, 1);
   scheduler.EndStart(*fresh);
+  scheduler.BeginWait(*fresh);
   const std::vector<double> used = Serve(scheduler, {old, fresh}, {1e-3, 1e-3}, 1);
   EXPECT_NEAR(used[0], 0.5, 0.02);
   EXPECT_NEAR(used[1], 0.5, 0.02);
@@ -103,6 +124,7 @@ TEST(FairScheduler, AStartThatEndsDuringASliceChargesNothingTwice) {
   scheduler.EndStart(*fresh);
   scheduler.EndSlice(slice, 1e-3);
   EXPECT_EQ(FairScheduler::running_slices(*fresh), 0);
+  scheduler.BeginWait(*fresh);
   const std::vector<double> used = Serve(scheduler, {old, fresh}, {1e-3, 1e-3}, 1);
   EXPECT_NEAR(used[0], 0.5, 0.02);
 }
