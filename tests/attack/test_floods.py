@@ -314,7 +314,8 @@ def test_flood_of_many_connections(serve: Serve, attack_seconds: float, name: st
                     connection = stack.enter_context(Connection(server.address))
                     sources[connection] = ATTACKS[name](connection)
     print(f"{name}: {opened} connections opened")
-    seen.check(latency=3)  # they share the cores with the health checks, and so does this test
+    # The attackers and this test share the cores with the health checks.
+    seen.check(growth=300 << 20, latency=4)
     assert len(server.log()) < 100_000 + 10_000 * attack_seconds
     assert health(server.address) < 5
     assert server.stop() < 4

@@ -121,8 +121,9 @@ TEST(StopTest, ComputationsLookOften) {
     });
     meter.Begin();
     run.Run();
-    // Unoptimised and sanitized builds are some ten times slower.
-    EXPECT_LT(meter.longest(), kIsOptimised ? 0.05 : 1) << wanted.json;
+    // An idle machine takes at most 30 ms; a shared one adds pauses of its own. Unoptimised and sanitized builds are
+    // some ten times slower.
+    EXPECT_LT(meter.longest(), kIsOptimised ? 0.2 : 1) << wanted.json;
     RecordProperty("longest", std::to_string(meter.longest()));
     std::printf("%6.1f ms  %s\n", 1e3 * meter.longest(), wanted.json);
   }

@@ -46,16 +46,16 @@ TEST(Fairness, AHugeRoundLeavesOthersTheirTurn) {
     for (int i = 0; i < 20; ++i) {
       const double before = engine.stats().generation_seconds;
       ASSERT_TRUE(other.Read(4800).ok());
-      EXPECT_LT(engine.stats().generation_seconds - before, 5.0) << i;
+      EXPECT_LT(engine.stats().generation_seconds - before, 2.0) << i;
     }
     // The huge ones share as well.
     ASSERT_TRUE(WaitUntil([&] { return huge[0]->reader().core_seconds() > 0.3; }));
-    for (const auto& consumer : huge) EXPECT_GT(consumer->reader().core_seconds(), 0.01);
+    for (const auto& consumer : huge) EXPECT_GT(consumer->reader().core_seconds(), 0.05);
     // What nobody wants any more ends soon.
     const double before = engine.stats().generation_seconds;
     huge.clear();
     ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 0; }));
-    EXPECT_LT(engine.stats().generation_seconds - before, 5.0);
+    EXPECT_LT(engine.stats().generation_seconds - before, 2.5);
     EXPECT_EQ(engine.stats().segments_failed, 0U);
   }
 }

@@ -411,7 +411,11 @@ class LoaderIterator(Iterator[Any]):
             if isinstance(item, errors.Error):
                 raise item
         except (ConnectionError, EOFError, FileNotFoundError) as error:
-            self.close()  # the worker that sends a tensor through its socket was killed meanwhile
+            self.close()
+            # `errors.Unavailable` is a ConnectionError too.
+            if isinstance(error, errors.Error) or self._loader.num_workers == 0:
+                raise
+            # The worker was killed while it sent a tensor through its socket.
             raise RuntimeError("a DataLoader worker exited before it had handed over its batch") from error
         except Exception:
             self.close()
