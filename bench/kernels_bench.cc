@@ -23,9 +23,9 @@
 #include <vector>
 
 #include "bench/recurrent_round.h"
-#include "randnet/matrix.h"
+#include "randnet/base/matrix.h"
 // clang-format off
-#include "randnet/simd.h"  // says which targets there are, so it must come before highway.h
+#include "randnet/base/simd.h"  // says which targets there are, so it must come before highway.h
 #include "hwy/highway.h"
 // clang-format on
 

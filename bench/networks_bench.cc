@@ -12,9 +12,9 @@
 #include <chrono>
 #include <string>
 
+#include "randnet/base/fma_peak.h"
+#include "randnet/base/rng.h"
 #include "randnet/family.h"
-#include "randnet/fma_peak.h"
-#include "randnet/rng.h"
 
 namespace iterand {
 namespace {

@@ -28,7 +28,7 @@
 #include <vector>
 
 #include "bench/recurrent_round.h"
-#include "randnet/matrix.h"
+#include "randnet/base/matrix.h"
 
 namespace iterand::bench {
 namespace {

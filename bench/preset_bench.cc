@@ -22,7 +22,7 @@
 #include "iterate/recipe_json.h"
 #include "iterate/statistics.h"
 #include "iterate/stream.h"
-#include "randnet/fma_peak.h"
+#include "randnet/base/fma_peak.h"
 
 namespace {
 

@@ -16,7 +16,7 @@
 #include "iterate/plan.h"
 #include "iterate/presets.h"
 #include "iterate/stream.h"
-#include "randnet/stepped_program.h"
+#include "randnet/machines/stepped_program.h"
 
 namespace iterand {
 namespace {

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "randnet/base/fma_peak.h"
+#include "randnet/base/rng.h"
 #include "randnet/family.h"
-#include "randnet/fma_peak.h"
-#include "randnet/rng.h"
 
 namespace iterand::bench {
 

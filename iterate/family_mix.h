@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "iterate/recipe.h"
+#include "randnet/base/rng.h"
 #include "randnet/family.h"
-#include "randnet/rng.h"
 
 namespace iterand {
 

@@ -13,9 +13,9 @@
 
 #include "iterate/family_mix.h"
 #include "iterate/provenance.h"
+#include "randnet/base/rng.h"
 #include "randnet/block.h"
 #include "randnet/program.h"
-#include "randnet/rng.h"
 #include "randnet/run_control.h"
 
 namespace iterand {

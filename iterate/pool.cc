@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "randnet/constant.h"
-#include "randnet/uniform.h"
+#include "randnet/base/noise.h"
 
 namespace iterand {
 namespace {

@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "randnet/base/rng.h"
 #include "randnet/block.h"
-#include "randnet/rng.h"
 
 namespace iterand {
 

@@ -11,8 +11,8 @@
 #include "iterate/plan.h"
 #include "iterate/relabel.h"
 #include "iterate/segment.h"
+#include "randnet/base/rng.h"
 #include "randnet/block.h"
-#include "randnet/rng.h"
 
 namespace iterand {
 

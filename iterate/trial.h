@@ -19,9 +19,9 @@
 
 #include "iterate/complexity.h"
 #include "iterate/plan.h"
+#include "randnet/base/rng.h"
 #include "randnet/block.h"
 #include "randnet/program.h"
-#include "randnet/rng.h"
 
 namespace iterand {
 

@@ -1,7 +1,7 @@
 // What Family::most_seconds adds up: seconds of one core of the kind that docs/performance.md tells of. They are
 // constants and not measured, so that a recipe is valid everywhere or nowhere. tests/randnet/cost_test.cc measures
 // small and one-sided programs of every family against them, and prints both. What matrix kernels take of them stands
-// in randnet/matrix.h.
+// in randnet/base/matrix.h.
 #pragma once
 
 namespace iterand::cost {

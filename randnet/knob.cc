@@ -7,8 +7,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "randnet/base/math.h"
 #include "randnet/check.h"
-#include "randnet/math.h"
 
 namespace iterand {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
-#include "randnet/rng.h"
+#include "randnet/base/rng.h"
 
 namespace iterand {
 
@@ -28,7 +28,7 @@ class RealKnob {
   v1::Real::KindCase kind_;
   double low_;
   double high_;
-  float log_low_ = 0;  // natural logarithms, by randnet/math.h
+  float log_low_ = 0;  // natural logarithms, by randnet/base/math.h
   float log_high_ = 0;
 };
 

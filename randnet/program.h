@@ -6,8 +6,8 @@
 #include <span>
 #include <string>
 
+#include "randnet/base/rng.h"
 #include "randnet/block.h"
-#include "randnet/rng.h"
 #include "randnet/run_control.h"
 
 namespace iterand {

@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "randnet/base/noise.h"
+#include "randnet/base/rng.h"
 #include "randnet/check.h"
-#include "randnet/rng.h"
-#include "randnet/uniform.h"
 
 namespace iterand {
 namespace {

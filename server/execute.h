@@ -1,4 +1,5 @@
-// The method Execute: runs programs that a client gives on the byte machine of randnet/tape_machine.h, within limits.
+// The method Execute: runs programs that a client gives on the byte machine of randnet/machines/tape_machine.h, within
+// limits.
 //
 // A request is checked whole before anything is run. It is then worked off in pieces of some milliseconds, so that
 // whoever runs it can turn to others in between; a program longer than a piece is interrupted and resumed. Of the
@@ -15,7 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "iterand/v1/noise_service.pb.h"
-#include "randnet/tape_machine.h"
+#include "randnet/machines/tape_machine.h"
 
 namespace iterand {
 

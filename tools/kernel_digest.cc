@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
-#include "randnet/recurrent_kernels.h"
-#include "randnet/rng.h"
+#include "randnet/base/rng.h"
+#include "randnet/networks/recurrent_kernels.h"
 
 namespace iterand {
 namespace {

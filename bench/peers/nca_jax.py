@@ -1,4 +1,4 @@
-"""Neural cellular automata in JAX on the CPU, as a peer of the family `nca` (randnet/nca.h).
+"""Neural cellular automata in JAX on the CPU, as a peer of the family `nca` (randnet/networks/nca.h).
 
 The same definition: a 12 x 12 grid of 10 colours wrapped around, one-hot; 3x3 convolution to 4 features, 1x1 to 16
 hidden units, relu, 1x1 to 10 logits; the next colour drawn from softmax(logits / 1e-4); 10 warm-up steps; 2 x 2 patches

@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 HERE = pathlib.Path(__file__).resolve().parent
-PROTOS = ("iterand/v1/recipe.proto", "iterand/v1/noise_service.proto")
+PROTOS = tuple(f"iterand/v1/{name}.proto" for name in ("recipe", "families", "knobs", "noise_service"))
 
 
 def proto_root() -> pathlib.Path:

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "randnet/brainphoque.h"
 #include "randnet/family.h"
-#include "randnet/tape_machine.h"
+#include "randnet/machines/brainphoque.h"
+#include "randnet/machines/tape_machine.h"
 #include "tests/fuzz/expect.h"
 #include "tests/fuzz/fuzz_input.h"
 
@@ -17,7 +17,7 @@ namespace {
 
 constexpr char kInstructions[] = "+-><[].,";
 
-// The definition of randnet/tape_machine.h, instruction by instruction.
+// The definition of randnet/machines/tape_machine.h, instruction by instruction.
 TapeResult Interpret(const std::string& text, const std::vector<Symbol>& input, const TapeLimits& limits,
                      std::vector<Symbol>& output, std::size_t capacity) {
   std::vector<std::size_t> partner(text.size());

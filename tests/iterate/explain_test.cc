@@ -7,7 +7,7 @@
 #include "iterate/limits.h"
 #include "iterate/presets.h"
 #include "iterate/stream.h"
-#include "randnet/rng.h"
+#include "randnet/base/rng.h"
 
 namespace iterand {
 namespace {

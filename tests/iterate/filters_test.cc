@@ -14,7 +14,7 @@
 #include "iterate/recipe_json.h"
 #include "iterate/relabel.h"
 #include "iterate/stream.h"
-#include "randnet/uniform.h"
+#include "randnet/base/noise.h"
 
 namespace iterand {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 // clang-format off
-#include "randnet/simd.h"  // says which targets there are, so it must come before highway.h
+#include "randnet/base/simd.h"  // says which targets there are, so it must come before highway.h
 #include "hwy/highway.h"
 // clang-format on
 

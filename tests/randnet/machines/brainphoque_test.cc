@@ -1,0 +1,281 @@
+#include "randnet/machines/brainphoque.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "randnet/base/pcg.h"
+#include "randnet/machines/stepped_program.h"
+#include "tests/randnet/program_testing.h"
+
+namespace iterand {
+namespace {
+
+using testing::HasSubstr;
+
+// The definition of randnet/machines/brainphoque.h, told plainly: a tree of places, executed one step at a time.
+struct Place {
+  char op;
+  std::uint64_t state;
+  Place* loop;  // whose body it stands in
+  Place* before;
+  std::unique_ptr<Place> behind;  // of a loop: behind it
+  std::unique_ptr<Place> body;    // of a loop
+};
+
+struct Reference {
+  std::size_t cells = 10;
+  std::uint32_t symbols = 128;
+  std::uint64_t max_steps = 1000;
+  std::size_t max_instructions = 100;
+  std::size_t length = 512;
+  std::uint32_t instructions = 8;  // 7 without `,`
+  bool order_2 = false;
+
+  // Results of Run. Without initializers gcc warns where they are left out.
+  // NOLINTBEGIN(readability-redundant-member-init)
+  std::vector<Symbol> output{};
+  std::uint64_t steps = 0;
+  std::vector<const Place*> text{};  // in the order of drawing
+  std::unique_ptr<Place> root{};
+  // NOLINTEND(readability-redundant-member-init)
+
+  std::unique_ptr<Place> Draw(std::uint64_t state, Place* before, Place* loop) {
+    const auto word =
+        std::rotr(static_cast<std::uint32_t>(((state >> 18) ^ state) >> 27), static_cast<int>(state >> 59));
+    int op = static_cast<int>(static_cast<std::uint64_t>(word) * instructions >> 32);
+    if (order_2) {
+      const std::string names = kBrainphoqueInstructions;
+      const std::size_t second = before == nullptr ? 8 : names.find(before->op);
+      const std::size_t first = before == nullptr || before->before == nullptr ? 8 : names.find(before->before->op);
+      int ticket = static_cast<int>(word >> 24);
+      for (op = 0;; ++op) {
+        ticket -= kBrainphoqueOrder2[(first * 9 + second) * 8 + static_cast<std::size_t>(op)];
+        if (ticket < 0) break;
+      }
+      if (op == 7 && instructions == 7) op = 6;
+    }
+    auto place = std::make_unique<Place>(Place{kBrainphoqueInstructions[op], state, loop, before, nullptr, nullptr});
+    text.push_back(place.get());
+    return place;
+  }
+
+  void Run(std::uint64_t root_state, const std::vector<Symbol>& input) {
+    output.clear();
+    text.clear();
+    steps = 0;
+    root = Draw(root_state, nullptr, nullptr);
+    std::vector<std::uint32_t> tape(cells);
+    std::size_t pointer = 0;
+    std::size_t read = 0;
+    for (Place* place = root.get(); steps < max_steps && output.size() < length;) {
+      ++steps;
+      std::uint32_t& cell = tape[pointer];
+      std::unique_ptr<Place>* following = &place->behind;
+      std::uint64_t constant = 0x9E3779B97F4A7C15U;
+      Place* loop = place->loop;
+      switch (place->op) {
+        case '+':
+          cell = (cell + 1) % symbols;
+          break;
+        case '-':
+          cell = (cell + symbols - 1) % symbols;
+          break;
+        case '>':
+          pointer = (pointer + 1) % cells;
+          break;
+        case '<':
+          pointer = (pointer + cells - 1) % cells;
+          break;
+        case '.':
+          output.push_back(static_cast<Symbol>(cell));
+          break;
+        case ',':
+          cell = input[read] % symbols;
+          read = (read + 1) % input.size();
+          break;
+        case '[':
+          if (cell != 0) {
+            following = &place->body;
+            constant = 0x94D049BB133111EBU;
+            loop = place;
+          } else {
+            constant = 0xBF58476D1CE4E5B9U;
+          }
+          break;
+        default:
+          if (place->loop != nullptr) {
+            place = place->loop;
+            continue;
+          }
+      }
+      if (*following == nullptr) {
+        if (text.size() == max_instructions) return;
+        *following = Draw(place->state * kPcgMultiplier + constant, place, loop);
+      }
+      place = following->get();
+    }
+  }
+};
+
+std::uint64_t RootState(Rng& rng) {
+  const std::uint64_t high = rng.Next();
+  return high << 32 | rng.Next();
+}
+
+// Runs a configuration and compares every row, the text and the steps with the reference.
+void Compare(const std::string& fields, Reference reference, const FamilyContext& context, int attempts = 1) {
+  ProgramRunner runner(absl::StrCat(R"({"brainphoque": {"attempts": {"fixed": )", attempts, "}", fields, "}}"), 9,
+                       context);
+  reference.length = static_cast<std::size_t>(context.length);
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    runner.NoiseInput(seed);
+    runner.SampleAndRun(seed);
+    std::uint64_t steps = 0;
+    for (int r = 0; r < 9; ++r) {
+      Rng rng = MakeRng({.seed = seed}, Purpose::kRunRow, static_cast<std::uint64_t>(r));
+      for (int attempt = 0; attempt < attempts && (attempt == 0 || reference.output.empty()); ++attempt) {
+        reference.Run(RootState(rng), runner.InputRow(r));
+        steps += reference.steps;
+      }
+      std::vector<Symbol> expected(reference.length);
+      for (std::size_t t = 0; t < expected.size() && !reference.output.empty(); ++t) {
+        expected[t] = reference.output[t % reference.output.size()];
+      }
+      ASSERT_EQ(runner.Row(r), expected) << "seed " << seed << ", row " << r;
+      if (r == 0) {
+        std::string text;
+        for (const Place* place : reference.text) {
+          const bool later =
+              place->op == '[' && (place->body == nullptr || reference.text[text.size() + 1] != place->body.get());
+          text.push_back(later ? '{' : place->op);
+        }
+        ASSERT_EQ(BrainphoqueText(runner.program()), text);
+      }
+    }
+    EXPECT_EQ(dynamic_cast<SteppedProgram&>(runner.program()).steps(), steps);
+  }
+}
+
+TEST(BrainphoqueTest, EqualsTheReference) {
+  Compare("", {}, {});
+  Compare(R"(, "max_steps": {"fixed": 100})", {.max_steps = 100}, {});
+  Compare(R"(, "max_steps": {"fixed": 20000}, "max_instructions": {"fixed": 1000})",
+          {.max_steps = 20000, .max_instructions = 1000}, {.alphabet = 256, .length = 100});
+  Compare(R"(, "cells": {"fixed": 1}, "symbols": {"fixed": 2})", {.cells = 1, .symbols = 2}, {});
+  Compare(R"(, "cells": {"fixed": 3}, "reads": false)", {.cells = 3, .instructions = 7}, {});
+  Compare(R"(, "symbols": {"fixed": 65536})", {.symbols = 300}, {.alphabet = 300, .length = 64});
+  Compare(R"(, "max_instructions": {"fixed": 1}, "max_steps": {"fixed": 1})", {.max_steps = 1, .max_instructions = 1},
+          {});
+  Compare(R"(, "prior": "ORDER_2")", {.order_2 = true}, {});
+  Compare(R"(, "prior": "ORDER_2", "reads": false)", {.instructions = 7, .order_2 = true}, {});
+}
+
+TEST(BrainphoqueTest, TriesAgainWhereNothingIsWritten) {
+  Compare(R"(, "max_instructions": {"fixed": 5})", {.max_instructions = 5}, {}, 3);
+}
+
+TEST(BrainphoqueTest, SharedProgramsDifferByTheirInputAlone) {
+  ProgramRunner runner(R"({"brainphoque": {"shared": true}})", 8);
+  runner.NoiseInput(1);
+  std::copy_n(runner.input().row(3), runner.input().length(), runner.input().row(7));
+  int differ = 0;
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    runner.SampleAndRun(seed);
+    ASSERT_EQ(runner.Row(3), runner.Row(7));
+    differ += runner.Row(3) != runner.Row(4) ? 1 : 0;
+  }
+  EXPECT_GT(differ, 10);
+}
+
+TEST(BrainphoqueTest, InstructionsAreUniform) {
+  std::map<std::pair<char, char>, int> pairs;
+  Rng rng(1, 2);
+  Reference reference;
+  const std::vector<Symbol> input(512, 1);
+  int total = 0;
+  for (int i = 0; i < 2000; ++i) {
+    reference.Run(RootState(rng), input);
+    for (const Place* place : reference.text) {
+      if (place->before == nullptr) continue;
+      ++pairs[{place->before->op, place->op}];
+      ++total;
+    }
+  }
+  std::map<char, int> first;
+  for (const auto& [pair, count] : pairs) first[pair.first] += count;
+  for (const auto& [pair, count] : pairs) {
+    const double expected = first[pair.first] / 8.0;
+    EXPECT_NEAR(count, expected, 5 * std::sqrt(expected)) << pair.first << pair.second << " of " << total;
+  }
+}
+
+// Counts the table of ORDER_2 as randnet/machines/brainphoque.h says, and prints it if it differs.
+TEST(BrainphoqueTest, Order2TableIsWhatIsCounted) {
+  std::vector<std::uint64_t> counts(81 * 8, 1);  // one more of each, so that nothing is impossible
+  const std::string names = kBrainphoqueInstructions;
+  Rng rng = MakeRng({.seed = 2024}, Purpose::kSampleProgram);
+  Reference reference;
+  std::vector<Symbol> input(512);
+  int kept = 0;
+  for (int program = 0; program < 100000; ++program) {
+    const std::uint64_t state = RootState(rng);
+    Rng tape(state, 1);
+    for (Symbol& symbol : input) symbol = static_cast<Symbol>(tape.Next() >> 25);
+    reference.Run(state, input);
+    if (reference.output.size() < 64) continue;
+    if (std::set<Symbol>(reference.output.begin(), reference.output.end()).size() < 8) continue;
+    ++kept;
+    for (const Place* place : reference.text) {
+      const Place* second = place->before;
+      const Place* first = second == nullptr ? nullptr : second->before;
+      const std::size_t context =
+          (first == nullptr ? 8 : names.find(first->op)) * 9 + (second == nullptr ? 8 : names.find(second->op));
+      ++counts[context * 8 + names.find(place->op)];
+    }
+  }
+  EXPECT_GT(kept, 1000);
+  bool equal = true;
+  std::string printed;
+  for (std::size_t context = 0; context < 81; ++context) {
+    const std::uint64_t* count = counts.data() + context * 8;
+    std::uint64_t total = 0;
+    for (std::size_t op = 0; op < 8; ++op) total += count[op];
+    int weights[8];
+    int rest = 256;
+    for (std::size_t op = 0; op < 8; ++op) {
+      weights[op] = static_cast<int>(std::max<std::uint64_t>(1, count[op] * 256 / total));
+      rest -= weights[op];
+    }
+    // What rounding left over, or took too much, goes to the largest.
+    weights[std::max_element(count, count + 8) - count] += rest;
+    absl::StrAppend(&printed, "    ");
+    for (std::size_t op = 0; op < 8; ++op) {
+      absl::StrAppend(&printed, weights[op], op < 7 ? ", " : ",\n");
+      equal &= weights[op] == kBrainphoqueOrder2[context * 8 + op];
+    }
+  }
+  EXPECT_TRUE(equal) << kept << " programs counted; the table should be\n" << printed;
+}
+
+TEST(BrainphoqueTest, RefusesBadParameters) {
+  EXPECT_THAT(Refusal(R"({"brainphoque": {"cells": {"fixed": 0}}})"),
+              HasSubstr("families[0].brainphoque.cells.fixed: is 0"));
+  EXPECT_THAT(Refusal(R"({"brainphoque": {"symbols": {"fixed": 1}}})"),
+              HasSubstr("families[0].brainphoque.symbols.fixed"));
+  EXPECT_THAT(Refusal(R"({"brainphoque": {"max_steps": {"fixed": 0}}})"),
+              HasSubstr("families[0].brainphoque.max_steps"));
+  EXPECT_THAT(Refusal(R"({"brainphoque": {"max_instructions": {"fixed": 5000}}})"),
+              HasSubstr("families[0].brainphoque.max_instructions.fixed: is 5000"));
+  EXPECT_THAT(Refusal(R"({"brainphoque": {"max_steps": {"fixed": 1048576}, "attempts": {"fixed": 64}}})"),
+              HasSubstr("families[0].brainphoque.max_steps: times"));
+}
+
+}  // namespace
+}  // namespace iterand
