@@ -9,30 +9,30 @@
 namespace iterand {
 
 absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start, const Stream& stream) {
-  const std::uint64_t world = std::max<std::uint64_t>(shard.world(), 1);
+  const std::uint64_t world_size = std::max<std::uint64_t>(shard.world_size(), 1);
   const std::uint64_t rank = shard.rank();
   const auto lanes = static_cast<std::uint64_t>(stream.lanes());
-  if (rank >= world) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("shard.rank is ", rank, "; with shard.world ", world, " it must be 0 to ", world - 1));
+  if (rank >= world_size) {
+    return absl::InvalidArgumentError(absl::StrCat("shard.rank is ", rank, "; with shard.world_size ", world_size,
+                                                   " it must be 0 to ", world_size - 1));
   }
-  if (lanes % world != 0) {
-    std::uint64_t below = std::min(world, lanes);
+  if (lanes % world_size != 0) {
+    std::uint64_t below = std::min(world_size, lanes);
     while (lanes % below != 0) --below;
-    std::uint64_t above = world;
+    std::uint64_t above = world_size;
     while (above < lanes && lanes % above != 0) ++above;
     std::string allowed = absl::StrCat(below);
-    if (world < lanes) absl::StrAppend(&allowed, " and ", above);
-    return absl::InvalidArgumentError(absl::StrCat("shard.world is ", world, ", which does not divide the recipe's ",
-                                                   lanes, " lanes; nearest allowed: ", allowed,
-                                                   " (or a recipe whose lanes are a multiple of ", world, ")"));
+    if (world_size < lanes) absl::StrAppend(&allowed, " and ", above);
+    return absl::InvalidArgumentError(absl::StrCat(
+        "shard.world_size is ", world_size, ", which does not divide the recipe's ", lanes,
+        " lanes; nearest allowed: ", allowed, " (or a recipe whose lanes are a multiple of ", world_size, ")"));
   }
-  const std::optional<std::uint64_t> first = FirstOfShard(start, rank, world);
+  const std::optional<std::uint64_t> first = FirstOfShard(start, rank, world_size);
   if (!first) {
-    return absl::OutOfRangeError(absl::StrCat("start is ", start, ": shard ", rank, " of ", world,
+    return absl::OutOfRangeError(absl::StrCat("start is ", start, ": shard ", rank, " of ", world_size,
                                               " has no index from there to the last, 2^64 - 1"));
   }
-  return ShardPlan{*first, world};
+  return ShardPlan{*first, world_size};
 }
 
 absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,

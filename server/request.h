@@ -14,7 +14,8 @@
 namespace iterand {
 
 // The first index of a shard at or after `start`, and its stride. Errors: InvalidArgument if `rank` is not below
-// `world`, or `lanes` is no multiple of `world` (naming the nearest that would do); OutOfRange if no index is left.
+// `world_size`, or `world_size` does not divide the lanes (naming the nearest that would do); OutOfRange if no index is
+// left.
 struct ShardPlan {
   std::uint64_t first = 0;
   std::uint64_t stride = 1;

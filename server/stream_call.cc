@@ -10,11 +10,11 @@
 namespace iterand {
 
 StreamCall::StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan,
-                       int batch_rows, bool provenance)
+                       int batch_size, bool provenance)
     : call_(call),
       calls_(calls),
       open_(std::move(open)),
-      batch_rows_(batch_rows),
+      batch_size_(batch_size),
       stride_(plan.stride),
       builder_(open_->stream(), provenance),
       resume_index_(plan.first) {}
@@ -103,7 +103,7 @@ void StreamCall::Build() {
   if (next_ || !error_.ok()) return;
   if (!builder_.begun()) {
     if (reader_->remaining() == 0) return;
-    const std::uint64_t rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(batch_rows_), reader_->remaining());
+    const std::uint64_t rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(batch_size_), reader_->remaining());
     builder_.Begin(reader_->next_index(), stride_, static_cast<int>(rows));
     next_rows_ = rows;
   }

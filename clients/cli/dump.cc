@@ -48,7 +48,7 @@ struct DumpOptions {
 constexpr std::size_t kKeptSnapshots = 2;
 
 // Of the mask, whose suffixes are the longest.
-constexpr std::string_view kLongestSuffix = ".mask.json.partial";
+constexpr std::string_view kLongestSuffix = ".loss_mask.json.partial";
 
 SecondSignal signals;
 
@@ -113,12 +113,10 @@ absl::Status CheckSpace(const std::string& folder, double bytes) {
   if (bytes <= free) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("--out ", folder, " has ", Size(free),
                                                    " of free space, and this dump needs ", Size(bytes),
-                                                   "; choose a folder on another disk, or fewer --sequences"));
+                                                   "; choose a folder on another disk, or a smaller --count"));
 }
 
 absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const StreamFacts& facts) {
-  const absl::StatusOr<v1::Shard> shard = ParseShard(options.range.shard);
-  if (!shard.ok()) return shard.status();
   DumpIdentity identity;
   identity.format = options.format == "bin" ? DumpFormat::kBin : DumpFormat::kNpy;
   identity.dtype = FromProto(facts.info.dtype());
@@ -133,8 +131,8 @@ absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const Stre
   identity.sequences = options.range.count;
   identity.length = static_cast<int>(facts.info.recipe().length());
   identity.start = options.range.start;
-  identity.rank = shard->rank();
-  identity.world = shard->world();
+  identity.rank = options.range.rank;
+  identity.world_size = options.range.world_size;
   identity.seed = facts.info.seed();
   identity.vocab_size = facts.info.recipe().vocab_size();
   identity.fingerprint = absl::BytesToHexString(facts.info.fingerprint());
@@ -189,7 +187,7 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
     if (!more.ok()) end = more.status();
     if (!more.ok() || !*more) break;
     absl::Status status = parts[0].Append(widen ? Widen(batch.tokens, wide) : batch.tokens, done);
-    if (status.ok() && parts.size() > 1) status = parts[1].Append(batch.mask, done);
+    if (status.ok() && parts.size() > 1) status = parts[1].Append(batch.loss_mask, done);
     for (const DumpPart& part : parts) {
       if (status.ok() && batch.pause_follows) status = part.file->CommitAtStart();
     }
@@ -222,7 +220,7 @@ absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, 
   }
   if (there < identity.sequences) {
     RangeChoice range = options.range;
-    range.start += there * identity.world;
+    range.start += there * identity.world_size;
     range.count -= there;
     auto snapshots = std::make_shared<SnapshotFolder>(Snapshots(options));
     snapshots->report = [&progress](const std::string& line) {  // while Generate waits for sequences
@@ -260,10 +258,10 @@ absl::Status Dump(const DumpOptions& options) {
   double missing_bytes = 0;
   for (DumpPart& part : parts) {
     DumpIdentity content = *identity;
-    content.mask = &part != parts.data();
-    if (content.mask) content.dtype = Dtype::kUint8;
+    content.loss_mask = &part != parts.data();
+    if (content.loss_mask) content.dtype = Dtype::kUint8;
     absl::StatusOr<std::unique_ptr<DumpFile>> file =
-        DumpFile::Open(options.out, content.mask ? options.name + ".mask" : options.name, content,
+        DumpFile::Open(options.out, content.loss_mask ? options.name + ".loss_mask" : options.name, content,
                        [&](std::uint64_t verified) { progress.Update(verified); });
     if (!file.ok()) return file.status();
     part = {*std::move(file), DtypeBytes(content.dtype) * static_cast<std::size_t>(content.length)};
@@ -283,9 +281,10 @@ absl::Status Dump(const DumpOptions& options) {
   Snapshots(options).Clear(identity->fingerprint, kKeptSnapshots);
   for (const DumpPart& part : parts) {
     const bool is_mask = &part != parts.data();
-    status = WriteOutput(absl::StrCat(
-        part.file->path(), ": ", identity->sequences, " sequences x ", identity->length, is_mask ? " marks" : " tokens",
-        ", ", DtypeName(is_mask ? Dtype::kUint8 : identity->dtype), ", sha256 ", part.file->sha256(), "\n"));
+    status = WriteOutput(absl::StrCat(part.file->path(), ": ", identity->sequences, " sequences x ", identity->length,
+                                      is_mask ? " bytes of loss mask" : " tokens", ", ",
+                                      DtypeName(is_mask ? Dtype::kUint8 : identity->dtype), ", sha256 ",
+                                      part.file->sha256(), "\n"));
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -321,7 +320,7 @@ void AddDump(CLI::App& app, Action& action) {
       "stream's own dtype. The file gets its name when it is complete. After a kill the same command checks what is\n"
       "there, and goes on after the last part that matches its checksum. Ctrl-C and SIGTERM keep all but the batch "
       "that is\n"
-      "being made, and exit with status 130. The same command with a larger --sequences extends a complete dump; until "
+      "being made, and exit with status 130. The same command with a larger --count extends a complete dump; until "
       "it is\n"
       "complete again, the file has the name DIR/NAME.bin.partial. Of an endless pool such as up-paper, "
       "DIR/NAME.snapshots\n"
@@ -329,9 +328,8 @@ void AddDump(CLI::App& app, Action& action) {
       "stream's or\n"
       "no description is never overwritten.");
   options->stream.AddTo(*command, /*positional=*/false);
-  options->range.count_option = "--sequences";
   options->range.AddTo(*command);
-  command->add_option("--sequences", options->range.count, "How many sequences")
+  command->add_option("--count", options->range.count, "How many sequences")
       ->type_name("N")
       ->required()
       ->check(WholeNumber(1, std::uint64_t{1} << 48));
@@ -348,8 +346,8 @@ void AddDump(CLI::App& app, Action& action) {
       ->type_name("FORMAT")
       ->capture_default_str();
   command->add_flag(
-      "--mask", options->stream.mask,
-      "Also write NAME.mask.FORMAT, as loss_mask in a recipe does: a uint8 a token, 1 where to predict it");
+      "--loss-mask", options->stream.loss_mask,
+      "Also write NAME.loss_mask.FORMAT, as loss_mask in a recipe does: a uint8 a token, 1 where to predict it");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))

@@ -50,7 +50,7 @@ void AddServe(CLI::App& app, Action& action) {
       ->capture_default_str();
 
   command
-      ->add_option("--snapshots", options->snapshot_folder,
+      ->add_option("--snapshot-dir", options->snapshot_dir,
                    "Keep the pools of up-paper and its like in this folder, to go on from after a restart")
       ->type_name("DIR");
 
@@ -88,11 +88,11 @@ void AddServe(CLI::App& app, Action& action) {
         ->default_str(absl::StrCat(value >> 20, "mb"))
         ->group(kLimits);
   };
-  add_size("--cache", options->cache_bytes, "Segments kept for other clients of the same stream");
-  add_size("--prefetch", options->prefetch_bytes, "How far a stream runs ahead of its client");
-  add_size("--queue", options->queue_bytes, "The most that one stream may hold");
-  add_size("--snapshots-size", options->snapshot_bytes, "The most that --snapshots may take on disk");
-  add_size("--max-batch", options->max_batch_bytes, "The largest batch message");
+  add_size("--cache-bytes", options->cache_bytes, "Segments kept for other clients of the same stream");
+  add_size("--readahead-bytes", options->readahead_bytes, "How far a stream runs ahead of its client");
+  add_size("--max-stream-bytes", options->max_stream_bytes, "The most that one stream may hold");
+  add_size("--snapshot-bytes", options->snapshot_bytes, "The most that --snapshot-dir may take on disk");
+  add_size("--max-batch-bytes", options->max_batch_bytes, "The largest batch message");
   command->add_option("--max-streams", options->max_streams, "Calls that may be open at a time")
       ->type_name("N")
       ->check(WholeNumber(1, 1000000))

@@ -43,24 +43,22 @@ struct StreamChoice {
   std::string recipe;  // a preset's name or a JSON file
   std::uint64_t seed = 0;
   std::optional<std::uint32_t> length;
-  bool mask = false;  // ask for loss masks, whether or not the recipe does
+  bool loss_mask = false;  // ask for loss masks, whether or not the recipe does
 
   // The recipe is the option --recipe or, if `positional`, also the positional argument RECIPE, without a default.
   void AddTo(CLI::App& command, bool positional);
 };
 
-// The options that name some of its sequences: indices g >= start with g mod world = rank, in order, `count` of them.
+// The options that name some of its sequences: indices g >= start with g mod world_size = rank, in order, `count` of
+// them. The option --count is each command's own.
 struct RangeChoice {
   std::uint64_t start = 0;
   std::uint64_t count = 0;
-  std::string shard = "0/1";             // rank/world
-  const char* count_option = "--count";  // that gives the count
+  std::uint32_t rank = 0;
+  std::uint32_t world_size = 1;
 
   void AddTo(CLI::App& command);
 };
-
-// A parsed shard. Errors: InvalidArgument that says what is wrong and how a shard is written.
-absl::StatusOr<v1::Shard> ParseShard(const std::string& text);
 
 // Everything about a stream that is known before its first sequence: engine version, resolved recipe, seed,
 // fingerprint, dtype, cost. `server` decides who is asked. Errors: NotFound or InvalidArgument for a recipe that does
@@ -81,7 +79,7 @@ struct RowBatch {
   std::uint64_t stride = 1;
   int rows = 0;
   std::span<const std::byte> tokens;       // rows x length, row-major, little-endian; valid until the next Next
-  std::span<const std::byte> mask;         // rows x length bytes if the stream has masks, else empty; likewise
+  std::span<const std::byte> loss_mask;    // rows x length bytes if the stream has masks, else empty; likewise
   std::vector<v1::Provenance> provenance;  // one a row, if asked for
   // At the start of a source that generates here: the next rows take new segments, which may take long.
   bool pause_follows = false;
@@ -106,7 +104,7 @@ class SequenceSource {
   const StreamFacts& facts() const { return facts_; }
   Dtype dtype() const;
   int length() const { return static_cast<int>(facts_.info.recipe().length()); }
-  bool has_mask() const { return facts_.info.recipe().loss_mask(); }
+  bool has_loss_mask() const { return facts_.info.recipe().loss_mask(); }
   std::size_t sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
 
   // The next rows, or false after the last.

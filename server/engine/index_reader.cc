@@ -12,9 +12,9 @@ absl::StatusOr<std::unique_ptr<IndexReader>> IndexReader::Open(EngineState* engi
                                                                std::shared_ptr<SharedStream> stream,
                                                                std::span<const std::uint64_t> indices,
                                                                Callback on_ready) {
-  if (stream->segment_bytes() > engine->options.queue_bytes) {
+  if (stream->segment_bytes() > engine->options.max_stream_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("a segment of this recipe takes ", stream->segment_bytes(),
-                                                     " bytes, more than the ", engine->options.queue_bytes,
+                                                     " bytes, more than the ", engine->options.max_stream_bytes,
                                                      " that a reader may hold: use a smaller segment_sequences"));
   }
   const IndexMap& map = stream->stream().index_map();
@@ -35,8 +35,8 @@ IndexReader::IndexReader(EngineState* engine, std::shared_ptr<SharedStream> stre
     : engine_(*engine),
       stream_(std::move(stream)),
       rows_(std::move(rows)),
-      max_bytes_(std::min(engine->options.queue_bytes,
-                          std::max(engine->options.prefetch_bytes,
+      max_bytes_(std::min(engine->options.max_stream_bytes,
+                          std::max(engine->options.readahead_bytes,
                                    2 * static_cast<std::size_t>(engine->options.threads) * stream_->segment_bytes()))) {
   absl::MutexLock lock(&engine_.mutex);
   unstarted_.account = engine_.scheduler.NewAccount();

@@ -30,7 +30,7 @@ class IndexReader {
   // Called from a thread of the engine when there are rows; see Take.
   using Callback = std::function<void()>;
 
-  // Errors: ResourceExhausted if one segment exceeds EngineOptions::queue_bytes.
+  // Errors: ResourceExhausted if one segment exceeds EngineOptions::max_stream_bytes.
   static absl::StatusOr<std::unique_ptr<IndexReader>> Open(EngineState* engine, std::shared_ptr<SharedStream> stream,
                                                            std::span<const std::uint64_t> indices, Callback on_ready);
   ~IndexReader();  // closes

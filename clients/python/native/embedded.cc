@@ -146,7 +146,7 @@ absl::Status EmbeddedReader::Attach() {
                                   {.first = next_,
                                    .stride = options_.stride,
                                    .count = remaining_,
-                                   .first_batch_rows = options_.batch_rows,
+                                   .first_batch_size = options_.batch_size,
                                    .exclusive = true},
                                   [signal = signal_] { signal->Notify(); });
   if (!reader.ok()) return reader.status();
@@ -185,7 +185,7 @@ absl::StatusOr<std::optional<Rows>> EmbeddedReader::Poll() {
     return Rows();
   }
   if (absl::Status status = Attach(); !status.ok()) return status;
-  if (wanted_ == 0) wanted_ = static_cast<std::size_t>(std::min<std::uint64_t>(options_.batch_rows, remaining_));
+  if (wanted_ == 0) wanted_ = static_cast<std::size_t>(std::min<std::uint64_t>(options_.batch_size, remaining_));
   const std::size_t missing = wanted_ - batch_.rows;
   const absl::StatusOr<int> taken = reader_->Take(
       static_cast<int>(missing),
@@ -217,7 +217,7 @@ void EmbeddedReader::AddRow(const std::shared_ptr<const Segment>& segment, std::
   if (own_memory_) std::memcpy(batch_.tokens + batch_.rows * row_bytes, row, row_bytes);
   if (batch_.mask) {
     const auto length = static_cast<std::size_t>(stream_->length());
-    const auto first = segment->mask.begin() + static_cast<std::ptrdiff_t>(offset * length);
+    const auto first = segment->loss_mask.begin() + static_cast<std::ptrdiff_t>(offset * length);
     batch_.mask->insert(batch_.mask->end(), first, first + static_cast<std::ptrdiff_t>(length));
   }
   if (options_.provenance) batch_.provenance.push_back(segment->provenance[offset]);
@@ -295,7 +295,8 @@ absl::StatusOr<std::optional<Rows>> EmbeddedRead::Poll() {
   const absl::StatusOr<bool> whole =
       reader_->Take([&](std::size_t row, const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
         std::memcpy(rows_.tokens + row * row_bytes, segment->row(offset), row_bytes);
-        if (rows_.mask) std::copy_n(segment->mask.data() + offset * length, length, rows_.mask->data() + row * length);
+        if (rows_.mask)
+          std::copy_n(segment->loss_mask.data() + offset * length, length, rows_.mask->data() + row * length);
         if (!rows_.provenance.empty()) rows_.provenance[row] = segment->provenance[offset];
       });
   if (!whole.ok()) return whole.status();

@@ -89,7 +89,7 @@ class EmbeddedReader final : public Session {
     std::uint64_t first = 0;
     std::uint64_t stride = 1;
     std::uint64_t count = 0;
-    std::size_t batch_rows = 0;  // at least 1
+    std::size_t batch_size = 0;  // at least 1
     bool provenance = false;
   };
 

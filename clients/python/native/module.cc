@@ -172,7 +172,7 @@ class Reader {
   Reader(std::shared_ptr<EmbeddedStream> stream, const EmbeddedReader::Options& options)
       : stream_(std::move(stream)),
         provenance_(options.provenance),
-        quick_(options.batch_rows <= kQuickBytes / stream_->sequence_bytes()) {
+        quick_(options.batch_size <= kQuickBytes / stream_->sequence_bytes()) {
     absl::StatusOr<std::unique_ptr<EmbeddedReader>> reader;
     {
       const Unlocked unlocked;
@@ -247,12 +247,12 @@ class PyStream {
   bool has_mask() const { return stream_->has_mask(); }
 
   std::unique_ptr<Reader> NewReader(std::uint64_t first, std::uint64_t stride, std::optional<std::uint64_t> count,
-                                    std::uint32_t batch_rows, bool provenance) const {
+                                    std::uint32_t batch_size, bool provenance) const {
     return std::make_unique<Reader>(stream_,
                                     EmbeddedReader::Options{.first = first,
                                                             .stride = stride,
                                                             .count = count ? *count : IndicesLeft(first, stride),
-                                                            .batch_rows = batch_rows,
+                                                            .batch_size = batch_size,
                                                             .provenance = provenance});
   }
 
@@ -405,7 +405,7 @@ NB_MODULE(_core, m) {
       .def_prop_ro("length", &PyStream::length)
       .def_prop_ro("lanes", &PyStream::lanes)
       .def_prop_ro("has_mask", &PyStream::has_mask)
-      .def("reader", &PyStream::NewReader, "first"_a, "stride"_a, "count"_a.none(), "batch_rows"_a, "provenance"_a)
+      .def("reader", &PyStream::NewReader, "first"_a, "stride"_a, "count"_a.none(), "batch_size"_a, "provenance"_a)
       .def("read", &PyStream::Read, "indices"_a, "provenance"_a)
       .def("explain", &PyStream::Explain, "index"_a)
       .def("describe", &PyStream::Describe);

@@ -86,8 +86,8 @@ absl::StatusOr<std::shared_ptr<Engine>> Runtime::engine() {
     engines.push_back(std::make_shared<Engine>(
         EngineOptions{.threads = threads_,
                       .cache_bytes = kCacheBytes,
-                      .prefetch_bytes = kPrefetchBytes,
-                      .queue_bytes = kQueueBytes,
+                      .readahead_bytes = kPrefetchBytes,
+                      .max_stream_bytes = kQueueBytes,
                       .cache_seconds_per_byte = 0,  // whoever reads at random reads the same segments again
                       .report = [this](const std::string& line) {
                         const std::lock_guard report_lock(shared_->mutex);

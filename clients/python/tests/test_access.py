@@ -24,7 +24,7 @@ def test_token_and_tls(tmp_path: Path) -> None:
     secret.write_text("open sesame\n")
     files = ["--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(secret)]
     server = Server(*files)
-    tls = Tls(ca=certificate, server_name="localhost")
+    tls = Tls(ca_file=certificate, server_name="localhost")
     try:
         rows = collect(server.address, recipe="uniform", count=3, tls=tls, token="open sesame")
         assert rows.shape == (3, LENGTH)

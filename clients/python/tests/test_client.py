@@ -41,12 +41,12 @@ def test_resume_at_1000(address: str, reference: np.ndarray) -> None:
 @pytest.mark.parametrize("world", [2, 4])
 def test_shards_are_every_nth_sequence(address: str, reference: np.ndarray, world: int) -> None:
     for rank in range(world):
-        rows = collect(address, shard=(rank, world), count=50, batch_size=16)
+        rows = collect(address, rank=rank, world_size=world, count=50, batch_size=16)
         np.testing.assert_array_equal(rows, reference[rank::world][:50])
 
 
 def test_start_inside_a_shard(address: str, reference: np.ndarray) -> None:
-    with iterand.stream(address, "up", length=LENGTH, shard=(1, 4), start=10, count=5, batch_size=2) as stream:
+    with iterand.stream(address, "up", length=LENGTH, rank=1, world_size=4, start=10, count=5, batch_size=2) as stream:
         assert stream.next_index == 13
         rows = np.concatenate(list(stream))
         assert stream.next_index == 13 + 5 * 4
@@ -127,7 +127,7 @@ def test_describe(address: str) -> None:
     with iterand.stream(address, "up", seed=3, length=LENGTH, count=1) as stream:
         next(stream)
         assert stream.fingerprint == info.fingerprint
-    rows = info.max_batch_rows
+    rows = info.max_batch_size
     with iterand.stream(address, length=LENGTH, count=rows, batch_size=rows, provenance=True) as stream:
         assert next(stream).shape == (rows, LENGTH)
 
@@ -136,14 +136,14 @@ def test_describe(address: str) -> None:
 def test_a_stream_ends_with_the_last_index(address: str, count: int | None) -> None:
     whole = collect(address, start=2**64 - 10, batch_size=4, count=count)
     assert whole.shape == (10, LENGTH)
-    odd = collect(address, start=2**64 - 10, batch_size=4, shard=(1, 2), count=count and 5)
+    odd = collect(address, start=2**64 - 10, batch_size=4, rank=1, world_size=2, count=count and 5)
     np.testing.assert_array_equal(odd, whole[1::2])
 
 
 def test_a_shard_without_an_index_left_is_out_of_range(address: str) -> None:
     with (
         pytest.raises(iterand.OutOfRange, match="shard 0 of 2 has no index"),
-        iterand.stream(address, "up", start=2**64 - 1, shard=(0, 2)) as stream,
+        iterand.stream(address, "up", start=2**64 - 1, rank=0, world_size=2) as stream,
     ):
         next(iter(stream))
 
@@ -165,7 +165,7 @@ def test_nothing_is_left_behind(address: str) -> None:
 
 def test_one_client_many_streams(address: str, reference: np.ndarray) -> None:
     with iterand.Client(address) as client:
-        streams = [client.stream("up", length=LENGTH, shard=(rank, 2), count=20) for rank in range(2)]
+        streams = [client.stream("up", length=LENGTH, rank=rank, world_size=2, count=20) for rank in range(2)]
         for rank, stream in enumerate(streams):
             np.testing.assert_array_equal(np.concatenate(list(stream)), reference[rank:40:2])
         assert client.describe().engine_version >= 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -33,9 +34,9 @@ def test_errors_carry_the_servers_message(address: str) -> None:
     with pytest.raises(iterand.InvalidArgument, match=r"length.* is 0, must lie within \[16, 65536\]"):
         collect(address, length=0, count=1)
     with pytest.raises(iterand.InvalidArgument, match="lanes"):
-        collect(address, shard=(0, 7), count=1)
+        collect(address, rank=0, world_size=7, count=1)
     with pytest.raises(iterand.InvalidArgument, match="rank is 4"):
-        collect(address, shard=(4, 4), count=1)
+        collect(address, rank=4, world_size=4, count=1)
     with pytest.raises(iterand.InvalidArgument, match="seed is -1"):
         collect(address, seed=-1, count=1)
     with pytest.raises(iterand.FingerprintMismatch, match="fingerprint"):
@@ -57,15 +58,32 @@ def test_wrong_arguments_are_told_before_any_call(tmp_path: Path) -> None:
     for wrong in (1.0, "1", True, None):
         with pytest.raises(iterand.InvalidArgument, match=r"seed is .* whole number"):
             iterand.stream(nobody, seed=cast("int", wrong))
-    for wrong in (3, (0,), None):
-        with pytest.raises(iterand.InvalidArgument, match=r"shard is .* pair"):
-            iterand.stream(nobody, shard=cast("tuple[int, int]", wrong))
+    for wrong in (1, -1, 0.5, None):
+        with pytest.raises(iterand.InvalidArgument, match="rank is "):
+            iterand.stream(nobody, rank=cast("int", wrong))
+    for wrong in (0, -1, 2**32, "4", None):
+        with pytest.raises(iterand.InvalidArgument, match="world_size is "):
+            iterand.stream(nobody, world_size=cast("int", wrong))
     # gRPC itself would say "Invalid metadata".
     for wrong in ("open\nsesame", "Sésame", "\0"):
         with pytest.raises(iterand.InvalidArgument, match="printable ASCII"):
             iterand.describe(nobody, token=wrong)
     with pytest.raises(iterand.InvalidArgument, match=r"missing\.pem"):
-        iterand.describe(nobody, tls=Tls(ca=tmp_path / "missing.pem"))
+        iterand.describe(nobody, tls=Tls(ca_file=tmp_path / "missing.pem"))
+
+
+def test_arguments_under_an_old_name_are_refused_with_the_new_one() -> None:
+    nobody = "127.0.0.1:1"
+    client = Client(nobody)
+    for call in (iterand.stream, iterand.describe, Client.stream, Client.read_batch, Client.describe):
+        own: Any = client if call.__qualname__.startswith("Client") else nobody
+        with pytest.raises(TypeError, match="mask=, which is now loss_mask="):
+            cast("Any", call)(own, 0, mask=True)
+    for stream in (functools.partial(iterand.stream, nobody), client.stream):
+        with pytest.raises(TypeError, match=r"stream\(\) has no argument shard=, which is now rank= and world_size="):
+            cast("Any", stream)(shard=(0, 1))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'shard'"):  # which it never had
+        cast("Any", iterand.execute)(nobody, "+", shard=(0, 1))
 
 
 def test_arguments_of_a_wrong_type_are_named() -> None:
@@ -73,14 +91,14 @@ def test_arguments_of_a_wrong_type_are_named() -> None:
     for wrong in (None, 5, [None], b"127.0.0.1:1"):
         with pytest.raises(iterand.InvalidArgument, match="target"):
             iterand.describe(cast("str", wrong))
-    with pytest.raises(iterand.InvalidArgument, match=r"tls is 'cert.pem'; .*Tls\(ca="):
+    with pytest.raises(iterand.InvalidArgument, match=r"tls is 'cert.pem'; .*Tls\(ca_file="):
         iterand.describe(nobody, tls=cast("bool", "cert.pem"))
     with pytest.raises(iterand.InvalidArgument, match="token is a bytes"):
         iterand.describe(nobody, token=cast("str", b"x"))
     for fingerprint in ("abc", b"abc"):
         with pytest.raises(iterand.InvalidArgument, match=r"expected_fingerprint is .*32 bytes"):
             iterand.stream(nobody, expected_fingerprint=cast("bytes", fingerprint))
-    for name in ("mask", "provenance"):
+    for name in ("loss_mask", "provenance"):
         with pytest.raises(iterand.InvalidArgument, match=f"{name} is 'no'; it must be True or False"):
             iterand.stream(nobody, **{name: "no"})  # type: ignore[arg-type]
     with pytest.raises(iterand.InvalidArgument, match="retry is 5; it must be a Retry"):

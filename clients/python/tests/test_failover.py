@@ -103,7 +103,9 @@ def test_streams_of_one_client_fall_back_together(
 ) -> None:
     requests, world = opened_streams(monkeypatch), 4
     with iterand.Client([own_server.address, address]) as client:
-        streams = [client.stream("uniform", length=LENGTH, shard=(rank, world), prefetch=1) for rank in range(world)]
+        streams = [
+            client.stream("uniform", length=LENGTH, rank=rank, world_size=world, prefetch=1) for rank in range(world)
+        ]
         rows = [[next(stream)] for stream in streams]
         own_server.stop(signal.SIGKILL)
 

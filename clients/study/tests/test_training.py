@@ -214,7 +214,7 @@ def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path:
         )
 
     unmasked = pretrained("unmasked", recipe=recipe)
-    masked = pretrained("masked", recipe=recipe, mask=True)
+    masked = pretrained("masked", recipe=recipe, loss_mask=True)
     assert masked["stream"]["fingerprint"] != unmasked["stream"]["fingerprint"]
     assert (unmasked["stream"]["masked"], masked["stream"]["masked"]) == (False, True)
     assert masked["curve"] != unmasked["curve"]
@@ -224,15 +224,15 @@ def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path:
     dumped = pretrained("dumped", dump=str(tmp_path / "dump"))
     assert dumped["curve"] == masked["curve"]
     assert dumped["stream"]["masked"] is True
-    for marks in (tmp_path / "dump").glob("*.mask.*"):
+    for marks in (tmp_path / "dump").glob("*.loss_mask.*"):
         marks.rename(tmp_path / marks.name)
     assert pretrained("dumped", dump=str(tmp_path / "dump"))["curve"] == unmasked["curve"]  # trains again
-    for marks in tmp_path.glob("*.mask.*"):
+    for marks in tmp_path.glob("*.loss_mask.*"):
         marks.rename(tmp_path / "dump" / marks.name)
     dump(tmp_path / "without", 0, "up")
-    with pytest.raises(config.ConfigError, match=r"pretrain.mask is true, but .*without has no masks"):
-        pretrained("no masks", dump=str(tmp_path / "without"), mask=True)
-    sidecar = next((tmp_path / "dump").glob("*.mask.json"))
+    with pytest.raises(config.ConfigError, match=r"pretrain.loss_mask is true, but .*without has no loss masks"):
+        pretrained("no masks", dump=str(tmp_path / "without"), loss_mask=True)
+    sidecar = next((tmp_path / "dump").glob("*.loss_mask.json"))
     info = json.loads(sidecar.read_text())
     for key, other in (("shape", [160, 32]), ("fingerprint", "0" * 64), ("start", 320)):
         sidecar.write_text(json.dumps({**info, key: other}))

@@ -76,13 +76,13 @@ class Consumer {
   int pieces_ = 0;
 };
 
-inline EngineOptions Options(int threads, std::size_t cache_bytes = 1 << 20, std::size_t prefetch_bytes = 1 << 20,
-                             std::size_t queue_bytes = 16 << 20) {
+inline EngineOptions Options(int threads, std::size_t cache_bytes = 1 << 20, std::size_t readahead_bytes = 1 << 20,
+                             std::size_t max_stream_bytes = 16 << 20) {
   EngineOptions options;
   options.threads = threads;
   options.cache_bytes = cache_bytes;
-  options.prefetch_bytes = prefetch_bytes;
-  options.queue_bytes = queue_bytes;
+  options.readahead_bytes = readahead_bytes;
+  options.max_stream_bytes = max_stream_bytes;
   options.cache_seconds_per_byte = 0;  // keep all
   return options;
 }

@@ -20,7 +20,7 @@ TEST(EngineHalt, StreamsContinueWhereTheyWere) {
     const v1::Recipe recipe = RecipeOf(text);
     constexpr int kRows = 600;
     Engine engine(Options(3, 0));
-    Consumer consumer(engine, *engine.Open(recipe, 0), {.count = kRows, .first_batch_rows = 20});
+    Consumer consumer(engine, *engine.Open(recipe, 0), {.count = kRows, .first_batch_size = 20});
     std::string bytes;
     for (int rows = 0; rows < kRows; rows += 20) {
       engine.Halt();

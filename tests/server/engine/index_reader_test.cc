@@ -57,7 +57,7 @@ TEST(IndexReader, GivesAnyIndicesInTheOrderAsked) {
 TEST(IndexReader, GeneratesEachSegmentOnce) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   // Memory for one segment at a time.
-  Engine engine(Options(2, 0, 0, /*queue_bytes=*/(*Stream::Open(recipe, 0))->Cost().segment_bytes + 6 * 64));
+  Engine engine(Options(2, 0, 0, /*max_stream_bytes=*/(*Stream::Open(recipe, 0))->Cost().segment_bytes + 6 * 64));
   const std::shared_ptr<SharedStream> stream = *engine.Open(recipe, 0);
   std::vector<std::uint64_t> indices;
   for (int round = 0; round < 3; ++round) {

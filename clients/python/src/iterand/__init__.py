@@ -14,7 +14,7 @@ from iterand._description import Cost, Description, FamilyInfo, StreamInfo
 from iterand._execute import Execution, InputTape
 from iterand._requests import RecipeLike
 from iterand._stream import Stream
-from iterand._wire import Batch, Mask, Provenance, Tokens
+from iterand._wire import Batch, LossMask, Provenance, Tokens
 from iterand.client import Client, describe, execute, read, stream
 from iterand.errors import (
     Cancelled,
@@ -50,7 +50,7 @@ __all__ = [
     "InputTape",
     "InvalidArgument",
     "InvalidRecipe",
-    "Mask",
+    "LossMask",
     "OutOfRange",
     "ProtocolError",
     "Provenance",

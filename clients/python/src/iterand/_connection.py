@@ -71,11 +71,11 @@ class Retry:
 
 @dataclass(frozen=True)
 class Tls:
-    """An encrypted connection. Files are PEM; without `ca` the system's authorities are trusted."""
+    """An encrypted connection. Files are PEM; without `ca_file` the system's authorities are trusted."""
 
-    ca: str | os.PathLike[str] | None = None
-    certificate: str | os.PathLike[str] | None = None  # of this client, with `key`, where the server asks for one
-    key: str | os.PathLike[str] | None = None
+    ca_file: str | os.PathLike[str] | None = None
+    cert_file: str | os.PathLike[str] | None = None  # of this client, with `key_file`, if the server asks for one
+    key_file: str | os.PathLike[str] | None = None
     server_name: str | None = None  # if the certificate names another host than the address does
 
     def credentials(self) -> grpc.ChannelCredentials:
@@ -85,7 +85,7 @@ class Tls:
             except OSError as error:
                 raise errors.InvalidArgument(f"TLS file {path} cannot be read: {error.strerror}") from error
 
-        return grpc.ssl_channel_credentials(pem(self.ca), pem(self.key), pem(self.certificate))
+        return grpc.ssl_channel_credentials(pem(self.ca_file), pem(self.key_file), pem(self.cert_file))
 
 
 class Connection:

@@ -59,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 def stream_spec(
-    recipe: RecipeLike, seed: int, length: int | None, expected_fingerprint: bytes | None, mask: bool = False
+    recipe: RecipeLike, seed: int, length: int | None, expected_fingerprint: bytes | None, loss_mask: bool = False
 ) -> service.StreamSpec:
     check_range("seed", seed, 0, 2**64 - 1)
     if expected_fingerprint is not None and not (
@@ -70,12 +70,12 @@ def stream_spec(
         )
     if length is not None:
         check_range("length", length, 0, 2**32 - 1)  # the server knows what is allowed
-    check_bool("mask", mask)
+    check_bool("loss_mask", loss_mask)
     preset, text = recipe_text(recipe)
     spec = service.StreamSpec(
         preset=preset, recipe_json=text, seed=seed, length=length, expected_fingerprint=expected_fingerprint
     )
-    if mask:  # if not, the recipe decides
+    if loss_mask:  # if not, the recipe decides
         spec.loss_mask = True
     return spec
 
@@ -111,35 +111,32 @@ def stream_request(
     seed: int,
     length: int | None,
     batch_size: int,
-    shard: tuple[int, int],
+    rank: int,
+    world_size: int,
     start: int,
     count: int | None,
     provenance: bool,
     expected_fingerprint: bytes | None,
-    mask: bool = False,
+    loss_mask: bool = False,
 ) -> service.StreamRequest:
     """The message for a shard of a stream. Errors: InvalidArgument, InvalidRecipe."""
-    try:
-        rank, world = shard
-    except (TypeError, ValueError) as error:
-        raise errors.InvalidArgument(f"shard is {shard!r}; it must be a pair (rank, world)") from error
-    check_range("shard's world", world, 1, 2**32 - 1)
-    check_range("shard's rank", rank, 0, world - 1)
+    check_range("world_size", world_size, 1, 2**32 - 1)
+    check_range("rank", rank, 0, world_size - 1)
     check_range("batch_size", batch_size, 1, 2**32 - 1)
     check_range("start", start, 0, 2**64 - 1)
     if count is not None:
         check_range("count", count, 0, 2**64 - 1)
     check_bool("provenance", provenance)
     return service.StreamRequest(
-        stream=stream_spec(recipe, seed, length, expected_fingerprint, mask),
-        shard=service.Shard(rank=rank, world=world),
+        stream=stream_spec(recipe, seed, length, expected_fingerprint, loss_mask),
+        shard=service.Shard(rank=rank, world_size=world_size),
         start=start,
         count=count,
-        batch_rows=batch_size,
+        batch_size=batch_size,
         provenance=bool(provenance),
     )
 
 
-def first_of_shard(start: int, rank: int, world: int) -> int:
-    """The first index >= start of shard `rank` of `world`."""
-    return start + (rank - start) % max(world, 1)
+def first_of_shard(start: int, rank: int, world_size: int) -> int:
+    """The first index >= start of shard `rank` of `world_size`."""
+    return start + (rank - start) % max(world_size, 1)

@@ -103,7 +103,7 @@ class Stream(Iterator[Tokens]):
         self._name = f"{spec.preset or 'own recipe'}, seed {spec.seed}"
         self._connection = connection
         self._buffer = _Buffer(prefetch)
-        self._next_index = first_of_shard(request.start, request.shard.rank, request.shard.world)
+        self._next_index = first_of_shard(request.start, request.shard.rank, request.shard.world_size)
         self._fingerprint: bytes | None = None
         self.waited = 0.0  # seconds that the consumer spent waiting for data
         self._finished = False
@@ -216,11 +216,11 @@ def _pump(connection: Connection, request: service.StreamRequest, buffer: _Buffe
 
 
 def _pump_batches(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
-    world = max(request.shard.world, 1)
-    position = first_of_shard(request.start, request.shard.rank, world)
+    world_size = max(request.shard.world_size, 1)
+    position = first_of_shard(request.start, request.shard.rank, world_size)
     if position >= 2**64:
         raise errors.OutOfRange(
-            f"start is {request.start}: shard {request.shard.rank} of {world} has no index from there to 2^64 - 1"
+            f"start is {request.start}: shard {request.shard.rank} of {world_size} has no index from there to 2^64 - 1"
         )
     remaining = request.count if request.HasField("count") else None
     attempts = Attempts(connection)
@@ -235,9 +235,10 @@ def _pump_batches(connection: Connection, request: service.StreamRequest, buffer
         try:
             for data in call:
                 batch = decode_batch(data)
-                if batch.first_index != position or batch.stride != world:
+                if batch.first_index != position or batch.stride != world_size:
                     raise errors.ProtocolError(
-                        f"batch has rows {batch.first_index} + i * {batch.stride}, expected {position} + i * {world}"
+                        f"batch has rows {batch.first_index} + i * {batch.stride}, "
+                        f"expected {position} + i * {world_size}"
                     )
                 request.stream.expected_fingerprint = batch.fingerprint
                 position = batch.next_index

@@ -18,7 +18,7 @@ from iterand.errors import ProtocolError
 from iterand.v1 import noise_service_pb2
 
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
-Mask = npt.NDArray[np.bool_]
+LossMask = npt.NDArray[np.bool_]
 
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4")}
 
@@ -44,7 +44,7 @@ class Batch:
     stride: int
     fingerprint: bytes
     provenance: tuple[Provenance, ...] = ()
-    mask: Mask | None = None  # rows x length, true where a token is to be predicted; if the stream has masks
+    loss_mask: LossMask | None = None  # rows x length, true where a token is to be predicted; if the stream has masks
 
     @property
     def rows(self) -> int:
@@ -121,11 +121,11 @@ def decode_batch(data: bytes) -> Batch:
     if not flat.flags.aligned:  # the payload's one copy: wide tokens may start at an odd byte of the message
         flat = flat.copy()
         flat.flags.writeable = False
-    mask: Mask | None = None
+    loss_mask: LossMask | None = None
     if mask_size:
         if mask_size != rows * length:
-            raise ProtocolError(f"batch says {rows} x {length} tokens, but its mask has {mask_size} bytes")
+            raise ProtocolError(f"batch says {rows} x {length} tokens, but its loss_mask has {mask_size} bytes")
         if np.frombuffer(data, np.uint8, mask_size, mask_at).max() > 1:
-            raise ProtocolError("batch has a mask with bytes other than 0 and 1")
-        mask = np.frombuffer(data, np.bool_, mask_size, mask_at).reshape(rows, length)
-    return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance), mask)
+            raise ProtocolError("batch has a loss_mask with bytes other than 0 and 1")
+        loss_mask = np.frombuffer(data, np.bool_, mask_size, mask_at).reshape(rows, length)
+    return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance), loss_mask)

@@ -14,6 +14,7 @@ from iterand import errors
 from iterand._connection import SINGLE_THREADED, Connection, Retry, Tls
 from iterand._description import Description, description
 from iterand._execute import Execution, InputTape, execute_request, run_programs
+from iterand._renamed import refuse_old_names
 from iterand._requests import RecipeLike, check_bool, check_prefetch, check_range, stream_request, stream_spec
 from iterand._stream import Stream
 from iterand._wire import Batch, Tokens, decode_batch
@@ -38,7 +39,7 @@ class Client:
     ) -> None:
         targets = _checked_targets(target)
         if not isinstance(tls, bool | Tls):
-            raise errors.InvalidArgument(f"tls is {tls!r}; it must be True, False or a Tls, as Tls(ca='cert.pem')")
+            raise errors.InvalidArgument(f"tls is {tls!r}; it must be True, False or a Tls, as Tls(ca_file='ca.pem')")
         if not isinstance(retry, Retry | None):
             raise errors.InvalidArgument(f"retry is {retry!r}; it must be a Retry, as Retry(attempts=3), or None")
         self._connection = Connection(
@@ -71,6 +72,7 @@ class Client:
     ) -> None:
         self.close()
 
+    @refuse_old_names
     def stream(
         self,
         recipe: RecipeLike = "up",
@@ -78,17 +80,28 @@ class Client:
         seed: int = 0,
         length: int | None = None,
         batch_size: int = 64,
-        shard: tuple[int, int] = (0, 1),
+        rank: int = 0,
+        world_size: int = 1,
         start: int = 0,
         count: int | None = None,
         provenance: bool = False,
         prefetch: int = 8,
         expected_fingerprint: bytes | None = None,
-        mask: bool = False,
+        loss_mask: bool = False,
     ) -> Stream:
         """See `iterand.stream`."""
         request = stream_request(
-            recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint, mask
+            recipe,
+            seed,
+            length,
+            batch_size,
+            rank,
+            world_size,
+            start,
+            count,
+            provenance,
+            expected_fingerprint,
+            loss_mask,
         )
         return self._stream(request, prefetch, owns_connection=False)
 
@@ -96,6 +109,7 @@ class Client:
         check_prefetch(prefetch)
         return Stream(self._connection, request, prefetch, owns_connection)
 
+    @refuse_old_names
     def read_batch(
         self,
         first_index: int,
@@ -107,16 +121,16 @@ class Client:
         length: int | None = None,
         provenance: bool = False,
         expected_fingerprint: bytes | None = None,
-        mask: bool = False,
+        loss_mask: bool = False,
         timeout: float | None = None,
     ) -> Batch:
-        """As `read`, with indices, fingerprint and, if asked for, provenance and the loss mask."""
+        """As `read`, with indices, fingerprint and, if asked for, provenance and the loss masks."""
         check_range("first_index", first_index, 0, 2**64 - 1)
         check_range("rows", rows, 0, 2**32 - 1)
         check_range("stride", stride, 1, 2**64 - 1)
         check_bool("provenance", provenance)
         request = service.ReadRequest(
-            stream=stream_spec(recipe, seed, length, expected_fingerprint, mask),
+            stream=stream_spec(recipe, seed, length, expected_fingerprint, loss_mask),
             first_index=first_index,
             stride=stride,
             rows=rows,
@@ -141,17 +155,18 @@ class Client:
             first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length, timeout=timeout
         ).tokens
 
+    @refuse_old_names
     def describe(
         self,
         recipe: RecipeLike | None = None,
         *,
         seed: int = 0,
         length: int | None = None,
-        mask: bool = False,
+        loss_mask: bool = False,
         timeout: float | None = None,
     ) -> Description:
         """See `iterand.describe`."""
-        spec = None if recipe is None else stream_spec(recipe, seed, length, None, mask)
+        spec = None if recipe is None else stream_spec(recipe, seed, length, None, loss_mask)
         answer = self._connection.unary(
             "Describe", service.DescribeRequest(stream=spec), service.DescribeResponse.FromString, timeout
         )
@@ -200,6 +215,7 @@ def _checked_token(token: str) -> str:
     return token
 
 
+@refuse_old_names
 def stream(
     target: str | Sequence[str],
     recipe: RecipeLike = "up",
@@ -207,13 +223,14 @@ def stream(
     seed: int = 0,
     length: int | None = None,
     batch_size: int = 64,
-    shard: tuple[int, int] = (0, 1),
+    rank: int = 0,
+    world_size: int = 1,
     start: int = 0,
     count: int | None = None,
     provenance: bool = False,
     prefetch: int = 8,
     expected_fingerprint: bytes | None = None,
-    mask: bool = False,
+    loss_mask: bool = False,
     tls: Tls | bool = False,
     token: str | None = None,
     retry: Retry | None = None,
@@ -223,18 +240,19 @@ def stream(
     target: "host:port" of a server, or a list of them to fall back on.
     recipe: a preset's name, a dict, JSON text, or the path of a JSON file.
     length: tokens a sequence, instead of the recipe's own.
-    shard: (rank, world): the indices g with g mod world = rank. The recipe's lanes must be a multiple of world.
+    rank, world_size: only the indices g with g mod world_size = rank, the shard of reader `rank` of `world_size`.
+        world_size must divide the recipe's lanes.
     start: the shard's sequences with index >= start.
     count: how many sequences this shard gives; None: endless.
     prefetch: batches read ahead.
     expected_fingerprint: refuse any other stream (FingerprintMismatch).
-    mask: ask for loss masks, as a recipe with loss_mask does: `stream.batches()` then gives batches whose `mask` is
-        true where a token is to be predicted, which may be nowhere in a row. The fingerprint is that recipe's; the
-        tokens are the same.
+    loss_mask: ask for loss masks, as a recipe with loss_mask does: `stream.batches()` then gives batches whose
+        `loss_mask` is true where a token is to be predicted, which may be nowhere in a row. The fingerprint is that
+        recipe's; the tokens are the same.
     Errors are `iterand.Error`s; they come from the iteration, since the connection is made in the background.
     """
     request = stream_request(
-        recipe, seed, length, batch_size, shard, start, count, provenance, expected_fingerprint, mask
+        recipe, seed, length, batch_size, rank, world_size, start, count, provenance, expected_fingerprint, loss_mask
     )
     client = Client(target, tls=tls, token=token, retry=retry, options=SINGLE_THREADED)
     return client._stream(request, prefetch, owns_connection=True)
@@ -262,25 +280,26 @@ def read(
         return client.read(first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length, timeout=timeout)
 
 
+@refuse_old_names
 def describe(
     target: str | Sequence[str],
     recipe: RecipeLike | None = None,
     *,
     seed: int = 0,
     length: int | None = None,
-    mask: bool = False,
+    loss_mask: bool = False,
     tls: Tls | bool = False,
     token: str | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
 ) -> Description:
-    """Presets, families and engine version of a server and, if a recipe is given, what it resolves to; with `mask` the
-    stream that `iterand.stream` with a mask reads, which has a fingerprint of its own.
+    """Presets, families and engine version of a server and, if a recipe is given, what it resolves to; with
+    `loss_mask` the stream that `iterand.stream` with a loss mask reads, which has a fingerprint of its own.
 
     timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
     """
     with Client(target, tls=tls, token=token, retry=retry) as client:
-        return client.describe(recipe, seed=seed, length=length, mask=mask, timeout=timeout)
+        return client.describe(recipe, seed=seed, length=length, loss_mask=loss_mask, timeout=timeout)
 
 
 def execute(

@@ -109,6 +109,6 @@ def from_rpc(error: grpc.RpcError, target: str) -> Error:
 
 
 _REQUEST_FIELDS = frozenset(
-    {"shard", "world", "rank", "batch_rows", "rows", "stride", "start", "count", "first_index", "stream"}
+    {"shard", "world_size", "rank", "batch_size", "rows", "stride", "start", "count", "first_index", "stream"}
     | {"programs", "max_steps", "max_output", "cells", "symbols"}
 )

@@ -213,7 +213,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--tls", action="store_true", help="encrypt the connection; the system's authorities are trusted"
     )
-    parser.add_argument("--tls-root", metavar="FILE", help="encrypt it, and trust this certificate (PEM) instead")
+    parser.add_argument(
+        "--ca-file", metavar="FILE", help="encrypt it, and trust the authorities of this PEM file instead"
+    )
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with the server's token")
     options = parser.parse_args(arguments)
     if options.batches is not None and options.batches < 1:
@@ -308,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             batch_size=options.batch_size,
             count=None if options.batches is None else options.batches * options.batch_size,
             provenance=console is not None,
-            tls=iterand.Tls(ca=options.tls_root) if options.tls_root else options.tls,
+            tls=iterand.Tls(ca_file=options.ca_file) if options.ca_file else options.tls,
             token=options.token,
         ) as stream:
             if console is not None:
