@@ -46,7 +46,7 @@ absl::StatusOr<std::shared_ptr<EmbeddedStream>> EmbeddedStream::Open(const v1::S
   stream->dtype_ = open.dtype();
   stream->length_ = open.length();
   stream->lanes_ = open.lanes();
-  stream->has_mask_ = open.has_mask();
+  stream->has_loss_mask_ = open.has_loss_mask();
   for (int family = 0; family < open.plan().mix().size(); ++family) {
     stream->families_.push_back(open.family_name(family));
   }
@@ -206,19 +206,19 @@ void EmbeddedReader::AddRow(const std::shared_ptr<const Segment>& segment, std::
     // The reader is exclusive, so nobody else sees the segment.
     batch_.tokens = const_cast<std::byte*>(row);
     batch_.owner = segment->elsewhere;
-    if (stream_->has_mask()) {
-      batch_.mask = std::make_shared<std::vector<std::uint8_t>>();
-      batch_.mask->reserve(wanted_ * static_cast<std::size_t>(stream_->length()));
+    if (stream_->has_loss_mask()) {
+      batch_.loss_mask = std::make_shared<std::vector<std::uint8_t>>();
+      batch_.loss_mask->reserve(wanted_ * static_cast<std::size_t>(stream_->length()));
     }
     if (options_.provenance) batch_.provenance.reserve(wanted_);
   } else if (!own_memory_ && (segment->elsewhere != batch_.owner || row != batch_.tokens + batch_.rows * row_bytes)) {
     MoveToOwnMemory();
   }
   if (own_memory_) std::memcpy(batch_.tokens + batch_.rows * row_bytes, row, row_bytes);
-  if (batch_.mask) {
+  if (batch_.loss_mask) {
     const auto length = static_cast<std::size_t>(stream_->length());
     const auto first = segment->loss_mask.begin() + static_cast<std::ptrdiff_t>(offset * length);
-    batch_.mask->insert(batch_.mask->end(), first, first + static_cast<std::ptrdiff_t>(length));
+    batch_.loss_mask->insert(batch_.loss_mask->end(), first, first + static_cast<std::ptrdiff_t>(length));
   }
   if (options_.provenance) batch_.provenance.push_back(segment->provenance[offset]);
   ++batch_.rows;
@@ -254,8 +254,8 @@ absl::StatusOr<std::unique_ptr<EmbeddedRead>> EmbeddedRead::Open(std::shared_ptr
   rows.rows = indices.size();
   rows.owner = NewMemory(std::max<std::size_t>(1, rows.rows * of.sequence_bytes()));
   rows.tokens = static_cast<std::byte*>(rows.owner.get());
-  if (of.has_mask()) {
-    rows.mask = std::make_shared<std::vector<std::uint8_t>>(rows.rows * static_cast<std::size_t>(of.length()));
+  if (of.has_loss_mask()) {
+    rows.loss_mask = std::make_shared<std::vector<std::uint8_t>>(rows.rows * static_cast<std::size_t>(of.length()));
   }
   if (provenance) rows.provenance.resize(rows.rows);
   const Runtime::Use use;
@@ -295,8 +295,8 @@ absl::StatusOr<std::optional<Rows>> EmbeddedRead::Poll() {
   const absl::StatusOr<bool> whole =
       reader_->Take([&](std::size_t row, const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
         std::memcpy(rows_.tokens + row * row_bytes, segment->row(offset), row_bytes);
-        if (rows_.mask)
-          std::copy_n(segment->loss_mask.data() + offset * length, length, rows_.mask->data() + row * length);
+        if (rows_.loss_mask)
+          std::copy_n(segment->loss_mask.data() + offset * length, length, rows_.loss_mask->data() + row * length);
         if (!rows_.provenance.empty()) rows_.provenance[row] = segment->provenance[offset];
       });
   if (!whole.ok()) return whole.status();

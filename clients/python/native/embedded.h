@@ -26,8 +26,8 @@ struct Rows {
   std::size_t rows = 0;
   std::byte* tokens = nullptr;
   std::shared_ptr<void> owner;
-  std::shared_ptr<std::vector<std::uint8_t>> mask;  // rows x length, 0 or 1; null if the stream has none
-  std::vector<RowProvenance> provenance;            // one a row, if asked for
+  std::shared_ptr<std::vector<std::uint8_t>> loss_mask;  // rows x length, 0 or 1; null if the stream has none
+  std::vector<RowProvenance> provenance;                 // one a row, if asked for
 };
 
 // An open stream. Thread-safe.
@@ -45,7 +45,7 @@ class EmbeddedStream final : public Session {
   int length() const { return length_; }
   int lanes() const { return lanes_; }
   std::size_t sequence_bytes() const { return static_cast<std::size_t>(length_) * DtypeBytes(dtype_); }
-  bool has_mask() const { return has_mask_; }
+  bool has_loss_mask() const { return has_loss_mask_; }
   const std::vector<std::string>& families() const { return families_; }  // by RowProvenance::family
 
   absl::StatusOr<Explanation> Explain(std::uint64_t index);
@@ -71,7 +71,7 @@ class EmbeddedStream final : public Session {
   Dtype dtype_{};
   int length_ = 0;
   int lanes_ = 0;
-  bool has_mask_ = false;
+  bool has_loss_mask_ = false;
   std::vector<std::string> families_;
   bool added_ = false;  // to the runtime
 

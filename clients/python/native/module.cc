@@ -112,14 +112,14 @@ nb::object Array(void* data, std::size_t rows, std::size_t length, nb::dlpack::d
   return nb::cast(nb::ndarray<nb::numpy>(data, 2, shape, capsule, nullptr, type), nb::rv_policy::reference);
 }
 
-// (tokens, mask or None, provenance or None, first index)
+// (tokens, loss mask or None, provenance or None, first index)
 nb::tuple ToTuple(const EmbeddedStream& stream, Rows rows, bool with_provenance) {
   const auto length = static_cast<std::size_t>(stream.length());
   nb::object mask = nb::none();
-  if (rows.mask) {
-    std::uint8_t* const bytes = rows.mask->data();
+  if (rows.loss_mask) {
+    std::uint8_t* const bytes = rows.loss_mask->data();
     mask = Array(bytes, rows.rows, length, {static_cast<std::uint8_t>(nb::dlpack::dtype_code::Bool), 8, 1},
-                 std::move(rows.mask));
+                 std::move(rows.loss_mask));
   }
   nb::object provenance = nb::none();
   if (with_provenance) {
@@ -244,7 +244,7 @@ class PyStream {
   }
   int length() const { return stream_->length(); }
   int lanes() const { return stream_->lanes(); }
-  bool has_mask() const { return stream_->has_mask(); }
+  bool has_loss_mask() const { return stream_->has_loss_mask(); }
 
   std::unique_ptr<Reader> NewReader(std::uint64_t first, std::uint64_t stride, std::optional<std::uint64_t> count,
                                     std::uint32_t batch_size, bool provenance) const {
@@ -404,7 +404,7 @@ NB_MODULE(_core, m) {
       .def_prop_ro("fingerprint", &PyStream::fingerprint)
       .def_prop_ro("length", &PyStream::length)
       .def_prop_ro("lanes", &PyStream::lanes)
-      .def_prop_ro("has_mask", &PyStream::has_mask)
+      .def_prop_ro("has_loss_mask", &PyStream::has_loss_mask)
       .def("reader", &PyStream::NewReader, "first"_a, "stride"_a, "count"_a.none(), "batch_size"_a, "provenance"_a)
       .def("read", &PyStream::Read, "indices"_a, "provenance"_a)
       .def("explain", &PyStream::Explain, "index"_a)
