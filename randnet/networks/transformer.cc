@@ -233,7 +233,7 @@ void TransformerProgram::RunParallel(const Symbol* z, Rng rng, Symbol* out, int 
     for (int i = 0; i < lines; ++i) {
       float* const at = logits_.data() + static_cast<std::ptrdiff_t>(i) * stride;
       if (logits != nullptr) logits = std::copy_n(at, outputs(), logits);
-      const bool keep = has_loss_mask() && !(at[alphabet] > 0.0F);
+      const bool keep = has_mask() && !(at[alphabet] > 0.0F);
       const Symbol symbol = matrix::Choose(at, alphabet, temperature_, rng);
       out[first + i] = keep ? z[first + i] : symbol;
     }
@@ -381,7 +381,7 @@ std::string TransformerProgram::Describe() const {
                       " position_scale=", position_scale_, " weight_factor=", weight_factor_,
                       " head_scale=", head_scale_, " head_bias_scale=", head_bias_scale_, " temperature=", temperature_,
                       knobs_.sequential ? absl::StrCat(" window=", knobs_.window, " prompt_length=", prompt_length_)
-                                        : absl::StrCat(" mask=", has_loss_mask()));
+                                        : absl::StrCat(" mask=", has_mask()));
 }
 
 namespace {
@@ -495,7 +495,7 @@ void Resolve(v1::Family& family) {
   DefaultFixed(config.mutable_head_scale(), 1.4);
   DefaultFixed(config.mutable_head_bias_scale(), 1.0);
   DefaultFixed(config.mutable_temperature(), 0.5);
-  if (!config.has_loss_mask()) config.set_mask(true);
+  if (!config.has_mask()) config.set_mask(true);
   if (!config.has_window()) config.set_window(64);
   DefaultFixed(config.mutable_prompt_length(), 8);
 }

@@ -117,8 +117,8 @@ class TransformerProgram final : public Program {
   };
 
   int head_width() const { return width_ / heads_; }
-  int outputs() const { return context_.alphabet + (has_loss_mask() ? 1 : 0); }
-  bool has_loss_mask() const { return knobs_.mask && !knobs_.sequential; }
+  int outputs() const { return context_.alphabet + (has_mask() ? 1 : 0); }
+  bool has_mask() const { return knobs_.mask && !knobs_.sequential; }
 
   // Resizes in steps, since zeroing large memory takes tens of milliseconds. False if the computation was stopped.
   bool Resize(matrix::Floats& floats, std::size_t size) const;

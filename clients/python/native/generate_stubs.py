@@ -12,7 +12,9 @@ from grpc_tools import protoc
 def main(root: str, out: str, *names: str) -> int:
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     files = [f"iterand/v1/{name}.proto" for name in names]
-    return int(protoc.main(["protoc", f"-I{root}", f"-I{well_known}", f"--python_out={out}", f"--pyi_out={out}", *files]))
+    return int(
+        protoc.main(["protoc", f"-I{root}", f"-I{well_known}", f"--python_out={out}", f"--pyi_out={out}", *files])
+    )
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from client_helpers import FEW, LENGTH, collect
-from conftest import Server
 
 import iterand
+from client_helpers import FEW, LENGTH, collect
+from conftest import Server
 from iterand import Tls
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from client_helpers import LENGTH, collect, threads, wait_for_threads
-from conftest import Server, sample
 
 import iterand
+from client_helpers import LENGTH, collect, threads, wait_for_threads
+from conftest import Server, sample
 
 RECIPE = {"families": [{"uniform": {}}], "length": 64}
 

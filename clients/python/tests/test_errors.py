@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from client_helpers import FEW, collect
 
 import iterand
+from client_helpers import FEW, collect
 from iterand import Client, Retry, Tls
 
 

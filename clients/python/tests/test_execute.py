@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
-from conftest import Server
 
 import iterand
+from conftest import Server
 from iterand import Retry
 from iterand.v1 import noise_service_pb2 as service
 

@@ -11,10 +11,10 @@ from typing import cast
 
 import numpy as np
 import pytest
-from client_helpers import FEW, LENGTH, collect, opened_streams, wait_for_threads
-from conftest import Server, sample
 
 import iterand
+from client_helpers import FEW, LENGTH, collect, opened_streams, wait_for_threads
+from conftest import Server, sample
 from iterand import Retry
 
 

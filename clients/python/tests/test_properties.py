@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sample
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import iterand
+from conftest import sample
 from iterand import ProtocolError
 from iterand._position import Place, Position
 from iterand._wire import Batch, decode_batch

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Server, binary
 
 import iterand
+from conftest import Server, binary
 from iterand import Retry
 from iterand._proxy import proxy_for, without_password
 

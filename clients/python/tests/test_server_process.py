@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import binary
 
 import iterand
+from conftest import binary
 from iterand._server import ServerProcess
 
 

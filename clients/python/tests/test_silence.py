@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from client_helpers import LENGTH, opened_streams
-from conftest import Server, sample
 
 import iterand
+from client_helpers import LENGTH, opened_streams
+from conftest import Server, sample
 from iterand import Retry
 
 QUICK = Retry(keepalive_time=0.5, keepalive_timeout=1.0, first_wait=0.05)

@@ -10,10 +10,10 @@ import types
 import numpy as np
 import pytest
 import torch
-from conftest import sample
 from torch.utils.data import DataLoader
 
 import iterand
+from conftest import sample
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, BATCH = 32, 4

@@ -18,10 +18,10 @@ from typing import Any
 import grpc
 import pytest
 import torch
-from conftest import Server
 from torch.utils.data import DataLoader
 
 import iterand
+from conftest import Server
 from iterand import _workers
 from iterand.torch import StreamDataset, StreamLoader
 

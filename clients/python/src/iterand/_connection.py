@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.experimental
 
+import iterand._grpc_log  # noqa: F401 (before gRPC)
 from iterand import _fork, errors
 from iterand._keepalive import Link, Waiting, unshared
 from iterand._proxy import proxy_for, without_password
