@@ -86,7 +86,7 @@ def check(
     _, engine_version = resolve()
     raise errors.FingerprintMismatch(
         f"state is of a stream with fingerprint {fingerprint.hex()}; this one, of engine version {engine_version}, has "
-        f"{known.hex()} under the same recipe, seed and length: it was saved by another engine version, or by one whose "
-        f"preset {mine.recipe!r} was another. Install the version that saved it, or begin a new stream at "
+        f"{known.hex()} under the same recipe, seed and length: it was saved by another engine version, or by one "
+        f"whose preset {mine.recipe!r} was another. Install the version that saved it, or begin a new stream at "
         f"start={next_index}"
     )

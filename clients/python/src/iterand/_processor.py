@@ -31,6 +31,6 @@ def refuse_without(flags: frozenset[str] | None) -> None:
     if flags is None or flags.issuperset(_NEEDED):
         return
     raise ImportError(
-        "iterand: this processor lacks AVX2 or FMA; x86-64 processors need both (level x86-64-v3: Intel Haswell of 2013, "
-        "AMD Zen of 2017, or later)"
+        "iterand: this processor lacks AVX2 or FMA; x86-64 processors need both (level x86-64-v3: Intel Haswell of "
+        "2013, AMD Zen of 2017, or later)"
     )

@@ -14,7 +14,7 @@ def path() -> str:
     program = os.environ.get("ITERAND_BINARY") or os.path.join(os.path.dirname(__file__), "bin", "iterand")  # noqa: PTH118, PTH120
     if not os.access(program, os.X_OK):
         raise FileNotFoundError(
-            f"{program}: the program `iterand` is not there. A wheel has it, and so has an installation by `pip install .`; "
+            f"{program}: the program `iterand` is not there. A wheel has it, and what `pip install .` installs; "
             "$ITERAND_BINARY names another one"
         )
     return program

@@ -100,9 +100,9 @@ class Server:
         with iterand.Server() as server:
             stream = iterand.stream("up", server=server)
 
-    It is the program `iterand serve` that comes with the package, and listens when the constructor returns. `address` is
-    where: an address for `server=`, of this process and others. It is stopped by `stop`, at the end of a `with` block and
-    at the end of this process, which may be sudden. Streams that are open then end with Unavailable.
+    It is the program `iterand serve` that comes with the package, and listens when the constructor returns. `address`
+    is where: what this and other processes give as `server=`. It is stopped by `stop`, at the end of a `with` block and
+    at the end of this process, however sudden. Streams that are open then end with Unavailable.
     """
 
     def __init__(

@@ -159,7 +159,7 @@ class Stream(Iterator[Tokens]):
         return self._road.read(checked_indices(indices))
 
     def seek(self, index: int) -> None:
-        """Moves to a position: the next global batch begins at `index`. `count` rows still end where they would have."""
+        """Moves to a position: the next global batch begins at `index`. `count` rows still end where they did."""
         check_range("index", index, 0, 2**64 - 1)
         if self._closed:
             raise errors.Cancelled("the stream is closed")

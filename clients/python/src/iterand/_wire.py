@@ -79,10 +79,9 @@ def decode_batch(data: bytes) -> Batch:
         raise ProtocolError(f"batch has the unknown dtype {dtype_number}; this client may be older than the server")
     if rows * length * dtype.itemsize != tokens_size:
         raise ProtocolError(f"batch says {rows} x {length} tokens of {dtype}, but holds {tokens_size} bytes")
-    # The payload's one copy: what gRPC delivered may not be written to, and wide tokens may start at an odd byte of it.
-    flat = (
-        np.frombuffer(data, np.uint8, tokens_size, tokens_at).copy().view(dtype) if tokens_size else np.empty(0, dtype)
-    )
+    # The payload's one copy: what gRPC delivered may not be written to, and wide tokens may start at an odd byte.
+    flat = np.empty(rows * length, dtype)
+    flat.view(np.uint8)[:] = np.frombuffer(data, np.uint8, tokens_size, tokens_at)
     loss_mask: LossMask | None = None
     if mask_size:
         if mask_size != rows * length:

@@ -332,8 +332,8 @@ class StreamLoader:
         check_range("num_workers", num_workers, 0, 2**16)
         if num_workers > 0 and dataset.server is None:
             raise errors.InvalidArgument(
-                f"num_workers is {num_workers}, but the dataset has no server: its sequences are made on threads of this "
-                "process, ahead of the loop. Use num_workers=0, or share an iterand.Server among workers: server=server"
+                f"num_workers is {num_workers}, but the dataset has no server: its sequences are made on threads of "
+                "this process, ahead of the loop. Use num_workers=0, or an iterand.Server that workers share (server=)"
             )
         for name in ("batch_size", "persistent_workers", "shuffle", "sampler", "batch_sampler", "drop_last"):
             if name in options:
