@@ -24,7 +24,7 @@ def test_it_listens_once_it_is_made_and_ends_with_its_block(tmp_path: Path) -> N
     with ServerProcess(binary(), "--threads", "1") as first, ServerProcess(binary()) as second:
         assert first.address != second.address
         for server in (first, second):
-            assert iterand.describe(server.address).engine_version >= 1
+            assert iterand.describe(server=server.address).engine_version >= 1
     assert first.process.returncode == second.process.returncode == 0
     with ServerProcess(binary(), listen=f"unix:{tmp_path}/socket") as third:
         assert third.address == f"unix:{tmp_path}/socket"

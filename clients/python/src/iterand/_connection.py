@@ -21,11 +21,11 @@ from iterand._requests import check_range, check_timeout
 # gRPC reads the variable when it is imported. What its lines on standard error tell of is raised as an exception. Who
 # sets the variable, or has imported gRPC before, has it otherwise.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-import grpc  # noqa: E402
-import grpc.experimental  # noqa: E402
+import grpc
+import grpc.experimental
 
-from iterand import _fork  # noqa: E402
-from iterand._keepalive import Link, Waiting, unshared  # noqa: E402
+from iterand import _fork
+from iterand._keepalive import Link, Waiting, unshared
 
 _SERVICE = "/iterand.v1.NoiseService/"
 
