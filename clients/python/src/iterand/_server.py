@@ -128,7 +128,9 @@ class Server:
         if listen == "unix:":
             self._folder = tempfile.TemporaryDirectory(prefix="iterand-server.")
             listen = f"unix:{self._folder.name}/socket"
-        arguments = ["--until-stdin-ends", *(() if threads is None else ("--threads", str(int(threads)))), *options]
+        arguments = ["--until-stdin-ends", *options]
+        arguments += [] if threads is None else ["--threads", str(int(threads))]
+        arguments += [] if "--drain" in options else ["--drain", "0"]
         self._running: ServerProcess | None = None
         try:
             self._running = ServerProcess(
