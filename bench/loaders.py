@@ -31,7 +31,9 @@ def embedded(preset: str, wide: bool) -> Callable[[Path], Batches]:
     def make(_: Path) -> Batches:
         iterand.set_threads(1)
         stream = iterand.stream(preset, length=LENGTH if wide else None, batch_size=ROWS)
-        return map(_int64, stream) if wide else iter(stream)
+        if not wide:
+            return stream
+        return map(_int64, stream)
 
     return make
 
