@@ -7,9 +7,10 @@
 #include <utility>
 
 #include "iterate/index_map.h"
+#include "server/answers/describe.h"
+#include "server/answers/execute.h"
+#include "server/answers/stream_spec.h"
 #include "server/batch_builder.h"
-#include "server/describe.h"
-#include "server/execute.h"
 #include "server/execute_call.h"
 #include "server/grpc_status.h"
 #include "server/read_call.h"

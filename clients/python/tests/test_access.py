@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from client_helpers import FEW, LENGTH, collect
-from conftest import Server
 
 import iterand
+from client_helpers import FEW, LENGTH, collect
+from conftest import Server
 from iterand import Tls
 
 
@@ -28,12 +28,12 @@ def test_token_and_tls(tmp_path: Path) -> None:
     try:
         rows = collect(server.address, recipe="uniform", count=3, tls=tls, token="open sesame")
         assert rows.shape == (3, LENGTH)
-        assert iterand.describe(server.address, tls=tls, token=secret.read_text()).engine_version >= 1
+        assert iterand.describe(tls=tls, token=secret.read_text(), server=server.address).engine_version >= 1
         with pytest.raises(iterand.Unauthenticated, match="token"):
-            iterand.describe(server.address, tls=tls, token="open barley")
+            iterand.describe(tls=tls, token="open barley", server=server.address)
         with pytest.raises(iterand.Unauthenticated):
             collect(server.address, count=1, tls=tls)
         with pytest.raises(iterand.Unavailable):
-            iterand.describe(server.address, tls=True, token="open sesame", retry=FEW)
+            iterand.describe(tls=True, token="open sesame", retry=FEW, server=server.address)
     finally:
         server.stop()

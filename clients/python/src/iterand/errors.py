@@ -5,9 +5,12 @@ So are wrong arguments, of a wrong type too: InvalidArgument, which is a ValueEr
 
 from __future__ import annotations
 
-import grpc
+from typing import TYPE_CHECKING
 
 from iterand._printable import printable
+
+if TYPE_CHECKING:
+    import grpc
 
 
 class Error(Exception):
@@ -74,38 +77,55 @@ class ProtocolError(Error):
     """The server sent something that is not a batch of the stream that was asked for."""
 
 
-_BY_CODE: dict[grpc.StatusCode, type[Error]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
-    grpc.StatusCode.NOT_FOUND: UnknownPreset,
-    grpc.StatusCode.OUT_OF_RANGE: OutOfRange,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
-    grpc.StatusCode.PERMISSION_DENIED: Unauthenticated,
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.CANCELLED: Cancelled,
+# By the number of a status, gRPC's as well as the native module's.
+_INVALID_ARGUMENT, _FAILED_PRECONDITION, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED = 3, 9, 8, 12
+_BY_CODE: dict[int, type[Error]] = {
+    1: Cancelled,
+    3: InvalidArgument,
+    4: DeadlineExceeded,
+    5: UnknownPreset,
+    7: Unauthenticated,
+    8: ResourceExhausted,
+    11: OutOfRange,
+    14: Unavailable,
+    16: Unauthenticated,
 }
+_OF_THE_SERVER = (4, 14)  # what the address belongs to
+
+
+def _class_for(code: int, details: str) -> type[Error]:
+    if code == _INVALID_ARGUMENT:
+        # The message begins with the path of the field; what is none of the request's own is the recipe's.
+        request_field = details.split(":")[0].split(" ")[0].split(".")[0].split("[")[0].lower()
+        return InvalidArgument if request_field in _REQUEST_FIELDS else InvalidRecipe
+    if code == _FAILED_PRECONDITION:
+        return FingerprintMismatch if "fingerprint" in details.lower() else Starved
+    return _BY_CODE.get(code, Error)
+
+
+def from_status(code: int, message: str) -> Error:
+    """The exception for an error of the native module."""
+    details = printable(message)
+    return _class_for(code, details)(details)
 
 
 def from_rpc(error: grpc.RpcError, target: str) -> Error:
     """The exception for a failed call."""
-    code = error.code() if isinstance(error, grpc.Call) else None
+    import grpc
+
+    status = error.code() if isinstance(error, grpc.Call) else None
     # Tracebacks and logs print it, and the server may be anybody's.
     details = printable((error.details() if isinstance(error, grpc.Call) else None) or str(error))
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        # The server begins with the path of the field; what is none of the request's own is the recipe's.
-        request_field = details.split(":")[0].split(" ")[0].split(".")[0].split("[")[0].lower()
-        cls = InvalidArgument if request_field in _REQUEST_FIELDS else InvalidRecipe
-        return cls(details, code)
-    if code is grpc.StatusCode.FAILED_PRECONDITION:
-        return (FingerprintMismatch if "fingerprint" in details.lower() else Starved)(details, code)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+    if status is None:
+        return Error(f"{target}: {details}")
+    code: int = status.value[0]
+    if code == _RESOURCE_EXHAUSTED and "larger than max" in details:
         details = f"{details}: the request is larger than {target} takes; give it fewer or shorter programs at a time"
-    elif code is grpc.StatusCode.UNIMPLEMENTED:  # by a web server, or gRPC's word for a method that is not there
+    elif code == _UNIMPLEMENTED:  # by a web server, or gRPC's word for a method that is not there
         details = f"{target}: no iterand server answers there, or one too old ({details})"
-    elif code not in _BY_CODE or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    elif code in _OF_THE_SERVER or (code not in _BY_CODE and code != _FAILED_PRECONDITION):
         details = f"{target}: {details}"
-    return _BY_CODE.get(code, Error)(details, code) if code is not None else Error(details)
+    return _class_for(code, details)(details, status)
 
 
 _REQUEST_FIELDS = frozenset(

@@ -303,13 +303,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counter = Counter()
     try:
         with iterand.stream(
-            options.server,
             options.recipe,
             seed=options.seed,
             length=options.length,
             batch_size=options.batch_size,
             count=None if options.batches is None else options.batches * options.batch_size,
             provenance=console is not None,
+            server=options.server,
             tls=iterand.Tls(ca_file=options.ca_file) if options.ca_file else options.tls,
             token=options.token,
         ) as stream:

@@ -1,4 +1,4 @@
-#include "server/execute.h"
+#include "server/answers/execute.h"
 
 #include <utility>
 
