@@ -13,13 +13,11 @@ Importing this package imports nothing else: each name brings what it needs when
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from iterand import _processor
 
 _processor.check()
 
+TYPE_CHECKING = False  # as typing's, whose import takes most of this one's time
 if TYPE_CHECKING:
     from iterand._batch import Batch, LossMask, Provenance, Tokens
     from iterand._connection import Retry, Tls
@@ -126,7 +124,9 @@ __all__ = [
 _SUBMODULES = ("client", "errors", "live", "torch")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    import importlib
+
     if name in _MODULE_OF:
         value = getattr(importlib.import_module(f"iterand.{_MODULE_OF[name]}"), name)
         globals()[name] = value

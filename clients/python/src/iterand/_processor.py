@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import platform
+import os
 
 _NEEDED = ("avx2", "fma")
 
 
 def check() -> None:
     """Errors: ImportError if this processor lacks AVX2 or FMA."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    if os.uname().machine == "x86_64":
         refuse_without(processor_flags())
 
 

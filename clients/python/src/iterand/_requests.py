@@ -59,8 +59,9 @@ def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
 
 
 def _is_message(recipe: object) -> TypeGuard[recipe_pb2.Recipe]:
-    messages = sys.modules.get("iterand.v1.recipe_pb2")  # without which there is no such object
-    return messages is not None and isinstance(recipe, messages.Recipe)
+    # Without the module there is no such object, nor while another thread imports it.
+    message = getattr(sys.modules.get("iterand.v1.recipe_pb2"), "Recipe", None)
+    return message is not None and isinstance(recipe, message)
 
 
 def _plain(value: Any) -> Any:

@@ -115,26 +115,37 @@ class Stream(Iterator[Tokens]):
     def next_batch(self) -> Batch:
         """The next batch with its indices and provenance. Errors: StopIteration at the end, or any `iterand.Error`."""
         self._road.check_process()
-        if self._finished or self._closed:
-            raise StopIteration
+        while not (self._finished or self._closed):
+            batch = self._take()
+            if batch is None:
+                if self._at_end() or self._closed:
+                    self._finished = True
+                self._close_source()
+            elif batch.first_index != self._next_index + self._rank:
+                self._close_source()  # Ctrl-C came between the batch before and its caller: that one is due again
+            else:
+                after = self._next_index + len(batch.tokens) * self._world_size
+                self._begun = True
+                self._fingerprint = batch.fingerprint
+                self._next_index = after  # with nothing behind it that could be interrupted
+                return batch
+        raise StopIteration
+
+    def _take(self) -> Batch | None:
         if self._source is None:
             self._source = self._open()
         begin = time.perf_counter()
         try:
-            batch = self._source.next()
+            return self._source.next()
         except Exception:
             self.close()
             raise
         finally:
             self.waited += time.perf_counter() - begin
-        if batch is None:
-            self._finished = True
-            self._close_source()
-            raise StopIteration
-        self._begun = True
-        self._next_index += batch.rows * self._world_size
-        self._fingerprint = batch.fingerprint
-        return batch
+
+    def _at_end(self) -> bool:
+        first = self._next_index + self._rank
+        return first >= 2**64 or (self._end is not None and first >= self._end)
 
     def batches(self) -> Iterator[Batch]:
         """The batches themselves, with masks, indices and provenance."""
