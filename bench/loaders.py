@@ -39,7 +39,9 @@ def embedded(preset: str, wide: bool) -> Callable[[Path], Batches]:
 
 
 def served(folder: Path) -> Batches:
-    return map(_int64, iterand.stream("up", length=LENGTH, batch_size=ROWS, server=(folder / "address").read_text()))
+    return map(
+        _int64, iterand.stream("up-statistics", length=LENGTH, batch_size=ROWS, server=(folder / "address").read_text())
+    )
 
 
 def _dump(folder: Path) -> np.ndarray:
@@ -99,11 +101,11 @@ def webdataset(folder: Path) -> Batches:
             yield torch.as_tensor(np.asarray(batch)).to(torch.int64)
 
 
-NATIVE = ("up", "lstm", "mix")  # beside the C++ engine alone
+NATIVE = ("up-statistics", "up", "lstm", "mix")  # beside the C++ engine alone
 LOADERS: dict[str, Callable[[Path], Batches]] = {
     **{f"iterand, this process, {preset}, uint8, its own length": embedded(preset, wide=False) for preset in NATIVE},
-    "iterand, this process, up": embedded("up", wide=True),
-    "iterand, a server on another core, up": served,
+    "iterand, this process, up-statistics": embedded("up-statistics", wide=True),
+    "iterand, a server on another core, up-statistics": served,
     "nanoGPT, random crops of a memory map": nanogpt,
     "one memory map, read in order": sequential,
 }
@@ -116,7 +118,7 @@ PEERS: dict[str, Callable[[Path], Batches]] = {
 
 
 def write_dumps(folder: Path, peers: bool) -> None:
-    rows = iterand.read("up", range(SEQUENCES), length=LENGTH).astype(np.uint16)
+    rows = iterand.read("up-statistics", range(SEQUENCES), length=LENGTH).astype(np.uint16)
     rows.tofile(folder / "tokens.bin")
     if not peers:
         return

@@ -18,7 +18,7 @@ SECONDS = 60  # a hanging program is killed then
 
 # A preset whose batch takes long, and one of which a batch is there at once.
 SLOW = "iterand.stream('up-transformer', length=1024, batch_size=64)"
-FAST = "iterand.stream('up', length=128, batch_size=64)"
+FAST = "iterand.stream('up-statistics', length=128, batch_size=64)"
 
 PRELUDE = """
 import atexit, gc, hashlib, multiprocessing, os, signal, sys, threading, time, warnings
@@ -30,7 +30,7 @@ def digest(stream, batches=5):
     return hashlib.sha256(b"".join(next(stream).tobytes() for _ in range(batches))).hexdigest()
 
 def whole(start=0, batches=5):
-    with iterand.stream('up', length=128, batch_size=64, start=start) as stream:
+    with iterand.stream('up-statistics', length=128, batch_size=64, start=start) as stream:
         return digest(stream, batches)
 """
 
@@ -238,7 +238,7 @@ def test_forks_while_threads_generate_and_take() -> None:
                     for _ in range(20):
                         next(stream)
                     stream.read([seed, 10**6])
-                iterand.describe('up', seed=seed)
+                iterand.describe('up-statistics', seed=seed)
         threads = [threading.Thread(target=loop, args=(seed,)) for seed in range(3)]
         for thread in threads:
             thread.start()
