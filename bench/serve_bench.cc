@@ -9,7 +9,7 @@
 //             wire. The one message stays in the processor's cache; what memory costs is shown by the bare server once
 //             more with as many ready-made messages, in turn, as our cache holds. Servers are processes of their own.
 //             Alternating, medians.
-//   serving   presets `lstm`, which computes, and `up`, which the wire limits, in this process with one thread and
+//   serving   presets `lstm`, which computes, and `up-statistics`, which the wire limits, in this process with one thread and
 //             with two, and served by two. Alternating, medians of the same sequences.
 //   trainer   a consumer that takes batches of these, with some received ahead, at half the rate that is served and, if
 //             that is more than trainers take, at ten million tokens a second: the share of its time that it waits.
@@ -362,7 +362,7 @@ int main(int argc, char** argv) {
   int repeats = 5;
   std::vector<std::string> parts = {"wire", "serving", "trainer"};
   std::vector<int> batch_size = {64, 512, 2048};
-  std::vector<std::string> presets = {"lstm", "up"};
+  std::vector<std::string> presets = {"lstm", "up-statistics"};
   std::string json_file;
   bool serve_bare = false;
   bool serve_iterand = false;

@@ -50,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     presets = {path.stem for path in (ROOT / "iterate/presets").glob("*.json")}
     # Their families have pictures.
-    apart = {"statistics", "up", "up-noit", "up-paper", "up-reservoir", "up-transformer", "up-zero-shot"}
+    apart = {"statistics", "up-noit", "up-paper", "up-reservoir", "up-statistics", "up-transformer", "up-zero-shot"}
     out = ROOT / "docs/pictures"
     out.mkdir(exist_ok=True)
     for preset in arguments.preset or sorted(presets - apart):
