@@ -8,6 +8,8 @@ servers are stopped at the end.
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import os
 import re
 import shlex
@@ -136,3 +138,26 @@ def test_commands_that_are_not_run_exist(page: str) -> None:
 
 def test_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 90
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("limits.md", None),
+        ("../LICENSE", None),
+        ("server.md#tls-and-tokens", None),
+        ("#install", None),
+        ("https://example.org/gone", None),
+        ("gone.md", "there is no docs/gone.md"),
+        ("../../outside.md", "there is no ../outside.md"),
+        ("server.md#gone", "docs/server.md has no heading for #gone"),
+    ],
+)
+def test_links_are_checked(target: str, found: str | None) -> None:
+    """tools/links accepts what exists and says what does not."""
+    loader = importlib.machinery.SourceFileLoader("links", str(REPOSITORY / "tools/links"))
+    specification = importlib.util.spec_from_loader("links", loader)
+    assert specification is not None
+    links = importlib.util.module_from_spec(specification)
+    loader.exec_module(links)
+    assert links.fault("docs/quickstart.md", target) == found
