@@ -148,7 +148,7 @@ def test_readme_is_short() -> None:
         ("server.md#tls-and-tokens", None),
         ("#install", None),
         ("https://example.org/gone", None),
-        ("gone.md", "there is no docs/gone.md"),
+        ("GONE_NAME.md", "there is no docs/GONE_NAME.md"),
         ("../../outside.md", "there is no ../outside.md"),
         ("server.md#gone", "docs/server.md has no heading for #gone"),
     ],
