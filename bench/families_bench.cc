@@ -1,4 +1,5 @@
-// The tables of docs/families.md: what each family costs and yields, and what a band costs with and without a trial.
+// The tables of docs/families/costs.md: what each family costs and yields, and what a band costs with and without a
+// trial.
 //
 //   families_bench [--preset NAME ...] [--seconds S] [--rows N] [--trial JSON] [--json FILE]
 //                                                                                 the families and their bands
