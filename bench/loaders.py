@@ -148,7 +148,7 @@ def write_dumps(folder: Path, peers: bool) -> None:
 
 
 def measure(name: str, folder: Path, seconds: float) -> float:
-    """Tokens a second, in this process, on one core."""
+    """Tokens per second, in this process, on one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     batches = ({**LOADERS, **PEERS})[name](folder)

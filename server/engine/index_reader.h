@@ -1,7 +1,7 @@
 // IndexReader: the sequences of a list of indices, in any order and with repetitions.
 //
-// The indices are grouped by segment, and each segment is wanted once, however many of its sequences are asked for. The
-// reader holds segments up to a bound in bytes and lets go of each as soon as its rows were handed over.
+// The indices are grouped by segment, and each segment is generated once, however many of its sequences are asked for.
+// The reader holds segments up to a bound in bytes and lets go of each as soon as its rows were handed over.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +37,7 @@ class IndexReader {
   IndexReader(const IndexReader&) = delete;
   IndexReader& operator=(const IndexReader&) = delete;
 
-  // Hands over all rows that are there, ordered by segment. Returns whether none is left; if some are, `on_ready` is
+  // Hands over all rows that are ready, ordered by segment. Returns whether none is left; if some are, `on_ready` is
   // called once when there are more. Errors are those of Stream::GenerateSegment.
   absl::StatusOr<bool> Take(Sink sink);
 

@@ -27,7 +27,7 @@ struct Rows {
   std::byte* tokens = nullptr;
   std::shared_ptr<void> owner;
   std::shared_ptr<std::vector<std::uint8_t>> loss_mask;  // rows x length, 0 or 1; null if the stream has none
-  std::vector<RowProvenance> provenance;                 // one a row, if asked for
+  std::vector<RowProvenance> provenance;                 // one per row, if asked for
 };
 
 // An open stream. Thread-safe.
@@ -111,7 +111,7 @@ class EmbeddedReader final : public Session {
 
   // Has Poll give the end, and wakes the thread that waits. From any thread.
   void Close();
-  // Drops what is wanted and stops its generation. Not while another thread is in Poll.
+  // Drops what it has asked for and stops its generation. Not while another thread is in Poll.
   void Release();
 
   void End() override;
@@ -153,7 +153,7 @@ class EmbeddedRead final : public Session {
   EmbeddedRead(const EmbeddedRead&) = delete;
   EmbeddedRead& operator=(const EmbeddedRead&) = delete;
 
-  // Takes what is there; nothing if it is not all of it: then Wait.
+  // Takes the rows that are ready. Nothing if some are missing: then Wait.
   absl::StatusOr<std::optional<Rows>> Poll();
   void Wait(std::chrono::milliseconds most) { signal_->Wait(most); }
 

@@ -40,7 +40,8 @@ namespace {
 // How often a wait is interrupted to look for signals.
 constexpr std::chrono::milliseconds kLook(50);
 
-// Batches up to so many bytes are taken without giving up the GIL, which another thread might keep for milliseconds.
+// Batches of at most this many bytes are taken without giving up the GIL, which another thread might keep for
+// milliseconds.
 constexpr std::size_t kQuickBytes = 1 << 20;
 
 // How long the end of the interpreter waits for threads that are about to leave this module.

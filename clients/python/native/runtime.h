@@ -112,7 +112,7 @@ class Runtime {
     std::vector<std::string> reports;
   };
 
-  // Replaced in a forked child, where the old ones may be locked for ever.
+  // Replaced in a forked child, where the old ones may stay locked.
   std::unique_ptr<Gate> gate_ = std::make_unique<Gate>();
   std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
   std::atomic<int> threads_{0};

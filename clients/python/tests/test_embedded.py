@@ -168,15 +168,15 @@ def test_programs_run_as_on_a_server(address: str) -> None:
 def test_an_explanation_is_that_of_the_command_line() -> None:
     found = iterand.explain("mix", 12345, seed=2)
     command = [binary(), "explain", "--recipe", "mix", "--index", "12345", "--seed", "2", "--json"]
-    told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    printed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert found.reproduced
     assert (found.index, found.lane, found.segment, found.offset) == (
         12345,
-        told["lane"],
-        told["segment"],
-        told["offset"],
+        printed["lane"],
+        printed["segment"],
+        printed["offset"],
     )
-    assert [vars(step) for step in found.steps] == told["steps"]
+    assert [vars(step) for step in found.steps] == printed["steps"]
     assert len(found.steps) == found.depth
 
 

@@ -207,7 +207,7 @@ def test_ctrl_c_ends_a_program_that_waits(call: str) -> None:
 
 
 def test_a_forked_child_goes_on_with_threads_of_its_own() -> None:
-    """The child has the parent's stream at the parent's position, and both go on alike."""
+    """The child has the parent's stream at the parent's position, and both continue with equal batches."""
     run(
         f"""
         stream = {FAST}

@@ -45,7 +45,7 @@ class EmbeddedRoad:
         self.fingerprint: bytes = stream.fingerprint
 
     def expect(self, fingerprint: bytes) -> None:
-        """Known from the start, and compared by whoever has a state."""
+        """Nothing to do: a state's fingerprint was compared with this one."""
 
     def resolve(self) -> tuple[bytes, int]:
         return self.fingerprint, _core.ENGINE_VERSION

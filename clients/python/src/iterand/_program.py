@@ -9,12 +9,12 @@ import sys
 def path() -> str:
     """Where the program is: what $ITERAND_BINARY names, or the package's own.
 
-    Errors: FileNotFoundError if it is not there.
+    Errors: FileNotFoundError if it does not exist.
     """
     program = os.environ.get("ITERAND_BINARY") or os.path.join(os.path.dirname(__file__), "bin", "iterand")  # noqa: PTH118, PTH120
     if not os.access(program, os.X_OK):
         raise FileNotFoundError(
-            f"{program}: the program `iterand` is not there. A wheel has it, and what `pip install .` installs; "
+            f"{program}: the program `iterand` does not exist. A wheel has it, and what `pip install .` installs; "
             "$ITERAND_BINARY names another one"
         )
     return program

@@ -177,7 +177,7 @@ def runs(indices: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 class RemoteSource:
-    """One call for batches in order, and the calls that go on after it."""
+    """One call for batches in order, and the calls that continue it."""
 
     def __init__(
         self, connection: Connection, request: service.StreamRequest, prefetch: int, owns_connection: bool

@@ -117,7 +117,7 @@ class Server:
         folder of its own, which only this user can connect to. options: further arguments of `iterand serve`. timeout:
         seconds to wait until it listens.
 
-        Errors: FileNotFoundError if the program is not there; iterand.Error if it does not start.
+        Errors: FileNotFoundError if the program does not exist; iterand.Error if it does not start.
         """
         if threads is not None:
             check_range("threads", threads, 1, 4096)

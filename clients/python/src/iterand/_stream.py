@@ -2,8 +2,8 @@
 
 The position in a stream is one number, the index of the first row of the next global batch. A global batch has
 batch_size * world_size rows, batch_size for each reader: with its first row at index p, reader `rank` takes the rows
-p + rank, p + rank + world_size, ... So whoever knows the position can go on from there, with any batch size, as any
-reader of any world size.
+p + rank, p + rank + world_size, ... So the position is enough to continue from there, with any batch size, as any reader of
+any world size.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Stream(Iterator[Tokens]):
     @property
     def next_index(self) -> int:
         """The position: the index of the first row of the next global batch. `start=stream.next_index` of a new stream,
-        with any batch size and any world size, goes on where this one stands.
+        with any batch size and any world size, continues where this one stands.
         """
         return self._next_index
 
@@ -127,7 +127,7 @@ class Stream(Iterator[Tokens]):
                 after = self._next_index + len(batch.tokens) * self._world_size
                 self._begun = True
                 self._fingerprint = batch.fingerprint
-                self._next_index = after  # with nothing behind it that could be interrupted
+                self._next_index = after  # nothing after it can be interrupted
                 return batch
         raise StopIteration
 
@@ -183,7 +183,7 @@ class Stream(Iterator[Tokens]):
         return _checkpoint.to_dict(self._name, self._fingerprint, self._next_index)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a state, of a stream with any batch size, rank and world size, in this process or from a server.
+        """Continues from a state, of a stream with any batch size, rank and world size, in this process or from a server.
 
         Errors: InvalidArgument if it is no state or iteration has begun; FingerprintMismatch if it is of another
         recipe, seed or engine version, with what differs.

@@ -48,7 +48,7 @@ def stream(
     """Streams a recipe's sequences: iterates over arrays of batch_size x length tokens.
 
     recipe: a preset's name, a dict, JSON text, or the path of a JSON file.
-    length: tokens a sequence, instead of the recipe's own.
+    length: tokens per sequence, instead of the recipe's own.
     rank, world_size: of each global batch of batch_size * world_size successive sequences, reader `rank` has the rows
         rank, rank + world_size, ... In this process any world size will do. If it does not divide the recipe's lanes, a
         reader makes sequences that it does not use: all of them if the two have no common divisor. A server asks for a
@@ -100,7 +100,7 @@ def read(
 ) -> Tokens:
     """Random access: the sequences of any indices, in the order given, as an array of len(indices) x length tokens.
 
-    indices: one index, a range, or a sequence or array of them. In this process each segment that they lie in is made
+    indices: one index, a range, or a sequence or array of them. In this process each segment that contains some of them is made
     once. timeout: seconds for the call to a server with all its attempts (DeadlineExceeded); None for no limit but
     those of `retry`. The other arguments are those of `stream`.
     """
@@ -165,7 +165,7 @@ def execute(
 
     programs: one text or many, of the instructions + - > < [ ] . , and white space.
     inputs: the input tape of all programs, or one for each: bytes, the seed of random ones, or None for an empty tape.
-    max_steps, max_output, cells, symbols: limits and the machine's size; the defaults stand in noise_service.proto.
+    max_steps, max_output, cells, symbols: limits and the machine's size; the defaults are in noise_service.proto.
     repeat: a program that ends begins again on the same tape.
     timeout: seconds from the first result that is asked of a server to the last (DeadlineExceeded); None for no limit.
     Errors are `iterand.Error`s and come with the first result; a program that is none is an InvalidArgument that names
