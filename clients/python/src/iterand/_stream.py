@@ -2,8 +2,8 @@
 
 The position in a stream is one number, the index of the first row of the next global batch. A global batch has
 batch_size * world_size rows, batch_size for each reader: with its first row at index p, reader `rank` takes the rows
-p + rank, p + rank + world_size, ... So the position is enough to continue from there, with any batch size, as any reader of
-any world size.
+p + rank, p + rank + world_size, ... So the position is enough to continue from there, with any batch size, as any
+reader of any world size.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Stream(Iterator[Tokens]):
         return _checkpoint.to_dict(self._name, self._fingerprint, self._next_index)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state, of a stream with any batch size, rank and world size, in this process or from a server.
+        """Continues from a state of a stream with any batch size, rank and world size, in any process.
 
         Errors: InvalidArgument if it is no state or iteration has begun; FingerprintMismatch if it is of another
         recipe, seed or engine version, with what differs.

@@ -100,9 +100,10 @@ def read(
 ) -> Tokens:
     """Random access: the sequences of any indices, in the order given, as an array of len(indices) x length tokens.
 
-    indices: one index, a range, or a sequence or array of them. In this process each segment that contains some of them is made
-    once. timeout: seconds for the call to a server with all its attempts (DeadlineExceeded); None for no limit but
-    those of `retry`. The other arguments are those of `stream`.
+    indices: one index, a range, or a sequence or array of them. In this process each segment is made once.
+    timeout: seconds for the call to a server with all its attempts (DeadlineExceeded); None for no limit but those of
+        `retry`.
+    The other arguments are those of `stream`.
     """
     servers = addresses(server, tls=tls or None, token=token, retry=retry, timeout=timeout)
     _refuse_address(recipe)
