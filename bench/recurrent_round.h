@@ -19,7 +19,7 @@ inline constexpr int kAlphabet = 256;
 inline double MeasurePeak() {
   const double begin = ThreadSeconds();
   const double flops = RunFmas(50000);
-  return flops / (Seconds() - begin);
+  return flops / (ThreadSeconds() - begin);
 }
 
 // The value below which `share` of the values lie.
@@ -65,8 +65,8 @@ class RecurrentRound {
         break;
     }
     const FamilyEntry* entry = FindFamily(config.kind_case());
-    entry->resolve(config);
-    family_ = *entry->make(config, {.alphabet = kAlphabet, .length = shape.length}, "bench");
+    entry->Resolve(config);
+    family_ = *entry->Make(config, {.alphabet = kAlphabet, .length = shape.length}, "bench");
     program_ = family_->NewProgram(shape.rows);
     input_.Reshape(shape.rows, shape.length);
     Rng rng(1, 2);
