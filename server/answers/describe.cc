@@ -35,8 +35,8 @@ void DescribeServer(v1::DescribeResponse& response) {
     family.set_name(std::string(entry.name));
     family.set_summary(std::string(entry.summary));
     v1::Family config;
-    entry.resolve(config);
-    if (const auto made = entry.make(config, FamilyContext{}, std::string(entry.name)); made.ok()) {
+    entry.Resolve(config);
+    if (const auto made = entry.Make(config, FamilyContext{}, std::string(entry.name)); made.ok()) {
       family.set_reads_input((*made)->reads_input());
     }
   }

@@ -4,12 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
 #include <system_error>
 #include <utility>
 #include <variant>
 
 #include "absl/time/time.h"
+#include "common/thread_clock.h"
 
 namespace iterand {
 namespace {
@@ -28,14 +28,8 @@ EngineOptions Resolved(EngineOptions options) {
   return options;
 }
 
-// Core time of this thread. CPU time, not wall time: load from other processes must not make a stream look expensive.
-double ThreadSeconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-// What ThreadSeconds returned last on this thread.
+// What ThreadSeconds returned last on this thread. Slices are charged core time, not time by the clock: load from other
+// processes must not make a stream look expensive.
 thread_local double last_thread_seconds = 0;
 
 // Generation never sleeps while there is work. Threads that send a batch, or a trainer on the same machine that needs

@@ -1,4 +1,4 @@
-#include "tests/randnet/allocations.h"
+#include "tests/support/allocations.h"
 
 #include <cstddef>
 #include <cstdlib>
@@ -10,6 +10,13 @@ thread_local std::uint64_t allocated_bytes = 0;
 }  // namespace
 
 namespace iterand {
+bool CountsAllocations() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return false;
+#else
+  return true;
+#endif
+}
 std::uint64_t Allocations() { return allocations; }
 std::uint64_t AllocatedBytes() { return allocated_bytes; }
 }  // namespace iterand
