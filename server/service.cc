@@ -6,12 +6,13 @@
 #include <string>
 #include <utility>
 
+#include "common/rpc/error_info.h"
 #include "iterate/index_map.h"
 #include "server/batch_builder.h"
 #include "server/describe.h"
 #include "server/execute.h"
 #include "server/execute_call.h"
-#include "server/grpc_status.h"
+#include "server/messages.h"
 #include "server/read_call.h"
 #include "server/request.h"
 #include "server/stream_call.h"
@@ -100,7 +101,7 @@ absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::Strea
 
 absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::StreamSpec& spec, const v1::Recipe& recipe) {
   absl::StatusOr<std::shared_ptr<SharedStream>> open = engine_->Open(recipe, spec.seed());
-  if (!open.ok()) return open.status();
+  if (!open.ok()) return WithReason(v1::INVALID_RECIPE, open.status());
   if (absl::Status status = CheckFingerprint(spec, (*open)->stream()); !status.ok()) return status;
   return open;
 }
@@ -140,7 +141,7 @@ NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer
     return status;
   }
   const std::uint64_t stride = request->has_stride() ? request->stride() : 1;
-  if (stride == 0) return absl::InvalidArgumentError("stride is 0; it must be at least 1");
+  if (stride == 0) return InvalidField("stride", "stride is 0; it must be at least 1");
 
   auto body = std::make_shared<ReadCall>(&call, &calls_, *open, *request);
   absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(

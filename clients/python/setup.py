@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 HERE = pathlib.Path(__file__).resolve().parent
-PROTOS = tuple(f"iterand/v1/{name}.proto" for name in ("recipe", "families", "knobs", "noise_service"))
+PROTOS = tuple(f"iterand/v1/{name}.proto" for name in ("recipe", "families", "knobs", "noise_service", "errors"))
 
 
 def proto_root() -> pathlib.Path:

@@ -11,6 +11,8 @@ from iterand._connection import Attempts, Connection
 from iterand._requests import check_bool, check_range
 from iterand.v1 import noise_service_pb2 as service
 
+_MAX_REQUEST_BYTES = 16 << 20  # as noise_service.proto says
+
 InputTape = bytes | int | None  # the tape's bytes, a seed of random ones, or an empty tape
 
 
@@ -33,7 +35,10 @@ def execute_request(
     symbols: int | None,
     repeat: bool,
 ) -> service.ExecuteRequest:
-    """The message. Errors: InvalidArgument for what it cannot hold; the rest is the server's to judge."""
+    """The message. Errors: InvalidArgument for what it cannot hold, ResourceExhausted if it is too large.
+
+    The rest is the server's to judge.
+    """
     texts = [programs] if isinstance(programs, str | bytes) else _listed("programs", programs)
     one = inputs is None or isinstance(inputs, bytes | SupportsIndex)
     tapes: list[Any] = [inputs] * len(texts) if one else _listed("inputs", inputs)
@@ -62,6 +67,11 @@ def execute_request(
         elif tape is not None:
             check_range(f"inputs: the seed of tape {place}", tape, 0, 2**64 - 1)
             program.seed = tape
+    if (size := request.ByteSize()) > _MAX_REQUEST_BYTES:
+        raise errors.ResourceExhausted(
+            f"the request has {size} bytes and may have at most {_MAX_REQUEST_BYTES}: "
+            "give it fewer or shorter programs at a time"
+        )
     return request
 
 

@@ -52,7 +52,7 @@ def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy's as Python's own."""
+    """A numpy number as a Python number."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"it holds {value!r}, a {type(value).__name__}")
@@ -69,13 +69,13 @@ def stream_spec(
             f"expected_fingerprint is {expected_fingerprint!r}; it must be 32 bytes, such as Stream.fingerprint"
         )
     if length is not None:
-        check_range("length", length, 0, 2**32 - 1)  # the server knows what is allowed
+        check_range("length", length, 0, 2**32 - 1)  # the server checks it
     check_bool("loss_mask", loss_mask)
     preset, text = recipe_text(recipe)
     spec = service.StreamSpec(
         preset=preset, recipe_json=text, seed=seed, length=length, expected_fingerprint=expected_fingerprint
     )
-    if loss_mask:  # if not, the recipe decides
+    if loss_mask:  # otherwise the recipe decides
         spec.loss_mask = True
     return spec
 

@@ -6,6 +6,7 @@ and every call may be made again on another server.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,7 @@ from iterand._description import Description, description
 from iterand._execute import Execution, InputTape, execute_request, run_programs
 from iterand._renamed import refuse_old_names
 from iterand._requests import RecipeLike, check_bool, check_prefetch, check_range, stream_request, stream_spec
+from iterand._secrets import checked_token, read_token
 from iterand._stream import Stream
 from iterand._wire import Batch, Tokens, decode_batch
 from iterand.v1 import noise_service_pb2 as service
@@ -26,6 +28,9 @@ class Client:
 
     target: "host:port", or a list of such; all must serve the same streams (any iterand servers of one engine version
     do).
+    tls: True for an encrypted connection that trusts the system's authorities; Tls for other files.
+    token: what the server asks every call for.
+    token_file: a file whose first token is sent instead. It may have the form of a server's token file.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class Client:
         *,
         tls: Tls | bool = False,
         token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
@@ -42,10 +48,12 @@ class Client:
             raise errors.InvalidArgument(f"tls is {tls!r}; it must be True, False or a Tls, as Tls(ca_file='ca.pem')")
         if not isinstance(retry, Retry | None):
             raise errors.InvalidArgument(f"retry is {retry!r}; it must be a Retry, as Retry(attempts=3), or None")
+        if isinstance(tls, Tls):
+            tls.check()
         self._connection = Connection(
             targets,
             Tls() if tls is True else (tls or None),
-            None if token is None else _checked_token(token),
+            _token(token, token_file),
             retry if retry is not None else Retry(),
             options,
         )
@@ -205,14 +213,12 @@ def _checked_targets(target: str | Sequence[str]) -> list[str]:
     return targets
 
 
-def _checked_token(token: str) -> str:
-    """The token without the white space around it, which a file that it was read from may have."""
-    if not isinstance(token, str):
-        raise errors.InvalidArgument(f"token is a {type(token).__name__}; it must be a str")
-    token = token.strip()
-    if not (token.isascii() and token.isprintable()):
-        raise errors.InvalidArgument("token has a character that no header can carry; it must be printable ASCII")
-    return token
+def _token(token: str | None, token_file: str | os.PathLike[str] | None) -> str | None:
+    if token is not None and token_file is not None:
+        raise errors.InvalidArgument("token and token_file are given; it must be one of them")
+    if token_file is not None:
+        return read_token(token_file)
+    return None if token is None else checked_token(token)
 
 
 @refuse_old_names
@@ -233,6 +239,7 @@ def stream(
     loss_mask: bool = False,
     tls: Tls | bool = False,
     token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     retry: Retry | None = None,
 ) -> Stream:
     """Streams one shard of a recipe's sequences: iterates over arrays of rows x length tokens.
@@ -249,12 +256,13 @@ def stream(
     loss_mask: ask for loss masks, as a recipe with loss_mask does: `stream.batches()` then gives batches whose
         `loss_mask` is true where a token is to be predicted, which may be nowhere in a row. The fingerprint is that
         recipe's; the tokens are the same.
+    tls, token, token_file: as of Client.
     Errors are `iterand.Error`s; they come from the iteration, since the connection is made in the background.
     """
     request = stream_request(
         recipe, seed, length, batch_size, rank, world_size, start, count, provenance, expected_fingerprint, loss_mask
     )
-    client = Client(target, tls=tls, token=token, retry=retry, options=SINGLE_THREADED)
+    client = Client(target, tls=tls, token=token, token_file=token_file, retry=retry, options=SINGLE_THREADED)
     return client._stream(request, prefetch, owns_connection=True)
 
 
@@ -269,6 +277,7 @@ def read(
     length: int | None = None,
     tls: Tls | bool = False,
     token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
 ) -> Tokens:
@@ -276,7 +285,7 @@ def read(
 
     timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
     """
-    with Client(target, tls=tls, token=token, retry=retry) as client:
+    with Client(target, tls=tls, token=token, token_file=token_file, retry=retry) as client:
         return client.read(first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length, timeout=timeout)
 
 
@@ -290,6 +299,7 @@ def describe(
     loss_mask: bool = False,
     tls: Tls | bool = False,
     token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
 ) -> Description:
@@ -298,7 +308,7 @@ def describe(
 
     timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
     """
-    with Client(target, tls=tls, token=token, retry=retry) as client:
+    with Client(target, tls=tls, token=token, token_file=token_file, retry=retry) as client:
         return client.describe(recipe, seed=seed, length=length, loss_mask=loss_mask, timeout=timeout)
 
 
@@ -314,6 +324,7 @@ def execute(
     repeat: bool = False,
     tls: Tls | bool = False,
     token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
 ) -> Iterator[Execution]:
@@ -327,7 +338,7 @@ def execute(
     Errors are `iterand.Error`s and come with the first result; a program that is none is an InvalidArgument that names
     it, the position and the character.
     """
-    with Client(target, tls=tls, token=token, retry=retry) as client:
+    with Client(target, tls=tls, token=token, token_file=token_file, retry=retry) as client:
         yield from client.execute(
             programs,
             inputs,

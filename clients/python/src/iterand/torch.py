@@ -27,6 +27,7 @@ With "spawn" every worker imports torch again, at every epoch, unless the DataLo
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -85,6 +86,7 @@ class StreamDataset(IterableDataset[Any]):
         loss_mask: bool = False,
         tls: Tls | bool = False,
         token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
     ) -> None:
         super().__init__()
@@ -93,7 +95,7 @@ class StreamDataset(IterableDataset[Any]):
             recipe, seed, length, batch_size, rank, world_size, start, count, False, expected_fingerprint, loss_mask
         )
         check_prefetch(prefetch)
-        Client(target, tls=tls, token=token, retry=retry).close()  # which has not connected yet
+        Client(target, tls=tls, token=token, token_file=token_file, retry=retry).close()  # which has not connected yet
         _numpy_dtype(dtype)
         preset, text = recipe_text(recipe)
         self.target = target
@@ -111,6 +113,7 @@ class StreamDataset(IterableDataset[Any]):
         self.loss_mask = loss_mask
         self.tls = tls
         self.token = token
+        self.token_file = token_file
         self.retry = retry
         self._progress = Progress()
         self._starts = _workers.WorkerStarts()
@@ -192,7 +195,7 @@ class StreamDataset(IterableDataset[Any]):
 
     def _description(self) -> dict[str, Any]:
         """The arguments of `iterand.describe` for this stream."""
-        names = ("target", "recipe", "seed", "length", "loss_mask", "tls", "token", "retry")
+        names = ("target", "recipe", "seed", "length", "loss_mask", "tls", "token", "token_file", "retry")
         return {name: getattr(self, name) for name in names}
 
     def _read(self, place: Place, worker: int, workers: int) -> Iterator[Any]:
@@ -217,6 +220,7 @@ class StreamDataset(IterableDataset[Any]):
             loss_mask=self.loss_mask,
             tls=self.tls,
             token=self.token,
+            token_file=self.token_file,
             retry=self.retry,
         ) as stream:
             for batch in stream.batches():
