@@ -24,6 +24,18 @@ using ::testing::Not;
 
 using Metadata = std::map<std::string, std::string>;
 
+ClientOptions WithToken(const std::string& token) {
+  ClientOptions options;
+  options.token = token;
+  return options;
+}
+
+ClientOptions WithTokenFile(const std::string& file) {
+  ClientOptions options;
+  options.token_file = file;
+  return options;
+}
+
 Metadata MetadataOf(const absl::Status& status) {
   const std::optional<v1::ErrorInfo> info = ErrorInfoOf(status);
   if (!info) return {{"no", "reason"}};
@@ -98,7 +110,7 @@ TEST(ErrorInfo, FromElsewhereIsMadeSafeOrIgnored) {
 }
 
 TEST(ErrorInfo, LongMessagesFitAHeader) {
-  for (const std::string& unit : {"x", "%", "\xC3\xB6", "\xF0\x9F\x90\x8D", "\xff"}) {
+  for (const std::string unit : {"x", "%", "\xC3\xB6", "\xF0\x9F\x90\x8D", "\xff"}) {
     for (const std::size_t units : {0, 1, 1000, 1500, 2000, 2500, 3000, 5000, 100'000}) {
       std::string message;
       for (std::size_t i = 0; i < units; ++i) message += unit;
@@ -109,11 +121,17 @@ TEST(ErrorInfo, LongMessagesFitAHeader) {
         std::size_t bytes = (sent.error_details().size() + 2) / 3 * 4;
         for (const char c : sent.error_message()) bytes += c < ' ' || c > '~' || c == '%' ? 3 : 1;
         EXPECT_LE(bytes, kMaxStatusHeader);
-        if (units <= 1000 && unit.size() == 1 && unit[0] == 'x') EXPECT_EQ(sent.error_message(), message);
-        if (units >= 5000) EXPECT_GT(bytes, kMaxStatusHeader / 2);  // no more is cut off than need be
+        if (units <= 1000 && unit.size() == 1 && unit[0] == 'x') {
+          EXPECT_EQ(sent.error_message(), message);
+        }
+        if (units >= 5000) {
+          EXPECT_GT(bytes, kMaxStatusHeader / 2);  // no more is cut off than need be
+        }
         v1::RichStatus rich;
         EXPECT_TRUE(rich.ParseFromString(sent.error_details()));
-        if (reason) EXPECT_EQ(rich.message(), sent.error_message());
+        if (reason) {
+          EXPECT_EQ(rich.message(), sent.error_message());
+        }
       }
     }
   }
@@ -233,15 +251,17 @@ TEST_F(ErrorReasons, OfTokens) {
   server_ = StartServer(options);
   client_ = Connect(*server_);
   Expect(StreamError(Cheap()), absl::StatusCode::kUnauthenticated, v1::TOKEN_MISSING, {});
-  client_ = Connect(*server_, {.token = "third"});
+  client_ = Connect(*server_, WithToken("third"));
   Expect(StreamError(Cheap()), absl::StatusCode::kUnauthenticated, v1::TOKEN_INVALID, {});
-  for (const ClientOptions& accepted : {ClientOptions{.token = "second"}, ClientOptions{.token_file = file}}) {
+  for (const ClientOptions& accepted : {WithToken("second"), WithTokenFile(file)}) {
     client_ = Connect(*server_, accepted);
     EXPECT_TRUE(StreamError(Cheap()).ok());
   }
-  EXPECT_ERROR(Client::Connect(server_->address(), {.token = "first", .token_file = file}).status(),
-               absl::StatusCode::kInvalidArgument, HasSubstr("use one of them"));
-  EXPECT_ERROR(Client::Connect(server_->address(), {.token_file = file + ".missing"}).status(),
+  ClientOptions both = WithToken("first");
+  both.token_file = file;
+  EXPECT_ERROR(Client::Connect(server_->address(), both).status(), absl::StatusCode::kInvalidArgument,
+               HasSubstr("use one of them"));
+  EXPECT_ERROR(Client::Connect(server_->address(), WithTokenFile(file + ".missing")).status(),
                absl::StatusCode::kNotFound,
                AllOf(HasSubstr("token file"), HasSubstr(".missing"), Not(HasSubstr("first"))));
 }
