@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/answers/describe.h"
 
 namespace iterand {
 namespace {
@@ -92,18 +93,6 @@ class BatchBuilder::BufferPool : public std::enable_shared_from_this<BatchBuilde
   std::mutex mutex_;
   std::vector<Buffer> free_;
 };
-
-v1::Dtype ToProto(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kUint8:
-      return v1::DTYPE_UINT8;
-    case Dtype::kUint16:
-      return v1::DTYPE_UINT16;
-    case Dtype::kUint32:
-      return v1::DTYPE_UINT32;
-  }
-  return v1::DTYPE_UNSPECIFIED;
-}
 
 BatchBuilder::BatchBuilder(const Stream& stream, bool provenance)
     : stream_(stream),

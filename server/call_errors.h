@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -27,20 +26,6 @@ inline absl::Status StreamStoppingError(std::uint64_t next_index) {
   return WithReason(v1::SERVER_STOPPING,
                     absl::UnavailableError(absl::StrCat("the server is stopping: resume from index ", index)),
                     {{"next_index", index}});
-}
-
-// Adds the reason to an error of Stream::GenerateSegment, whose code says what happened.
-inline absl::Status GenerationError(absl::Status status) {
-  switch (status.code()) {
-    case absl::StatusCode::kFailedPrecondition:
-      return WithReason(v1::STARVED, std::move(status));
-    case absl::StatusCode::kOutOfRange:
-      return WithReason(v1::REPLAY_TOO_LONG, std::move(status));
-    case absl::StatusCode::kCancelled:
-      return WithReason(v1::CALL_CANCELLED, std::move(status));
-    default:
-      return status;
-  }
 }
 
 inline absl::Status CancelledByClientError() {

@@ -9,11 +9,11 @@
 #include <memory>
 
 #include "iterand/v1/noise_service.pb.h"
+#include "server/answers/execute.h"
 #include "server/call.h"
 #include "server/calls.h"
 #include "server/engine/background_task.h"
 #include "server/engine/engine.h"
-#include "server/execute.h"
 
 namespace iterand {
 

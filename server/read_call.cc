@@ -30,7 +30,7 @@ void ReadCall::Advance() {
           reader_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment,
                                                    std::uint32_t offset) { builder_.Add(segment, offset); });
       if (!taken.ok()) {
-        end = GenerationError(taken.status());
+        end = taken.status();
       } else if (builder_.missing() > 0) {
         return;
       } else {

@@ -15,16 +15,6 @@ namespace iterand {
 
 // Errors here carry their reason (common/rpc/error_info.h).
 
-// InvalidArgument with the reason INVALID_REQUEST. `field` is the path of the field that is to blame.
-absl::Status InvalidField(const std::string& field, const std::string& message);
-
-// The recipe that a stream's description names, with the length and the loss mask it asks for. Errors: InvalidArgument
-// if there is no recipe or its JSON is broken, NotFound for an unknown preset.
-absl::StatusOr<v1::Recipe> NamedRecipe(const v1::StreamSpec& spec);
-
-// FailedPrecondition if the client expects another fingerprint, InvalidArgument if what it expects is not one.
-absl::Status CheckFingerprint(const v1::StreamSpec& spec, const Stream& stream);
-
 // The first index of a shard at or after `start`, and its stride. Errors: InvalidArgument if `rank` is not below
 // `world_size`, or `world_size` does not divide the lanes (naming the nearest that would do); OutOfRange if no index is
 // left.

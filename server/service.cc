@@ -8,9 +8,10 @@
 
 #include "common/rpc/error_info.h"
 #include "iterate/index_map.h"
+#include "server/answers/describe.h"
+#include "server/answers/execute.h"
+#include "server/answers/stream_spec.h"
 #include "server/batch_builder.h"
-#include "server/describe.h"
-#include "server/execute.h"
 #include "server/execute_call.h"
 #include "server/messages.h"
 #include "server/read_call.h"
@@ -101,7 +102,7 @@ absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::Strea
 
 absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::StreamSpec& spec, const v1::Recipe& recipe) {
   absl::StatusOr<std::shared_ptr<SharedStream>> open = engine_->Open(recipe, spec.seed());
-  if (!open.ok()) return WithReason(v1::INVALID_RECIPE, open.status());
+  if (!open.ok()) return open.status();
   if (absl::Status status = CheckFingerprint(spec, (*open)->stream()); !status.ok()) return status;
   return open;
 }

@@ -110,7 +110,7 @@ void StreamCall::Build() {
       builder_.missing(),
       [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) { builder_.Add(segment, offset); });
   if (!taken.ok()) {
-    error_ = GenerationError(taken.status());
+    error_ = taken.status();
   } else if (builder_.missing() == 0) {
     next_ = builder_.Finish();
     after_next_ = reader_->next_index();

@@ -42,7 +42,7 @@ void UnguardOptions(CLI::App& command) {
 }
 
 // Options that an earlier version had under another name, and what to write instead.
-constexpr std::pair<const char*, const char*> kRenamed[] = {
+constexpr std::pair<std::string_view, std::string_view> kRenamed[] = {
     {"auth-token-file", "--token-file"},
     {"cache", "--cache-bytes"},
     {"mask", "--loss-mask"},
@@ -67,10 +67,9 @@ std::string_view BareName(std::string_view word) {
 std::string RenamedOption(const CLI::App& command, const std::string& word) {
   if (!absl::StartsWith(word, "--")) return "";
   for (const auto& [old_name, now] : kRenamed) {
-    const std::string text = now;
-    const std::string option = text.substr(0, text.find(' '));
-    if (old_name == BareName(word) && command.get_option_no_throw(option) != nullptr) {
-      return absl::StrCat(" (--", old_name, " is now ", text, ")");
+    const std::string_view option = now.substr(0, now.find(' '));
+    if (old_name == BareName(word) && command.get_option_no_throw(std::string(option)) != nullptr) {
+      return absl::StrCat(" (--", std::string(old_name), " is now ", std::string(now), ")");
     }
   }
   return "";

@@ -20,7 +20,7 @@
 #include "iterate/presets.h"
 #include "iterate/recipe_json.h"
 #include "iterate/stream.h"
-#include "server/describe.h"
+#include "server/answers/describe.h"
 #include "server/request.h"
 
 namespace iterand::cli {

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/cord.h"
-#include "common/rpc/grpc_status.h"
 #include "common/shorten.h"
 
 namespace iterand {
@@ -29,6 +28,10 @@ absl::Status WithReason(v1::ErrorReason reason, absl::Status status,
 absl::Status WithDefaultReason(v1::ErrorReason reason, absl::Status status) {
   if (status.ok() || status.GetPayload(kErrorInfoType)) return status;
   return WithReason(reason, std::move(status));
+}
+
+absl::Status InvalidField(const std::string& field, const std::string& message) {
+  return WithReason(v1::INVALID_REQUEST, absl::InvalidArgumentError(message), {{"field", field}});
 }
 
 std::optional<v1::ErrorInfo> ErrorInfoOf(const absl::Status& status) {

@@ -17,12 +17,18 @@
 
 namespace iterand {
 
+// The type of an ErrorInfo, as a payload of a status and in the details of a RichStatus.
+inline constexpr char kErrorInfoType[] = "type.googleapis.com/google.rpc.ErrorInfo";
+
 // `status` with a reason. Requires that it is not OK. Values are shortened to 256 bytes.
 absl::Status WithReason(v1::ErrorReason reason, absl::Status status,
                         std::initializer_list<std::pair<absl::string_view, absl::string_view>> metadata = {});
 
 // `status` with a reason, unless it is OK or has one already.
 absl::Status WithDefaultReason(v1::ErrorReason reason, absl::Status status);
+
+// InvalidArgument with the reason INVALID_REQUEST. `field` is the path of the field that is to blame.
+absl::Status InvalidField(const std::string& field, const std::string& message);
 
 // The ErrorInfo of an error. Nothing if it has none, or one of another domain than "iterand".
 std::optional<v1::ErrorInfo> ErrorInfoOf(const absl::Status& status);

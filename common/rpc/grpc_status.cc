@@ -6,6 +6,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/string_view.h"
 #include "common/printable.h"
+#include "common/rpc/error_info.h"
 #include "common/shorten.h"
 #include "iterand/v1/errors.pb.h"
 

@@ -10,9 +10,6 @@
 
 namespace iterand {
 
-// The type of an ErrorInfo, as a payload of a status and in the details of a RichStatus.
-inline constexpr char kErrorInfoType[] = "type.googleapis.com/google.rpc.ErrorInfo";
-
 // Bytes that the message and the details of a status may take in a header. gRPC allows 8 KiB for all headers.
 inline constexpr std::size_t kMaxStatusHeader = 7000;
 

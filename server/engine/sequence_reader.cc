@@ -49,6 +49,7 @@ SequenceReader::SequenceReader(EngineState* engine, std::shared_ptr<SharedStream
       stream_(std::move(stream)),
       pattern_(pattern),
       first_batch_size_(options.first_batch_size),
+      owner_(options.exclusive ? engine->next_owner.fetch_add(1, std::memory_order_relaxed) : 0),
       in_use_bytes_(in_use_bytes),
       max_bytes_(max_bytes),
       remaining_(options.count),
@@ -90,7 +91,7 @@ Wide SequenceReader::Window() const {
 }
 
 std::shared_ptr<SegmentEntry> SequenceReader::Acquire(std::uint64_t slot, std::uint64_t round, bool needed) {
-  const SegmentKey key{stream_->stream().fingerprint(), pattern_.lane(slot), pattern_.segment(slot, round)};
+  const SegmentKey key{stream_->stream().fingerprint(), pattern_.lane(slot), pattern_.segment(slot, round), owner_};
   std::shared_ptr<SegmentEntry> entry = engine_.cache.Find(key);
   // What others have generated may lie in stripes of any size. Room is left for what has to be held at once in stripes
   // of this reader, so that a row which is due can always be had, by generating its segment again if need be.

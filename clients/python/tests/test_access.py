@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import multiprocessing
 import shutil
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import pytest
-from client_helpers import FEW, LENGTH, collect
-from conftest import Server
 
 import iterand
+from client_helpers import FEW, LENGTH, collect
+from conftest import Server
 from iterand import Tls, _secrets
 
 openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes certificates, is absent")
@@ -70,16 +71,16 @@ def test_token_and_tls(tmp_path: Path, files: Files) -> None:
     try:
         rows = collect(server.address, recipe="uniform", count=3, tls=tls, token="open sesame")
         assert rows.shape == (3, LENGTH)
-        assert iterand.describe(server.address, tls=tls, token=secret.read_text()).engine_version >= 1
-        assert iterand.describe(server.address, tls=tls, token_file=secret).engine_version >= 1
+        assert iterand.describe(server=server.address, tls=tls, token=secret.read_text()).engine_version >= 1
+        assert iterand.describe(server=server.address, tls=tls, token_file=secret).engine_version >= 1
         with pytest.raises(iterand.Unauthenticated, match="token") as wrong:
-            iterand.describe(server.address, tls=tls, token="open barley")
+            iterand.describe(server=server.address, tls=tls, token="open barley")
         assert wrong.value.reason == "TOKEN_INVALID"
         with pytest.raises(iterand.Unauthenticated) as missing:
             collect(server.address, count=1, tls=tls)
         assert missing.value.reason == "TOKEN_MISSING"
         with pytest.raises(iterand.Unavailable):
-            iterand.describe(server.address, tls=True, token="open sesame", retry=FEW)
+            iterand.describe(server=server.address, tls=True, token="open sesame", retry=FEW)
     finally:
         server.stop()
 
@@ -94,7 +95,7 @@ def test_client_certificates(files: Files) -> None:
     try:
         assert collect(server.address, recipe="uniform", count=3, tls=known).shape == (3, LENGTH)
         with pytest.raises(iterand.Unavailable):
-            iterand.describe(server.address, tls=trusting, retry=FEW)
+            iterand.describe(server=server.address, tls=trusting, retry=FEW)
         live = [sys.executable, "-m", "iterand.live", "--server", server.address, "--batches", "1", "--length", "64"]
         live += ["--ca-file", str(files.ca), "--tls-server-name", "localhost"]
         certificate = ["--tls-cert", str(files.client_cert), "--tls-key", str(files.client_key)]
@@ -120,7 +121,7 @@ def test_files_that_no_handshake_could_use_are_refused_at_once(tmp_path: Path, f
         (Tls(cert_file=files.client_cert, key_file=encrypted), "without a passphrase"),
     ):
         with pytest.raises(iterand.InvalidArgument, match=message):
-            iterand.stream(nobody, tls=wrong)
+            iterand.stream(server=nobody, tls=wrong)
     for half in ({"cert_file": files.client_cert}, {"key_file": files.client_key}):
         with pytest.raises(iterand.InvalidArgument, match="needs both"):
             Tls(**half)
@@ -177,9 +178,14 @@ def test_files_without_a_token_are_refused(tmp_path: Path, content: bytes | None
     file = tmp_path / "tokens"
     if content is not None:
         file.write_bytes(content)
-    for call in (iterand.stream, iterand.describe, iterand.Client):
+    nobody = "127.0.0.1:1"
+    for call in (
+        functools.partial(iterand.stream, server=nobody),
+        functools.partial(iterand.describe, server=nobody),
+        functools.partial(iterand.Client, nobody),
+    ):
         with pytest.raises(iterand.InvalidArgument, match=f"token file {file}.*{message}") as found:
-            call("127.0.0.1:1", token_file=file)
+            call(token_file=file)
         assert "same" not in str(found.value)
 
 

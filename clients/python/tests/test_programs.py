@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import Server
 
 pytest.importorskip("torch")
@@ -143,7 +144,7 @@ def test_live_without_rich_draws_no_picture(address: str, tmp_path: Path) -> Non
     command = [*LIVE, address, "--batches", "1", "--svg", str(tmp_path / "stream.svg")]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "pip install 'clients/python[live]'" in done.stderr
+    assert "pip install '.[live]'" in done.stderr
 
 
 def test_live_with_a_token(tmp_path: Path) -> None:

@@ -15,14 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import grpc
-import grpc.experimental
-
-from iterand import _fork, errors
-from iterand._keepalive import Link, Waiting, unshared
+from iterand import errors
 from iterand._proxy import proxy_for, without_password
 from iterand._requests import check_range, check_timeout
 from iterand._secrets import warn_if_readable_by_all
+
+# gRPC reads the variable when it is imported. What its lines on standard error tell of is raised as an exception. Who
+# sets the variable, or has imported gRPC before, has it otherwise.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+import grpc
+import grpc.experimental
+
+from iterand import _fork
+from iterand._keepalive import Link, Waiting, unshared
 
 _SERVICE = "/iterand.v1.NoiseService/"
 

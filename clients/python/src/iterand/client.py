@@ -12,14 +12,16 @@ from types import TracebackType
 from typing import Any
 
 from iterand import errors
-from iterand._connection import SINGLE_THREADED, Connection, Retry, Tls
+from iterand._batch import Batch, Tokens
+from iterand._checkpoint import Name
+from iterand._connection import Connection, Retry, Tls
 from iterand._description import Description, description
 from iterand._execute import Execution, InputTape, execute_request, run_programs
+from iterand._remote import RemoteRoad
 from iterand._renamed import refuse_old_names
-from iterand._requests import RecipeLike, check_bool, check_prefetch, check_range, stream_request, stream_spec
+from iterand._requests import RecipeLike, check_bool, check_prefetch, check_shard, recipe_text, stream_spec
 from iterand._secrets import checked_token, read_token
-from iterand._stream import Stream
-from iterand._wire import Batch, Tokens, decode_batch
+from iterand._stream import Stream, checked_indices
 from iterand.v1 import noise_service_pb2 as service
 
 
@@ -98,33 +100,40 @@ class Client:
         loss_mask: bool = False,
     ) -> Stream:
         """See `iterand.stream`."""
-        request = stream_request(
-            recipe,
-            seed,
-            length,
-            batch_size,
-            rank,
-            world_size,
-            start,
-            count,
-            provenance,
-            expected_fingerprint,
-            loss_mask,
-        )
-        return self._stream(request, prefetch, owns_connection=False)
+        check_shard(batch_size, rank, world_size, start, count, provenance)
+        return self._stream(
+            recipe, seed, length, batch_size, rank, world_size, start, count, provenance, prefetch,
+            expected_fingerprint, loss_mask, owns_connection=False,
+        )  # fmt: skip
 
-    def _stream(self, request: service.StreamRequest, prefetch: int, owns_connection: bool) -> Stream:
+    def _stream(
+        self,
+        recipe: RecipeLike,
+        seed: int,
+        length: int | None,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        start: int,
+        count: int | None,
+        provenance: bool,
+        prefetch: int,
+        expected_fingerprint: bytes | None,
+        loss_mask: bool,
+        owns_connection: bool,
+    ) -> Stream:
         check_prefetch(prefetch)
-        return Stream(self._connection, request, prefetch, owns_connection)
+        spec = stream_spec(recipe, seed, length, expected_fingerprint, loss_mask)
+        road = RemoteRoad(self._connection, spec, int(prefetch), bool(provenance), owns_connection)
+        name = Name.of(*recipe_text(recipe), seed, length, loss_mask)
+        return Stream(road, name, batch_size, rank, world_size, start, count)
 
     @refuse_old_names
     def read_batch(
         self,
-        first_index: int,
-        rows: int = 1,
+        recipe: RecipeLike,
+        indices: int | Sequence[int],
         *,
-        stride: int = 1,
-        recipe: RecipeLike = "up",
         seed: int = 0,
         length: int | None = None,
         provenance: bool = False,
@@ -133,35 +142,22 @@ class Client:
         timeout: float | None = None,
     ) -> Batch:
         """As `read`, with indices, fingerprint and, if asked for, provenance and the loss masks."""
-        check_range("first_index", first_index, 0, 2**64 - 1)
-        check_range("rows", rows, 0, 2**32 - 1)
-        check_range("stride", stride, 1, 2**64 - 1)
+        wanted = checked_indices(indices)
         check_bool("provenance", provenance)
-        request = service.ReadRequest(
-            stream=stream_spec(recipe, seed, length, expected_fingerprint, loss_mask),
-            first_index=first_index,
-            stride=stride,
-            rows=rows,
-            provenance=bool(provenance),
-        )
-        data = self._connection.unary("Read", request, bytes, timeout)
-        return decode_batch(data)
+        spec = stream_spec(recipe, seed, length, expected_fingerprint, loss_mask)
+        return RemoteRoad(self._connection, spec, 1, bool(provenance), owns_connection=False).read(wanted, timeout)
 
     def read(
         self,
-        first_index: int,
-        rows: int = 1,
+        recipe: RecipeLike,
+        indices: int | Sequence[int],
         *,
-        stride: int = 1,
-        recipe: RecipeLike = "up",
         seed: int = 0,
         length: int | None = None,
         timeout: float | None = None,
     ) -> Tokens:
         """See `iterand.read`."""
-        return self.read_batch(
-            first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length, timeout=timeout
-        ).tokens
+        return self.read_batch(recipe, indices, seed=seed, length=length, timeout=timeout).tokens
 
     @refuse_old_names
     def describe(
@@ -219,133 +215,3 @@ def _token(token: str | None, token_file: str | os.PathLike[str] | None) -> str 
     if token_file is not None:
         return read_token(token_file)
     return None if token is None else checked_token(token)
-
-
-@refuse_old_names
-def stream(
-    target: str | Sequence[str],
-    recipe: RecipeLike = "up",
-    *,
-    seed: int = 0,
-    length: int | None = None,
-    batch_size: int = 64,
-    rank: int = 0,
-    world_size: int = 1,
-    start: int = 0,
-    count: int | None = None,
-    provenance: bool = False,
-    prefetch: int = 8,
-    expected_fingerprint: bytes | None = None,
-    loss_mask: bool = False,
-    tls: Tls | bool = False,
-    token: str | None = None,
-    token_file: str | os.PathLike[str] | None = None,
-    retry: Retry | None = None,
-) -> Stream:
-    """Streams one shard of a recipe's sequences: iterates over arrays of rows x length tokens.
-
-    target: "host:port" of a server, or a list of them to fall back on.
-    recipe: a preset's name, a dict, JSON text, or the path of a JSON file.
-    length: tokens a sequence, instead of the recipe's own.
-    rank, world_size: only the indices g with g mod world_size = rank, the shard of reader `rank` of `world_size`.
-        world_size must divide the recipe's lanes.
-    start: the shard's sequences with index >= start.
-    count: how many sequences this shard gives; None: endless.
-    prefetch: batches read ahead.
-    expected_fingerprint: refuse any other stream (FingerprintMismatch).
-    loss_mask: ask for loss masks, as a recipe with loss_mask does: `stream.batches()` then gives batches whose
-        `loss_mask` is true where a token is to be predicted, which may be nowhere in a row. The fingerprint is that
-        recipe's; the tokens are the same.
-    tls, token, token_file: as of Client.
-    Errors are `iterand.Error`s; they come from the iteration, since the connection is made in the background.
-    """
-    request = stream_request(
-        recipe, seed, length, batch_size, rank, world_size, start, count, provenance, expected_fingerprint, loss_mask
-    )
-    client = Client(target, tls=tls, token=token, token_file=token_file, retry=retry, options=SINGLE_THREADED)
-    return client._stream(request, prefetch, owns_connection=True)
-
-
-def read(
-    target: str | Sequence[str],
-    first_index: int,
-    rows: int = 1,
-    *,
-    stride: int = 1,
-    recipe: RecipeLike = "up",
-    seed: int = 0,
-    length: int | None = None,
-    tls: Tls | bool = False,
-    token: str | None = None,
-    token_file: str | os.PathLike[str] | None = None,
-    retry: Retry | None = None,
-    timeout: float | None = None,
-) -> Tokens:
-    """Random access: the sequences first_index, first_index + stride, ... as an array of rows x length tokens.
-
-    timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
-    """
-    with Client(target, tls=tls, token=token, token_file=token_file, retry=retry) as client:
-        return client.read(first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length, timeout=timeout)
-
-
-@refuse_old_names
-def describe(
-    target: str | Sequence[str],
-    recipe: RecipeLike | None = None,
-    *,
-    seed: int = 0,
-    length: int | None = None,
-    loss_mask: bool = False,
-    tls: Tls | bool = False,
-    token: str | None = None,
-    token_file: str | os.PathLike[str] | None = None,
-    retry: Retry | None = None,
-    timeout: float | None = None,
-) -> Description:
-    """Presets, families and engine version of a server and, if a recipe is given, what it resolves to; with
-    `loss_mask` the stream that `iterand.stream` with a loss mask reads, which has a fingerprint of its own.
-
-    timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
-    """
-    with Client(target, tls=tls, token=token, token_file=token_file, retry=retry) as client:
-        return client.describe(recipe, seed=seed, length=length, loss_mask=loss_mask, timeout=timeout)
-
-
-def execute(
-    target: str | Sequence[str],
-    programs: str | bytes | Sequence[str | bytes],
-    inputs: InputTape | Sequence[InputTape] = None,
-    *,
-    max_steps: int | None = None,
-    max_output: int | None = None,
-    cells: int | None = None,
-    symbols: int | None = None,
-    repeat: bool = False,
-    tls: Tls | bool = False,
-    token: str | None = None,
-    token_file: str | os.PathLike[str] | None = None,
-    retry: Retry | None = None,
-    timeout: float | None = None,
-) -> Iterator[Execution]:
-    """Runs programs on the server's byte machine and yields what each did, in order, as the results come.
-
-    programs: one text or many, of the instructions + - > < [ ] . , and white space.
-    inputs: the input tape of all programs, or one for each: bytes, the seed of random ones, or None for an empty tape.
-    max_steps, max_output, cells, symbols: limits and the machine's size; the defaults stand in noise_service.proto.
-    repeat: a program that ends begins again on the same tape.
-    timeout: seconds from the first result that is asked for to the last (DeadlineExceeded); None for no limit.
-    Errors are `iterand.Error`s and come with the first result; a program that is none is an InvalidArgument that names
-    it, the position and the character.
-    """
-    with Client(target, tls=tls, token=token, token_file=token_file, retry=retry) as client:
-        yield from client.execute(
-            programs,
-            inputs,
-            max_steps=max_steps,
-            max_output=max_output,
-            cells=cells,
-            symbols=symbols,
-            repeat=repeat,
-            timeout=timeout,
-        )

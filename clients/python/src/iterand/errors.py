@@ -6,12 +6,14 @@ A wrong argument, also one of a wrong type, raises InvalidArgument, which is a V
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import grpc
-from google.protobuf.message import DecodeError
+from typing import TYPE_CHECKING
 
 from iterand._printable import printable
-from iterand.v1 import errors_pb2
+
+if TYPE_CHECKING:
+    import grpc
+
+    from iterand.v1 import errors_pb2
 
 
 class Error(Exception):
@@ -109,37 +111,53 @@ _BY_REASON: dict[str, type[Error]] = {
     "CALL_CANCELLED": Cancelled,
 }
 
-# Where the server gives no reason, or one that this version does not know.
-_BY_CODE: dict[grpc.StatusCode, type[Error]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
-    grpc.StatusCode.NOT_FOUND: UnknownPreset,
-    grpc.StatusCode.OUT_OF_RANGE: OutOfRange,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
-    grpc.StatusCode.PERMISSION_DENIED: Unauthenticated,
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.CANCELLED: Cancelled,
+# Where there is no reason, or one that this version does not know: by the number of the status.
+_BY_CODE: dict[int, type[Error]] = {
+    1: Cancelled,
+    3: InvalidArgument,
+    4: DeadlineExceeded,
+    5: UnknownPreset,
+    7: Unauthenticated,
+    8: ResourceExhausted,
+    11: OutOfRange,
+    14: Unavailable,
+    16: Unauthenticated,
 }
+_FAILED_PRECONDITION, _UNIMPLEMENTED = 9, 12
+_OF_THE_SERVER = (4, 14)  # errors that are about the address
+
+
+def _class_for(code: int, reason: str | None) -> type[Error]:
+    by_code = _BY_CODE.get(code, Error)
+    return by_code if reason is None else _BY_REASON.get(reason, by_code)
+
+
+def from_status(code: int, message: str, reason: str | None, metadata: Mapping[str, str]) -> Error:
+    """The exception for an error of the native module."""
+    return _class_for(code, reason)(printable(message), None, reason, metadata)
 
 
 def from_rpc(error: grpc.RpcError, target: str) -> Error:
-    """The exception for a failed call. Its class follows from the reason that the server gives, else from the code."""
+    """The exception for a failed call. Its class follows from the server's reason, else from the status."""
+    import grpc
+
     call = error if isinstance(error, grpc.Call) else None
-    code = None if call is None else call.code()
-    info = None if call is None else _error_info(call)
+    status = None if call is None else call.code()
     # Tracebacks and logs print it, and the server may be anyone.
     details = printable((None if call is None else call.details()) or str(error))
-    if code is grpc.StatusCode.UNIMPLEMENTED:  # from a web server, or gRPC's answer for a method that does not exist
+    if call is None or status is None:
+        return Error(f"{target}: {details}")
+    code: int = status.value[0]
+    if code == _UNIMPLEMENTED:  # from a web server, or gRPC's answer for a method that does not exist
         details = f"{target}: no iterand server answers there, or one too old ({details})"
-    elif code not in _BY_CODE or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    elif code in _OF_THE_SERVER or (code not in _BY_CODE and code != _FAILED_PRECONDITION):
         details = f"{target}: {details}"
-    by_code = Error if code is None else _BY_CODE.get(code, Error)
+    info = _error_info(call)
     if info is None:
-        return by_code(details, code)
+        return _class_for(code, None)(details, status)
     reason = printable(info.reason)
     metadata = {printable(key): printable(value) for key, value in info.metadata.items()}
-    return _BY_REASON.get(reason, by_code)(details, code, reason, metadata)
+    return _class_for(code, reason)(details, status, reason, metadata)
 
 
 _DETAILS = "grpc-status-details-bin"
@@ -148,6 +166,10 @@ _INFO_TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
 
 def _error_info(call: grpc.Call) -> errors_pb2.ErrorInfo | None:
     """What the trailer of a failed call says. None if there is nothing of the domain "iterand" to read."""
+    from google.protobuf.message import DecodeError
+
+    from iterand.v1 import errors_pb2
+
     for key, value in call.trailing_metadata() or ():
         if key != _DETAILS or not isinstance(value, bytes):
             continue

@@ -316,13 +316,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counter = Counter()
     try:
         with iterand.stream(
-            options.server,
             options.recipe,
             seed=options.seed,
             length=options.length,
             batch_size=options.batch_size,
             count=None if options.batches is None else options.batches * options.batch_size,
             provenance=console is not None,
+            server=options.server,
             tls=_tls(options),
             token_file=options.token_file,
             retry=iterand.Retry(connect_timeout=options.connect_timeout),

@@ -1,4 +1,4 @@
-#include "server/execute.h"
+#include "server/answers/execute.h"
 
 #include <utility>
 
@@ -7,7 +7,6 @@
 #include "randnet/base/noise.h"
 #include "randnet/base/rng.h"
 #include "randnet/check.h"
-#include "server/request.h"
 
 namespace iterand {
 namespace {

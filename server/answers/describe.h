@@ -6,6 +6,8 @@
 
 namespace iterand {
 
+v1::Dtype ToProto(Dtype dtype);
+
 // Engine version, presets and families.
 void DescribeServer(v1::DescribeResponse& response);
 

@@ -1,4 +1,4 @@
-#include "server/describe.h"
+#include "server/answers/describe.h"
 
 #include <string>
 
@@ -6,9 +6,20 @@
 #include "iterate/presets.h"
 #include "iterate/recipe_json.h"
 #include "randnet/family.h"
-#include "server/batch_builder.h"
 
 namespace iterand {
+
+v1::Dtype ToProto(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kUint8:
+      return v1::DTYPE_UINT8;
+    case Dtype::kUint16:
+      return v1::DTYPE_UINT16;
+    case Dtype::kUint32:
+      return v1::DTYPE_UINT32;
+  }
+  return v1::DTYPE_UNSPECIFIED;
+}
 
 void DescribeServer(v1::DescribeResponse& response) {
   response.set_engine_version(kEngineVersion);
