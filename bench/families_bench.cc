@@ -264,8 +264,8 @@ Json Calibrate(int rows) {
       double gzip;
     };
     std::vector<Row> all;
-    for (const char* preset : {"up-statistics", "lstm", "pointwise", "markov", "automaton", "dyck", "pcfg",
-                               "tasks", "eca", "transducer", "tape_machine", "state_space", "uniform"}) {
+    for (const char* preset : {"up-statistics", "lstm", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks",
+                               "eca", "transducer", "tape_machine", "state_space", "uniform"}) {
       iterand::v1::Recipe recipe = Preset(preset);
       recipe.set_length(length);
       auto stream = Stream::Open(recipe, 1);

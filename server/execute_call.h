@@ -33,7 +33,7 @@ class ExecuteCall final : public CallBody, public std::enable_shared_from_this<E
   // call, or has another piece done.
   void Next();
   void RunPiece();
-  void End(const grpc::Status& status);
+  void End(const absl::Status& status);
 
   Call* const call_;
   CallRegistry* const calls_;

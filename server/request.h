@@ -13,6 +13,8 @@
 
 namespace iterand {
 
+// Errors here carry their reason (common/rpc/error_info.h).
+
 // The first index of a shard at or after `start`, and its stride. Errors: InvalidArgument if `rank` is not below
 // `world_size`, or `world_size` does not divide the lanes (naming the nearest that would do); OutOfRange if no index is
 // left.

@@ -14,7 +14,7 @@
 #include "clients/cli/arguments.h"
 #include "common/printable.h"
 #include "common/read_file.h"
-#include "common/token_file.h"
+#include "common/rpc/error_info.h"
 #include "iterate/index_map.h"
 #include "iterate/limits.h"
 #include "iterate/presets.h"
@@ -28,12 +28,12 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "tokens are written as they lie in memory");
 
-// Rows of a batch: some 1 MiB, which keeps both the generating threads and a server's messages at a good size.
+// Bytes of a batch: about 1 MiB, a good size for the generating threads and for a server's messages.
 constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxBatchSize = 1024;
 
-// But where tokens are dear, no more than some seconds of a core's work, since nothing is shown, written or interrupted
-// before a batch is whole; and no fewer than one row of each lane, so that all cores have work.
+// Where tokens are expensive, a batch takes at most some seconds of a core, since nothing is shown, written or
+// interrupted before a batch is whole. It has at least one row of each lane, so that all cores have work.
 constexpr double kBatchFlops = 1e11;
 
 constexpr std::uint64_t kMaxUint64 = std::numeric_limits<std::uint64_t>::max();
@@ -62,13 +62,13 @@ absl::Status AtFile(const std::string& path, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 
-// A server's verdict on the stream, with the name of the recipe's file, which the server does not know.
+// A server's error. If the recipe is to blame, it names the recipe's file, which the server does not know.
 absl::Status AtRecipe(const StreamChoice& stream, const ServerChoice& server, const absl::Status& status) {
-  const bool ours = status.code() == absl::StatusCode::kInvalidArgument && IsRecipeFile(stream.recipe);
-  return ours ? AtFile(stream.recipe, status) : server.Named(status);
+  const bool of_recipe = ReasonOf(status) == v1::INVALID_RECIPE && IsRecipeFile(stream.recipe);
+  return of_recipe ? AtFile(stream.recipe, status) : server.Named(status);
 }
 
-// The stream as a request to a server names it. A preset goes by name, so that the server's own is used.
+// The stream as a request to a server names it. A preset is sent by name, so that the server uses its own.
 absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
   v1::StreamSpec spec;
   if (IsRecipeFile(stream.recipe)) {
@@ -155,7 +155,7 @@ class LocalSource : public SequenceSource {
   }
 
  private:
-  // Rows until the first one that lies in the next segment of its lane.
+  // Rows before the first one of the next segment of its lane.
   std::uint64_t RowsOfSegments() const {
     const std::uint64_t stripe = static_cast<std::uint64_t>(stream_->lanes()) * stream_->segment_sequences();
     return (stripe - next_ % stripe + stride_ - 1) / stride_;
@@ -244,9 +244,9 @@ void ServerChoice::AddTo(CLI::App& command) {
   CLI::Option* server =
       command.add_option("--server", address, "Ask the server at this address instead of generating in this process")
           ->type_name("ADDR")
-          // What is left of an unset variable must not make the sequences here instead of there.
+          // An empty value (`--server "$UNSET"`) must fail, not silently generate in this process.
           ->check([](const std::string& text) {
-            return text.empty() ? "an address is wanted, HOST:PORT or unix:PATH, not ''" : std::string();
+            return text.empty() ? "must be HOST:PORT or unix:PATH, not ''" : std::string();
           })
           ->group(kGroup);
   command.add_flag("--tls", tls, "Encrypt the connection, trusting the system's certificate authorities")
@@ -293,11 +293,7 @@ absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
   options.tls_server_name = tls_server_name;
   options.connect_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(connect_timeout * 1000));
   options.report = [](const std::string& line) { std::fprintf(stderr, "iterand: %s\n", Printable(line).c_str()); };
-  if (!token_file.empty()) {
-    const absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(token_file);
-    if (!tokens.ok()) return tokens.status();
-    options.token = tokens->front();
-  }
+  options.token_file = token_file;
   for (const std::string& file : {tls_key_file, token_file}) {
     const std::string warning = file.empty() ? "" : SecretFileWarning(file);
     if (!warning.empty()) std::fprintf(stderr, "iterand: warning: %s\n", Printable(warning).c_str());
@@ -311,7 +307,7 @@ absl::Status ServerChoice::Named(const absl::Status& status) const {
     case absl::StatusCode::kUnauthenticated:
       return absl::UnauthenticatedError(absl::StrCat("server ", address, ": ", status.message(),
                                                      token_file.empty() ? " (--token-file FILE sends it)" : ""));
-    // What gRPC says of a server that is gone, or is none of iterand's: no more than "Socket closed" or "status: 404".
+    // gRPC's message about a server that is gone, or is another program, may be only "Socket closed" or "status: 404".
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kInternal:
@@ -324,7 +320,7 @@ absl::Status ServerChoice::Named(const absl::Status& status) const {
 
 void StreamChoice::AddTo(CLI::App& command, bool positional) {
   if (positional) {
-    // Both forms, since the other commands take the option.
+    // Both forms, since the other commands have the option.
     CLI::Option* const argument = command.add_option("RECIPE", recipe, "Preset or JSON file")->type_name("");
     command.add_option("--recipe", recipe, "The same")->type_name("RECIPE")->excludes(argument);
   } else {
@@ -335,7 +331,7 @@ void StreamChoice::AddTo(CLI::App& command, bool positional) {
       ->type_name("S")
       ->check(WholeNumber(0, kMaxUint64))
       ->capture_default_str();
-  command.add_option("--length", length, "Tokens a sequence, instead of the recipe's")
+  command.add_option("--length", length, "Tokens per sequence, instead of the recipe's")
       ->type_name("T")
       ->check(WholeNumber(0, std::numeric_limits<std::uint32_t>::max()));
 }
@@ -411,7 +407,7 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   request.set_count(range.count);
   auto rows = static_cast<std::uint64_t>(BatchSize(facts->info));
   if (range.count > 0) rows = std::min(rows, range.count);
-  // A server of an earlier version does not tell its limit.
+  // A server of an earlier version does not state its limit.
   if (const std::uint64_t most = facts->info.max_batch_size(); most > 0) rows = std::min(rows, most);
   request.set_batch_size(static_cast<std::uint32_t>(rows));
   request.set_provenance(options.provenance);

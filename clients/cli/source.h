@@ -1,5 +1,4 @@
-// Where a command's sequences come from: generated in this process, or streamed from a server. Both give the same
-// bytes.
+// Where a command's sequences come from: this process, or a server. Both give the same bytes.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +33,7 @@ struct ServerChoice {
 
   void AddTo(CLI::App& command);
   absl::StatusOr<std::unique_ptr<Client>> Connect() const;
-  // What a call to it ended in, with its address and the option to use where the message alone would not tell.
+  // The error of a call, with the server's address and the option to use where the message alone does not say so.
   absl::Status Named(const absl::Status& status) const;
 };
 
@@ -60,9 +59,9 @@ struct RangeChoice {
   void AddTo(CLI::App& command);
 };
 
-// Everything about a stream that is known before its first sequence: engine version, resolved recipe, seed,
-// fingerprint, dtype, cost. `server` decides who is asked. Errors: NotFound or InvalidArgument for a recipe that does
-// not exist or is wrong.
+// Everything that is known about a stream before its first sequence: engine version, resolved recipe, seed,
+// fingerprint, dtype, cost. From the server, if one is chosen. Errors: NotFound or InvalidArgument for a recipe that
+// does not exist or is wrong.
 struct StreamFacts {
   std::uint32_t engine_version = 0;
   v1::StreamInfo info;
@@ -80,7 +79,7 @@ struct RowBatch {
   int rows = 0;
   std::span<const std::byte> tokens;       // rows x length, row-major, little-endian; valid until the next Next
   std::span<const std::byte> loss_mask;    // rows x length bytes if the stream has masks, else empty; likewise
-  std::vector<v1::Provenance> provenance;  // one a row, if asked for
+  std::vector<v1::Provenance> provenance;  // one per row, if requested
   // At the start of a source that generates here: the next rows take new segments, which may take long.
   bool pause_follows = false;
 };
@@ -95,8 +94,8 @@ class SequenceSource {
     std::shared_ptr<const SnapshotFolder> snapshots = nullptr;
   };
 
-  // Errors: InvalidArgument or NotFound for a request that cannot be met (recipe, shard, length), with what would be
-  // right; Unavailable for a server that does not answer.
+  // Errors: InvalidArgument or NotFound for a request that cannot be met (recipe, world_size, length), with what would
+  // be right; Unavailable for a server that does not answer.
   static absl::StatusOr<std::unique_ptr<SequenceSource>> Open(const StreamChoice& stream, const RangeChoice& range,
                                                               const ServerChoice& server, const Options& options);
   virtual ~SequenceSource() = default;

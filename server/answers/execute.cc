@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/error_info.h"
 #include "randnet/base/noise.h"
 #include "randnet/base/rng.h"
 #include "randnet/check.h"
@@ -31,27 +32,34 @@ v1::ExecuteResult::Halt ToProto(TapeHalt halt) {
   return v1::ExecuteResult::HALT_UNSPECIFIED;
 }
 
+// As CheckRange, of a field of the request. `what` of it is checked, such as ": its size"; empty: the value itself.
+absl::Status CheckField(const std::string& field, std::uint64_t value, std::uint64_t min, std::uint64_t max,
+                        const char* what = "") {
+  const absl::Status status = CheckRange(absl::StrCat(field, what), value, min, max);
+  return status.ok() ? status : InvalidField(field, std::string(status.message()));
+}
+
 }  // namespace
 
 absl::StatusOr<Execution> Execution::Make(const v1::ExecuteRequest& request, const std::atomic<bool>* cancelled) {
   Execution execution;
   TapeLimits& limits = execution.limits_;
   const auto count = static_cast<std::uint64_t>(request.programs_size());
-  if (count == 0) return absl::InvalidArgumentError("programs: there are none; give at least one");
-  if (absl::Status s = CheckRange("programs: their number", count, 1, kMaxExecutePrograms); !s.ok()) return s;
+  if (count == 0) return InvalidField("programs", "programs: there are none; give at least one");
+  if (absl::Status s = CheckField("programs", count, 1, kMaxExecutePrograms, ": their number"); !s.ok()) return s;
   limits.max_steps = request.has_max_steps() ? request.max_steps() : 65536;
-  if (absl::Status s = CheckRange("max_steps", limits.max_steps, 1, kMaxExecuteSteps); !s.ok()) return s;
+  if (absl::Status s = CheckField("max_steps", limits.max_steps, 1, kMaxExecuteSteps); !s.ok()) return s;
   if (const std::uint64_t total = limits.max_steps * count; total > kMaxExecuteTotalSteps) {
-    return absl::InvalidArgumentError(absl::StrCat("max_steps: is ", limits.max_steps, ", which for ", count,
-                                                   " programs makes ", total, " steps; a request may take at most ",
-                                                   kMaxExecuteTotalSteps));
+    return InvalidField(
+        "max_steps", absl::StrCat("max_steps: is ", limits.max_steps, ", which for ", count, " programs makes ", total,
+                                  " steps; a request may take at most ", kMaxExecuteTotalSteps));
   }
   const std::uint32_t max_output = request.has_max_output() ? request.max_output() : 4096;
-  if (absl::Status s = CheckRange("max_output", max_output, 1, kMaxExecuteOutput); !s.ok()) return s;
+  if (absl::Status s = CheckField("max_output", max_output, 1, kMaxExecuteOutput); !s.ok()) return s;
   const std::uint32_t cells = request.has_cells() ? request.cells() : 64;
-  if (absl::Status s = CheckRange("cells", cells, 1, 65536); !s.ok()) return s;
+  if (absl::Status s = CheckField("cells", cells, 1, 65536); !s.ok()) return s;
   const std::uint32_t symbols = request.has_symbols() ? request.symbols() : 256;
-  if (absl::Status s = CheckRange("symbols", symbols, 2, 256); !s.ok()) return s;
+  if (absl::Status s = CheckField("symbols", symbols, 2, 256); !s.ok()) return s;
   limits.cells = static_cast<int>(cells);
   limits.symbols = static_cast<int>(symbols);
   limits.repeat = request.repeat();
@@ -59,14 +67,15 @@ absl::StatusOr<Execution> Execution::Make(const v1::ExecuteRequest& request, con
 
   execution.programs_.reserve(count);
   for (int i = 0; i < request.programs_size(); ++i) {
-    if (cancelled != nullptr && *cancelled) return absl::CancelledError("cancelled");
+    if (cancelled != nullptr && *cancelled) return WithReason(v1::CALL_CANCELLED, absl::CancelledError("cancelled"));
     const v1::ExecuteProgram& given = request.programs(i);
     const std::string field = absl::StrCat("programs[", i, "]");
     absl::StatusOr<TapeProgram> program = TapeProgram::Parse(given.text());
     if (!program.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(field, ": ", std::string(program.status().message())));
+      return InvalidField(field, absl::StrCat(field, ": ", std::string(program.status().message())));
     }
-    if (absl::Status s = CheckRange(field + ".input: its size", given.input().size(), 0, kMaxExecuteInput); !s.ok()) {
+    if (absl::Status s = CheckField(field + ".input", given.input().size(), 0, kMaxExecuteInput, ": its size");
+        !s.ok()) {
       return s;
     }
     Entry& entry = execution.programs_.emplace_back(Entry{*std::move(program), given.input(), std::nullopt});

@@ -1,4 +1,4 @@
-// The stream that a request names.
+// The stream that a request names. Errors here carry their reason (common/rpc/error_info.h).
 #pragma once
 
 #include "absl/status/status.h"

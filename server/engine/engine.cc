@@ -10,6 +10,7 @@
 
 #include "absl/time/time.h"
 #include "common/thread_clock.h"
+#include "server/engine/generation_error.h"
 
 namespace iterand {
 namespace {
@@ -304,7 +305,7 @@ void Engine::Complete(SegmentTask& task, absl::Status status, Callbacks& notify,
     state_.cache.SetReady(entry, task.TakeSegment(), keep, garbage, notify);
   } else {
     ++(absl::IsCancelled(status) ? state_.stats.segments_cancelled : state_.stats.segments_failed);
-    state_.cache.SetFailed(entry, std::move(status), notify);
+    state_.cache.SetFailed(entry, WithGenerationReason(std::move(status)), notify);
   }
 }
 

@@ -26,6 +26,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/rpc/error_info.h"
 #include "iterand/v1/recipe.pb.h"
 #include "server/engine/engine_state.h"
 #include "server/engine/engine_stats.h"
@@ -44,9 +45,12 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Opens a stream, or finds it if one of its fingerprint is open or was lately. Errors are those of Stream::Open.
+  // Opens a stream, or finds it if one of its fingerprint is open or was lately. Errors are those of
+  // Stream::Open, with the reason INVALID_RECIPE.
   absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::Recipe& recipe, std::uint64_t seed) {
-    return state_.streams.Open(recipe, seed);
+    absl::StatusOr<std::shared_ptr<SharedStream>> open = state_.streams.Open(recipe, seed);
+    if (absl::IsInvalidArgument(open.status())) return WithReason(v1::INVALID_RECIPE, open.status());
+    return open;
   }
 
   // A reader of a stream that Open gave. Errors are those of SequenceReader::Open.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/error_info.h"
 
 namespace iterand {
 
@@ -13,9 +14,11 @@ absl::StatusOr<std::unique_ptr<IndexReader>> IndexReader::Open(EngineState* engi
                                                                std::span<const std::uint64_t> indices,
                                                                Callback on_ready) {
   if (stream->segment_bytes() > engine->options.max_stream_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("a segment of this recipe takes ", stream->segment_bytes(),
-                                                     " bytes, more than the ", engine->options.max_stream_bytes,
-                                                     " that a reader may hold: use a smaller segment_sequences"));
+    const std::string limit = absl::StrCat(engine->options.max_stream_bytes);
+    const std::string message =
+        absl::StrCat("a segment of this recipe takes ", stream->segment_bytes(), " bytes, more than the ", limit,
+                     " that a reader may hold: use a smaller segment_sequences");
+    return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message), {{"limit", limit}});
   }
   const IndexMap& map = stream->stream().index_map();
   std::vector<Row> rows;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/error_info.h"
 
 namespace iterand {
 namespace {
@@ -26,12 +27,14 @@ absl::StatusOr<std::unique_ptr<SequenceReader>> SequenceReader::Open(EngineState
   const std::size_t segment_bytes = stream->segment_bytes();
   const std::size_t max_stream_bytes = engine->options.max_stream_bytes;
   if (Wide{in_use} * segment_bytes > max_stream_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the stream reads from ", in_use, " lanes at once, whose segments of ",
-                     pattern->segment_sequences(), " sequences take ", segment_bytes, " bytes each, ",
-                     in_use * segment_bytes, " in all; this server allows ", max_stream_bytes,
-                     " bytes per stream (--max-stream-bytes): use a larger world_size, or a recipe with fewer lanes or "
-                     "smaller segment_sequences"));
+    const std::string message = absl::StrCat(
+        "the stream reads from ", in_use, " lanes at once, whose segments of ", pattern->segment_sequences(),
+        " sequences take ", segment_bytes, " bytes each, ", in_use * segment_bytes, " in all; this server allows ",
+        max_stream_bytes,
+        " bytes per stream (--max-stream-bytes): use a larger world_size, or a recipe with fewer lanes or smaller "
+        "segment_sequences");
+    return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message),
+                      {{"limit", absl::StrCat(max_stream_bytes)}});
   }
   const std::size_t in_use_bytes = in_use * segment_bytes;
   const std::size_t ahead = std::min(max_stream_bytes, std::max(engine->options.readahead_bytes, 2 * in_use_bytes));

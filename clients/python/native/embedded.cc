@@ -9,6 +9,7 @@
 #include "iterate/plan.h"
 #include "server/answers/describe.h"
 #include "server/answers/stream_spec.h"
+#include "server/engine/generation_error.h"
 
 namespace iterand::python {
 namespace {
@@ -97,7 +98,9 @@ void EmbeddedStream::Detach() {
 absl::StatusOr<Explanation> EmbeddedStream::Explain(std::uint64_t index) {
   const Runtime::Use use;
   if (absl::Status status = Attach(); !status.ok()) return status;
-  return shared_->stream().Explain(index);
+  absl::StatusOr<Explanation> explanation = shared_->stream().Explain(index);
+  if (!explanation.ok()) return WithGenerationReason(explanation.status());
+  return explanation;
 }
 
 absl::StatusOr<v1::DescribeResponse> EmbeddedStream::Describe() {

@@ -26,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "clients/python/native/embedded.h"
 #include "clients/python/native/runtime.h"
+#include "common/rpc/error_info.h"
 #include "iterate/complexity.h"
 #include "iterate/fingerprint.h"
 #include "server/answers/describe.h"
@@ -383,9 +384,15 @@ void Translate(const std::exception_ptr& caught, void* /*payload*/) {
   try {
     std::rethrow_exception(caught);
   } catch (const StatusError& error) {
-    const nb::object exception =
-        nb::module_::import_("iterand.errors")
-            .attr("from_status")(static_cast<int>(error.status.code()), std::string(error.status.message()));
+    nb::object reason = nb::none();
+    nb::dict metadata;
+    if (const std::optional<v1::ErrorInfo> info = ErrorInfoOf(error.status)) {
+      reason = nb::str(info->reason().c_str());
+      for (const auto& [key, value] : info->metadata()) metadata[key.c_str()] = nb::str(value.c_str());
+    }
+    const nb::object exception = nb::module_::import_("iterand.errors")
+                                     .attr("from_status")(static_cast<int>(error.status.code()),
+                                                          std::string(error.status.message()), reason, metadata);
     PyErr_SetObject(exception.type().ptr(), exception.ptr());
   }
 }

@@ -63,5 +63,5 @@ def test_errors_of_a_hostile_server(hostile_server: str, capfd: pytest.CaptureFi
     with pytest.raises(iterand.InvalidArgument) as raised, iterand.stream(server=hostile_server) as stream:
         next(stream)
     assert str(raised.value) == ESCAPED
-    assert live.main(["--server", hostile_server, "--batches", "1"]) == 1
+    assert live.main(["--server", hostile_server, "--batches", "1"]) == 2
     assert capfd.readouterr().err == f"iterand: {ESCAPED}\n"

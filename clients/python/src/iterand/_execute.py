@@ -13,6 +13,8 @@ from iterand.v1 import noise_service_pb2 as service
 if TYPE_CHECKING:
     from iterand._connection import Connection
 
+_MAX_REQUEST_BYTES = 16 << 20  # of a server, as noise_service.proto says
+
 InputTape = bytes | int | None  # the tape's bytes, a seed of random ones, or an empty tape
 
 
@@ -79,6 +81,11 @@ def run_programs(connection: Connection, request: service.ExecuteRequest, timeou
     from iterand import _fork
     from iterand._connection import Attempts
 
+    if (size := request.ByteSize()) > _MAX_REQUEST_BYTES:
+        raise errors.ResourceExhausted(
+            f"the request has {size} bytes and may have at most {_MAX_REQUEST_BYTES}: "
+            "give it fewer or shorter programs at a time"
+        )
     attempts = Attempts(connection, timeout)
     first = 0  # of the programs still in the request
     done = 0

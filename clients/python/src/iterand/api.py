@@ -43,6 +43,7 @@ def stream(
     prefetch: int = 8,
     tls: Tls | bool = False,
     token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     retry: Retry | None = None,
 ) -> Stream:
     """Streams a recipe's sequences: iterates over arrays of batch_size x length tokens.
@@ -64,17 +65,18 @@ def stream(
         whatever the variable says.
     prefetch: batches read ahead from a server. In this process, sequences of 16 MiB are made ahead, or two segments of
         each lane if that is more, on threads of this process's own (`set_threads`).
+    tls, token, token_file, retry: of the connection to a server, as of Client.
     Errors are `iterand.Error`s. Those of a server come from the iteration, since the connection is made in the
     background.
     """
     check_shard(batch_size, rank, world_size, start, count, provenance)
     check_prefetch(prefetch)
-    servers = addresses(server, tls=tls or None, token=token, retry=retry)
+    servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry)
     _refuse_address(recipe)
     if servers is not None:
         from iterand._connection import SINGLE_THREADED
 
-        client = _client(servers, tls, token, retry, options=SINGLE_THREADED)
+        client = _client(servers, tls, token, token_file, retry, options=SINGLE_THREADED)
         return client._stream(
             recipe, seed, length, batch_size, rank, world_size, start, count, provenance, prefetch,
             expected_fingerprint, loss_mask, owns_connection=True,
@@ -95,6 +97,7 @@ def read(
     server: str | Sequence[str] | Server | Literal[False] | None = None,
     tls: Tls | bool = False,
     token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
 ) -> Tokens:
@@ -105,10 +108,10 @@ def read(
         `retry`.
     The other arguments are those of `stream`.
     """
-    servers = addresses(server, tls=tls or None, token=token, retry=retry, timeout=timeout)
+    servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry, timeout=timeout)
     _refuse_address(recipe)
     if servers is not None:
-        with _client(servers, tls, token, retry) as client:
+        with _client(servers, tls, token, token_file, retry) as client:
             return client.read(recipe, indices, seed=seed, length=length, timeout=timeout)
     from iterand._embedded import EmbeddedRoad, open_stream
 
@@ -126,17 +129,18 @@ def describe(
     server: str | Sequence[str] | Server | Literal[False] | None = None,
     tls: Tls | bool = False,
     token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
 ) -> Description:
     """Presets, families and engine version and, if a recipe is given, what it resolves to; with `loss_mask` the stream
     that `iterand.stream` with a loss mask reads, which has a fingerprint of its own. The arguments are those of `read`.
     """
-    servers = addresses(server, tls=tls or None, token=token, retry=retry, timeout=timeout)
+    servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry, timeout=timeout)
     if recipe is not None:
         _refuse_address(recipe)
     if servers is not None:
-        with _client(servers, tls, token, retry) as client:
+        with _client(servers, tls, token, token_file, retry) as client:
             return client.describe(recipe, seed=seed, length=length, loss_mask=loss_mask, timeout=timeout)
     from iterand._description import description
     from iterand._embedded import open_stream
@@ -159,6 +163,7 @@ def execute(
     server: str | Sequence[str] | Server | Literal[False] | None = None,
     tls: Tls | bool = False,
     token: str | None = None,
+    token_file: str | os.PathLike[str] | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
 ) -> Iterator[Execution]:
@@ -172,9 +177,9 @@ def execute(
     Errors are `iterand.Error`s and come with the first result; a program that is none is an InvalidArgument that names
     it, the position and the character. The other arguments are those of `read`.
     """
-    servers = addresses(server, tls=tls or None, token=token, retry=retry, timeout=timeout)
+    servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry, timeout=timeout)
     if servers is not None:
-        with _client(servers, tls, token, retry) as client:
+        with _client(servers, tls, token, token_file, retry) as client:
             yield from client.execute(
                 programs,
                 inputs,
@@ -264,8 +269,13 @@ def _refuse_address(recipe: object) -> None:
 
 
 def _client(
-    servers: list[str], tls: Tls | bool, token: str | None, retry: Retry | None, options: Sequence[tuple[str, Any]] = ()
+    servers: list[str],
+    tls: Tls | bool,
+    token: str | None,
+    token_file: str | os.PathLike[str] | None,
+    retry: Retry | None,
+    options: Sequence[tuple[str, Any]] = (),
 ) -> Client:
     from iterand.client import Client
 
-    return Client(servers, tls=tls, token=token, retry=retry, options=options)
+    return Client(servers, tls=tls, token=token, token_file=token_file, retry=retry, options=options)

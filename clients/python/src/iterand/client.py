@@ -6,6 +6,7 @@ and every call may be made again on another server.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ from iterand._execute import Execution, InputTape, execute_request, run_programs
 from iterand._remote import RemoteRoad
 from iterand._renamed import refuse_old_names
 from iterand._requests import RecipeLike, check_bool, check_prefetch, check_shard, recipe_text, stream_spec
+from iterand._secrets import checked_token, read_token
 from iterand._stream import Stream, checked_indices
 from iterand.v1 import noise_service_pb2 as service
 
@@ -28,6 +30,9 @@ class Client:
 
     target: "host:port", or a list of such; all must serve the same streams (any iterand servers of one engine version
     do).
+    tls: True for an encrypted connection that trusts the system's authorities; Tls for other files.
+    token: what the server asks every call for.
+    token_file: a file whose first token is sent instead. It may have the form of a server's token file.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class Client:
         *,
         tls: Tls | bool = False,
         token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
@@ -44,10 +50,12 @@ class Client:
             raise errors.InvalidArgument(f"tls is {tls!r}; it must be True, False or a Tls, as Tls(ca_file='ca.pem')")
         if not isinstance(retry, Retry | None):
             raise errors.InvalidArgument(f"retry is {retry!r}; it must be a Retry, as Retry(attempts=3), or None")
+        if isinstance(tls, Tls):
+            tls.check()
         self._connection = Connection(
             targets,
             Tls() if tls is True else (tls or None),
-            None if token is None else _checked_token(token),
+            _token(token, token_file),
             retry if retry is not None else Retry(),
             options,
         )
@@ -201,11 +209,9 @@ def _checked_targets(target: str | Sequence[str]) -> list[str]:
     return targets
 
 
-def _checked_token(token: str) -> str:
-    """The token without the white space around it, which a file that it was read from may have."""
-    if not isinstance(token, str):
-        raise errors.InvalidArgument(f"token is a {type(token).__name__}; it must be a str")
-    token = token.strip()
-    if not (token.isascii() and token.isprintable()):
-        raise errors.InvalidArgument("token has a character that no header can carry; it must be printable ASCII")
-    return token
+def _token(token: str | None, token_file: str | os.PathLike[str] | None) -> str | None:
+    if token is not None and token_file is not None:
+        raise errors.InvalidArgument("token and token_file are given; it must be one of them")
+    if token_file is not None:
+        return read_token(token_file)
+    return None if token is None else checked_token(token)

@@ -1,10 +1,11 @@
-"""Exceptions. Everything that iterand raises is an `Error`; its text is the server's message, made safe for a terminal.
+"""Exceptions. Everything that iterand raises is an `Error`. Its text is the server's message, made safe for a terminal.
 
-So are wrong arguments, of a wrong type too: InvalidArgument, which is a ValueError, names the argument.
+A wrong argument, also one of a wrong type, raises InvalidArgument, which is a ValueError and names the argument.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from iterand._printable import printable
@@ -12,21 +13,35 @@ from iterand._printable import printable
 if TYPE_CHECKING:
     import grpc
 
+    from iterand.v1 import errors_pb2
+
 
 class Error(Exception):
-    """Base class. `code` is the gRPC status, None where the error was found on this side."""
+    """Base class.
 
-    def __init__(self, message: str, code: grpc.StatusCode | None = None) -> None:
+    `code` is the gRPC status, None where the error was found on this side. `reason` is the name of an ErrorReason of
+    proto/iterand/v1/errors.proto, which also says what `metadata` holds; None where the server gave none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: grpc.StatusCode | None = None,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
 
-    def __reduce__(self) -> tuple[type[Error], tuple[str, grpc.StatusCode | None]]:
-        return type(self), (self.message, self.code)
+    def __reduce__(self) -> tuple[type[Error], tuple[str, grpc.StatusCode | None, str | None, dict[str, str]]]:
+        return type(self), (self.message, self.code, self.reason, self.metadata)
 
 
 class InvalidArgument(Error, ValueError):
-    """The request is wrong: a shard that does not divide the lanes, a field out of range."""
+    """The request is wrong: a world_size that does not divide the lanes, a field out of range."""
 
 
 class InvalidRecipe(InvalidArgument):
@@ -38,7 +53,7 @@ class UnknownPreset(InvalidRecipe):
 
 
 class FingerprintMismatch(Error):
-    """The server's stream is not the one that was asked for: another recipe, seed or engine version."""
+    """The server's stream is not the requested one: another recipe, seed or engine version."""
 
 
 class OutOfRange(Error, IndexError):
@@ -50,15 +65,15 @@ class ResourceExhausted(Error):
 
 
 class Starved(Error):
-    """The recipe's filters let nothing through any more."""
+    """The recipe's filters let nothing through."""
 
 
 class Unauthenticated(Error):
-    """The server wants a token, or another one."""
+    """The server needs a token, or another one."""
 
 
 class Unavailable(Error, ConnectionError):
-    """No server answers, or all have as many calls open as they allow, also after all retries."""
+    """After all retries, no server answers, or all have as many calls open as they allow."""
 
 
 class DeadlineExceeded(Error, TimeoutError):
@@ -74,15 +89,33 @@ class ConcurrentUse(Error, RuntimeError):
 
 
 class ForkedProcess(Error, RuntimeError):
-    """This process was forked from one that had used gRPC, which cannot be used in it."""
+    """This process was forked from one that had used gRPC, so it cannot use gRPC."""
 
 
 class ProtocolError(Error):
-    """The server sent something that is not a batch of the stream that was asked for."""
+    """The server sent something other than a batch of the requested stream."""
 
 
-# By the number of a status, gRPC's as well as the native module's.
-_INVALID_ARGUMENT, _FAILED_PRECONDITION, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED = 3, 9, 8, 12
+# By the name of an ErrorReason.
+_BY_REASON: dict[str, type[Error]] = {
+    "INVALID_REQUEST": InvalidArgument,
+    "INVALID_RECIPE": InvalidRecipe,
+    "UNKNOWN_PRESET": UnknownPreset,
+    "FINGERPRINT_MISMATCH": FingerprintMismatch,
+    "STARVED": Starved,
+    "INDEX_OUT_OF_RANGE": OutOfRange,
+    "REPLAY_TOO_LONG": OutOfRange,
+    "REQUEST_TOO_LARGE": ResourceExhausted,
+    "STREAM_TOO_LARGE": ResourceExhausted,
+    "TOKEN_MISSING": Unauthenticated,
+    "TOKEN_INVALID": Unauthenticated,
+    "SERVER_BUSY": Unavailable,
+    "SERVER_STOPPING": Unavailable,
+    "REQUEST_TIMEOUT": DeadlineExceeded,
+    "CALL_CANCELLED": Cancelled,
+}
+
+# Where there is no reason, or one that this version does not know: by the number of the status.
 _BY_CODE: dict[int, type[Error]] = {
     1: Cancelled,
     3: InvalidArgument,
@@ -95,45 +128,62 @@ _BY_CODE: dict[int, type[Error]] = {
     14: Unavailable,
     16: Unauthenticated,
 }
-_OF_THE_SERVER = (4, 14)  # what the address belongs to
+_FAILED_PRECONDITION, _UNIMPLEMENTED = 9, 12
+_OF_THE_SERVER = (4, 14)  # errors that are about the address
 
 
-def _class_for(code: int, details: str) -> type[Error]:
-    if code == _INVALID_ARGUMENT:
-        # The message begins with the path of the field; what is none of the request's own is the recipe's.
-        request_field = details.split(":")[0].split(" ")[0].split(".")[0].split("[")[0].lower()
-        return InvalidArgument if request_field in _REQUEST_FIELDS else InvalidRecipe
-    if code == _FAILED_PRECONDITION:
-        return FingerprintMismatch if "fingerprint" in details.lower() else Starved
-    return _BY_CODE.get(code, Error)
+def _class_for(code: int, reason: str | None) -> type[Error]:
+    by_code = _BY_CODE.get(code, Error)
+    return by_code if reason is None else _BY_REASON.get(reason, by_code)
 
 
-def from_status(code: int, message: str) -> Error:
+def from_status(code: int, message: str, reason: str | None, metadata: Mapping[str, str]) -> Error:
     """The exception for an error of the native module."""
-    details = printable(message)
-    return _class_for(code, details)(details)
+    return _class_for(code, reason)(printable(message), None, reason, metadata)
 
 
 def from_rpc(error: grpc.RpcError, target: str) -> Error:
-    """The exception for a failed call."""
+    """The exception for a failed call. Its class follows from the server's reason, else from the status."""
     import grpc
 
-    status = error.code() if isinstance(error, grpc.Call) else None
-    # Tracebacks and logs print it, and the server may be anybody's.
-    details = printable((error.details() if isinstance(error, grpc.Call) else None) or str(error))
-    if status is None:
+    call = error if isinstance(error, grpc.Call) else None
+    status = None if call is None else call.code()
+    # Tracebacks and logs print it, and the server may be anyone.
+    details = printable((None if call is None else call.details()) or str(error))
+    if call is None or status is None:
         return Error(f"{target}: {details}")
     code: int = status.value[0]
-    if code == _RESOURCE_EXHAUSTED and "larger than max" in details:
-        details = f"{details}: the request is larger than {target} takes; give it fewer or shorter programs at a time"
-    elif code == _UNIMPLEMENTED:  # by a web server, or gRPC's word for a method that is not there
+    if code == _UNIMPLEMENTED:  # from a web server, or gRPC's answer for a method that does not exist
         details = f"{target}: no iterand server answers there, or one too old ({details})"
     elif code in _OF_THE_SERVER or (code not in _BY_CODE and code != _FAILED_PRECONDITION):
         details = f"{target}: {details}"
-    return _class_for(code, details)(details, status)
+    info = _error_info(call)
+    if info is None:
+        return _class_for(code, None)(details, status)
+    reason = printable(info.reason)
+    metadata = {printable(key): printable(value) for key, value in info.metadata.items()}
+    return _class_for(code, reason)(details, status, reason, metadata)
 
 
-_REQUEST_FIELDS = frozenset(
-    {"shard", "world_size", "rank", "batch_size", "rows", "stride", "start", "count", "first_index", "stream"}
-    | {"programs", "max_steps", "max_output", "cells", "symbols"}
-)
+_DETAILS = "grpc-status-details-bin"
+_INFO_TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
+
+
+def _error_info(call: grpc.Call) -> errors_pb2.ErrorInfo | None:
+    """What the trailer of a failed call says. None if there is nothing of the domain "iterand" to read."""
+    from google.protobuf.message import DecodeError
+
+    from iterand.v1 import errors_pb2
+
+    for key, value in call.trailing_metadata() or ():
+        if key != _DETAILS or not isinstance(value, bytes):
+            continue
+        try:
+            status = errors_pb2.RichStatus.FromString(value)
+            for detail in status.details:
+                if detail.type_url == _INFO_TYPE:
+                    info = errors_pb2.ErrorInfo.FromString(detail.value)
+                    return info if info.domain == "iterand" else None
+        except DecodeError:
+            return None
+    return None

@@ -27,6 +27,7 @@ With "spawn" every worker imports torch again, at every epoch, unless the DataLo
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +88,7 @@ class StreamDataset(IterableDataset[Any]):
         server: str | Sequence[str] | Server | Literal[False] | None = None,
         tls: Tls | bool = False,
         token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
     ) -> None:
         super().__init__()
@@ -94,11 +96,13 @@ class StreamDataset(IterableDataset[Any]):
         check_spec(seed, length, expected_fingerprint, loss_mask)
         check_shard(batch_size, rank, world_size, start, count, False)
         check_prefetch(prefetch)
-        addresses = api.addresses(server, tls=tls or None, token=token, retry=retry)
+        addresses = api.addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry)
         if addresses is not None:
             from iterand.client import Client
 
-            Client(addresses, tls=tls, token=token, retry=retry).close()  # which has not connected yet
+            Client(
+                addresses, tls=tls, token=token, token_file=token_file, retry=retry
+            ).close()  # which has not connected yet
         _numpy_dtype(dtype)
         preset, text = recipe_text(recipe)
         self.server = addresses  # None: sequences are made in the process that iterates
@@ -116,6 +120,7 @@ class StreamDataset(IterableDataset[Any]):
         self.loss_mask = loss_mask
         self.tls = tls
         self.token = token
+        self.token_file = token_file
         self.retry = retry
         self._progress = Progress()
         self._starts = _workers.WorkerStarts()
@@ -199,7 +204,7 @@ class StreamDataset(IterableDataset[Any]):
 
     def _description(self) -> dict[str, Any]:
         """The arguments of `iterand.describe` for this stream."""
-        names = ("recipe", "seed", "length", "loss_mask", "tls", "token", "retry")
+        names = ("recipe", "seed", "length", "loss_mask", "tls", "token", "token_file", "retry")
         return {"server": self.server or False, **{name: getattr(self, name) for name in names}}
 
     def _read(self, place: Place, worker: int, workers: int) -> Iterator[Any]:
@@ -223,6 +228,7 @@ class StreamDataset(IterableDataset[Any]):
             server=self.server or False,
             tls=self.tls,
             token=self.token,
+            token_file=self.token_file,
             retry=self.retry,
         ) as stream:
             for batch in stream.batches():
