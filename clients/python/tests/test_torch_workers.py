@@ -63,7 +63,7 @@ def test_workers_do_not_import_torch_again(address: str, tmp_path: Path) -> None
             assert spent < 0.6, f"a worker spent {spent} s before its first batch"
 
         if __name__ == "__main__":
-            data = StreamDataset(sys.argv[1], "up", length=32, batch_size=4, count=16)
+            data = StreamDataset("up", length=32, batch_size=4, count=16, server=sys.argv[1])
             loader = StreamLoader(data, num_workers=2, worker_init_fn=used)
             for epoch in range(3):
                 assert len(list(loader)) == 4
@@ -90,7 +90,7 @@ def test_preloading_keeps_the_callers_modules(tmp_path: Path, address: str) -> N
         if __name__ == "__main__":
             multiprocessing.set_forkserver_preload(["colorsys"])
             from iterand.torch import StreamDataset
-            StreamDataset(sys.argv[1])
+            StreamDataset(server=sys.argv[1])
             print(ask(multiprocessing.get_context("forkserver"), "colorsys", "iterand.torch", "torch"))
     """
     assert finished(script(tmp_path, text, address)) == "[True, True, True]\n"
@@ -106,7 +106,7 @@ def test_a_fork_server_that_runs_already_is_logged(tmp_path: Path, address: str)
             process.start()
             process.join()
             from iterand.torch import StreamDataset, StreamLoader
-            loader = StreamLoader(StreamDataset(sys.argv[1], length=32, batch_size=4, count=4), num_workers=1)
+            loader = StreamLoader(StreamDataset(length=32, batch_size=4, count=4, server=sys.argv[1]), num_workers=1)
             assert [len(list(loader)) for epoch in range(2)] == [1, 1]
     """
     lines = finished(script(tmp_path, text, address)).splitlines()
@@ -156,7 +156,7 @@ def test_asking_for_the_lanes_leaves_this_process_free_of_grpc(address: str, tmp
         from iterand.torch import StreamDataset, StreamLoader
 
         if __name__ == "__main__":
-            data = StreamDataset(sys.argv[1], length=32, batch_size=4, count=16)
+            data = StreamDataset(length=32, batch_size=4, count=16, server=sys.argv[1])
             assert len(list(StreamLoader(data, num_workers=2))) == 4
             assert len(list(DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context="fork"))) == 4
             print("fine")
@@ -173,7 +173,7 @@ def test_forked_workers_are_known_to_the_parent(address: str, tmp_path: Path) ->
         from iterand.torch import StreamDataset
 
         if __name__ == "__main__":
-            new = lambda: StreamDataset(sys.argv[1], length=32, batch_size=4, count=16)
+            new = lambda: StreamDataset(length=32, batch_size=4, count=16, server=sys.argv[1])
             for persistent in (False, True):
                 data, state = new(), new().state_dict()
                 state["position"]["origin"] = 8
@@ -305,7 +305,7 @@ EXIT = """
 
     if __name__ == "__main__":
         address, workers, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-        iterator = iter(StreamLoader(StreamDataset(address, length=32, batch_size=4), num_workers=workers))
+        iterator = iter(StreamLoader(StreamDataset(length=32, batch_size=4, server=address), num_workers=workers))
         next(iterator)
         print(*(worker.pid for worker in iterator._batches._workers) if workers else (), flush=True)
         if how == "raise":
@@ -416,7 +416,7 @@ def test_a_loader_of_forked_workers_is_known_at_once(address: str, tmp_path: Pat
         from iterand.torch import StreamDataset, StreamLoader
 
         if __name__ == "__main__":
-            data = StreamDataset(sys.argv[1], length=32, batch_size=4, count=16)
+            data = StreamDataset(length=32, batch_size=4, count=16, server=sys.argv[1])
             iterator = iter(StreamLoader(data, num_workers=1, multiprocessing_context="fork"))
             try:
                 data.state_dict()
