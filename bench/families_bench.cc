@@ -1,4 +1,5 @@
-// The tables of docs/families.md: what each family costs and yields, and what a band costs with and without a trial.
+// The tables of docs/families/costs.md: what each family costs and yields, and what a band costs with and without a
+// trial.
 //
 //   families_bench [--preset NAME ...] [--seconds S] [--rows N] [--trial JSON] [--json FILE]
 //                                                                                 the families and their bands
@@ -263,8 +264,8 @@ Json Calibrate(int rows) {
       double gzip;
     };
     std::vector<Row> all;
-    for (const char* preset : {"up", "lstm", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks", "eca",
-                               "transducer", "tape_machine", "state_space", "uniform"}) {
+    for (const char* preset : {"up-statistics", "lstm", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks",
+                               "eca", "transducer", "tape_machine", "state_space", "uniform"}) {
       iterand::v1::Recipe recipe = Preset(preset);
       recipe.set_length(length);
       auto stream = Stream::Open(recipe, 1);
@@ -352,7 +353,7 @@ int main(int argc, char** argv) {
         if (entry.name == "markov") presets.emplace_back("context_tree");
         if (entry.name == "nca") presets.emplace_back("nca-bytes");
       }
-      presets.insert(presets.end(), {"up", "up-zero-shot", "statistics", "mix"});
+      presets.insert(presets.end(), {"up", "up-statistics", "up-zero-shot", "statistics", "mix"});
     }
     report = Json::array();
     for (const std::string& preset : presets) report.push_back(MeasureFamily(preset, seconds, rows, trial_config));

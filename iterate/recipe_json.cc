@@ -17,6 +17,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/shorten.h"
 #include "iterate/json_limits.h"
 #include "iterate/limits.h"
 #include "iterate/suggest.h"

@@ -46,7 +46,7 @@ int Stream::length() const { return plan().layout().length(); }
 int Stream::lanes() const { return static_cast<int>(index_map().lanes()); }
 int Stream::segment_sequences() const { return static_cast<int>(index_map().segment_sequences()); }
 std::size_t Stream::sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
-bool Stream::has_mask() const { return recipe().loss_mask(); }
+bool Stream::has_loss_mask() const { return recipe().loss_mask(); }
 const std::string& Stream::family_name(int family) const { return plan().mix().name(family); }
 const StreamCost& Stream::Cost() const { return plan().cost(); }
 const IndexMap& Stream::index_map() const { return plan().index_map(); }

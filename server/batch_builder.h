@@ -24,8 +24,6 @@
 
 namespace iterand {
 
-v1::Dtype ToProto(Dtype dtype);
-
 class BatchBuilder {
  public:
   BatchBuilder(const Stream& stream, bool provenance);

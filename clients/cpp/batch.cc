@@ -56,7 +56,7 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
   token_bytes_ = 0;
   fingerprint_.clear();
   provenance_.clear();
-  mask_.clear();
+  loss_mask_.clear();
   pieces_.clear();
   joined_.clear();
   slices_ = std::make_unique<Slices>();
@@ -99,8 +99,8 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
         in.PopLimit(limit);
         break;
       }
-      case v1::Batch::kMaskFieldNumber:
-        ok = in.ReadVarint32(&size) && in.ReadString(&mask_, static_cast<int>(size));
+      case v1::Batch::kLossMaskFieldNumber:
+        ok = in.ReadVarint32(&size) && in.ReadString(&loss_mask_, static_cast<int>(size));
         break;
       case v1::Batch::kTokensFieldNumber:
         ok = in.ReadVarint32(&size);
@@ -119,8 +119,9 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
     return Malformed(absl::StrCat(token_bytes_, " bytes of tokens for ", rows_, " rows of ", length_, " tokens"));
   }
 
-  if (!mask_.empty() && mask_.size() != tokens) {
-    return Malformed(absl::StrCat(mask_.size(), " bytes of mask for ", rows_, " rows of ", length_, " tokens"));
+  if (!loss_mask_.empty() && loss_mask_.size() != tokens) {
+    return Malformed(
+        absl::StrCat(loss_mask_.size(), " bytes of loss_mask for ", rows_, " rows of ", length_, " tokens"));
   }
 
   std::size_t position = 0;  // in the message, of the slice's begin

@@ -35,7 +35,7 @@ class Batch {
   const std::vector<v1::Provenance>& provenance() const { return provenance_; }  // one a row, if asked for
 
   // rows x length bytes, 1 where a token is to be predicted; empty unless the stream's recipe has loss_mask.
-  std::span<const std::byte> mask() const { return std::as_bytes(std::span(mask_)); }
+  std::span<const std::byte> loss_mask() const { return std::as_bytes(std::span(loss_mask_)); }
 
   // The tokens, row-major, little-endian, in the pieces in which they were received: nothing is copied. Valid until the
   // batch is assigned or destroyed.
@@ -64,7 +64,7 @@ class Batch {
   std::size_t token_bytes_ = 0;
   std::string fingerprint_;
   std::vector<v1::Provenance> provenance_;
-  std::string mask_;
+  std::string loss_mask_;
   std::vector<std::span<const std::byte>> pieces_;
   mutable std::vector<std::byte> joined_;
   std::unique_ptr<Slices> slices_;
