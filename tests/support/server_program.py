@@ -1,4 +1,4 @@
-"""The server program that the tests run."""
+"""The program `iterand` that Python tests run. Their configurations have this folder in `pythonpath`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def binary() -> str:
