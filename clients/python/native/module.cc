@@ -187,7 +187,7 @@ class Reader {
   nb::object Next() {
     const std::uint64_t forks = Runtime::Get().forks();
     if (busy_ && busy_forks_ == forks) {
-      throw StatusError{absl::FailedPreconditionError("another thread is taking a batch from this stream")};
+      throw StatusError{absl::AbortedError("another thread is taking a batch from this stream; one at a time may")};
     }
     busy_ = true;  // with the GIL
     busy_forks_ = forks;

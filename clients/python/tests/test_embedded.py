@@ -302,9 +302,9 @@ print(before, idle, after)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, idle, after = map(int, done.stdout.split())
-    assert abs(idle - before) < 2 << 20
-    assert abs(after - before) < 4 << 20
-    assert after < 400 << 20
+    assert idle - before < 2 << 20
+    assert after - before < 4 << 20
+    assert after < 200 << 20
 
 
 def test_the_gil_is_free_while_a_batch_is_waited_for() -> None:
@@ -381,12 +381,14 @@ def test_only_one_thread_at_a_time_may_iterate() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert errors
-        assert all(isinstance(error, iterand.Error) and "another thread" in str(error) for error in errors)
+        assert len(errors) == 3  # and one has its batch
+        assert all(isinstance(error, iterand.ConcurrentUse) for error in errors), errors
+        assert stream.next_index == 64
+        next(stream)
 
 
 def test_a_long_replay_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="iterand")
-    with iterand.stream("up-noit", length=256, start=40_000, batch_size=1) as stream:
+    with iterand.stream("up-noit", length=256, start=260, batch_size=1) as stream:
         next(stream)
     assert any("replaying lane 0 of an endless pool" in record.getMessage() for record in caplog.records)

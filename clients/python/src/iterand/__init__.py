@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from iterand.client import Client
     from iterand.errors import (
         Cancelled,
+        ConcurrentUse,
         DeadlineExceeded,
         Error,
         FingerprintMismatch,
@@ -62,6 +63,7 @@ _MODULES = {
     "client": ("Client",),
     "errors": (
         "Cancelled",
+        "ConcurrentUse",
         "DeadlineExceeded",
         "Error",
         "FingerprintMismatch",
@@ -83,6 +85,7 @@ __all__ = [
     "Batch",
     "Cancelled",
     "Client",
+    "ConcurrentUse",
     "Cost",
     "DeadlineExceeded",
     "Description",

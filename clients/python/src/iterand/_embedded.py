@@ -6,12 +6,17 @@ Generation runs on threads of the native module, which are this process's own: a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iterand import _core, _requests
+from iterand import _requests
 from iterand._batch import Batch, Provenance
+from iterand._native import core
 from iterand._requests import RecipeLike
+
+if TYPE_CHECKING:
+    from iterand import _core
 
 
 def open_stream(
@@ -20,11 +25,11 @@ def open_stream(
     length: int | None,
     loss_mask: bool,
     expected_fingerprint: bytes | None,
-) -> _core.Stream:
+) -> core.Stream:
     """Errors: InvalidRecipe, UnknownPreset, FingerprintMismatch."""
     _requests.check_spec(seed, length, expected_fingerprint, loss_mask)
     preset, text = _requests.recipe_text(recipe)
-    return _core.Stream(
+    return core.Stream(
         preset,
         text,
         int(seed),
@@ -39,7 +44,7 @@ class EmbeddedRoad:
 
     place = "this process"
 
-    def __init__(self, stream: _core.Stream, provenance: bool) -> None:
+    def __init__(self, stream: core.Stream, provenance: bool) -> None:
         self._stream = stream
         self._provenance = provenance
         self.fingerprint: bytes = stream.fingerprint
@@ -48,7 +53,7 @@ class EmbeddedRoad:
         """Nothing to do: a state's fingerprint was compared with this one."""
 
     def resolve(self) -> tuple[bytes, int]:
-        return self.fingerprint, _core.ENGINE_VERSION
+        return self.fingerprint, core.ENGINE_VERSION
 
     def open(self, first: int, stride: int, count: int | None, batch_size: int) -> EmbeddedSource:
         return EmbeddedSource(
@@ -69,7 +74,7 @@ class EmbeddedRoad:
 class EmbeddedSource:
     """Batches in order."""
 
-    def __init__(self, reader: _core.Reader, stride: int, fingerprint: bytes) -> None:
+    def __init__(self, reader: core.Reader, stride: int, fingerprint: bytes) -> None:
         self._reader = reader
         self._stride = stride
         self._fingerprint = fingerprint

@@ -137,6 +137,8 @@ class Stream(Iterator[Tokens]):
         begin = time.perf_counter()
         try:
             return self._source.next()
+        except errors.ConcurrentUse:
+            raise
         except Exception:
             self.close()
             raise

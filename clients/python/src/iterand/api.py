@@ -83,9 +83,9 @@ def stream(
         )  # fmt: skip
     from iterand._embedded import EmbeddedRoad, open_stream
 
-    core = open_stream(recipe, seed, length, loss_mask, expected_fingerprint)
+    opened = open_stream(recipe, seed, length, loss_mask, expected_fingerprint)
     name = _checkpoint.Name.of(*recipe_text(recipe), seed, length, loss_mask)
-    return Stream(EmbeddedRoad(core, bool(provenance)), name, batch_size, rank, world_size, start, count)
+    return Stream(EmbeddedRoad(opened, bool(provenance)), name, batch_size, rank, world_size, start, count)
 
 
 def read(
@@ -142,12 +142,12 @@ def describe(
     if servers is not None:
         with _client(servers, tls, token, token_file, retry) as client:
             return client.describe(recipe, seed=seed, length=length, loss_mask=loss_mask, timeout=timeout)
-    from iterand import _core
     from iterand._description import description
     from iterand._embedded import open_stream
+    from iterand._native import core
     from iterand.v1 import noise_service_pb2 as service
 
-    answer = _core.describe() if recipe is None else open_stream(recipe, seed, length, loss_mask, None).describe()
+    answer = core.describe() if recipe is None else open_stream(recipe, seed, length, loss_mask, None).describe()
     return description(service.DescribeResponse.FromString(answer))
 
 
@@ -191,12 +191,12 @@ def execute(
                 timeout=timeout,
             )
         return
-    from iterand import _core
     from iterand._execute import execute_request, executions
+    from iterand._native import core
     from iterand.v1 import noise_service_pb2 as service
 
     request = execute_request(programs, inputs, max_steps, max_output, cells, symbols, repeat)
-    running = _core.Programs(request.SerializeToString())
+    running = core.Programs(request.SerializeToString())
     while (answer := running.next()) is not None:
         yield from executions(service.ExecuteResponse.FromString(answer), 0)
 
@@ -218,7 +218,7 @@ def complexity(tokens: npt.ArrayLike, alphabet_size: int = 256) -> npt.NDArray[n
 
     tokens: rows x length, or one row, of whole numbers from 0 to alphabet_size - 1. Errors: InvalidArgument.
     """
-    from iterand import _core
+    from iterand._native import core
 
     check_range("alphabet_size", alphabet_size, 2, 65536)
     rows = np.asarray(tokens)
@@ -232,7 +232,7 @@ def complexity(tokens: npt.ArrayLike, alphabet_size: int = 256) -> npt.NDArray[n
         raise errors.InvalidArgument(
             f"tokens has {wrong}; with alphabet_size {alphabet_size} it must be 0 to {alphabet_size - 1}"
         )
-    return np.array(_core.complexity(np.ascontiguousarray(rows, np.uint16), int(alphabet_size)), np.float64)
+    return np.array(core.complexity(np.ascontiguousarray(rows, np.uint16), int(alphabet_size)), np.float64)
 
 
 def set_threads(threads: int | None = None) -> None:
@@ -240,11 +240,11 @@ def set_threads(threads: int | None = None) -> None:
 
     Streams that are open keep what they have.
     """
-    from iterand import _core
+    from iterand._native import core
 
     if threads is not None:
         check_range("threads", threads, 1, 4096)
-    _core.set_threads(0 if threads is None else int(threads))
+    core.set_threads(0 if threads is None else int(threads))
 
 
 def addresses(server: Any, **only_remote: Any) -> list[str] | None:

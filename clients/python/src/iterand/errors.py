@@ -84,6 +84,10 @@ class Cancelled(Error):
     """The call was cancelled."""
 
 
+class ConcurrentUse(Error, RuntimeError):
+    """Another thread is in the middle of a call that only one thread at a time may make. It is not disturbed."""
+
+
 class ForkedProcess(Error, RuntimeError):
     """This process was forked from one that had used gRPC, so it cannot use gRPC."""
 
@@ -119,6 +123,7 @@ _BY_CODE: dict[int, type[Error]] = {
     5: UnknownPreset,
     7: Unauthenticated,
     8: ResourceExhausted,
+    10: ConcurrentUse,
     11: OutOfRange,
     14: Unavailable,
     16: Unauthenticated,
