@@ -13,5 +13,5 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def binary() -> str:
     path = Path(os.environ.get("ITERAND_BINARY", REPOSITORY / "build/release/clients/cli/iterand"))
     if not path.is_file():
-        pytest.exit(f"{path} is not there: build the target `iterand`, or name its binary by ITERAND_BINARY", 2)
+        pytest.exit(f"{path} does not exist: build the target `iterand`, or name its binary by ITERAND_BINARY", 2)
     return str(path)
