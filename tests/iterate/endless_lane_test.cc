@@ -55,7 +55,7 @@ TEST(EndlessLaneTest, AJumpOfManyRoundsIsRefusedInAnEndlessPool) {
   for (const auto& [emission, segment] : {std::pair{v1::Pool::SAMPLE, 21}, {v1::Pool::EVICT, 4100}}) {
     pool.set_emission(emission);
     if (emission == v1::Pool::SAMPLE)
-      pool.set_emit_rows(1);  // 1000 rounds a segment; with EVICT at most 204 rows a round
+      pool.set_emit_rows(1);  // 1000 rounds per segment; with EVICT at most 204 rows per round
     const auto stream = *Stream::Open(recipe, 0);
     std::vector<std::byte> row(16);
     const absl::Status refused =
@@ -66,10 +66,10 @@ TEST(EndlessLaneTest, AJumpOfManyRoundsIsRefusedInAnEndlessPool) {
   }
 }
 
-// Segments of more rounds than a replay may take can only be read on from where a reader is. One that begins anew, or
+// Segments of more rounds than a replay may take can only be read on from where a reader is. One that begins again, or
 // follows far behind, must not take that place.
 TEST(EndlessLaneTest, ReadersOfAnEndlessPoolLeaveTheFurthestItsPlace) {
-  constexpr std::uint64_t kSequences = 25'000;  // one a round
+  constexpr std::uint64_t kSequences = 25'000;  // one per round
   constexpr std::uint64_t kSegments = 34;       // snapshots are two segments apart by then
   v1::Recipe recipe;
   recipe.add_families()->mutable_uniform();
