@@ -26,6 +26,7 @@ from iterand import _workers
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, BATCH = 32, 4
+BAD_LANES = {"families": [{"uniform": {}}], "lanes": -1}
 
 
 def dataset(address: str, **options: Any) -> StreamDataset:
@@ -207,7 +208,7 @@ def test_errors_survive_pickling(cls: type[iterand.Error]) -> None:
 def test_errors_of_workers_keep_class_words_and_code(address: str, workers: int) -> None:
     cases: list[tuple[StreamDataset, type[iterand.Error], str]] = [
         (StreamDataset("no-such-preset", server=address), iterand.UnknownPreset, "no-such-preset"),
-        (StreamDataset({"lanes": -1}, server=address), iterand.InvalidRecipe, "lanes"),
+        (StreamDataset(BAD_LANES, server=address), iterand.InvalidRecipe, "lanes"),
         (dataset(address, expected_fingerprint=bytes(32)), iterand.FingerprintMismatch, "fingerprint"),
         (dataset(address, batch_size=2**31 - 1), iterand.InvalidArgument, "batch"),
     ]
