@@ -190,7 +190,7 @@ def test_forked_workers_are_known_to_the_parent(address: str, tmp_path: Path) ->
     assert finished(script(tmp_path, text, address)).split("\n") == ["[2, 4, 4]", "True", "[2, 4, 4]", "True", ""]
 
 
-ERRORS = [each for each in vars(iterand).values() if isinstance(each, type) and issubclass(each, iterand.Error)]
+ERRORS = [each for each in vars(iterand.errors).values() if isinstance(each, type) and issubclass(each, iterand.Error)]
 
 
 @pytest.mark.parametrize("cls", ERRORS)
