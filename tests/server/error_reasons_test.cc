@@ -80,7 +80,7 @@ TEST(ErrorInfo, HasTheWireFormatOfGoogles) {
   const grpc::Status status = ToGrpc(WithReason(v1::STARVED, absl::FailedPreconditionError("dry"), {{"k", "v"}}));
   EXPECT_EQ(absl::CHexEscape(status.error_details()),
             absl::CHexEscape(std::string("\x08\x09\x12\x03"
-                                         "dry\x1a\x44\x0a\x28type.googleapis.com/google.rpc.ErrorInfo\x12\x18\x0a\x07"
+                                         "dry\x1a\x46\x0a\x28type.googleapis.com/google.rpc.ErrorInfo\x12\x1a\x0a\x07"
                                          "STARVED\x12\x07iterand\x1a\x06\x0a\x01k\x12\x01v")));
 }
 
@@ -204,7 +204,8 @@ TEST_F(ErrorReasons, OfStreams) {
   const std::string actual = ToHex((*Stream::Open(RecipeOf(kCheapRecipe), 0))->fingerprint());
   Expect(StreamError(request), absl::StatusCode::kFailedPrecondition, v1::FINGERPRINT_MISMATCH,
          {{"expected", absl::BytesToHexString(std::string(32, '\x07'))}, {"actual", actual}});
-  Expect(OpenError(SpecOf(R"({"families": [{"constant": {}}], "length": 64, "lanes": 2, "distinct": true,
+  Expect(OpenError(
+             SpecOf(R"({"families": [{"constant": {}}], "length": 64, "lanes": 2, "alphabet_size": 2, "distinct": true,
                               "starvation_rounds": 3})")),
          absl::StatusCode::kFailedPrecondition, v1::STARVED, {});
   request = Cheap();

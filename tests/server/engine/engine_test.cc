@@ -376,7 +376,7 @@ TEST(Engine, RefusesWhatItCannotHold) {
   const auto refused = engine.NewReader(open, {.count = 1'000'000}, [] {});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("4 lanes at once"));
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("10000 bytes a stream"));
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("10000 bytes per stream"));
   // One lane of four fits.
   EXPECT_TRUE(engine.NewReader(open, {.stride = 4, .count = 1'000'000}, [] {}).ok());
   const auto beyond = engine.NewReader(open, {.first = ~std::uint64_t{0} - 5, .count = 7}, [] {});
