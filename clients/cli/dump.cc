@@ -347,7 +347,7 @@ void AddDump(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_flag(
       "--loss-mask", options->stream.loss_mask,
-      "Also write NAME.loss_mask.FORMAT, as loss_mask in a recipe does: a uint8 per token, 1 if it is to be predicted");
+      "Also write NAME.loss_mask.FORMAT: a uint8 per token, 1 if it is to be predicted");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))

@@ -163,7 +163,14 @@ def test_errors_are_pickled_whole() -> None:
     )
 
 
-STARVING = {"families": [{"constant": {}}], "length": 64, "lanes": 2, "distinct": True, "starvation_rounds": 3}
+STARVING = {
+    "families": [{"constant": {}}],
+    "length": 64,
+    "lanes": 2,
+    "alphabet_size": 2,
+    "distinct": True,
+    "starvation_rounds": 3,
+}
 WIDE = {"families": [{"uniform": {}}], "length": 65536, "lanes": 4096, "segment_sequences": 1024}
 ENDLESS = "up-paper"
 SHORT = {"recipe": "uniform", "length": 64, "count": 1}

@@ -105,7 +105,7 @@ def test_arguments_of_a_wrong_type_are_named() -> None:
         iterand.describe(retry=cast("Retry", 5), server=nobody)
     for timeout in ("a", 0, -1, float("nan"), True):
         with pytest.raises(iterand.InvalidArgument, match="timeout is"):
-            Client(nobody).read(0, timeout=cast("float", timeout))
+            Client(nobody).read("up", 0, timeout=cast("float", timeout))
     for name in ("first_wait", "longest_wait", "connect_timeout", "attempts"):
         for value in (-1, "1", None, float("nan")):
             with pytest.raises(iterand.InvalidArgument, match=name):
