@@ -21,7 +21,7 @@ import numpy as np
 from iterand import _fork, errors
 from iterand._batch import Batch
 from iterand._connection import Attempts, Connection
-from iterand._requests import first_of_shard
+from iterand._requests import check_timeout, first_of_shard
 from iterand._wire import decode_batch
 from iterand.v1 import noise_service_pb2 as service
 
@@ -126,7 +126,8 @@ class RemoteRoad:
         return RemoteSource(self._connection, request, self._prefetch, self._owns_connection)
 
     def read(self, indices: Sequence[int], timeout: float | None = None) -> Batch:
-        """timeout: seconds for all of it, with all attempts."""
+        """timeout: seconds for all attempts together. Errors: InvalidArgument if it is not a positive number."""
+        check_timeout(timeout)
         end = None if timeout is None else time.monotonic() + timeout
         if len(indices) == 0:
             batch = self._read_run(0, 1, 1, timeout)
