@@ -345,9 +345,8 @@ void AddDump(CLI::App& app, Action& action) {
       ->check(OneOf({"bin", "npy"}))
       ->type_name("FORMAT")
       ->capture_default_str();
-  command->add_flag(
-      "--loss-mask", options->stream.loss_mask,
-      "Also write NAME.loss_mask.FORMAT: a uint8 per token, 1 if it is to be predicted");
+  command->add_flag("--loss-mask", options->stream.loss_mask,
+                    "Also write NAME.loss_mask.FORMAT: a uint8 per token, 1 if it is to be predicted");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))
