@@ -9,8 +9,8 @@
 //             wire. The one message stays in the processor's cache; what memory costs is shown by the bare server once
 //             more with as many ready-made messages, in turn, as our cache holds. Servers are processes of their own.
 //             Alternating, medians.
-//   serving   presets `lstm`, which computes, and `up-statistics`, which the wire limits, in this process with one thread and
-//             with two, and served by two. Alternating, medians of the same sequences.
+//   serving   presets `lstm`, which computes, and `up-statistics`, which the wire limits, in this process with one
+//             thread and with two, and served by two. Alternating, medians of the same sequences.
 //   trainer   a consumer that takes batches of these, with some received ahead, at half the rate that is served and, if
 //             that is more than trainers take, at ten million tokens a second: the share of its time that it waits.
 //   serve_bench --serve-bare    the bare server alone, for clients in other languages: bench/wire.py

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "iterate/enum_name.h"
 #include "iterate/limits.h"
+#include "iterate/resolve_mixture.h"
 #include "randnet/check.h"
 #include "randnet/family.h"
 
@@ -176,7 +177,31 @@ absl::Status CheckBesidePool(const v1::Recipe& recipe) {
 ResolvedRecipe::ResolvedRecipe(v1::Recipe proto, const SequenceLayout& layout, Rounds rounds)
     : proto_(std::move(proto)), layout_(layout), rounds_(std::move(rounds)) {}
 
-absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe) {
+absl::Status AtPath(const std::string& path, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(path, status.message()));
+}
+
+absl::StatusOr<ResolvedRecipe> ResolveSingle(v1::Recipe recipe) {
+  if (recipe.families_size() > 0) {
+    if (absl::Status s = CheckRange("families", recipe.families_size(), 1, kMaxFamilies, " entries"); !s.ok()) return s;
+  }
+  ResolveDefaults(recipe);
+  const absl::StatusOr<SequenceLayout> layout = SequenceLayout::Make(recipe);
+  if (!layout.ok()) return layout.status();
+  if (absl::Status s = CheckScalars(recipe); !s.ok()) return s;
+  if (absl::Status s = CheckFamilies(recipe); !s.ok()) return s;
+  if (!recipe.has_pool()) {
+    absl::StatusOr<ChainSettings> chain = ChainSettings::Make(recipe.chain());
+    if (!chain.ok()) return chain.status();
+    return ResolvedRecipe(std::move(recipe), *layout, *std::move(chain));
+  }
+  const absl::StatusOr<PoolSettings> pool = PoolSettings::Make(recipe.pool());
+  if (!pool.ok()) return pool.status();
+  if (absl::Status s = CheckBesidePool(recipe); !s.ok()) return s;
+  return ResolvedRecipe(std::move(recipe), *layout, *pool);
+}
+
+absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe, const PresetLoader& presets) {
   if (recipe.ByteSizeLong() > kMaxRecipeJsonBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("recipe: has ", recipe.ByteSizeLong(), " bytes, may have at most ", kMaxRecipeJsonBytes));
@@ -185,22 +210,9 @@ absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe) {
   if (recipe.families_size() > 0) {
     if (absl::Status s = CheckRange("families", recipe.families_size(), 1, kMaxFamilies, " entries"); !s.ok()) return s;
   }
+  if (absl::Status s = CheckPartCount(recipe.mixture_size()); !s.ok()) return s;
   if (absl::Status s = CheckUnknown(recipe); !s.ok()) return s;
-  v1::Recipe resolved = recipe;
-  ResolveDefaults(resolved);
-  const absl::StatusOr<SequenceLayout> layout = SequenceLayout::Make(resolved);
-  if (!layout.ok()) return layout.status();
-  if (absl::Status s = CheckScalars(resolved); !s.ok()) return s;
-  if (absl::Status s = CheckFamilies(resolved); !s.ok()) return s;
-  if (!resolved.has_pool()) {
-    absl::StatusOr<ChainSettings> chain = ChainSettings::Make(resolved.chain());
-    if (!chain.ok()) return chain.status();
-    return ResolvedRecipe(std::move(resolved), *layout, *std::move(chain));
-  }
-  const absl::StatusOr<PoolSettings> pool = PoolSettings::Make(resolved.pool());
-  if (!pool.ok()) return pool.status();
-  if (absl::Status s = CheckBesidePool(resolved); !s.ok()) return s;
-  return ResolvedRecipe(std::move(resolved), *layout, *pool);
+  return recipe.mixture().empty() ? ResolveSingle(recipe) : ResolveMixture(recipe, presets);
 }
 
 }  // namespace iterand

@@ -10,6 +10,7 @@
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
 #include "clients/cli/source.h"
+#include "common/printable.h"
 #include "iterate/statistics.h"
 
 namespace iterand::cli {
@@ -46,7 +47,7 @@ absl::Status Sample(const SampleOptions& options) {
     absl::StatusOr<bool> more = (*source)->Next(batch);
     if (!more.ok()) return more.status();
     if (!*more) break;
-    if (options.statistics) collector.Add(batch.tokens.data(), batch.rows);
+    if (options.statistics) collector.Add(batch.tokens.data(), batch.rows, batch.parts);
     if (silent) continue;
     if (raw) {
       if (absl::Status status = WriteOutput(batch.tokens); !status.ok()) return status;
@@ -68,7 +69,9 @@ absl::Status Sample(const SampleOptions& options) {
     if (absl::Status status = FlushOutput(); !status.ok()) return status;
   }
   if (!options.statistics) return absl::OkStatus();
-  const std::string summary = FormatStatistics(collector.Summary());
+  std::vector<std::string> parts;
+  for (const v1::PartInfo& part : (*source)->facts().info.parts()) parts.push_back(Printable(part.name()));
+  const std::string summary = FormatStatistics(collector.Summary(), parts);
   if (silent) return WriteOutput(summary);
   std::fputs(summary.c_str(), stderr);
   return absl::OkStatus();
@@ -90,7 +93,9 @@ void AddSample(CLI::App& app, Action& action) {
       "--stats prints shares of constant sequences, of order-0 entropy above 7 bits, of zlib ratios between 0.06 and "
       "0.9 "
       "and\n"
-      "of exact duplicates; quantiles of order-0 entropy; different tokens; in-context Markov code lengths.\n"
+      "of exact duplicates; quantiles of order-0 entropy; different tokens; in-context Markov code lengths; of a "
+      "mixture,\n"
+      "what each part has made.\n"
       "With --format as well, the sequences go to standard output and the statistics to standard error.");
   options->stream.AddTo(*command, /*positional=*/false);
   options->range.count = 8;

@@ -19,6 +19,7 @@
 #include "common/token_file.h"
 #include "iterate/index_map.h"
 #include "iterate/limits.h"
+#include "iterate/plan.h"
 #include "iterate/presets.h"
 #include "iterate/recipe_json.h"
 #include "iterate/stream.h"
@@ -86,16 +87,18 @@ absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
   return spec;
 }
 
-StreamFacts LocalFacts(const Stream& stream) {
+StreamFacts LocalFacts(const Stream& stream, std::uint64_t at = 0) {
   StreamFacts facts;
   facts.engine_version = kEngineVersion;
-  iterand::DescribeStream(stream, stream.recipe(), facts.info);
+  facts.plan = stream.shared_plan();
+  iterand::DescribeStream(stream, stream.recipe(), at, facts.info);
   return facts;
 }
 
-absl::StatusOr<StreamFacts> RemoteFacts(Client& client, const v1::StreamSpec& spec) {
+absl::StatusOr<StreamFacts> RemoteFacts(Client& client, const v1::StreamSpec& spec, std::uint64_t at = 0) {
   v1::DescribeRequest request;
   *request.mutable_stream() = spec;
+  request.set_at(at);
   absl::StatusOr<v1::DescribeResponse> response = client.Describe(request);
   if (!response.ok()) return response.status();
   StreamFacts facts;
@@ -120,7 +123,9 @@ class LocalSource : public SequenceSource {
         next_rows_(std::min(FirstRows(options.threads), batch_rows_)),
         tokens_(batch_rows_ * stream_->sequence_bytes()),
         mask_(stream_->has_mask() ? static_cast<std::size_t>(batch_rows_) * stream_->length() : 0),
-        rows_(batch_rows_) {}
+        is_mixture_(stream_->plan().mixture() != nullptr),
+        rows_(batch_rows_),
+        parts_(is_mixture_ ? batch_rows_ : 0) {}
 
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
@@ -129,7 +134,7 @@ class LocalSource : public SequenceSource {
     if (starting) rows = static_cast<int>(std::min<std::uint64_t>(rows, RowsOfSegments()));
     next_rows_ = std::min(2 * next_rows_, batch_rows_);
     ReadOptions options{.first_index = next_, .stride = stride_, .rows = rows, .mask = mask_};
-    if (provenance_) options.provenance = rows_;
+    if (provenance_ || is_mixture_) options.provenance = rows_;
     absl::Status status = stream_->Read(options, tokens_);
     if (!status.ok()) return status;
     batch.first_index = next_;
@@ -144,9 +149,14 @@ class LocalSource : public SequenceSource {
       to.set_segment(rows_[i].segment);
       to.set_round(rows_[i].round);
       to.set_row(rows_[i].row);
-      to.set_family(stream_->family_name(rows_[i].family));
+      to.set_family(stream_->family_name(rows_[i]));
       to.set_depth(rows_[i].depth);
+      if (is_mixture_) to.set_part(stream_->part_names()[rows_[i].part]);
     }
+    for (std::size_t i = 0; is_mixture_ && i < static_cast<std::size_t>(rows); ++i) {
+      parts_[i] = static_cast<std::uint8_t>(rows_[i].part);
+    }
+    batch.parts = std::span(parts_).first(is_mixture_ ? rows : 0);
     next_ += rows * stride_;
     left_ -= rows;
     done_ += rows;
@@ -173,7 +183,9 @@ class LocalSource : public SequenceSource {
   int next_rows_;  // of the next batch
   std::vector<std::byte> tokens_;
   std::vector<std::uint8_t> mask_;
+  bool is_mixture_;
   std::vector<RowProvenance> rows_;
+  std::vector<std::uint8_t> parts_;
 };
 
 class RemoteSource : public SequenceSource {
@@ -193,7 +205,8 @@ class RemoteSource : public SequenceSource {
     if (!*more) return absl::InternalError(absl::StrCat("the server ended the stream ", left_, " sequences early"));
     if (received_.token_bytes() != received_.rows() * sequence_bytes() || received_.rows() == 0 ||
         static_cast<std::uint64_t>(received_.rows()) > left_ ||
-        received_.mask().size() != (has_mask() ? static_cast<std::size_t>(received_.rows()) * length() : 0)) {
+        received_.mask().size() != (has_mask() ? static_cast<std::size_t>(received_.rows()) * length() : 0) ||
+        !HasParts(received_)) {
       return absl::InternalError("the server sent a batch of another shape than it promised");
     }
     batch.first_index = received_.first_index();
@@ -201,12 +214,21 @@ class RemoteSource : public SequenceSource {
     batch.rows = received_.rows();
     batch.tokens = received_.tokens();
     batch.mask = received_.mask();
+    batch.parts = received_.parts();
     batch.provenance = received_.provenance();
     left_ -= batch.rows;
     return true;
   }
 
  private:
+  // Whether a batch has a part for each row, of those that were described; of none, no parts.
+  bool HasParts(const iterand::Batch& batch) const {
+    const auto known = static_cast<std::size_t>(facts().info.parts_size());
+    const auto is_known = [known](std::uint8_t part) { return part < known; };
+    return batch.parts().size() == (known > 0 ? static_cast<std::size_t>(batch.rows()) : 0) &&
+           std::ranges::all_of(batch.parts(), is_known);
+  }
+
   ServerChoice server_;
   std::unique_ptr<Client> client_;
   std::unique_ptr<BatchReader> reader_;  // after the client, which it needs
@@ -366,17 +388,17 @@ absl::StatusOr<v1::Shard> ParseShard(const std::string& text) {
   return shard;
 }
 
-absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server) {
+absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server, std::uint64_t at) {
   if (server.address.empty()) {
     absl::StatusOr<std::shared_ptr<Stream>> local = OpenLocal(stream);
     if (!local.ok()) return local.status();
-    return LocalFacts(**local);
+    return LocalFacts(**local, at);
   }
   absl::StatusOr<v1::StreamSpec> spec = MakeSpec(stream);
   if (!spec.ok()) return spec.status();
   absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
   if (!client.ok()) return client.status();
-  absl::StatusOr<StreamFacts> facts = RemoteFacts(**client, *spec);
+  absl::StatusOr<StreamFacts> facts = RemoteFacts(**client, *spec, at);
   if (!facts.ok()) return AtRecipe(stream, server, facts.status());
   return facts;
 }

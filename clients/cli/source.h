@@ -64,12 +64,14 @@ absl::StatusOr<v1::Shard> ParseShard(const std::string& text);
 
 // Everything about a stream that is known before its first sequence: engine version, resolved recipe, seed,
 // fingerprint, dtype, cost. `server` decides who is asked. Errors: NotFound or InvalidArgument for a recipe that does
-// not exist or is wrong.
+// not exist or is wrong. Shares and cost of a mixture are those at index `at`.
 struct StreamFacts {
   std::uint32_t engine_version = 0;
   v1::StreamInfo info;
+  std::shared_ptr<const StreamPlan> plan;  // null if a server was asked
 };
-absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server);
+absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server,
+                                           std::uint64_t at = 0);
 
 // The stream itself, in this process. Errors as DescribeStream.
 absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream,
@@ -82,6 +84,7 @@ struct RowBatch {
   int rows = 0;
   std::span<const std::byte> tokens;       // rows x length, row-major, little-endian; valid until the next Next
   std::span<const std::byte> mask;         // rows x length bytes if the stream has masks, else empty; likewise
+  std::span<const std::uint8_t> parts;     // one a row if the recipe is a mixture, as numbered in StreamInfo.parts
   std::vector<v1::Provenance> provenance;  // one a row, if asked for
   // At the start of a source that generates here: the next rows take new segments, which may take long.
   bool pause_follows = false;

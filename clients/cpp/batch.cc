@@ -57,6 +57,7 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
   fingerprint_.clear();
   provenance_.clear();
   mask_.clear();
+  parts_.clear();
   pieces_.clear();
   joined_.clear();
   slices_ = std::make_unique<Slices>();
@@ -102,6 +103,9 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
       case v1::Batch::kMaskFieldNumber:
         ok = in.ReadVarint32(&size) && in.ReadString(&mask_, static_cast<int>(size));
         break;
+      case v1::Batch::kPartsFieldNumber:
+        ok = in.ReadVarint32(&size) && in.ReadString(&parts_, static_cast<int>(size));
+        break;
       case v1::Batch::kTokensFieldNumber:
         ok = in.ReadVarint32(&size);
         tokens_begin = static_cast<std::size_t>(in.CurrentPosition());
@@ -121,6 +125,9 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
 
   if (!mask_.empty() && mask_.size() != tokens) {
     return Malformed(absl::StrCat(mask_.size(), " bytes of mask for ", rows_, " rows of ", length_, " tokens"));
+  }
+  if (!parts_.empty() && parts_.size() != static_cast<std::size_t>(rows_)) {
+    return Malformed(absl::StrCat(parts_.size(), " parts for ", rows_, " rows"));
   }
 
   std::size_t position = 0;  // in the message, of the slice's begin

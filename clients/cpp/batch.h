@@ -34,6 +34,11 @@ class Batch {
   const std::string& fingerprint() const { return fingerprint_; }                // 32 bytes
   const std::vector<v1::Provenance>& provenance() const { return provenance_; }  // one a row, if asked for
 
+  // The part that made each row, as numbered in StreamInfo.parts; empty unless the stream's recipe is a mixture.
+  std::span<const std::uint8_t> parts() const {
+    return {reinterpret_cast<const std::uint8_t*>(parts_.data()), parts_.size()};
+  }
+
   // rows x length bytes, 1 where a token is to be predicted; empty unless the stream's recipe has loss_mask.
   std::span<const std::byte> mask() const { return std::as_bytes(std::span(mask_)); }
 
@@ -65,6 +70,7 @@ class Batch {
   std::string fingerprint_;
   std::vector<v1::Provenance> provenance_;
   std::string mask_;
+  std::string parts_;
   std::vector<std::span<const std::byte>> pieces_;
   mutable std::vector<std::byte> joined_;
   std::unique_ptr<Slices> slices_;

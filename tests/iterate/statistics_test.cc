@@ -104,7 +104,7 @@ TEST(StatisticsTest, MixIsBalanced) {
   EXPECT_GT(s.structured_share, 0.75);
   EXPECT_EQ(s.constant_share, 0);
   std::map<std::string, int> sequences;
-  for (const RowProvenance& row : provenance) ++sequences[stream->family_name(row.family)];
+  for (const RowProvenance& row : provenance) ++sequences[stream->family_name(row)];
   EXPECT_EQ(sequences.size(), static_cast<std::size_t>(stream->recipe().families_size()));
   for (const auto& [family, count] : sequences) {
     EXPECT_GT(count, rows / 100) << family;

@@ -10,11 +10,11 @@ A stream is a pure function of (recipe, seed, index). `iterand.torch` has datase
 
 import iterand._grpc_log  # noqa: F401
 from iterand._connection import Retry, Tls
-from iterand._description import Cost, Description, FamilyInfo, StreamInfo
+from iterand._description import Cost, Description, FamilyInfo, PartInfo, StreamInfo
 from iterand._execute import Execution, InputTape
 from iterand._requests import RecipeLike
 from iterand._stream import Stream
-from iterand._wire import Batch, Mask, Provenance, Tokens
+from iterand._wire import Batch, Mask, Parts, Provenance, Tokens
 from iterand.client import Client, describe, execute, read, stream
 from iterand.errors import (
     Cancelled,
@@ -52,6 +52,8 @@ __all__ = [
     "InvalidRecipe",
     "Mask",
     "OutOfRange",
+    "PartInfo",
+    "Parts",
     "ProtocolError",
     "Provenance",
     "RecipeLike",

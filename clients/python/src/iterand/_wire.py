@@ -19,6 +19,7 @@ from iterand.v1 import noise_service_pb2
 
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 Mask = npt.NDArray[np.bool_]
+Parts = npt.NDArray[np.uint8]
 
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4")}
 
@@ -33,6 +34,7 @@ class Provenance:
     row: int
     family: str
     depth: int
+    part: str = ""  # of a mixture; "OUTER/INNER" in a nested one
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Batch:
     fingerprint: bytes
     provenance: tuple[Provenance, ...] = ()
     mask: Mask | None = None  # rows x length, true where a token is to be predicted; if the stream has masks
+    # One number a row: the part of a mixture that made it, as its place in `describe(...).stream.parts`. None if the
+    # recipe is no mixture.
+    parts: Parts | None = None
 
     @property
     def rows(self) -> int:
@@ -72,7 +77,7 @@ def decode_batch(data: bytes) -> Batch:
     """The batch in a serialised message. Errors: ProtocolError if it is not one."""
     fields = [0] * 16  # by field number; proto3 leaves out zeros
     fingerprint = b""
-    tokens_at = tokens_size = mask_at = mask_size = 0
+    tokens_at = tokens_size = mask_at = mask_size = parts_at = parts_size = 0
     provenance: list[Provenance] = []
     at, end = 0, len(data)
     try:
@@ -93,11 +98,15 @@ def decode_batch(data: bytes) -> Batch:
                     tokens_at, tokens_size = at, size
                 elif number == 14:
                     mask_at, mask_size = at, size
+                elif number == 8:
+                    parts_at, parts_size = at, size
                 elif number == 6:
                     fingerprint = data[at : at + size]
                 elif number == 7:
                     row = noise_service_pb2.Provenance.FromString(data[at : at + size])
-                    provenance.append(Provenance(row.lane, row.segment, row.round, row.row, row.family, row.depth))
+                    provenance.append(
+                        Provenance(row.lane, row.segment, row.round, row.row, row.family, row.depth, row.part)
+                    )
                 at += size
             elif kind in (1, 5):
                 at += 8 if kind == 1 else 4
@@ -128,4 +137,9 @@ def decode_batch(data: bytes) -> Batch:
         if np.frombuffer(data, np.uint8, mask_size, mask_at).max() > 1:
             raise ProtocolError("batch has a mask with bytes other than 0 and 1")
         mask = np.frombuffer(data, np.bool_, mask_size, mask_at).reshape(rows, length)
-    return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance), mask)
+    parts: Parts | None = None
+    if parts_size:
+        if parts_size != rows:
+            raise ProtocolError(f"batch says {rows} rows, but has {parts_size} parts")
+        parts = np.frombuffer(data, np.uint8, parts_size, parts_at)
+    return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance), mask, parts)

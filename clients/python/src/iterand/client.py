@@ -148,13 +148,14 @@ class Client:
         seed: int = 0,
         length: int | None = None,
         mask: bool = False,
+        at: int = 0,
         timeout: float | None = None,
     ) -> Description:
         """See `iterand.describe`."""
         spec = None if recipe is None else stream_spec(recipe, seed, length, None, mask)
-        answer = self._connection.unary(
-            "Describe", service.DescribeRequest(stream=spec), service.DescribeResponse.FromString, timeout
-        )
+        check_range("at", at, 0, 2**64 - 1)
+        request = service.DescribeRequest(stream=spec, at=at)
+        answer = self._connection.unary("Describe", request, service.DescribeResponse.FromString, timeout)
         return description(answer)
 
     def execute(
@@ -269,6 +270,7 @@ def describe(
     seed: int = 0,
     length: int | None = None,
     mask: bool = False,
+    at: int = 0,
     tls: Tls | bool = False,
     token: str | None = None,
     retry: Retry | None = None,
@@ -277,10 +279,11 @@ def describe(
     """Presets, families and engine version of a server and, if a recipe is given, what it resolves to; with `mask` the
     stream that `iterand.stream` with a mask reads, which has a fingerprint of its own.
 
+    at: index at which the shares of a mixture's parts are told, and its cost.
     timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
     """
     with Client(target, tls=tls, token=token, retry=retry) as client:
-        return client.describe(recipe, seed=seed, length=length, mask=mask, timeout=timeout)
+        return client.describe(recipe, seed=seed, length=length, mask=mask, at=at, timeout=timeout)
 
 
 def execute(
