@@ -34,10 +34,10 @@ std::string WithWeight(const std::string& weight) {
 }
 
 TEST(MixtureErrors, Weights) {
-  EXPECT_EQ(Refusal(WithWeight("-1")), "mixture[1].weight: is -1, must lie within [0, 1000000]");
-  EXPECT_EQ(Refusal(WithWeight("2e6")), "mixture[1].weight: is 2000000, must lie within [0, 1000000]");
-  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "NaN"})")), "mixture[1].weight: is nan, must lie within [0, 1000000]");
-  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "Infinity"})")), "mixture[1].weight: is inf, must lie within [0, 1000000]");
+  EXPECT_EQ(Refusal(WithWeight("-1")), "mixture[1].weight: is -1, must lie within [0, 1e+06]");
+  EXPECT_EQ(Refusal(WithWeight("2e6")), "mixture[1].weight: is 2e+06, must lie within [0, 1e+06]");
+  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "NaN"})")), "mixture[1].weight: is nan, must lie within [0, 1e+06]");
+  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "Infinity"})")), "mixture[1].weight: is inf, must lie within [0, 1e+06]");
   EXPECT_EQ(
       Refusal(WithWeight(R"("half")")),
       "mixture[1].weight: is \"half\", must be a number, a list of points, or an object with fields of fixed, points");
@@ -46,7 +46,7 @@ TEST(MixtureErrors, Weights) {
   EXPECT_EQ(Refusal(WithWeight(R"({"fixed": 1, "points": [{"at": 0, "weight": 1}]})")),
             "mixture[1].weight: has both fixed and points, must have one of them");
   EXPECT_EQ(Refusal(WithWeight(R"([{"at": 0, "weight": 1}, {"at": 9, "weight": -0.5}])")),
-            "mixture[1].weight.points[1].weight: is -0.5, must lie within [0, 1000000]");
+            "mixture[1].weight.points[1].weight: is -0.5, must lie within [0, 1e+06]");
   EXPECT_EQ(Refusal(WithWeight(R"([{"at": -1, "weight": 1}])")),
             "mixture[1].weight.points[0].at: is -1, must lie within [0, 9223372036854775807]");
   EXPECT_EQ(Refusal(WithWeight(R"([{"at": 0}])")),
@@ -152,7 +152,7 @@ TEST(MixtureErrors, Sources) {
   EXPECT_EQ(Refusal(WithPart(R"({"preset": "marko"})")).substr(0, 70),
             R"(mixture[1].preset: there is none named "marko" (did you mean markov?))");
   EXPECT_EQ(Refusal(WithPart(R"({"recipe": {"families": [{"lstm": {"hidden": 5000}}]}})")),
-            "mixture[1].recipe.families[0].lstm.hidden.fixed: is 5000, must lie within [1, 1024]");
+            "mixture[1].recipe.families[0].lstm.hidden.fixed: is 5000, must lie within [4, 1024]");
   EXPECT_EQ(Refusal(R"({"mixture": []})"), "families: is empty, must have at least one family");
 }
 
