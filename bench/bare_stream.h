@@ -39,7 +39,7 @@ class BareStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   std::size_t next_ = 0;
 };
 
-// What is asked for: `batch_rows` a message, and as many messages as `count` rows make, at least one.
+// What is asked for: `batch_size` a message, and as many messages as `count` rows make, at least one.
 class BareService final : public v1::NoiseService::WithRawCallbackMethod_Stream<v1::NoiseService::Service> {
  public:
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Stream(grpc::CallbackServerContext*,
@@ -49,13 +49,13 @@ class BareService final : public v1::NoiseService::WithRawCallbackMethod_Stream<
     static_cast<void>(grpc::SerializationTraits<v1::StreamRequest>::Deserialize(&copy, &request));
     // As large as the batch that the preset's server sends.
     v1::Batch batch;
-    batch.set_rows(request.batch_rows());
+    batch.set_rows(request.batch_size());
     batch.set_length(512);
     batch.set_dtype(v1::DTYPE_UINT8);
     batch.set_fingerprint(std::string(32, 'f'));
-    batch.set_tokens(std::string(std::size_t{request.batch_rows()} * 512, 't'));
+    batch.set_tokens(std::string(std::size_t{request.batch_size()} * 512, 't'));
     std::vector<grpc::ByteBuffer> messages(
-        std::max<std::size_t>(1, request.count() / std::max<std::size_t>(1, request.batch_rows())));
+        std::max<std::size_t>(1, request.count() / std::max<std::size_t>(1, request.batch_size())));
     for (grpc::ByteBuffer& message : messages) {
       const grpc::Slice slice(batch.SerializeAsString());
       message = grpc::ByteBuffer(&slice, 1);
@@ -81,7 +81,7 @@ inline int ServeBare() {
 struct BareClient {
   std::string address;
   pid_t server = 0;
-  int batch_rows = 0;
+  int batch_size = 0;
   std::uint64_t sequences = 0;  // that the server has ready; 0: one message
   double seconds = 0;
 };
@@ -102,7 +102,7 @@ inline int TakeBareBytes(const BareClient& how) {
   call->StartCall(nullptr);
   wait();
   v1::StreamRequest request;
-  request.set_batch_rows(static_cast<std::uint32_t>(how.batch_rows));
+  request.set_batch_size(static_cast<std::uint32_t>(how.batch_size));
   request.set_count(how.sequences);
   const grpc::Slice slice(request.SerializeAsString());
   call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);

@@ -29,7 +29,7 @@ namespace {
 using iterand::Stream;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kBatchRows = 64;
+constexpr int kBatchSize = 64;
 constexpr std::size_t kStatisticsRows = 512;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -60,7 +60,7 @@ struct Measured {
 template <typename Next, typename Whole, typename Look>
 Measured Measure(Clock::time_point opened, double seconds, const Next& next, const Whole& whole, const Look& look) {
   Measured measured;
-  for (int rows = 0; rows < kBatchRows;) {
+  for (int rows = 0; rows < kBatchSize;) {
     const auto view = next();
     look(view);
     rows += view.rows;
@@ -127,12 +127,12 @@ int main(int argc, char** argv) {
     const auto opened = Clock::now();
     auto fresh = Stream::Open(*recipe, 0);
     (*fresh)->set_threads(threads);
-    std::vector<std::byte> buffer(kBatchRows * (*fresh)->sequence_bytes());
+    std::vector<std::byte> buffer(kBatchSize * (*fresh)->sequence_bytes());
     measured = Measure(
         opened, seconds,
         [&]() -> View {
           const std::uint64_t to_cycle = cycle - index % cycle;
-          const int rows = index > 0 && to_cycle < kBatchRows ? static_cast<int>(to_cycle) : kBatchRows;
+          const int rows = index > 0 && to_cycle < kBatchSize ? static_cast<int>(to_cycle) : kBatchSize;
           if (absl::Status s = (*fresh)->Read({.first_index = index, .rows = rows}, buffer); !s.ok()) Fail(s);
           index += static_cast<std::uint64_t>(rows);
           return {buffer.data(), static_cast<std::size_t>(rows) * (*fresh)->sequence_bytes(), rows,
@@ -151,9 +151,9 @@ int main(int argc, char** argv) {
     iterand::v1::StreamRequest request;
     *request.mutable_stream()->mutable_recipe() = *recipe;
     // So that batches end where the segments of all lanes do.
-    std::uint64_t batch_rows = kBatchRows;
-    while (cycle % batch_rows != 0) --batch_rows;
-    request.set_batch_rows(static_cast<std::uint32_t>(batch_rows));
+    std::uint64_t batch_size = kBatchSize;
+    while (cycle % batch_size != 0) --batch_size;
+    request.set_batch_size(static_cast<std::uint32_t>(batch_size));
     auto reader = (*client)->Stream(request);
     if (!reader.ok()) Fail(reader.status());
     iterand::Batch batch;

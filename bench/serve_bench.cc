@@ -1,6 +1,6 @@
 // What serving costs: throughput of the wire and of the engine, measured beside what they are compared with in one run.
 //
-//   serve_bench [--seconds S] [--repeats N] [--part wire|serving|trainer]... [--batch-rows N]... [--preset P]...
+//   serve_bench [--seconds S] [--repeats N] [--part wire|serving|trainer]... [--batch-size N]... [--preset P]...
 //               [--json FILE]
 //
 //   wire      equal messages: a bare gRPC server that sends one ready-made message again and again and a client that
@@ -77,11 +77,11 @@ double Median(std::vector<double> values) {
   std::exit(1);
 }
 
-v1::StreamRequest Request(const std::string& preset, int batch_rows, std::uint64_t seed = 0) {
+v1::StreamRequest Request(const std::string& preset, int batch_size, std::uint64_t seed = 0) {
   v1::StreamRequest request;
   request.mutable_stream()->set_preset(preset);
   request.mutable_stream()->set_seed(seed);
-  request.set_batch_rows(static_cast<std::uint32_t>(batch_rows));
+  request.set_batch_size(static_cast<std::uint32_t>(batch_size));
   return request;
 }
 
@@ -113,9 +113,9 @@ Rate MedianRate(const std::vector<Rate>& rates) {
 
 // ---- Measurements: bytes of messages or tokens a second ------------------------------------------------------------
 
-Rate BareBytes(const ServerProcess& server, int batch_rows, std::uint64_t sequences, double seconds) {
-  const Process client({"--bare-client", server.address(), "--server-pid", std::to_string(server.pid()), "--batch-rows",
-                        std::to_string(batch_rows), "--sequences", std::to_string(sequences), "--seconds",
+Rate BareBytes(const ServerProcess& server, int batch_size, std::uint64_t sequences, double seconds) {
+  const Process client({"--bare-client", server.address(), "--server-pid", std::to_string(server.pid()), "--batch-size",
+                        std::to_string(batch_size), "--sequences", std::to_string(sequences), "--seconds",
                         std::to_string(seconds)});
   Rate rate;
   if (!(std::istringstream(client.line()) >> rate.per_second >> rate.per_core_second)) {
@@ -153,7 +153,7 @@ Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamR
     const absl::StatusOr<bool> more = (*reader)->Next(batch);
     if (!more.ok()) Fail(more.status());
     if (batches == 0) rate.first_batch_seconds = SecondsSince(begin);
-    const bool at_boundary = !*more || (batches > 0 && batch.first_index() % period < request.batch_rows());
+    const bool at_boundary = !*more || (batches > 0 && batch.first_index() % period < request.batch_size());
     if (at_boundary && !cpu) {
       start = Clock::now();
       cpu.emplace(server.pid());
@@ -236,7 +236,7 @@ Rate CachedTokens(const ServerProcess& server, Client& client, const v1::StreamR
   return MedianRate(rates);
 }
 
-nlohmann::json MeasureWire(const std::vector<int>& batch_rows, double seconds, int repeats) {
+nlohmann::json MeasureWire(const std::vector<int>& batch_size, double seconds, int repeats) {
   const ServerProcess bare("--serve-bare");
   const ServerProcess iterand("--serve-iterand");
   const auto client = Client::Connect(iterand.address());
@@ -251,7 +251,7 @@ nlohmann::json MeasureWire(const std::vector<int>& batch_rows, double seconds, i
   }
   std::printf("\n");
   nlohmann::json report = nlohmann::json::array();
-  for (const int rows : batch_rows) {
+  for (const int rows : batch_size) {
     v1::StreamRequest whole = Request(kCachedPreset, rows, 1000);
     whole.set_count(kCachedSequences);
     ServedTokens(iterand, **client, whole, Until{});
@@ -279,7 +279,7 @@ nlohmann::json MeasureWire(const std::vector<int>& batch_rows, double seconds, i
     }
     std::printf("\n");
     std::fflush(stdout);
-    report.push_back({{"batch_rows", rows},
+    report.push_back({{"batch_size", rows},
                       {"bare_bytes", ToJson(base)},
                       {"bare_many_bytes", ToJson(many)},
                       {"cached_bytes", ToJson(cached)},
@@ -361,7 +361,7 @@ int main(int argc, char** argv) {
   double seconds = 1;
   int repeats = 5;
   std::vector<std::string> parts = {"wire", "serving", "trainer"};
-  std::vector<int> batch_rows = {64, 512, 2048};
+  std::vector<int> batch_size = {64, 512, 2048};
   std::vector<std::string> presets = {"lstm", "up-statistics"};
   std::string json_file;
   bool serve_bare = false;
@@ -369,7 +369,7 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", seconds, "Of each measurement")->check(CLI::PositiveNumber);
   app.add_option("--repeats", repeats)->check(CLI::PositiveNumber);
   app.add_option("--part", parts)->check(CLI::IsMember(parts));
-  app.add_option("--batch-rows", batch_rows, "Of part wire")->check(CLI::PositiveNumber);
+  app.add_option("--batch-size", batch_size, "Of part wire")->check(CLI::PositiveNumber);
   app.add_option("--preset", presets, "Of parts serving and trainer")->check([](const std::string& name) {
     return std::string(iterand::LoadPreset(name).status().message());
   });
@@ -383,13 +383,13 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   if (serve_bare) return iterand::ServeBare();
   if (serve_iterand) return iterand::ServeIterand();
-  bare_client.batch_rows = batch_rows.front();
+  bare_client.batch_size = batch_size.front();
   bare_client.seconds = seconds;
   if (!bare_client.address.empty()) return iterand::TakeBareBytes(bare_client);
 
   const auto wanted = [&](const char* part) { return std::find(parts.begin(), parts.end(), part) != parts.end(); };
   nlohmann::json report = {{"cores", std::thread::hardware_concurrency()}};
-  if (wanted("wire")) report["wire"] = iterand::MeasureWire(batch_rows, seconds, repeats);
+  if (wanted("wire")) report["wire"] = iterand::MeasureWire(batch_size, seconds, repeats);
   if (wanted("serving")) report["serving"] = iterand::MeasureServing(presets, seconds, repeats);
   if (wanted("trainer")) report["trainer"] = iterand::MeasureTrainer(presets, seconds);
   if (!json_file.empty()) std::ofstream(json_file) << report.dump(1) << "\n";

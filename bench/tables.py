@@ -257,12 +257,12 @@ def show(report: Row) -> None:
             for kind in ("cached", "generated"):
                 rate = row[f"{kind}_bytes"]["per_second"]
                 figures = [big(base), big(many), big(rate), f"{rate / base:.2f}", f"{rate / many:.2f}"]
-                rows.append(["C++", kind, str(row["batch_rows"]), *figures])
+                rows.append(["C++", kind, str(row["batch_size"]), *figures])
         rows += [
             [
                 "Python",
                 "cached",
-                str(row["batch_rows"]),
+                str(row["batch_size"]),
                 big(row["bare_bytes_per_second"]),
                 "",
                 big(row["cached_bytes_per_second"]),
@@ -270,7 +270,7 @@ def show(report: Row) -> None:
             ]
             for row in wire["python"]
         ]
-        columns = ["client", "rows come", "batch rows", "bare bytes/s", "many", "iterand bytes/s", "ratio", "to many"]
+        columns = ["client", "rows come", "batch size", "bare bytes/s", "many", "iterand bytes/s", "ratio", "to many"]
         console.print(table("Wire: against a bare gRPC stream of equal messages", columns, rows, 2))
         rows = []
         for served in wire["serving"]:

@@ -51,7 +51,7 @@ def take_bare(address: str, rows: int, sequences: int, seconds: float) -> float:
             request_serializer=service.StreamRequest.SerializeToString,
             response_deserializer=None,
         )
-        call: Any = method(service.StreamRequest(batch_rows=rows, count=sequences))
+        call: Any = method(service.StreamRequest(batch_size=rows, count=sequences))
         next(call)
         count, begin = 0, time.perf_counter()
         for message in call:
@@ -70,7 +70,7 @@ def bare_rate(address: str, rows: int, sequences: int, seconds: float) -> float:
 
 def our_rate(address: str, rows: int) -> float:
     """Bytes of tokens a second."""
-    with iterand.stream(address, PRESET, seed=SEED, batch_size=rows, count=CACHED_SEQUENCES) as stream:
+    with iterand.stream(PRESET, seed=SEED, batch_size=rows, count=CACHED_SEQUENCES, server=address) as stream:
         next(stream)
         begin = time.perf_counter()
         count = sum(tokens.nbytes for tokens in stream)
@@ -104,7 +104,7 @@ def main() -> None:
             medians = {name: statistics.median(values) for name, values in rates.items()}
             report.append(
                 {
-                    "batch_rows": rows,
+                    "batch_size": rows,
                     "bare_bytes_per_second": medians["bare"],
                     "bare_many_bytes_per_second": medians["many"],
                     "cached_bytes_per_second": medians["cached"],

@@ -25,9 +25,9 @@ std::optional<std::uint64_t> IndexMap::StepsBeyond(std::uint64_t segment, std::u
   return static_cast<std::uint64_t>(steps);
 }
 
-std::optional<std::uint64_t> FirstOfShard(std::uint64_t start, std::uint64_t rank, std::uint64_t world) {
-  const std::uint64_t at = start % world;
-  const std::uint64_t skip = rank >= at ? rank - at : rank + (world - at);  // below world: cannot overflow
+std::optional<std::uint64_t> FirstOfShard(std::uint64_t start, std::uint64_t rank, std::uint64_t world_size) {
+  const std::uint64_t at = start % world_size;
+  const std::uint64_t skip = rank >= at ? rank - at : rank + (world_size - at);  // below world_size: cannot overflow
   if (skip > kLastIndex - start) return std::nullopt;
   return start + skip;
 }

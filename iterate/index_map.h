@@ -5,7 +5,7 @@
 //   segment = place div segment_sequences      segment of the lane
 //   offset  = place mod segment_sequences      place in the segment
 //
-// A reader takes the indices  first, first + stride, first + 2 stride, ...  Rank r of a world of W readers takes the
+// A reader takes the indices  first, first + stride, first + 2 stride, ...  Rank r of W readers takes the
 // indices i with i mod W = r. All functions are exact for every index up to 2^64 - 1.
 #pragma once
 
@@ -64,9 +64,9 @@ class IndexMap {
   std::uint32_t sequences_;
 };
 
-// The first index at or after `start` that rank `rank` of `world` readers takes; its stride is `world`. Requires
-// rank < world. Nothing if it would exceed 2^64 - 1.
-std::optional<std::uint64_t> FirstOfShard(std::uint64_t start, std::uint64_t rank, std::uint64_t world);
+// The first index at or after `start` that rank `rank` of `world_size` readers takes; its stride is `world_size`.
+// Requires rank < world_size. Nothing if it would exceed 2^64 - 1.
+std::optional<std::uint64_t> FirstOfShard(std::uint64_t start, std::uint64_t rank, std::uint64_t world_size);
 
 // How many indices first, first + stride, ... there are up to 2^64 - 1; 2^64 - 1 if there are 2^64. Requires
 // stride >= 1.

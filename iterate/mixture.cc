@@ -1,5 +1,7 @@
 #include "iterate/mixture.h"
 
+#include <google/protobuf/descriptor.h>
+
 #include <numeric>
 #include <utility>
 
@@ -29,6 +31,15 @@ void AppendNames(const v1::Recipe& recipe, const std::string& prefix, std::vecto
 }
 
 }  // namespace
+
+int MaxParts() {
+  static const int kMost = static_cast<int>(v1::Recipe::descriptor()
+                                                ->FindFieldByNumber(v1::Recipe::kMixtureFieldNumber)
+                                                ->options()
+                                                .GetExtension(v1::setting)
+                                                .max());
+  return kMost;
+}
 
 absl::StatusOr<std::unique_ptr<const MixturePlan>> MixturePlan::Make(const ResolvedRecipe& resolved,
                                                                      std::uint64_t seed) {

@@ -31,6 +31,9 @@ namespace iterand {
 
 class StreamPlan;
 
+// The most parts of a mixture, those of nested mixtures included: the range of Recipe.mixture in the schema.
+int MaxParts();
+
 // The parts of a recipe with a mixture, those of nested mixtures in their places: depth first. Immutable.
 class MixturePlan {
  public:

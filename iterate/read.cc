@@ -31,10 +31,11 @@ absl::Status CheckOptions(const ReadOptions& options, std::span<std::byte> token
   if (!options.provenance.empty() && options.provenance.size() < rows) {
     return too_small("provenance", options.provenance.size(), rows);
   }
-  if (options.mask.empty()) return absl::OkStatus();
-  if (!stream.has_mask()) return absl::InvalidArgumentError("mask: is given, but the recipe has no loss_mask");
+  if (options.loss_mask.empty()) return absl::OkStatus();
+  if (!stream.has_loss_mask())
+    return absl::InvalidArgumentError("loss_mask: is given, but the recipe has no loss_mask");
   const auto length = static_cast<std::size_t>(stream.length());
-  if (options.mask.size() / length < rows) return too_small("mask", options.mask.size(), rows * length);
+  if (options.loss_mask.size() / length < rows) return too_small("loss_mask", options.loss_mask.size(), rows * length);
   return absl::OkStatus();
 }
 
@@ -92,8 +93,9 @@ void Stream::Impl::CopyRows(const ReadOptions& options, int begin, int end, std:
     const auto row = static_cast<std::size_t>(i);
     std::memcpy(tokens.data() + row * bytes, from.segment.row(position.offset), bytes);
     if (!options.provenance.empty()) options.provenance[row] = from.segment.provenance[position.offset];
-    if (!options.mask.empty()) {
-      std::copy_n(from.segment.mask.data() + position.offset * length, length, options.mask.data() + row * length);
+    if (!options.loss_mask.empty()) {
+      std::copy_n(from.segment.loss_mask.data() + position.offset * length, length,
+                  options.loss_mask.data() + row * length);
     }
   }
 }

@@ -32,7 +32,7 @@ struct ResolvedPart;
 class ResolvedRecipe {
  public:
   const v1::Recipe& proto() const { return proto_; }
-  // Of a mixture, the length and the marks alone: its parts have alphabets and packing of their own.
+  // Of a mixture, only length and marks are meaningful: each part has its own alphabet and packing.
   const SequenceLayout& layout() const { return layout_; }
 
   // The parts of a mixture, in the order of the recipe; empty if the recipe is none. What follows up to
@@ -77,8 +77,9 @@ struct ResolvedPart {
 // Where the recipes of presets come from.
 using PresetLoader = std::function<absl::StatusOr<v1::Recipe>(std::string_view name)>;
 
-// Writes out every default and checks every field, but for those of the families. Presets in a mixture are written out,
-// too. Errors: InvalidArgument with the path of the field, its value and what is allowed.
+// Writes out every default, and in a mixture the recipes of presets. Checks the range of every field, and what depends
+// on several fields, except within a family. Errors: InvalidArgument with the path of the field, its value and what is
+// allowed.
 absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe, const PresetLoader& presets = LoadPreset);
 
 // The same error at a place further out: `path` goes before the field that the message names.

@@ -3,6 +3,7 @@
 #include <google/protobuf/descriptor.h>
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <string>
 #include <utility>
@@ -10,9 +11,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "iterate/json_limits.h"
+#include "common/shorten.h"
 #include "iterate/limits.h"
-#include "randnet/check.h"
+#include "iterate/mixture.h"
+#include "randnet/settings.h"
 
 namespace iterand {
 namespace {
@@ -21,21 +23,17 @@ using google::protobuf::FieldDescriptor;
 
 constexpr char kWholeStream[] = "length, vocab_size, lanes, segment_sequences, marks and loss_mask";
 
+// The fields of the whole stream.
+constexpr std::array<int, 6> kWholeStreamFields = {
+    v1::Recipe::kLengthFieldNumber,           v1::Recipe::kVocabSizeFieldNumber, v1::Recipe::kLanesFieldNumber,
+    v1::Recipe::kSegmentSequencesFieldNumber, v1::Recipe::kMarksFieldNumber,     v1::Recipe::kLossMaskFieldNumber,
+};
+
 // Whether a field may stand beside a mixture.
 bool IsBesideMixture(const FieldDescriptor& field) {
-  switch (field.number()) {
-    case v1::Recipe::kDescriptionFieldNumber:
-    case v1::Recipe::kMixtureFieldNumber:
-    case v1::Recipe::kLengthFieldNumber:
-    case v1::Recipe::kVocabSizeFieldNumber:
-    case v1::Recipe::kLanesFieldNumber:
-    case v1::Recipe::kSegmentSequencesFieldNumber:
-    case v1::Recipe::kMarksFieldNumber:
-    case v1::Recipe::kLossMaskFieldNumber:
-      return true;
-    default:
-      return false;
-  }
+  if (field.number() == v1::Recipe::kDescriptionFieldNumber) return true;
+  if (field.number() == v1::Recipe::kMixtureFieldNumber) return true;
+  return std::find(kWholeStreamFields.begin(), kWholeStreamFields.end(), field.number()) != kWholeStreamFields.end();
 }
 
 absl::Status CheckBesideMixture(const v1::Recipe& recipe) {
@@ -50,15 +48,11 @@ absl::Status CheckBesideMixture(const v1::Recipe& recipe) {
   return absl::OkStatus();
 }
 
-// Writes out the defaults of the fields that belong to the whole stream.
+// Writes out the defaults of the fields of the whole stream.
 void ResolveWholeStream(v1::Recipe& recipe) {
-  if (!recipe.has_length()) recipe.set_length(512);
-  if (!recipe.has_vocab_size()) recipe.set_vocab_size(256);
-  if (!recipe.has_lanes()) recipe.set_lanes(32);
-  if (!recipe.has_segment_sequences()) recipe.set_segment_sequences(48);
-  const bool alphabet = recipe.has_alphabet_size();
-  SequenceLayout::Resolve(recipe);
-  if (!alphabet) recipe.clear_alphabet_size();
+  for (const int field : kWholeStreamFields) WriteDefault(recipe, field);
+  if (!recipe.has_lanes()) recipe.set_lanes(kDefaultLanes);
+  if (recipe.has_marks() && recipe.marks().ByteSizeLong() == 0) recipe.clear_marks();  // as SequenceLayout does
 }
 
 absl::Status CheckName(const std::string& name) {
@@ -156,8 +150,10 @@ absl::Status TakeWholeStream(const v1::Recipe& whole, v1::Recipe& recipe) {
 
 // An endless pool cannot be a part.
 absl::Status CheckNotEndless(const v1::Recipe& recipe) {
-  const bool endless = recipe.has_pool() && (!recipe.pool().has_endless() || recipe.pool().endless());
-  if (!endless || !recipe.mixture().empty()) return absl::OkStatus();
+  if (!recipe.has_pool() || !recipe.mixture().empty()) return absl::OkStatus();
+  v1::Pool pool = recipe.pool();
+  WriteDefault(pool, v1::Pool::kEndlessFieldNumber);
+  if (!pool.endless()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       "pool.endless: is true, but an endless pool is one process per lane, of which a part would have stretches with "
       "gaps; use a recipe with pool.endless false, whose segments each begin with a fresh pool, or a chain");
@@ -225,7 +221,8 @@ absl::StatusOr<ResolvedRecipe> MixtureResolver::ResolveSource(v1::Recipe recipe,
 }
 
 absl::StatusOr<ResolvedPart> MixtureResolver::ResolvePart(const v1::Recipe& whole, v1::Part& part, int depth) {
-  Schedule::Resolve(*part.mutable_weight());
+  if (absl::Status s = CheckFields(part.weight(), ".weight"); !s.ok()) return s;
+  Schedule::ComputeDefaults(*part.mutable_weight());
   absl::StatusOr<Schedule> weight = Schedule::Make(part.weight(), "weight");
   if (!weight.ok()) return AtPath(".", weight.status());
   points_ += weight->points();
@@ -256,16 +253,15 @@ absl::StatusOr<ResolvedRecipe> MixtureResolver::Resolve(v1::Recipe recipe, int d
   if (absl::Status s = CheckPartCount(recipe.mixture_size()); !s.ok()) return s;
   if (absl::Status s = CheckBesideMixture(recipe); !s.ok()) return s;
   ResolveWholeStream(recipe);
+  for (const int field : kWholeStreamFields) {
+    if (absl::Status s = CheckField(recipe, field); !s.ok()) return s;
+  }
   v1::Recipe any = recipe;  // with an alphabet and without relabelling, for the layout
   any.clear_mixture();
   any.set_relabel(v1::Recipe::RELABEL_NONE);
-  SequenceLayout::Resolve(any);
+  SequenceLayout::ComputeDefaults(any);
   const absl::StatusOr<SequenceLayout> layout = SequenceLayout::Make(any);
   if (!layout.ok()) return layout.status();
-  if (absl::Status s = CheckRange("lanes", recipe.lanes(), 1, kMaxLanes); !s.ok()) return s;
-  if (absl::Status s = CheckRange("segment_sequences", recipe.segment_sequences(), 1, kMaxSegmentSequences); !s.ok()) {
-    return s;
-  }
   std::vector<ResolvedPart> parts;
   std::vector<std::string> presets;
   for (int i = 0; i < recipe.mixture_size(); ++i) {
@@ -287,8 +283,8 @@ absl::StatusOr<ResolvedRecipe> ResolveMixture(v1::Recipe recipe, const PresetLoa
 }
 
 absl::Status CheckPartCount(int parts) {
-  if (parts <= kMaxParts) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("mixture: has ", parts, " parts, may have at most ", kMaxParts,
+  if (parts <= MaxParts()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("mixture: has ", parts, " parts, may have at most ", MaxParts(),
                                                  ", those of nested mixtures included"));
 }
 

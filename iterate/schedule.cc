@@ -1,17 +1,14 @@
 #include "iterate/schedule.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "randnet/check.h"
 
 namespace iterand {
 
-void Schedule::Resolve(v1::Weight& weight) {
+void Schedule::ComputeDefaults(v1::Weight& weight) {
   if (!weight.has_fixed() && weight.points().empty()) weight.set_fixed(1);
-  const bool one_point = weight.points_size() == 1 && weight.points(0).has_weight() && weight.points(0).has_at() &&
-                         weight.points(0).at() >= 0;
+  const bool one_point = weight.points_size() == 1 && weight.points(0).has_weight() && weight.points(0).has_at();
   if (!weight.has_fixed() && one_point) {
     const double only = weight.points(0).weight();
     weight.clear_points();
@@ -25,11 +22,9 @@ absl::StatusOr<Schedule> Schedule::Make(const v1::Weight& weight, const std::str
     return absl::InvalidArgumentError(absl::StrCat(path, ": has both fixed and points, must have one of them"));
   }
   if (weight.has_fixed()) {
-    if (absl::Status s = CheckRange(path, weight.fixed(), 0, kMaxWeight); !s.ok()) return s;
     schedule.points_.push_back({.at = 0, .weight = weight.fixed()});
     return schedule;
   }
-  if (absl::Status s = CheckRange(path + ".points", weight.points_size(), 1, kMaxPoints, " entries"); !s.ok()) return s;
   for (int i = 0; i < weight.points_size(); ++i) {
     const v1::Weight::Point& point = weight.points(i);
     const std::string at = absl::StrCat(path, ".points[", i, "]");
@@ -37,10 +32,6 @@ absl::StatusOr<Schedule> Schedule::Make(const v1::Weight& weight, const std::str
       return absl::InvalidArgumentError(absl::StrCat(at, ": has no ", point.has_at() ? "weight" : "at",
                                                      R"(, must have both, such as {"at": 0, "weight": 1})"));
     }
-    if (absl::Status s = CheckRange(at + ".at", point.at(), 0, std::numeric_limits<std::int64_t>::max()); !s.ok()) {
-      return s;
-    }
-    if (absl::Status s = CheckRange(at + ".weight", point.weight(), 0, kMaxWeight); !s.ok()) return s;
     if (i > 0 && point.at() < weight.points(i - 1).at()) {
       return absl::InvalidArgumentError(absl::StrCat(at, ".at: is ", point.at(), ", must be at least ",
                                                      weight.points(i - 1).at(),

@@ -18,11 +18,10 @@ namespace iterand {
 // Two points at one index make a step: at that index the second one counts.
 class Schedule {
  public:
-  static constexpr double kMaxWeight = 1e6;
-  static constexpr int kMaxPoints = 4096;
-
-  // Writes the default, 1, into a part's weight, and a schedule of one point as a number.
-  static void Resolve(v1::Weight& weight);
+  // Both take a message whose fields lie within the ranges of the schema.
+  //
+  // Writes the default, 1, into the weight of a part, and a schedule of one point as a number.
+  static void ComputeDefaults(v1::Weight& weight);
   // Of a message with its default written out. Errors: InvalidArgument that names the field below `path` (such as
   // "mixture[0].weight"), its value and what is allowed.
   static absl::StatusOr<Schedule> Make(const v1::Weight& weight, const std::string& path);

@@ -18,7 +18,7 @@ void Segment::Resize(std::size_t sequences, std::size_t sequence_bytes, std::siz
     tokens = own.data();
     row_stride = sequence_bytes;
   }
-  mask.resize(sequences * mask_bytes);
+  loss_mask.resize(sequences * mask_bytes);
   provenance.resize(sequences);
 }
 
@@ -27,7 +27,7 @@ void Segment::CopyTo(Segment& out) const {
   out.Resize(sequences, row_bytes, 0);
   for (std::size_t place = 0; place < sequences; ++place) std::memcpy(out.row(place), row(place), row_bytes);
   out.provenance = provenance;
-  out.mask = mask;
+  out.loss_mask = loss_mask;
   out.generated_symbols = generated_symbols;
 }
 

@@ -44,7 +44,7 @@ struct Segment {
   std::vector<RowProvenance> provenance;  // one per sequence
   // 1 where a token is to be predicted, else 0, in the order of places and tokens; empty unless the recipe has
   // loss_mask.
-  std::vector<std::uint8_t> mask;
+  std::vector<std::uint8_t> loss_mask;
   // Symbols that programs wrote for this segment, including dropped rows and trials.
   std::uint64_t generated_symbols = 0;
 };

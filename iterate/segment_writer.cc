@@ -145,7 +145,7 @@ void SegmentWriter::Write(const Symbol* row, const std::uint8_t* mask, const Row
       WriteRow(row, reinterpret_cast<std::uint32_t*>(out));
       break;
   }
-  if (masked_) WriteMask(mask, out_->mask.data() + place * static_cast<std::size_t>(layout_.length()));
+  if (masked_) WriteMask(mask, out_->loss_mask.data() + place * static_cast<std::size_t>(layout_.length()));
   out_->provenance[place] = provenance;
   ++count_;
   if (count_ < sequences_) PrefetchRow(out_->row(order_[static_cast<std::size_t>(count_)]));

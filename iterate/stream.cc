@@ -47,7 +47,7 @@ int Stream::length() const { return plan().layout().length(); }
 int Stream::lanes() const { return static_cast<int>(index_map().lanes()); }
 int Stream::segment_sequences() const { return static_cast<int>(index_map().segment_sequences()); }
 std::size_t Stream::sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
-bool Stream::has_mask() const { return recipe().loss_mask(); }
+bool Stream::has_loss_mask() const { return recipe().loss_mask(); }
 const std::string& Stream::family_name(const RowProvenance& row) const {
   return plan().part(row.part).mix().name(row.family);
 }

@@ -125,7 +125,7 @@ struct ReadOptions {
   std::uint64_t stride = 1;
   int rows = 0;
   std::span<RowProvenance> provenance = {};  // where each sequence came from: room for `rows`, or empty
-  std::span<std::uint8_t> mask = {};         // room for rows x length(), or empty; only if has_mask()
+  std::span<std::uint8_t> loss_mask = {};    // room for rows x length(), or empty; only if has_loss_mask()
 };
 
 class Stream {
@@ -153,7 +153,7 @@ class Stream {
   int lanes() const;
   int segment_sequences() const;
   std::size_t sequence_bytes() const;  // length() * DtypeBytes(dtype())
-  bool has_mask() const;               // sequences come with masks (Recipe.loss_mask)
+  bool has_loss_mask() const;          // sequences come with loss masks (Recipe.loss_mask)
   // The family that made a row last, by name.
   const std::string& family_name(const RowProvenance& row) const;
   // Names of a mixture's parts, by RowProvenance::part (PartNames, iterate/mixture.h); empty if the recipe is none.

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "iterate/plan.h"
+#include "server/answers/describe.h"
 
 namespace iterand {
 namespace {
@@ -95,24 +96,12 @@ class BatchBuilder::BufferPool : public std::enable_shared_from_this<BatchBuilde
   std::vector<Buffer> free_;
 };
 
-v1::Dtype ToProto(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kUint8:
-      return v1::DTYPE_UINT8;
-    case Dtype::kUint16:
-      return v1::DTYPE_UINT16;
-    case Dtype::kUint32:
-      return v1::DTYPE_UINT32;
-  }
-  return v1::DTYPE_UNSPECIFIED;
-}
-
 BatchBuilder::BatchBuilder(const Stream& stream, bool provenance, std::vector<std::string> part_names)
     : stream_(stream),
       with_provenance_(provenance),
       part_names_(part_names.empty() ? stream.part_names() : std::move(part_names)),
       row_bytes_(stream.sequence_bytes()),
-      mask_bytes_(stream.has_mask() ? static_cast<std::size_t>(stream.length()) : 0),
+      mask_bytes_(stream.has_loss_mask() ? static_cast<std::size_t>(stream.length()) : 0),
       part_bytes_(stream.plan().mixture() != nullptr ? 1 : 0),
       buffers_(std::make_shared<BufferPool>()),
       copied_(grpc_empty_slice()) {
@@ -175,8 +164,8 @@ void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint3
     if (part_bytes_ > 0) to.set_part(part_names_[from.part]);
   }
   if (mask_bytes_ > 0) {
-    header_.mutable_mask()->append(reinterpret_cast<const char*>(segment->mask.data() + offset * mask_bytes_),
-                                   mask_bytes_);
+    header_.mutable_loss_mask()->append(reinterpret_cast<const char*>(segment->loss_mask.data() + offset * mask_bytes_),
+                                        mask_bytes_);
   }
   const std::byte* data = segment->row(offset);
   Run* const last = end_run_ > first_run_ ? &runs_[(end_run_ - 1) % kRunsAhead] : nullptr;

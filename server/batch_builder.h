@@ -24,8 +24,6 @@
 
 namespace iterand {
 
-v1::Dtype ToProto(Dtype dtype);
-
 class BatchBuilder {
  public:
   // `part_names` are those of a mixture's parts as the client has them, who may not be the one that opened the stream;

@@ -36,8 +36,8 @@ namespace {
 
 constexpr std::size_t kLargestBatchBytes = std::size_t{1} << 30;
 constexpr auto kCutAfterDrain = std::chrono::milliseconds(500);
-constexpr std::size_t kCallBytes = std::size_t{256} << 10;         // that a call holds in gRPC, roughly
-constexpr std::size_t kSmallestQueueBytes = std::size_t{1} << 20;  // the default preset takes 0.8 MB
+constexpr std::size_t kCallBytes = std::size_t{256} << 10;     // that a call holds in gRPC, roughly
+constexpr std::size_t kMinStreamBytes = std::size_t{1} << 20;  // the default preset takes 0.8 MB
 
 absl::Status CheckOptions(const ServerOptions& options) {
   if (options.threads < 0 || options.threads > 4096) {
@@ -66,12 +66,12 @@ absl::Status CheckOptions(const ServerOptions& options) {
                                                    options.request_timeout.count(), " ms; it must be 1 ms to 1 hour"));
   }
   if (options.max_batch_bytes < 1024 || options.max_batch_bytes > kLargestBatchBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("max_batch_bytes (--max-batch) is ", options.max_batch_bytes,
+    return absl::InvalidArgumentError(absl::StrCat("max_batch_bytes (--max-batch-bytes) is ", options.max_batch_bytes,
                                                    "; it must be 1024 to ", kLargestBatchBytes));
   }
-  if (options.queue_bytes < kSmallestQueueBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("queue_bytes (--queue) is ", options.queue_bytes,
-                                                   "; it must be at least ", kSmallestQueueBytes,
+  if (options.max_stream_bytes < kMinStreamBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("max_stream_bytes (--max-stream-bytes) is ",
+                                                   options.max_stream_bytes, "; it must be at least ", kMinStreamBytes,
                                                    ", in which a stream of the default preset fits"));
   }
   // CivetWeb is usually built without IPv6.
@@ -201,21 +201,22 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
   WarnOfReadableSecrets(options);
 
   std::shared_ptr<SnapshotFolder> snapshots;
-  if (!options.snapshot_folder.empty()) {
+  if (!options.snapshot_dir.empty()) {
     snapshots = std::make_shared<SnapshotFolder>();
-    snapshots->path = options.snapshot_folder;
+    snapshots->path = options.snapshot_dir;
     snapshots->most_bytes = options.snapshot_bytes;
     snapshots->report = [](const std::string& line) { Log().error(line); };
     if (const absl::Status status = snapshots->Check(); !status.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat("the snapshot folder (--snapshots) ", status.message()));
+      return absl::InvalidArgumentError(absl::StrCat("the snapshot folder (--snapshot-dir) ", status.message()));
     }
   }
 
   engine = std::make_unique<Engine>(EngineOptions{.threads = options.threads,
                                                   .cache_bytes = options.cache_bytes,
-                                                  .prefetch_bytes = options.prefetch_bytes,
-                                                  .queue_bytes = options.queue_bytes,
-                                                  .snapshots = std::move(snapshots)});
+                                                  .readahead_bytes = options.readahead_bytes,
+                                                  .max_stream_bytes = options.max_stream_bytes,
+                                                  .snapshots = std::move(snapshots),
+                                                  .report = [](const std::string& line) { Log().info(line); }});
   service = std::make_unique<NoiseService>(engine.get(), service_options);
 
   trimmer = std::make_unique<MemoryTrimmer>([this] { return BytesInUse(service->stats()); });

@@ -62,11 +62,11 @@ struct ServerOptions {
   std::size_t cache_bytes = std::size_t{256} << 20;
 
   // How far generation runs ahead of what a client has taken, in bytes of segments a stream.
-  std::size_t prefetch_bytes = std::size_t{8} << 20;
+  std::size_t readahead_bytes = std::size_t{8} << 20;
 
   // The most that one stream may hold, in bytes of segments: a recipe of more and longer lanes than that is refused
   // with RESOURCE_EXHAUSTED. At least 1 MiB.
-  std::size_t queue_bytes = std::size_t{256} << 20;
+  std::size_t max_stream_bytes = std::size_t{256} << 20;
 
   // Calls of Stream, Read and Execute that may be open at a time; more end with UNAVAILABLE.
   int max_streams = 256;
@@ -92,7 +92,7 @@ struct ServerOptions {
 
   // If not empty, a folder where endless pools are kept now and then (iterate/snapshots.h), so that after a restart, or
   // on another server that has the folder, a stream goes on without a replay. It is made if it is not there.
-  std::string snapshot_folder;
+  std::string snapshot_dir;
 
   // What these may take, in bytes: those of the streams that were written longest ago make room.
   std::uint64_t snapshot_bytes = std::uint64_t{16} << 30;

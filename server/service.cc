@@ -7,12 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include "common/rpc/error_info.h"
 #include "iterate/index_map.h"
+#include "server/answers/describe.h"
+#include "server/answers/execute.h"
+#include "server/answers/stream_spec.h"
 #include "server/batch_builder.h"
-#include "server/describe.h"
-#include "server/execute.h"
 #include "server/execute_call.h"
-#include "server/grpc_status.h"
+#include "server/messages.h"
 #include "server/read_call.h"
 #include "server/request.h"
 #include "server/stream_call.h"
@@ -109,10 +111,10 @@ NoiseService::Body NoiseService::OpenStreamCall(Call& call, const grpc::ByteBuff
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
 
-  const std::uint64_t rows = request->has_batch_rows() ? request->batch_rows() : 64;
+  const std::uint64_t rows = request->has_batch_size() ? request->batch_size() : 64;
   std::vector<std::string> part_names = AskedPartNames(stream, *recipe);
   const BatchBuilder sizes(stream, request->provenance(), part_names);
-  if (absl::Status status = CheckRows("batch_rows", rows, sizes, options_.max_batch_bytes); !status.ok()) {
+  if (absl::Status status = CheckRows("batch_size", rows, sizes, options_.max_batch_bytes); !status.ok()) {
     return status;
   }
   const absl::StatusOr<ShardPlan> plan = PlanShard(request->shard(), request->start(), stream);
@@ -122,7 +124,7 @@ NoiseService::Body NoiseService::OpenStreamCall(Call& call, const grpc::ByteBuff
   auto body = std::make_shared<StreamCall>(&call, &calls_, *open, *plan, static_cast<int>(rows), request->provenance(),
                                            std::move(part_names));
   absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(
-      *open, {.first = plan->first, .stride = plan->stride, .count = count, .first_batch_rows = rows}, Notifier(body));
+      *open, {.first = plan->first, .stride = plan->stride, .count = count, .first_batch_size = rows}, Notifier(body));
   if (!reader.ok()) return reader.status();
   body->set_reader(*std::move(reader));
   return body;
@@ -142,7 +144,7 @@ NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer
     return status;
   }
   const std::uint64_t stride = request->has_stride() ? request->stride() : 1;
-  if (stride == 0) return absl::InvalidArgumentError("stride is 0; it must be at least 1");
+  if (stride == 0) return InvalidField("stride", "stride is 0; it must be at least 1");
 
   auto body = std::make_shared<ReadCall>(&call, &calls_, *open, *request, std::move(part_names));
   absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(
@@ -168,7 +170,7 @@ absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const v1::DescribeRequ
   const iterand::Stream& stream = (*open)->stream();
   // The stream may have been opened by another client, whose names and descriptions are none of this one's.
   DescribeStream(stream, *recipe, request.at(), *response.mutable_stream());
-  response.mutable_stream()->set_max_batch_rows(
+  response.mutable_stream()->set_max_batch_size(
       BatchBuilder(stream, /*provenance=*/true, AskedPartNames(stream, *recipe)).MaxRows(options_.max_batch_bytes));
   return response;
 }

@@ -5,33 +5,32 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "server/grpc_status.h"
+#include "server/call_errors.h"
 
 namespace iterand {
 
 StreamCall::StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan,
-                       int batch_rows, bool provenance, std::vector<std::string> part_names)
+                       int batch_size, bool provenance, std::vector<std::string> part_names)
     : call_(call),
       calls_(calls),
       open_(std::move(open)),
-      batch_rows_(batch_rows),
+      batch_size_(batch_size),
       stride_(plan.stride),
       builder_(open_->stream(), provenance, std::move(part_names)),
       resume_index_(plan.first) {}
 
 void StreamCall::Advance() {
   const std::shared_ptr<StreamCall> self = shared_from_this();  // once a write is started, OnDone may come any time
-  std::optional<grpc::Status> end;
+  std::optional<absl::Status> end;
   std::uint64_t reached = 0;
   grpc::WriteOptions how;
   {
     std::lock_guard lock(mutex_);
     if (!reader_ || finished_ || writing_) return;
     if (cancelled_) {
-      end = grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the stream");
+      end = CancelledByClientError();
     } else if (draining_) {
-      end = grpc::Status(grpc::StatusCode::UNAVAILABLE,
-                         absl::StrCat("the server is stopping: resume from index ", resume_index_));
+      end = StreamStoppingError(resume_index_);
     } else {
       Build();
       if (next_) {
@@ -46,9 +45,9 @@ void StreamCall::Advance() {
         if (begun_ && next_) how.set_buffer_hint();
         begun_ = true;
       } else if (!error_.ok()) {
-        end = ToGrpc(error_);
+        end = error_;
       } else if (reader_->remaining() == 0 && !builder_.begun()) {
-        end = grpc::Status::OK;
+        end = absl::OkStatus();
       } else {
         if (!waiting_) waiting_since_ = Clock::now();
         waiting_ = true;
@@ -103,7 +102,7 @@ void StreamCall::Build() {
   if (next_ || !error_.ok()) return;
   if (!builder_.begun()) {
     if (reader_->remaining() == 0) return;
-    const std::uint64_t rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(batch_rows_), reader_->remaining());
+    const std::uint64_t rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(batch_size_), reader_->remaining());
     builder_.Begin(reader_->next_index(), stride_, static_cast<int>(rows));
     next_rows_ = rows;
   }

@@ -32,7 +32,7 @@ inline constexpr int kWriteBufferBytes = 512 << 10;
 class StreamCall final : public CallBody, public std::enable_shared_from_this<StreamCall> {
  public:
   // `call` is not used after its end. The registry outlives this. For `part_names` see BatchBuilder.
-  StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan, int batch_rows,
+  StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan, int batch_size,
              bool provenance, std::vector<std::string> part_names);
 
   // What it serves from. To be called before Start, by whom made it.
@@ -56,7 +56,7 @@ class StreamCall final : public CallBody, public std::enable_shared_from_this<St
   Call* const call_;
   CallRegistry* const calls_;
   const std::shared_ptr<SharedStream> open_;
-  const int batch_rows_;
+  const int batch_size_;
   const std::uint64_t stride_;
 
   std::mutex mutex_;

@@ -41,6 +41,40 @@ void UnguardOptions(CLI::App& command) {
   }
 }
 
+// Options that an earlier version had under another name, and what to write instead.
+constexpr std::pair<std::string_view, std::string_view> kRenamed[] = {
+    {"auth-token-file", "--token-file"},
+    {"cache", "--cache-bytes"},
+    {"mask", "--loss-mask"},
+    {"max-batch", "--max-batch-bytes"},
+    {"prefetch", "--readahead-bytes"},
+    {"queue", "--max-stream-bytes"},
+    {"sequences", "--count"},
+    {"shard", "--rank R --world-size W"},
+    {"snapshots", "--snapshot-dir"},
+    {"snapshots-size", "--snapshot-bytes"},
+    {"tls-root", "--ca-file"},
+};
+
+// The name of a word that is an option: without its dashes and its value.
+std::string_view BareName(std::string_view word) {
+  word = word.substr(0, word.find('='));
+  word.remove_prefix(std::min(word.find_first_not_of('-'), word.size()));
+  return word;
+}
+
+// The new name of an option that the command had under the name `word`, or nothing.
+std::string RenamedOption(const CLI::App& command, const std::string& word) {
+  if (!absl::StartsWith(word, "--")) return "";
+  for (const auto& [old_name, now] : kRenamed) {
+    const std::string_view option = now.substr(0, now.find(' '));
+    if (old_name == BareName(word) && command.get_option_no_throw(std::string(option)) != nullptr) {
+      return absl::StrCat(" (--", std::string(old_name), " is now ", std::string(now), ")");
+    }
+  }
+  return "";
+}
+
 // The commands or options that a word which was not expected may have meant.
 std::string Suggestion(const CLI::App& app, const std::string& word) {
   const std::vector<CLI::App*> chosen = app.get_subcommands();
@@ -51,9 +85,7 @@ std::string Suggestion(const CLI::App& app, const std::string& word) {
       for (const std::string& name : option->get_lnames()) names.push_back(name);
     }
     // What is compared has no dashes, which would count as letters that are right.
-    std::string_view bare = std::string_view(word).substr(0, word.find('='));
-    bare.remove_prefix(std::min(bare.find_first_not_of('-'), bare.size()));
-    return DidYouMean(bare, names, "--");
+    return DidYouMean(BareName(word), names, "--");
   }
   if (!chosen.empty()) return "";
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
@@ -126,8 +158,15 @@ void ParseCommandLine(CLI::App& app, int argc, char** argv) {
 }
 
 std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<std::string> words = app.remaining(/*recurse=*/true);
+  // First, since an option under its old name may be missing under its new one.
+  if (const std::vector<CLI::App*> chosen = app.get_subcommands(); !chosen.empty()) {
+    for (const std::string& word : words) {
+      const std::string renamed = RenamedOption(*chosen.back(), word);
+      if (!renamed.empty()) return absl::StrCat("not expected here: ", word, renamed);
+    }
+  }
   if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
-    const std::vector<std::string> words = app.remaining(/*recurse=*/true);
     return absl::StrCat("not expected here: ", absl::StrJoin(words, " "),
                         words.empty() ? "" : Suggestion(app, words.front()));
   }

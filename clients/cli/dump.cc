@@ -44,15 +44,15 @@ struct DumpOptions {
   std::string format = "bin";
 };
 
-// Of the pools that a complete dump keeps, to be extended without a replay. The furthest may lie behind its end.
+// Pools that a complete dump keeps, so that it can be extended without a replay. The last may be beyond its end.
 constexpr std::size_t kKeptSnapshots = 2;
 
-// Of the mask, whose suffixes are the longest.
-constexpr std::string_view kLongestSuffix = ".mask.json.partial";
+// The longest suffix of a dump's files.
+constexpr std::string_view kLongestSuffix = ".loss_mask.json.partial";
 
 SecondSignal signals;
 
-// Taken away with the progress bar that is in its place.
+// Replaces the progress bar.
 constexpr std::string_view kStopping =
     "\r\033[Kiterand: stopping after this batch; a second signal ends it at once, without this batch\n";
 constexpr std::size_t kClearLine = 4;  // bytes of it, for terminals only
@@ -64,7 +64,7 @@ void StopAfterThisBatch(int signal) {
   if (kind == SecondSignal::Kind::kFirst) {
     const std::string_view words = isatty(STDERR_FILENO) == 1 ? kStopping : kStopping.substr(kClearLine);
     if (write(STDERR_FILENO, words.data(), words.size()) < 0) {
-      // There is nobody to tell.
+      // Nothing can be reported.
     }
   } else if (kind == SecondSignal::Kind::kSecond) {
     std::signal(signal, SIG_DFL);
@@ -73,7 +73,7 @@ void StopAfterThisBatch(int signal) {
   errno = error;
 }
 
-// The folder of a dump. Those that had to be made are removed again if nothing comes into them.
+// The folder of a dump. Folders that it created are removed again if they stay empty.
 class DumpFolder {
  public:
   static absl::StatusOr<DumpFolder> Make(const std::string& path) {
@@ -107,18 +107,16 @@ std::string Size(double bytes) {
 
 absl::Status CheckSpace(const std::string& folder, double bytes) {
   struct statvfs found {};
-  // A file system that does not tell its size will tell when it is full.
+  // A file system without a known size fails when it is full.
   if (statvfs(folder.c_str(), &found) != 0 || found.f_blocks == 0) return absl::OkStatus();
   const double free = static_cast<double>(found.f_bavail) * static_cast<double>(found.f_frsize);
   if (bytes <= free) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("--out ", folder, " has ", Size(free),
                                                    " of free space, and this dump needs ", Size(bytes),
-                                                   "; choose a folder on another disk, or fewer --sequences"));
+                                                   "; choose a folder on another disk, or a smaller --count"));
 }
 
 absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const StreamFacts& facts) {
-  const absl::StatusOr<v1::Shard> shard = ParseShard(options.range.shard);
-  if (!shard.ok()) return shard.status();
   DumpIdentity identity;
   identity.format = options.format == "bin" ? DumpFormat::kBin : DumpFormat::kNpy;
   identity.dtype = FromProto(facts.info.dtype());
@@ -133,8 +131,8 @@ absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const Stre
   identity.sequences = options.range.count;
   identity.length = static_cast<int>(facts.info.recipe().length());
   identity.start = options.range.start;
-  identity.rank = shard->rank();
-  identity.world = shard->world();
+  identity.rank = options.range.rank;
+  identity.world_size = options.range.world_size;
   identity.seed = facts.info.seed();
   identity.vocab_size = facts.info.recipe().vocab_size();
   identity.fingerprint = absl::BytesToHexString(facts.info.fingerprint());
@@ -150,7 +148,7 @@ std::span<const std::byte> Widen(std::span<const std::byte> tokens, std::vector<
   return std::as_bytes(std::span(wide));
 }
 
-// One file of a dump and how much of it was there at the start.
+// One file of a dump, and how much of it existed at the start.
 struct DumpPart {
   std::unique_ptr<DumpFile> file;
   std::size_t sequence_bytes = 0;
@@ -189,7 +187,7 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
     if (!more.ok()) end = more.status();
     if (!more.ok() || !*more) break;
     absl::Status status = parts[0].Append(widen ? Widen(batch.tokens, wide) : batch.tokens, done);
-    if (status.ok() && parts.size() > 1) status = parts[1].Append(batch.mask, done);
+    if (status.ok() && parts.size() > 1) status = parts[1].Append(batch.loss_mask, done);
     for (const DumpPart& part : parts) {
       if (status.ok() && batch.pause_follows) status = part.file->CommitAtStart();
     }
@@ -203,14 +201,14 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
   return end;
 }
 
-// Where an endless pool is kept, so that a dump that was interrupted or is extended need not replay it.
+// Where an endless pool is kept, so that a dump that is continued or extended need not replay it.
 SnapshotFolder Snapshots(const DumpOptions& options) {
   SnapshotFolder folder;
   folder.path = fs::path(options.out) / (options.name + ".snapshots");
   return folder;
 }
 
-// Makes what the parts lack, and gives their files their names.
+// Generates what the parts lack, and gives their files their names.
 absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, const std::string& fingerprint,
                       const std::vector<DumpPart>& parts, Progress& progress) {
   std::uint64_t there = identity.sequences;  // in all parts
@@ -222,7 +220,7 @@ absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, 
   }
   if (there < identity.sequences) {
     RangeChoice range = options.range;
-    range.start += there * identity.world;
+    range.start += there * identity.world_size;
     range.count -= there;
     auto snapshots = std::make_shared<SnapshotFolder>(Snapshots(options));
     snapshots->report = [&progress](const std::string& line) {  // while Generate waits for sequences
@@ -254,16 +252,16 @@ absl::Status Dump(const DumpOptions& options) {
   const absl::StatusOr<DumpFolder> folder = DumpFolder::Make(options.out);  // goes after the files in it
   if (!folder.ok()) return folder.status();
 
-  // The tokens' file and, if the recipe or the user asks for it, the mask's.
+  // The file of the tokens and, if the recipe or the user asks for it, that of the loss mask.
   std::vector<DumpPart> parts(facts->info.recipe().loss_mask() ? 2 : 1);
   Progress progress(0, identity->sequences, identity->length);
   double missing_bytes = 0;
   for (DumpPart& part : parts) {
     DumpIdentity content = *identity;
-    content.mask = &part != parts.data();
-    if (content.mask) content.dtype = Dtype::kUint8;
+    content.loss_mask = &part != parts.data();
+    if (content.loss_mask) content.dtype = Dtype::kUint8;
     absl::StatusOr<std::unique_ptr<DumpFile>> file =
-        DumpFile::Open(options.out, content.mask ? options.name + ".mask" : options.name, content,
+        DumpFile::Open(options.out, content.loss_mask ? options.name + ".loss_mask" : options.name, content,
                        [&](std::uint64_t verified) { progress.Update(verified); });
     if (!file.ok()) return file.status();
     part = {*std::move(file), DtypeBytes(content.dtype) * static_cast<std::size_t>(content.length)};
@@ -283,9 +281,10 @@ absl::Status Dump(const DumpOptions& options) {
   Snapshots(options).Clear(identity->fingerprint, kKeptSnapshots);
   for (const DumpPart& part : parts) {
     const bool is_mask = &part != parts.data();
-    status = WriteOutput(absl::StrCat(
-        part.file->path(), ": ", identity->sequences, " sequences x ", identity->length, is_mask ? " marks" : " tokens",
-        ", ", DtypeName(is_mask ? Dtype::kUint8 : identity->dtype), ", sha256 ", part.file->sha256(), "\n"));
+    status = WriteOutput(absl::StrCat(part.file->path(), ": ", identity->sequences, " sequences x ", identity->length,
+                                      is_mask ? " bytes of loss mask" : " tokens", ", ",
+                                      DtypeName(is_mask ? Dtype::kUint8 : identity->dtype), ", sha256 ",
+                                      part.file->sha256(), "\n"));
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -300,7 +299,7 @@ std::string CheckName(const std::string& name) {
     return absl::StrCat("a name of ", name.size(), " bytes is too long: at most ", NAME_MAX - kLongestSuffix.size(),
                         " leave room for what follows it");
   }
-  // The description beside the tokens is JSON, which cannot hold other bytes.
+  // The sidecar is JSON, which cannot hold other bytes.
   const nlohmann::json text(name);
   if (nlohmann::json::parse(text.dump(-1, ' ', false, nlohmann::json::error_handler_t::ignore)) != text) {
     return "a name in UTF-8 is wanted";
@@ -321,7 +320,7 @@ void AddDump(CLI::App& app, Action& action) {
       "stream's own dtype. The file gets its name when it is complete. After a kill the same command checks what is\n"
       "there, and goes on after the last part that matches its checksum. Ctrl-C and SIGTERM keep all but the batch "
       "that is\n"
-      "being made, and exit with status 130. The same command with a larger --sequences extends a complete dump; until "
+      "being made, and exit with status 130. The same command with a larger --count extends a complete dump; until "
       "it is\n"
       "complete again, the file has the name DIR/NAME.bin.partial. Of an endless pool such as up-paper, "
       "DIR/NAME.snapshots\n"
@@ -329,9 +328,8 @@ void AddDump(CLI::App& app, Action& action) {
       "stream's or\n"
       "no description is never overwritten.");
   options->stream.AddTo(*command, /*positional=*/false);
-  options->range.count_option = "--sequences";
   options->range.AddTo(*command);
-  command->add_option("--sequences", options->range.count, "How many sequences")
+  command->add_option("--count", options->range.count, "How many sequences")
       ->type_name("N")
       ->required()
       ->check(WholeNumber(1, std::uint64_t{1} << 48));
@@ -348,8 +346,8 @@ void AddDump(CLI::App& app, Action& action) {
       ->type_name("FORMAT")
       ->capture_default_str();
   command->add_flag(
-      "--mask", options->stream.mask,
-      "Also write NAME.mask.FORMAT, as loss_mask in a recipe does: a uint8 a token, 1 where to predict it");
+      "--loss-mask", options->stream.loss_mask,
+      "Also write NAME.loss_mask.FORMAT, as loss_mask in a recipe does: a uint8 per token, 1 if it is to be predicted");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))

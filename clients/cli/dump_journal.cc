@@ -19,7 +19,7 @@ using Json = nlohmann::ordered_json;
 
 // A description has the recipe with all fields, which is larger than its file may be.
 constexpr std::size_t kMaxSidecarBytes = std::size_t{64} << 20;
-constexpr char kDumpVersion[] = "iterand dump 1";
+constexpr char kDumpVersion[] = "iterand dump 2";
 constexpr char kNoJournal[] = "it is not the journal of a dump";
 constexpr std::uint64_t kMaxSequences = std::uint64_t{1} << 48;
 
@@ -70,13 +70,13 @@ Json DumpIdentity::ToJson() const {
   Json json;
   json["version"] = kDumpVersion;
   json["format"] = FormatName(format);
-  if (mask) json["content"] = "mask: 1 where a token is to be predicted, else 0";
+  if (loss_mask) json["content"] = "loss_mask: 1 where a token is to be predicted, else 0";
   json["engine_version"] = engine_version;
   json["seed"] = seed;
   json["dtype"] = DtypeName(dtype);
   json["shape"] = {sequences, length};
   json["start"] = start;
-  json["shard"] = {{"rank", rank}, {"world", world}};
+  json["shard"] = {{"rank", rank}, {"world_size", world_size}};
   json["fingerprint"] = fingerprint;
   json["vocab_size"] = vocab_size;
   json["recipe"] = recipe;

@@ -27,12 +27,12 @@ std::string FormatName(DumpFormat format);
 struct DumpIdentity {
   DumpFormat format = DumpFormat::kBin;
   Dtype dtype = Dtype::kUint16;  // of the file
-  bool mask = false;             // not the tokens but their mask
+  bool loss_mask = false;        // not the tokens but their mask
   std::uint64_t sequences = 0;
   int length = 0;
   std::uint64_t start = 0;  // first index asked for
   std::uint32_t rank = 0;
-  std::uint32_t world = 1;
+  std::uint32_t world_size = 1;
   std::uint64_t seed = 0;
   std::int64_t vocab_size = 0;
   std::string fingerprint;  // hexadecimal

@@ -96,7 +96,7 @@ void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::
     out.append(number, end);
   }
   if (!mask.empty()) {
-    out += "], \"mask\": [";
+    out += "], \"loss_mask\": [";
     for (std::size_t i = 0; i < mask.size(); ++i) {
       if (i > 0) out += ", ";
       out += mask[i] == std::byte{0} ? '0' : '1';

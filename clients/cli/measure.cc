@@ -3,10 +3,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <ctime>
 #include <mutex>
 #include <thread>
 
+#include "common/thread_clock.h"
 #include "iterate/stream.h"
 #include "randnet/run_control.h"
 
@@ -38,13 +38,6 @@ class Deadline {
   bool over_ = false;
   std::thread thread_;  // last: it uses the others
 };
-
-// Time that this thread has had a core. What else runs on the machine does not count.
-double ThreadSeconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
 
 }  // namespace
 

@@ -27,13 +27,14 @@ struct SampleOptions {
   bool statistics = false;
 };
 
-constexpr char kMaskFormat[] = "--mask: only --format jsonl shows masks; iterand dump --mask writes them to a file";
+constexpr char kMaskFormat[] =
+    "--loss-mask: only --format jsonl shows masks; iterand dump --loss-mask writes them to a file";
 
 absl::Status Sample(const SampleOptions& options) {
   const bool raw = options.format == "raw";
   const bool json = options.format == "jsonl";
   const bool silent = options.format.empty() && options.statistics;
-  if (options.stream.mask && !json) return absl::InvalidArgumentError(kMaskFormat);
+  if (options.stream.loss_mask && !json) return absl::InvalidArgumentError(kMaskFormat);
   absl::StatusOr<std::unique_ptr<SequenceSource>> source = SequenceSource::Open(
       options.stream, options.range, options.server, {.threads = options.threads, .provenance = !raw && !silent});
   if (!source.ok()) return source.status();
@@ -59,7 +60,7 @@ absl::Status Sample(const SampleOptions& options) {
       if (json) {
         const std::size_t length = tokens.size();
         AppendJsonLine(index, batch.provenance[row], tokens,
-                       batch.mask.empty() ? batch.mask : batch.mask.subspan(row * length, length), text);
+                       batch.loss_mask.empty() ? batch.loss_mask : batch.loss_mask.subspan(row * length, length), text);
       } else {
         AppendPicture(index, batch.provenance[row], tokens, text);
       }
@@ -108,7 +109,7 @@ void AddSample(CLI::App& app, Action& action) {
       ->check(OneOf({"text", "raw", "jsonl"}))
       ->type_name("FORMAT")
       ->default_str("text");
-  command->add_flag("--mask", options->stream.mask,
+  command->add_flag("--loss-mask", options->stream.loss_mask,
                     "With --format jsonl: a mask beside the tokens, 1 where a token is to be predicted");
   command->add_flag("--stats", options->statistics, "Print statistics of the sequences, not the sequences");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")

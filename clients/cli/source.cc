@@ -10,20 +10,18 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "clients/cli/arguments.h"
 #include "common/printable.h"
 #include "common/read_file.h"
-#include "common/token_file.h"
+#include "common/rpc/error_info.h"
 #include "iterate/index_map.h"
 #include "iterate/limits.h"
 #include "iterate/plan.h"
 #include "iterate/presets.h"
 #include "iterate/recipe_json.h"
 #include "iterate/stream.h"
-#include "server/describe.h"
+#include "server/answers/describe.h"
 #include "server/request.h"
 
 namespace iterand::cli {
@@ -31,20 +29,20 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "tokens are written as they lie in memory");
 
-// Rows of a batch: some 1 MiB, which keeps both the generating threads and a server's messages at a good size.
+// Bytes of a batch: about 1 MiB, a good size for the generating threads and for a server's messages.
 constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
-constexpr std::size_t kMaxBatchRows = 1024;
+constexpr std::size_t kMaxBatchSize = 1024;
 
-// But where tokens are dear, no more than some seconds of a core's work, since nothing is shown, written or interrupted
-// before a batch is whole; and no fewer than one row of each lane, so that all cores have work.
+// Where tokens are expensive, a batch takes at most some seconds of a core, since nothing is shown, written or
+// interrupted before a batch is whole. It has at least one row of each lane, so that all cores have work.
 constexpr double kBatchFlops = 1e11;
 
 constexpr std::uint64_t kMaxUint64 = std::numeric_limits<std::uint64_t>::max();
 
-int BatchRows(const v1::StreamInfo& info) {
+int BatchSize(const v1::StreamInfo& info) {
   const auto length = static_cast<std::size_t>(info.recipe().length());
   const std::size_t most =
-      std::clamp(kBatchBytes / (length * DtypeBytes(FromProto(info.dtype()))), std::size_t{1}, kMaxBatchRows);
+      std::clamp(kBatchBytes / (length * DtypeBytes(FromProto(info.dtype()))), std::size_t{1}, kMaxBatchSize);
   const double sequence_flops = info.cost().flops_per_token() * static_cast<double>(length);
   const double affordable =
       std::max(kBatchFlops / std::max(sequence_flops, 1.0), static_cast<double>(info.recipe().lanes()));
@@ -65,13 +63,13 @@ absl::Status AtFile(const std::string& path, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 
-// A server's verdict on the stream, with the name of the recipe's file, which the server does not know.
+// A server's error. If the recipe is to blame, it names the recipe's file, which the server does not know.
 absl::Status AtRecipe(const StreamChoice& stream, const ServerChoice& server, const absl::Status& status) {
-  const bool ours = status.code() == absl::StatusCode::kInvalidArgument && IsRecipeFile(stream.recipe);
-  return ours ? AtFile(stream.recipe, status) : server.Named(status);
+  const bool of_recipe = ReasonOf(status) == v1::INVALID_RECIPE && IsRecipeFile(stream.recipe);
+  return of_recipe ? AtFile(stream.recipe, status) : server.Named(status);
 }
 
-// The stream as a request to a server names it. A preset goes by name, so that the server's own is used.
+// The stream as a request to a server names it. A preset is sent by name, so that the server uses its own.
 absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
   v1::StreamSpec spec;
   if (IsRecipeFile(stream.recipe)) {
@@ -83,7 +81,7 @@ absl::StatusOr<v1::StreamSpec> MakeSpec(const StreamChoice& stream) {
   }
   spec.set_seed(stream.seed);
   if (stream.length) spec.set_length(*stream.length);
-  if (stream.mask) spec.set_loss_mask(true);
+  if (stream.loss_mask) spec.set_loss_mask(true);
   return spec;
 }
 
@@ -119,21 +117,21 @@ class LocalSource : public SequenceSource {
         stride_(plan.stride),
         left_(count),
         provenance_(options.provenance),
-        batch_rows_(BatchRows(facts().info)),
-        next_rows_(std::min(FirstRows(options.threads), batch_rows_)),
-        tokens_(batch_rows_ * stream_->sequence_bytes()),
-        mask_(stream_->has_mask() ? static_cast<std::size_t>(batch_rows_) * stream_->length() : 0),
+        batch_size_(BatchSize(facts().info)),
+        next_rows_(std::min(FirstRows(options.threads), batch_size_)),
+        tokens_(batch_size_ * stream_->sequence_bytes()),
+        loss_mask_(stream_->has_loss_mask() ? static_cast<std::size_t>(batch_size_) * stream_->length() : 0),
         is_mixture_(stream_->plan().mixture() != nullptr),
-        rows_(batch_rows_),
-        parts_(is_mixture_ ? batch_rows_ : 0) {}
+        rows_(batch_size_),
+        parts_(is_mixture_ ? batch_size_ : 0) {}
 
   absl::StatusOr<bool> Next(RowBatch& batch) override {
     if (left_ == 0) return false;
-    const bool starting = next_rows_ < batch_rows_;
+    const bool starting = next_rows_ < batch_size_;
     auto rows = static_cast<int>(std::min<std::uint64_t>(left_, next_rows_));
     if (starting) rows = static_cast<int>(std::min<std::uint64_t>(rows, RowsOfSegments()));
-    next_rows_ = std::min(2 * next_rows_, batch_rows_);
-    ReadOptions options{.first_index = next_, .stride = stride_, .rows = rows, .mask = mask_};
+    next_rows_ = std::min(2 * next_rows_, batch_size_);
+    ReadOptions options{.first_index = next_, .stride = stride_, .rows = rows, .loss_mask = loss_mask_};
     if (provenance_ || is_mixture_) options.provenance = rows_;
     absl::Status status = stream_->Read(options, tokens_);
     if (!status.ok()) return status;
@@ -141,7 +139,7 @@ class LocalSource : public SequenceSource {
     batch.stride = stride_;
     batch.rows = rows;
     batch.tokens = std::span(tokens_).first(rows * stream_->sequence_bytes());
-    batch.mask = std::as_bytes(std::span(mask_)).first(mask_.empty() ? 0 : rows * stream_->length());
+    batch.loss_mask = std::as_bytes(std::span(loss_mask_)).first(loss_mask_.empty() ? 0 : rows * stream_->length());
     batch.provenance.resize(provenance_ ? rows : 0);
     for (std::size_t i = 0; i < batch.provenance.size(); ++i) {
       v1::Provenance& to = batch.provenance[i];
@@ -167,7 +165,7 @@ class LocalSource : public SequenceSource {
   }
 
  private:
-  // Rows until the first one that lies in the next segment of its lane.
+  // Rows before the first one of the next segment of its lane.
   std::uint64_t RowsOfSegments() const {
     const std::uint64_t stripe = static_cast<std::uint64_t>(stream_->lanes()) * stream_->segment_sequences();
     return (stripe - next_ % stripe + stride_ - 1) / stride_;
@@ -179,10 +177,10 @@ class LocalSource : public SequenceSource {
   std::uint64_t left_;
   std::uint64_t done_ = 0;
   bool provenance_;
-  int batch_rows_;
+  int batch_size_;
   int next_rows_;  // of the next batch
   std::vector<std::byte> tokens_;
-  std::vector<std::uint8_t> mask_;
+  std::vector<std::uint8_t> loss_mask_;
   bool is_mixture_;
   std::vector<RowProvenance> rows_;
   std::vector<std::uint8_t> parts_;
@@ -205,7 +203,7 @@ class RemoteSource : public SequenceSource {
     if (!*more) return absl::InternalError(absl::StrCat("the server ended the stream ", left_, " sequences early"));
     if (received_.token_bytes() != received_.rows() * sequence_bytes() || received_.rows() == 0 ||
         static_cast<std::uint64_t>(received_.rows()) > left_ ||
-        received_.mask().size() != (has_mask() ? static_cast<std::size_t>(received_.rows()) * length() : 0) ||
+        received_.loss_mask().size() != (has_loss_mask() ? static_cast<std::size_t>(received_.rows()) * length() : 0) ||
         !HasParts(received_)) {
       return absl::InternalError("the server sent a batch of another shape than it promised");
     }
@@ -213,7 +211,7 @@ class RemoteSource : public SequenceSource {
     batch.stride = received_.stride();
     batch.rows = received_.rows();
     batch.tokens = received_.tokens();
-    batch.mask = received_.mask();
+    batch.loss_mask = received_.loss_mask();
     batch.parts = received_.parts();
     batch.provenance = received_.provenance();
     left_ -= batch.rows;
@@ -257,7 +255,7 @@ absl::StatusOr<std::shared_ptr<Stream>> OpenLocal(const StreamChoice& stream,
     recipe = *std::move(preset);
   }
   if (stream.length) recipe.set_length(*stream.length);
-  if (stream.mask) recipe.set_loss_mask(true);
+  if (stream.loss_mask) recipe.set_loss_mask(true);
   absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(recipe, stream.seed, snapshots);
   if (!opened.ok() && is_file) return AtFile(stream.recipe, opened.status());
   return opened;
@@ -268,9 +266,9 @@ void ServerChoice::AddTo(CLI::App& command) {
   CLI::Option* server =
       command.add_option("--server", address, "Ask the server at this address instead of generating in this process")
           ->type_name("ADDR")
-          // What is left of an unset variable must not make the sequences here instead of there.
+          // An empty value (`--server "$UNSET"`) must fail, not silently generate in this process.
           ->check([](const std::string& text) {
-            return text.empty() ? "an address is wanted, HOST:PORT or unix:PATH, not ''" : std::string();
+            return text.empty() ? "must be HOST:PORT or unix:PATH, not ''" : std::string();
           })
           ->group(kGroup);
   command.add_flag("--tls", tls, "Encrypt the connection, trusting the system's certificate authorities")
@@ -317,11 +315,7 @@ absl::StatusOr<std::unique_ptr<Client>> ServerChoice::Connect() const {
   options.tls_server_name = tls_server_name;
   options.connect_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(connect_timeout * 1000));
   options.report = [](const std::string& line) { std::fprintf(stderr, "iterand: %s\n", Printable(line).c_str()); };
-  if (!token_file.empty()) {
-    const absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(token_file);
-    if (!tokens.ok()) return tokens.status();
-    options.token = tokens->front();
-  }
+  options.token_file = token_file;
   for (const std::string& file : {tls_key_file, token_file}) {
     const std::string warning = file.empty() ? "" : SecretFileWarning(file);
     if (!warning.empty()) std::fprintf(stderr, "iterand: warning: %s\n", Printable(warning).c_str());
@@ -335,7 +329,7 @@ absl::Status ServerChoice::Named(const absl::Status& status) const {
     case absl::StatusCode::kUnauthenticated:
       return absl::UnauthenticatedError(absl::StrCat("server ", address, ": ", status.message(),
                                                      token_file.empty() ? " (--token-file FILE sends it)" : ""));
-    // What gRPC says of a server that is gone, or is none of iterand's: no more than "Socket closed" or "status: 404".
+    // gRPC's message about a server that is gone, or is another program, may be only "Socket closed" or "status: 404".
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kInternal:
@@ -348,7 +342,7 @@ absl::Status ServerChoice::Named(const absl::Status& status) const {
 
 void StreamChoice::AddTo(CLI::App& command, bool positional) {
   if (positional) {
-    // Both forms, since the other commands take the option.
+    // Both forms, since the other commands have the option.
     CLI::Option* const argument = command.add_option("RECIPE", recipe, "Preset or JSON file")->type_name("");
     command.add_option("--recipe", recipe, "The same")->type_name("RECIPE")->excludes(argument);
   } else {
@@ -359,7 +353,7 @@ void StreamChoice::AddTo(CLI::App& command, bool positional) {
       ->type_name("S")
       ->check(WholeNumber(0, kMaxUint64))
       ->capture_default_str();
-  command.add_option("--length", length, "Tokens a sequence, instead of the recipe's")
+  command.add_option("--length", length, "Tokens per sequence, instead of the recipe's")
       ->type_name("T")
       ->check(WholeNumber(0, std::numeric_limits<std::uint32_t>::max()));
 }
@@ -369,23 +363,14 @@ void RangeChoice::AddTo(CLI::App& command) {
       ->type_name("G")
       ->check(WholeNumber(0, kMaxUint64))
       ->capture_default_str();
-  command.add_option("--shard", shard, "Only the indices g with g mod W = r; W must divide the recipe's lanes")
-      ->type_name("r/W")
+  command.add_option("--rank", rank, "Only the indices g with g mod W = R, for the reader R of W; 0 to W - 1")
+      ->type_name("R")
+      ->check(WholeNumber(0, std::numeric_limits<std::uint32_t>::max()))
       ->capture_default_str();
-}
-
-absl::StatusOr<v1::Shard> ParseShard(const std::string& text) {
-  std::uint32_t rank = 0;
-  std::uint32_t world = 1;
-  const std::vector<std::string> parts = absl::StrSplit(text, '/');
-  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &rank) || !absl::SimpleAtoi(parts[1], &world) || rank >= world) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--shard ", text, ": r/W is wanted, with 0 <= r < W, such as 0/4 for the first of four shards"));
-  }
-  v1::Shard shard;
-  shard.set_rank(rank);
-  shard.set_world(world);
-  return shard;
+  command.add_option("--world-size", world_size, "Readers W that share the indices; must divide the recipe's lanes")
+      ->type_name("W")
+      ->check(WholeNumber(1, std::numeric_limits<std::uint32_t>::max()))
+      ->capture_default_str();
 }
 
 absl::StatusOr<StreamFacts> DescribeStream(const StreamChoice& stream, const ServerChoice& server, std::uint64_t at) {
@@ -407,21 +392,25 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
                                                                      const RangeChoice& range,
                                                                      const ServerChoice& server,
                                                                      const Options& options) {
-  const absl::StatusOr<v1::Shard> shard = ParseShard(range.shard);
-  if (!shard.ok()) return shard.status();
-  const std::optional<std::uint64_t> first = FirstOfShard(range.start, shard->rank(), shard->world());
-  if (!first || !IndicesExist(*first, shard->world(), range.count)) {
-    return absl::OutOfRangeError(absl::StrCat("--start ", range.start, " ", range.count_option, " ", range.count,
-                                              " --shard ", range.shard, ": the last index would exceed 2^64 - 1"));
+  if (range.rank >= range.world_size) {
+    return absl::InvalidArgumentError(absl::StrCat("--rank is ", range.rank, "; with --world-size ", range.world_size,
+                                                   " it must be 0 to ", range.world_size - 1));
   }
+  const std::optional<std::uint64_t> first = FirstOfShard(range.start, range.rank, range.world_size);
+  if (!first || !IndicesExist(*first, range.world_size, range.count)) {
+    return absl::OutOfRangeError(absl::StrCat("--start ", range.start, " --count ", range.count, " --rank ", range.rank,
+                                              " --world-size ", range.world_size,
+                                              ": the last index would exceed 2^64 - 1"));
+  }
+  v1::Shard shard;
+  shard.set_rank(range.rank);
+  shard.set_world_size(range.world_size);
 
   if (server.address.empty()) {
     absl::StatusOr<std::shared_ptr<Stream>> local = OpenLocal(stream, options.snapshots);
     if (!local.ok()) return local.status();
-    const absl::StatusOr<ShardPlan> plan = PlanShard(*shard, range.start, **local);
-    if (!plan.ok()) {
-      return absl::Status(plan.status().code(), absl::StrCat("--shard ", range.shard, ": ", plan.status().message()));
-    }
+    const absl::StatusOr<ShardPlan> plan = PlanShard(shard, range.start, **local);
+    if (!plan.ok()) return plan.status();
     (*local)->set_threads(options.threads);
     return std::make_unique<LocalSource>(*std::move(local), *plan, range.count, options);
   }
@@ -435,14 +424,14 @@ absl::StatusOr<std::unique_ptr<SequenceSource>> SequenceSource::Open(const Strea
   v1::StreamRequest request;
   *request.mutable_stream() = *std::move(spec);
   request.mutable_stream()->set_expected_fingerprint(facts->info.fingerprint());
-  *request.mutable_shard() = *shard;
+  *request.mutable_shard() = shard;
   request.set_start(range.start);
   request.set_count(range.count);
-  auto rows = static_cast<std::uint64_t>(BatchRows(facts->info));
+  auto rows = static_cast<std::uint64_t>(BatchSize(facts->info));
   if (range.count > 0) rows = std::min(rows, range.count);
-  // A server of an earlier version does not tell its limit.
-  if (const std::uint64_t most = facts->info.max_batch_rows(); most > 0) rows = std::min(rows, most);
-  request.set_batch_rows(static_cast<std::uint32_t>(rows));
+  // A server of an earlier version does not state its limit.
+  if (const std::uint64_t most = facts->info.max_batch_size(); most > 0) rows = std::min(rows, most);
+  request.set_batch_size(static_cast<std::uint32_t>(rows));
   request.set_provenance(options.provenance);
   absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
   if (!reader.ok()) return reader.status();

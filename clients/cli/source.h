@@ -1,5 +1,4 @@
-// Where a command's sequences come from: generated in this process, or streamed from a server. Both give the same
-// bytes.
+// Where a command's sequences come from: this process, or a server. Both give the same bytes.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +33,7 @@ struct ServerChoice {
 
   void AddTo(CLI::App& command);
   absl::StatusOr<std::unique_ptr<Client>> Connect() const;
-  // What a call to it ended in, with its address and the option to use where the message alone would not tell.
+  // The error of a call, with the server's address and the option to use where the message alone does not say so.
   absl::Status Named(const absl::Status& status) const;
 };
 
@@ -43,28 +42,26 @@ struct StreamChoice {
   std::string recipe;  // a preset's name or a JSON file
   std::uint64_t seed = 0;
   std::optional<std::uint32_t> length;
-  bool mask = false;  // ask for loss masks, whether or not the recipe does
+  bool loss_mask = false;  // ask for loss masks, whether or not the recipe does
 
   // The recipe is the option --recipe or, if `positional`, also the positional argument RECIPE, without a default.
   void AddTo(CLI::App& command, bool positional);
 };
 
-// The options that name some of its sequences: indices g >= start with g mod world = rank, in order, `count` of them.
+// The options that name some of its sequences: indices g >= start with g mod world_size = rank, in order, `count` of
+// them. The option --count is each command's own.
 struct RangeChoice {
   std::uint64_t start = 0;
   std::uint64_t count = 0;
-  std::string shard = "0/1";             // rank/world
-  const char* count_option = "--count";  // that gives the count
+  std::uint32_t rank = 0;
+  std::uint32_t world_size = 1;
 
   void AddTo(CLI::App& command);
 };
 
-// A parsed shard. Errors: InvalidArgument that says what is wrong and how a shard is written.
-absl::StatusOr<v1::Shard> ParseShard(const std::string& text);
-
-// Everything about a stream that is known before its first sequence: engine version, resolved recipe, seed,
-// fingerprint, dtype, cost. `server` decides who is asked. Errors: NotFound or InvalidArgument for a recipe that does
-// not exist or is wrong. Shares and cost of a mixture are those at index `at`.
+// Everything that is known about a stream before its first sequence: engine version, resolved recipe, seed,
+// fingerprint, dtype, cost. From the server, if one is chosen. Shares and cost of a mixture are those at index `at`.
+// Errors: NotFound or InvalidArgument for a recipe that does not exist or is wrong.
 struct StreamFacts {
   std::uint32_t engine_version = 0;
   v1::StreamInfo info;
@@ -83,9 +80,9 @@ struct RowBatch {
   std::uint64_t stride = 1;
   int rows = 0;
   std::span<const std::byte> tokens;       // rows x length, row-major, little-endian; valid until the next Next
-  std::span<const std::byte> mask;         // rows x length bytes if the stream has masks, else empty; likewise
-  std::span<const std::uint8_t> parts;     // one a row if the recipe is a mixture, as numbered in StreamInfo.parts
-  std::vector<v1::Provenance> provenance;  // one a row, if asked for
+  std::span<const std::byte> loss_mask;    // rows x length bytes if the stream has masks, else empty; likewise
+  std::span<const std::uint8_t> parts;     // one per row if the recipe is a mixture, as numbered in StreamInfo.parts
+  std::vector<v1::Provenance> provenance;  // one per row, if requested
   // At the start of a source that generates here: the next rows take new segments, which may take long.
   bool pause_follows = false;
 };
@@ -100,8 +97,8 @@ class SequenceSource {
     std::shared_ptr<const SnapshotFolder> snapshots = nullptr;
   };
 
-  // Errors: InvalidArgument or NotFound for a request that cannot be met (recipe, shard, length), with what would be
-  // right; Unavailable for a server that does not answer.
+  // Errors: InvalidArgument or NotFound for a request that cannot be met (recipe, world_size, length), with what would
+  // be right; Unavailable for a server that does not answer.
   static absl::StatusOr<std::unique_ptr<SequenceSource>> Open(const StreamChoice& stream, const RangeChoice& range,
                                                               const ServerChoice& server, const Options& options);
   virtual ~SequenceSource() = default;
@@ -109,7 +106,7 @@ class SequenceSource {
   const StreamFacts& facts() const { return facts_; }
   Dtype dtype() const;
   int length() const { return static_cast<int>(facts_.info.recipe().length()); }
-  bool has_mask() const { return facts_.info.recipe().loss_mask(); }
+  bool has_loss_mask() const { return facts_.info.recipe().loss_mask(); }
   std::size_t sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
 
   // The next rows, or false after the last.

@@ -56,7 +56,7 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
   token_bytes_ = 0;
   fingerprint_.clear();
   provenance_.clear();
-  mask_.clear();
+  loss_mask_.clear();
   parts_.clear();
   pieces_.clear();
   joined_.clear();
@@ -100,8 +100,8 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
         in.PopLimit(limit);
         break;
       }
-      case v1::Batch::kMaskFieldNumber:
-        ok = in.ReadVarint32(&size) && in.ReadString(&mask_, static_cast<int>(size));
+      case v1::Batch::kLossMaskFieldNumber:
+        ok = in.ReadVarint32(&size) && in.ReadString(&loss_mask_, static_cast<int>(size));
         break;
       case v1::Batch::kPartsFieldNumber:
         ok = in.ReadVarint32(&size) && in.ReadString(&parts_, static_cast<int>(size));
@@ -123,8 +123,9 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
     return Malformed(absl::StrCat(token_bytes_, " bytes of tokens for ", rows_, " rows of ", length_, " tokens"));
   }
 
-  if (!mask_.empty() && mask_.size() != tokens) {
-    return Malformed(absl::StrCat(mask_.size(), " bytes of mask for ", rows_, " rows of ", length_, " tokens"));
+  if (!loss_mask_.empty() && loss_mask_.size() != tokens) {
+    return Malformed(
+        absl::StrCat(loss_mask_.size(), " bytes of loss_mask for ", rows_, " rows of ", length_, " tokens"));
   }
   if (!parts_.empty() && parts_.size() != static_cast<std::size_t>(rows_)) {
     return Malformed(absl::StrCat(parts_.size(), " parts for ", rows_, " rows"));

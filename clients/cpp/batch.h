@@ -40,7 +40,7 @@ class Batch {
   }
 
   // rows x length bytes, 1 where a token is to be predicted; empty unless the stream's recipe has loss_mask.
-  std::span<const std::byte> mask() const { return std::as_bytes(std::span(mask_)); }
+  std::span<const std::byte> loss_mask() const { return std::as_bytes(std::span(loss_mask_)); }
 
   // The tokens, row-major, little-endian, in the pieces in which they were received: nothing is copied. Valid until the
   // batch is assigned or destroyed.
@@ -69,7 +69,7 @@ class Batch {
   std::size_t token_bytes_ = 0;
   std::string fingerprint_;
   std::vector<v1::Provenance> provenance_;
-  std::string mask_;
+  std::string loss_mask_;
   std::string parts_;
   std::vector<std::span<const std::byte>> pieces_;
   mutable std::vector<std::byte> joined_;

@@ -20,8 +20,8 @@ constexpr char kStreamMethod[] = "/iterand.v1.NoiseService/Stream";
 struct BatchReader::State {
   State(std::shared_ptr<Connection> to, const v1::StreamRequest& asked)
       : connection(std::move(to)), request(asked), attempts(*connection, std::nullopt) {
-    const std::uint64_t world = std::max<std::uint64_t>(request.shard().world(), 1);
-    const std::uint64_t step = (request.shard().rank() + world - request.start() % world) % world;
+    const std::uint64_t world_size = std::max<std::uint64_t>(request.shard().world_size(), 1);
+    const std::uint64_t step = (request.shard().rank() + world_size - request.start() % world_size) % world_size;
     position = request.start() + step;  // beyond 2^64 - 1 it is the server's to refuse
   }
 
@@ -69,16 +69,17 @@ struct BatchReader::State {
   // The batch must be the one that follows. The rest must be of the same stream.
   absl::Status TakeIn(grpc::ByteBuffer& message, Batch& batch) {
     if (absl::Status parsed = batch.Parse(message); !parsed.ok()) return parsed;
-    const std::uint64_t world = std::max<std::uint64_t>(request.shard().world(), 1);
+    const std::uint64_t world_size = std::max<std::uint64_t>(request.shard().world_size(), 1);
     const auto rows = static_cast<std::uint64_t>(batch.rows());
-    if (batch.first_index() != position || batch.stride() != world || whole ||
+    if (batch.first_index() != position || batch.stride() != world_size || whole ||
         (request.has_count() && rows > request.count())) {
       return absl::DataLossError(absl::StrCat("the server sent ", rows, " rows ", batch.first_index(), " + i * ",
-                                              batch.stride(), "; expected were rows ", position, " + i * ", world));
+                                              batch.stride(), "; expected were rows ", position, " + i * ",
+                                              world_size));
     }
     request.mutable_stream()->set_expected_fingerprint(batch.fingerprint());
     std::uint64_t step = 0;
-    whole = __builtin_mul_overflow(rows, world, &step) || __builtin_add_overflow(position, step, &position);
+    whole = __builtin_mul_overflow(rows, world_size, &step) || __builtin_add_overflow(position, step, &position);
     request.set_start(position);
     if (request.has_count()) {
       request.set_count(request.count() - rows);

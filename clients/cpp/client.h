@@ -12,7 +12,8 @@
 //   }
 //
 // Errors are absl::Status with the code and the message of the server, which is made safe for terminals and logs
-// (common/printable.h).
+// (common/printable.h). ReasonOf and ErrorInfoOf (common/rpc/error_info.h) give the machine-readable reason of a
+// server's error. Programs should use that, since messages may change.
 //
 // Calls survive their connections. Where a server ends, is full or falls silent, a call is made again, on it or on the
 // next of the list that ConnectToAny was given. A stream goes on at the index that it has reached and demands the same
@@ -31,6 +32,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "clients/cpp/batch.h"
+#include "common/rpc/error_info.h"
 #include "iterand/v1/noise_service.pb.h"
 
 namespace iterand {
@@ -50,6 +52,7 @@ struct ClientOptions {
   std::string tls_key_file;     // private key (PEM) of the client certificate
   std::string tls_server_name;  // expected in the server's certificate, if not the host of the address
   std::string token;            // sent as "authorization: Bearer TOKEN", if not empty
+  std::string token_file;       // instead: the first token of this file, which may be a server's (common/token_file.h)
   std::chrono::milliseconds connect_timeout = std::chrono::seconds(3);
   RetryOptions retry;
 
@@ -102,8 +105,8 @@ class BatchReader {
 class Client {
  public:
   // Connects to "host:port" or "unix:path". Errors: InvalidArgument for an address of another form, for a token that is
-  // no line of printable ASCII and for TLS files that cannot be used, Unavailable if nobody answers within
-  // connect_timeout, NotFound for a file that cannot be read.
+  // no line of printable ASCII, for both a token and a token file, and for files that cannot be used, Unavailable if
+  // nobody answers within connect_timeout, NotFound for a file that cannot be read.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address, const ClientOptions& options = {});
 
   // The same for the first of several servers that answers; the others stand by. All must serve the same streams, as

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/error_info.h"
 
 namespace iterand {
 namespace {
@@ -24,16 +25,19 @@ absl::StatusOr<std::unique_ptr<SequenceReader>> SequenceReader::Open(EngineState
   if (!pattern.ok()) return pattern.status();
   const std::uint64_t in_use = pattern->segments_in_use();
   const std::size_t segment_bytes = stream->segment_bytes();
-  const std::size_t queue_bytes = engine->options.queue_bytes;
-  if (Wide{in_use} * segment_bytes > queue_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(
+  const std::size_t max_stream_bytes = engine->options.max_stream_bytes;
+  if (Wide{in_use} * segment_bytes > max_stream_bytes) {
+    const std::string message = absl::StrCat(
         "the stream reads from ", in_use, " lanes at once, whose segments of ", pattern->segment_sequences(),
         " sequences take ", segment_bytes, " bytes each, ", in_use * segment_bytes, " in all; this server allows ",
-        queue_bytes,
-        " bytes a stream (--queue): use a larger world, or a recipe with fewer lanes or smaller segment_sequences"));
+        max_stream_bytes,
+        " bytes per stream (--max-stream-bytes): use a larger world_size, or a recipe with fewer lanes or smaller "
+        "segment_sequences");
+    return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message),
+                      {{"limit", absl::StrCat(max_stream_bytes)}});
   }
   const std::size_t in_use_bytes = in_use * segment_bytes;
-  const std::size_t ahead = std::min(queue_bytes, std::max(engine->options.prefetch_bytes, 2 * in_use_bytes));
+  const std::size_t ahead = std::min(max_stream_bytes, std::max(engine->options.readahead_bytes, 2 * in_use_bytes));
   return std::unique_ptr<SequenceReader>(new SequenceReader(engine, std::move(stream), *pattern, options, in_use_bytes,
                                                             std::max(in_use_bytes, ahead), std::move(on_ready)));
 }
@@ -44,19 +48,20 @@ SequenceReader::SequenceReader(EngineState* engine, std::shared_ptr<SharedStream
     : engine_(*engine),
       stream_(std::move(stream)),
       pattern_(pattern),
-      first_batch_rows_(options.first_batch_rows),
+      first_batch_size_(options.first_batch_size),
+      owner_(options.exclusive ? engine->next_owner.fetch_add(1, std::memory_order_relaxed) : 0),
       in_use_bytes_(in_use_bytes),
       max_bytes_(max_bytes),
       remaining_(options.count),
       next_index_(options.first),
       slots_(pattern.slots()),
-      starting_(options.first_batch_rows > 0) {
+      starting_(options.first_batch_size > 0) {
   for (std::uint64_t j = 0; j < slots_.size(); ++j) {
     slots_[j].place = pattern_.place(j, 0);
     slots_[j].offset = pattern_.offset(slots_[j].place);
     pending_.emplace(0, static_cast<std::uint32_t>(j));
   }
-  const double first_batch_seconds = pattern_.SegmentsOfFirst(first_batch_rows_) * stream_->SecondsPerSegment();
+  const double first_batch_seconds = pattern_.SegmentsOfFirst(first_batch_size_) * stream_->SecondsPerSegment();
   absl::MutexLock lock(&engine_.mutex);
   unstarted_.account =
       starting_ ? engine_.scheduler.NewStartingAccount(first_batch_seconds) : engine_.scheduler.NewAccount();
@@ -80,13 +85,13 @@ void SequenceReader::SubtractHeldBytes(std::size_t bytes) {
 }
 
 Wide SequenceReader::Window() const {
-  if (first_batch_rows_ == 0) return std::numeric_limits<Wide>::max();
-  if (starting_) return first_batch_rows_;
+  if (first_batch_size_ == 0) return std::numeric_limits<Wide>::max();
+  if (starting_) return first_batch_size_;
   return Wide{kLookahead} * (pattern_.count() - remaining_);
 }
 
 std::shared_ptr<SegmentEntry> SequenceReader::Acquire(std::uint64_t slot, std::uint64_t round, bool needed) {
-  const SegmentKey key{stream_->stream().fingerprint(), pattern_.lane(slot), pattern_.segment(slot, round)};
+  const SegmentKey key{stream_->stream().fingerprint(), pattern_.lane(slot), pattern_.segment(slot, round), owner_};
   std::shared_ptr<SegmentEntry> entry = engine_.cache.Find(key);
   // What others have generated may lie in stripes of any size. Room is left for what has to be held at once in stripes
   // of this reader, so that a row which is due can always be had, by generating its segment again if need be.
@@ -202,7 +207,7 @@ absl::StatusOr<int> SequenceReader::Take(int rows, Sink sink) {
     }
     if (++slot_ == slots_.size()) slot_ = 0;
   }
-  const bool ends_start = starting_ && pattern_.count() - remaining_ >= std::min(first_batch_rows_, pattern_.count());
+  const bool ends_start = starting_ && pattern_.count() - remaining_ >= std::min(first_batch_size_, pattern_.count());
   if (ends_start) starting_ = false;
   if (ends_start || !finished_.empty() ||
       (window_is_full_ && pattern_.row(pending_.top().second, pending_.top().first) < Window())) {

@@ -41,14 +41,17 @@ class SequenceReader {
     std::uint64_t count = 0;
     // Rows of the first batch. It is generated before what steady readers want ahead. 0: a reader that wants all at
     // once and has no such privilege.
-    std::uint64_t first_batch_rows = 0;
+    std::uint64_t first_batch_size = 0;
+    // The segments are generated for this reader alone and leave the engine with it: whoever takes rows may write to
+    // their memory.
+    bool exclusive = false;
   };
 
   // Called from a thread of the engine when there are rows; see Take.
   using Callback = std::function<void()>;
 
   // Errors: OutOfRange if an index exceeds 2^64 - 1, ResourceExhausted if the reader would have to hold more than
-  // EngineOptions::queue_bytes.
+  // EngineOptions::max_stream_bytes.
   static absl::StatusOr<std::unique_ptr<SequenceReader>> Open(EngineState* engine, std::shared_ptr<SharedStream> stream,
                                                               const Options& options, Callback on_ready);
   ~SequenceReader();  // closes
@@ -97,7 +100,8 @@ class SequenceReader {
   EngineState& engine_;
   const std::shared_ptr<SharedStream> stream_;
   const ReadPattern pattern_;
-  const std::uint64_t first_batch_rows_;
+  const std::uint64_t first_batch_size_;
+  const std::uint64_t owner_;       // of the segments' entries
   const std::size_t in_use_bytes_;  // of the segments that must be held at once, in stripes of the reader's own
   const std::size_t max_bytes_;
 

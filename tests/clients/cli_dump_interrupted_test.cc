@@ -26,7 +26,7 @@ using ::testing::HasSubstr;
 
 // 3000 sequences of 64 tokens take `up-paper` seconds on any number of cores, and are less than a chunk.
 TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
-  const std::string dump = "$ITERAND dump --recipe up-paper --length 64 --sequences 3000 --out " + out();
+  const std::string dump = "$ITERAND dump --recipe up-paper --length 64 --count 3000 --out " + out();
   for (const std::string signal : {"INT", "TERM"}) {
     fs::remove_all(out());
     // As soon as it catches signals, which it does while it makes sequences; the number of this shell becomes the
@@ -62,7 +62,7 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
 TEST_F(CliDump, ADumpThatIsKilledAgainAndAgainGetsOn) {
   std::uintmax_t safe_before = 0;  // sequences that the journal names
   for (int kills = 0; kills < 6; ++kills) {
-    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--sequences", "100000"});
+    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--count", "100000"});
     std::uintmax_t safe = 0;
     while (safe <= safe_before) {
       ASSERT_TRUE(dump.running());
@@ -90,14 +90,14 @@ TEST_F(CliDump, ADumpThatIsKilledAgainAndAgainGetsOn) {
 
 // Killed at random, also while it checks what is there and while it is finished and extended.
 TEST_F(CliDump, RandomKillsLoseNothing) {
-  const std::string recipe = "--recipe markov --length 64 --mask ";
+  const std::string recipe = "--recipe markov --length 64 --loss-mask ";
   std::uint32_t random = 1;
   int kills = 0;
   for (const int sequences : {20000, 60000}) {
     for (int tries = 0;; ++tries) {
       ASSERT_LT(tries, 200);
-      BackgroundIterand dump({"dump", "--out", out(), "--recipe", "markov", "--length", "64", "--mask", "--threads",
-                              "1", "--sequences", std::to_string(sequences)});
+      BackgroundIterand dump({"dump", "--out", out(), "--recipe", "markov", "--length", "64", "--loss-mask",
+                              "--threads", "1", "--count", std::to_string(sequences)});
       random = random * 1664525 + 1013904223;
       // Later kills come later, so that it ends whatever the machine is busy with.
       const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds((random >> 16) % (30 + 5 * tries));
@@ -110,8 +110,8 @@ TEST_F(CliDump, RandomKillsLoseNothing) {
       ASSERT_EQ(status, 128 + SIGKILL);
       ++kills;
     }
-    ASSERT_EQ(Dump(recipe + "--name once --sequences " + std::to_string(sequences)).exit_status, 0);
-    for (const std::string suffix : {".bin", ".mask.bin"}) {
+    ASSERT_EQ(Dump(recipe + "--name once --count " + std::to_string(sequences)).exit_status, 0);
+    for (const std::string suffix : {".bin", ".loss_mask.bin"}) {
       EXPECT_EQ(ReadWholeFile(out() + "/tokens" + suffix) == ReadWholeFile(out() + "/once" + suffix), true);
     }
   }
@@ -120,7 +120,7 @@ TEST_F(CliDump, RandomKillsLoseNothing) {
 
 // A chunk of `up-paper` takes a minute and more.
 TEST_F(CliDump, SlowSequencesAreSafeAfterSomeSeconds) {
-  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--sequences", "100000"});
+  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--count", "100000"});
   std::vector<std::string> lines;
   while (lines.size() < 3) {
     ASSERT_TRUE(dump.running());
@@ -142,9 +142,9 @@ TEST_F(CliDump, AnEndlessPoolGoesOnFromItsSnapshot) {
   WriteWholeFile(recipe, R"({"families": [{"lstm": {"hidden": {"fixed": 8}, "layers": {"fixed": 1}}}], "length": 64,
                             "lanes": 1, "segmentSequences": 100, "pool": {"poolRows": 4, "programRows": 1,
                             "constantRows": 1, "noiseRows": 1, "emitRows": 1}})");
-  const std::string arguments = "--sequences 50000 --recipe " + recipe;
+  const std::string arguments = "--count 50000 --recipe " + recipe;
   const fs::path snapshots = out() + "/tokens.snapshots";
-  BackgroundIterand dump({"dump", "--out", out(), "--recipe", recipe, "--sequences", "50000"});
+  BackgroundIterand dump({"dump", "--out", out(), "--recipe", recipe, "--count", "50000"});
   int furthest = 0;
   while (furthest < 220) {  // segments of 100 rounds
     ASSERT_TRUE(dump.running());
@@ -173,7 +173,7 @@ TEST_F(CliDump, AnEndlessPoolGoesOnFromItsSnapshot) {
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe " + recipe + " --count 50000")), true);
 
   // The pool stays, to extend the dump, which without it would have to be replayed.
-  const CommandResult extended = Dump("--sequences 51000 --recipe " + recipe);
+  const CommandResult extended = Dump("--count 51000 --recipe " + recipe);
   EXPECT_EQ(extended.exit_status, 0) << extended.err;
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe " + recipe + " --count 51000")), true);
   const auto files = [&] {
@@ -183,18 +183,18 @@ TEST_F(CliDump, AnEndlessPoolGoesOnFromItsSnapshot) {
   EXPECT_LE(files(), 2);
   const std::string whole = ReadWholeFile(tokens());
   fs::remove_all(snapshots);
-  const CommandResult far = Dump("--sequences 52000 --recipe " + recipe);
+  const CommandResult far = Dump("--count 52000 --recipe " + recipe);
   EXPECT_EQ(far.exit_status, 2);
   EXPECT_THAT(far.err, HasSubstr("at most 20000 are replayed"));
   EXPECT_EQ(ReadWholeFile(tokens()) == whole, true);
-  EXPECT_EQ(Dump("--sequences 51000 --recipe " + recipe).exit_status, 0);
+  EXPECT_EQ(Dump("--count 51000 --recipe " + recipe).exit_status, 0);
 }
 
 TEST_F(CliDump, SurvivesAKill) {
-  const std::string arguments = "--recipe uniform --sequences 60000";
+  const std::string arguments = "--recipe uniform --count 60000";
   for (const int signal : {SIGKILL, SIGINT}) {
     fs::remove_all(out());
-    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "60000"});
+    BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--count", "60000"});
     // Until the journal vouches for two chunks of 65 bytes' lines after its first line.
     for (;;) {
       ASSERT_TRUE(dump.running()) << "the dump ended before it could be killed";
@@ -217,7 +217,7 @@ TEST_F(CliDump, SurvivesAKill) {
 
 TEST_F(CliDump, AServerThatGoesLeavesAPartToGoOnFrom) {
   RunningServer server;
-  const std::string command = "dump --out " + out() + " --recipe uniform --sequences 500000 --server ";
+  const std::string command = "dump --out " + out() + " --recipe uniform --count 500000 --server ";
   std::thread stop([&] {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
     while ((!fs::exists(partial()) || fs::file_size(partial()) == 0) && std::chrono::steady_clock::now() < deadline) {
@@ -235,7 +235,7 @@ TEST_F(CliDump, AServerThatGoesLeavesAPartToGoOnFrom) {
 TEST_F(CliDump, ASecondInterruptEndsADumpThatWaits) {
   RunningServer server;
   BackgroundIterand dump(
-      {"dump", "--out", out(), "--recipe", "uniform", "--sequences", "500000", "--server", server.address()});
+      {"dump", "--out", out(), "--recipe", "uniform", "--count", "500000", "--server", server.address()});
   std::string lines;
   while (std::count(lines.begin(), lines.end(), '\n') < 2) {
     ASSERT_TRUE(dump.running());

@@ -22,7 +22,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 TEST_F(CliDump, BinIsUint16TokensWithADescription) {
-  const CommandResult result = Dump("--recipe up --length 64 --seed 4 --sequences 40 --start 3");
+  const CommandResult result = Dump("--recipe up --length 64 --seed 4 --count 40 --start 3");
   ASSERT_EQ(result.exit_status, 0) << result.err;
   EXPECT_EQ(result.err, "");
   const std::string data = ReadWholeFile(tokens());
@@ -45,7 +45,7 @@ TEST_F(CliDump, BinIsUint16TokensWithADescription) {
 }
 
 TEST_F(CliDump, NpyIsAnArrayOfTheStreamsDtype) {
-  ASSERT_EQ(Dump("--recipe markov --sequences 10 --length 48 --format npy").exit_status, 0);
+  ASSERT_EQ(Dump("--recipe markov --count 10 --length 48 --format npy").exit_status, 0);
   const std::string data = ReadWholeFile(out() + "/tokens.npy");
   ASSERT_GT(data.size(), 128u);
   EXPECT_EQ(data.substr(0, 8), std::string("\x93NUMPY\x01\x00", 8));
@@ -60,20 +60,20 @@ TEST_F(CliDump, NpyIsAnArrayOfTheStreamsDtype) {
 TEST_F(CliDump, BinRefusesTokensThatDoNotFit) {
   const std::string recipe = scratch_.File("wide.json");
   WriteWholeFile(recipe, R"({"families": [{"markov": {}}], "relabel": "RELABEL_SEQUENCE", "vocabSize": "65537"})");
-  const CommandResult bin = Dump("--sequences 2 --recipe " + recipe);
+  const CommandResult bin = Dump("--count 2 --recipe " + recipe);
   EXPECT_EQ(bin.exit_status, 2);
   EXPECT_THAT(bin.err, HasSubstr("npy"));
   EXPECT_FALSE(fs::exists(out()));
-  EXPECT_EQ(Dump("--sequences 2 --format npy --recipe " + recipe).exit_status, 0);
+  EXPECT_EQ(Dump("--count 2 --format npy --recipe " + recipe).exit_status, 0);
   WriteWholeFile(recipe, R"({"families": [{"markov": {}}], "relabel": "RELABEL_SEQUENCE", "vocabSize": "65536"})");
-  EXPECT_EQ(Dump("--sequences 2 --name fits --recipe " + recipe).exit_status, 0);
+  EXPECT_EQ(Dump("--count 2 --name fits --recipe " + recipe).exit_status, 0);
   EXPECT_EQ(ReadWholeFile(out() + "/fits.bin"), Raw("--count 2 --recipe " + recipe));
 }
 
 TEST_F(CliDump, ACompleteDumpIsCheckedAndLeftAlone) {
-  ASSERT_EQ(Dump("--recipe uniform --sequences 100").exit_status, 0);
+  ASSERT_EQ(Dump("--recipe uniform --count 100").exit_status, 0);
   const auto written = fs::last_write_time(tokens());
-  const CommandResult again = Dump("--recipe uniform --sequences 100");
+  const CommandResult again = Dump("--recipe uniform --count 100");
   EXPECT_EQ(again.exit_status, 0) << again.err;
   EXPECT_THAT(again.err, HasSubstr("nothing to do"));
   EXPECT_EQ(fs::last_write_time(tokens()), written);
@@ -81,42 +81,43 @@ TEST_F(CliDump, ACompleteDumpIsCheckedAndLeftAlone) {
   std::string data = ReadWholeFile(tokens());
   data[1000] ^= 1;
   WriteWholeFile(tokens(), data);
-  const CommandResult damaged = Dump("--recipe uniform --sequences 100");
+  const CommandResult damaged = Dump("--recipe uniform --count 100");
   EXPECT_EQ(damaged.exit_status, 1);
   EXPECT_THAT(damaged.err, HasSubstr("checksum"));
 
   fs::remove(tokens());
-  const CommandResult gone = Dump("--recipe uniform --sequences 100");
+  const CommandResult gone = Dump("--recipe uniform --count 100");
   EXPECT_EQ(gone.exit_status, 1);
   EXPECT_THAT(gone.err, HasSubstr("tokens.bin is gone"));
 }
 
 TEST_F(CliDump, AnotherStreamsDumpIsNotOverwritten) {
-  ASSERT_EQ(Dump("--recipe uniform --sequences 100").exit_status, 0);
+  ASSERT_EQ(Dump("--recipe uniform --count 100").exit_status, 0);
   const std::string before = ReadWholeFile(tokens());
   for (const std::string arguments :
-       {"--recipe uniform --sequences 100 --seed 1", "--recipe uniform --sequences 200 --length 64",
-        "--recipe uniform --sequences 100 --start 1", "--recipe pointwise --sequences 100",
-        "--recipe uniform --sequences 100 --format npy", "--recipe uniform --sequences 100 --shard 0/2"}) {
+       {"--recipe uniform --count 100 --seed 1", "--recipe uniform --count 200 --length 64",
+        "--recipe uniform --count 100 --start 1", "--recipe pointwise --count 100",
+        "--recipe uniform --count 100 --format npy", "--recipe uniform --count 100 --rank 0 --world-size 2"}) {
     const CommandResult other = Dump(arguments);
     EXPECT_EQ(other.exit_status, 2) << arguments;
     EXPECT_THAT(other.err, HasSubstr("another dump")) << arguments;
     EXPECT_THAT(other.err, HasSubstr("--name")) << arguments;
   }
   EXPECT_EQ(ReadWholeFile(tokens()), before);
-  EXPECT_EQ(Dump("--recipe uniform --sequences 100 --seed 1 --name other").exit_status, 0);
+  EXPECT_EQ(Dump("--recipe uniform --count 100 --seed 1 --name other").exit_status, 0);
 }
 
 TEST_F(CliDump, ACompleteDumpIsExtended) {
   for (const std::string format : {"bin", "npy"}) {
-    const std::string arguments = "--recipe tasks --length 64 --seed 3 --shard 1/2 --start 5 --mask --format " + format;
-    ASSERT_EQ(Dump(arguments + " --sequences 700 --name once").exit_status, 0);
+    const std::string arguments =
+        "--recipe tasks --length 64 --seed 3 --rank 1 --world-size 2 --start 5 --loss-mask --format " + format;
+    ASSERT_EQ(Dump(arguments + " --count 700 --name once").exit_status, 0);
     for (const int sequences : {100, 101, 700}) {
-      const CommandResult result = Dump(arguments + " --sequences " + std::to_string(sequences));
+      const CommandResult result = Dump(arguments + " --count " + std::to_string(sequences));
       ASSERT_EQ(result.exit_status, 0) << result.err;
       EXPECT_THAT(result.err, HasSubstr(sequences > 100 ? "going on after 10" : ""));
     }
-    for (const std::string name : {"tokens", "tokens.mask"}) {
+    for (const std::string name : {"tokens", "tokens.loss_mask"}) {
       std::string once = name;
       once.replace(0, 6, "once");
       EXPECT_EQ(ReadWholeFile(out() + "/" + name + "." + format), ReadWholeFile(out() + "/" + once + "." + format));
@@ -126,7 +127,7 @@ TEST_F(CliDump, ACompleteDumpIsExtended) {
       wanted.erase("file");
       EXPECT_EQ(description, wanted);
     }
-    const CommandResult fewer = Dump(arguments + " --sequences 699");
+    const CommandResult fewer = Dump(arguments + " --count 699");
     EXPECT_EQ(fewer.exit_status, 2);
     EXPECT_THAT(fewer.err, HasSubstr("has 700 sequences of this dump already, and 699 are asked for"));
     EXPECT_EQ(std::distance(fs::directory_iterator(out()), fs::directory_iterator()), 8);
@@ -137,15 +138,15 @@ TEST_F(CliDump, ACompleteDumpIsExtended) {
 TEST_F(CliDump, ForeignFilesAreNotOverwritten) {
   fs::create_directory(out());
   WriteWholeFile(tokens(), "precious");
-  EXPECT_EQ(Dump("--recipe uniform --sequences 1").exit_status, 2);
+  EXPECT_EQ(Dump("--recipe uniform --count 1").exit_status, 2);
   EXPECT_EQ(ReadWholeFile(tokens()), "precious");
   WriteWholeFile(out() + "/notes.json", "precious");
-  EXPECT_EQ(Dump("--recipe uniform --sequences 1 --name notes").exit_status, 2);
+  EXPECT_EQ(Dump("--recipe uniform --count 1 --name notes").exit_status, 2);
   EXPECT_EQ(ReadWholeFile(out() + "/notes.json"), "precious");
 }
 
 // 20 000 sequences of 1 KiB are two chunks of 8 192 and a rest.
-constexpr char kThreeChunks[] = "--recipe uniform --sequences 20000";
+constexpr char kThreeChunks[] = "--recipe uniform --count 20000";
 
 TEST_F(CliDump, GoesOnAfterTheLastGoodChunk) {
   ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
@@ -173,10 +174,10 @@ TEST_F(CliDump, GoesOnAfterTheLastGoodChunk) {
 }
 
 TEST_F(CliDump, TheJournalIsRightAfterATornChunk) {
-  const std::string arguments = "--recipe uniform --sequences 60000";
+  const std::string arguments = "--recipe uniform --count 60000";
   ASSERT_EQ(Dump(arguments).exit_status, 0);
   MakePartial(/*chunks=*/2, /*bytes=*/2 * kChunkBytes - 1);
-  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "60000"});
+  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--count", "60000"});
   std::vector<std::string> lines;
   while (lines.size() < 4) {  // the first, and those of three chunks
     ASSERT_TRUE(dump.running()) << "the dump ended before it could be killed";
@@ -239,7 +240,7 @@ TEST_F(CliDump, APartialDumpOfAnotherStreamIsNotTouched) {
 TEST_F(CliDump, ADumpOfAnotherFormatThatIsDoneMeanwhileIsNotOverwritten) {
   ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
   MakePartial(1, kChunkBytes);
-  ASSERT_EQ(Dump("--recipe uniform --sequences 10 --format npy").exit_status, 0);
+  ASSERT_EQ(Dump("--recipe uniform --count 10 --format npy").exit_status, 0);
   const std::string description = ReadWholeFile(sidecar());
   const CommandResult late = Dump(kThreeChunks);
   EXPECT_EQ(late.exit_status, 2);
@@ -276,13 +277,13 @@ TEST_F(CliDump, OnlyANamedFileThatMatchesItsJournalIsTakenOver) {
 }
 
 TEST_F(CliDump, AFileThatComesInTheWayIsNotOverwritten) {
-  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--sequences", "60000"});
+  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "uniform", "--count", "60000"});
   while (!fs::exists(journal())) ASSERT_TRUE(dump.running());
   WriteWholeFile(tokens(), "precious");
   EXPECT_EQ(dump.Wait(), 2);
   EXPECT_EQ(ReadWholeFile(tokens()), "precious");
   fs::remove(tokens());
-  const CommandResult result = Dump("--recipe uniform --sequences 60000");
+  const CommandResult result = Dump("--recipe uniform --count 60000");
   EXPECT_EQ(result.exit_status, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("going on after 60000 sequences"));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe uniform --count 60000")), true);
@@ -292,21 +293,21 @@ TEST_F(CliDump, ForeignJournalsAreNotOverwritten) {
   fs::create_directory(out());
   for (const std::string content : {"precious", "precious\n", "[]\n"}) {
     WriteWholeFile(journal(), content);
-    const CommandResult result = Dump("--recipe uniform --sequences 1");
+    const CommandResult result = Dump("--recipe uniform --count 1");
     EXPECT_EQ(result.exit_status, 2);
     EXPECT_THAT(result.err, HasSubstr("tokens.bin.journal is in the way"));
     EXPECT_EQ(ReadWholeFile(journal()), content);
   }
   fs::remove(journal());
   WriteWholeFile(sidecar() + ".partial", "precious");
-  EXPECT_THAT(Dump("--recipe uniform --sequences 1").err, HasSubstr("tokens.json.partial is in the way"));
+  EXPECT_THAT(Dump("--recipe uniform --count 1").err, HasSubstr("tokens.json.partial is in the way"));
   EXPECT_EQ(ReadWholeFile(sidecar() + ".partial"), "precious");
 }
 
 TEST_F(CliDump, ANameIsWrittenByOneProcessInWhateverFormat) {
-  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--sequences", "10000"});
+  BackgroundIterand dump({"dump", "--out", out(), "--recipe", "up-paper", "--count", "10000"});
   while (!fs::exists(sidecar() + ".partial")) ASSERT_TRUE(dump.running());
-  const CommandResult other = Dump("--recipe uniform --sequences 1 --format npy");
+  const CommandResult other = Dump("--recipe uniform --count 1 --format npy");
   EXPECT_EQ(other.exit_status, 1);
   EXPECT_THAT(other.err, HasSubstr("another process is writing this dump"));
 }
@@ -314,19 +315,19 @@ TEST_F(CliDump, ANameIsWrittenByOneProcessInWhateverFormat) {
 TEST_F(CliDump, ARecipesMaskIsWritten) {
   const std::string recipe = scratch_.File("masked.json");
   WriteWholeFile(recipe, R"({"families": [{"tasks": {}}], "lossMask": true})");
-  ASSERT_EQ(Dump("--sequences 50 --recipe " + recipe).exit_status, 0);
+  ASSERT_EQ(Dump("--count 50 --recipe " + recipe).exit_status, 0);
   WriteWholeFile(recipe, R"({"families": [{"tasks": {}}]})");
-  ASSERT_EQ(Dump("--sequences 50 --mask --name asked --recipe " + recipe).exit_status, 0);
-  const std::string mask = ReadWholeFile(out() + "/tokens.mask.bin");
+  ASSERT_EQ(Dump("--count 50 --loss-mask --name asked --recipe " + recipe).exit_status, 0);
+  const std::string mask = ReadWholeFile(out() + "/tokens.loss_mask.bin");
   EXPECT_EQ(mask.size(), 50u * 512);
-  EXPECT_EQ(mask, ReadWholeFile(out() + "/asked.mask.bin"));
+  EXPECT_EQ(mask, ReadWholeFile(out() + "/asked.loss_mask.bin"));
   EXPECT_EQ(ReadWholeFile(tokens()), ReadWholeFile(out() + "/asked.bin"));
 }
 
 TEST_F(CliDump, ANewDescriptionIsTheSameDump) {
   const std::string recipe = scratch_.File("own.json");
   WriteWholeFile(recipe, R"({"families": [{"uniform": {}}], "description": "first words"})");
-  const std::string arguments = "--sequences 20000 --recipe " + recipe;
+  const std::string arguments = "--count 20000 --recipe " + recipe;
   ASSERT_EQ(Dump(arguments).exit_status, 0);
   MakePartial(/*chunks=*/1, /*bytes=*/kChunkBytes);
   WriteWholeFile(recipe, R"({"families": [{"uniform": {}}], "description": "better words"})");
@@ -365,36 +366,38 @@ TEST_F(CliDump, ARequestThatCannotBeMetLeavesNothingBehind) {
     int exit_status;
     const char* part;
   };
-  const std::string long_name(238, 'n');
+  const std::string long_name(233, 'n');
   for (const Case& bad :
-       {Case{"--sequences 5 --recipe " + recipe, 1, "starv"},
-        Case{"--sequences 5 --recipe up-paper --start 1000000000000", 2, "endless pool"},
-        Case{"--sequences 281474976710656 --recipe uniform", 1, "of free space, and this dump needs 262144.0 TiB"},
-        Case{"--sequences 2 --start 18446744073709551615", 2, "--sequences 2"},
-        Case{"--sequences 5 --shard 0/3", 2, "--shard"},
-        Case{"--sequences 5 --name \"$(printf 'a\\377')\"", 2, "UTF-8"},
-        Case{"--sequences 5 --name " + long_name, 2, "at most 237"}}) {
+       {Case{"--count 5 --recipe " + recipe, 1, "starv"},
+        Case{"--count 5 --recipe up-paper --start 1000000000000", 2, "endless pool"},
+        Case{"--count 281474976710656 --recipe uniform", 1, "of free space, and this dump needs 262144.0 TiB"},
+        Case{"--count 2 --start 18446744073709551615", 2, "--count 2"},
+        Case{"--count 5 --rank 0 --world-size 3", 2, "shard.world_size is 3"},
+        Case{"--count 5 --rank 3 --world-size 2", 2, "--rank is 3"},
+        Case{"--count 5 --name \"$(printf 'a\\377')\"", 2, "UTF-8"},
+        Case{"--count 5 --name " + long_name, 2, "at most 232"}}) {
     const CommandResult result = RunIterand("dump --out " + out() + "/inner " + bad.arguments);
     EXPECT_EQ(result.exit_status, bad.exit_status) << result.err;
     EXPECT_THAT(result.err, HasSubstr(bad.part));
     EXPECT_FALSE(fs::exists(out())) << bad.arguments;
   }
-  EXPECT_EQ(Dump("--sequences 5 --mask --recipe uniform --name " + long_name.substr(1)).exit_status, 0);
+  EXPECT_EQ(Dump("--count 5 --loss-mask --recipe uniform --name " + long_name.substr(1)).exit_status, 0);
 }
 
 TEST_F(CliDump, AFolderInTheWayIsNamed) {
   fs::create_directories(sidecar());
-  const CommandResult result = Dump("--recipe uniform --sequences 5");
+  const CommandResult result = Dump("--recipe uniform --count 5");
   EXPECT_EQ(result.exit_status, 2);
   EXPECT_THAT(result.err, HasSubstr("tokens.json: cannot be read (Is a directory)"));
 }
 
 TEST_F(CliDump, ServedAndInProcessAreEqual) {
   const RunningServer server;
-  ASSERT_EQ(Dump("--recipe up --length 64 --sequences 200 --shard 1/2").exit_status, 0);
-  ASSERT_EQ(Dump("--recipe up --length 64 --sequences 200 --shard 1/2 --name served --server " + server.address())
-                .exit_status,
-            0);
+  ASSERT_EQ(Dump("--recipe up --length 64 --count 200 --rank 1 --world-size 2").exit_status, 0);
+  ASSERT_EQ(
+      Dump("--recipe up --length 64 --count 200 --rank 1 --world-size 2 --name served --server " + server.address())
+          .exit_status,
+      0);
   EXPECT_EQ(ReadWholeFile(out() + "/served.bin"), ReadWholeFile(tokens()));
 }
 

@@ -122,7 +122,7 @@ TEST(CliSample, RawIsNothingButTokens) {
 }
 
 TEST(CliSample, JsonLinesHoldIndexTokensAndProvenance) {
-  const std::string arguments = "--recipe up --length 64 --seed 3 --start 7 --count 20 --shard 1/2";
+  const std::string arguments = "--recipe up --length 64 --seed 3 --start 7 --count 20 --rank 1 --world-size 2";
   const std::string raw = Raw(arguments);
   const CommandResult result = RunIterand("sample --format jsonl " + arguments);
   ASSERT_EQ(result.exit_status, 0) << result.err;
@@ -189,7 +189,7 @@ TEST(CliSample, ShardsInterleavedAreTheStream) {
   std::string woven(whole.size(), '\0');
   for (int rank = 0; rank < 4; ++rank) {
     const std::string shard =
-        Raw("--recipe up --length 64 --count 16 --start 5 --shard " + std::to_string(rank) + "/4");
+        Raw("--recipe up --length 64 --count 16 --start 5 --world-size 4 --rank " + std::to_string(rank));
     ASSERT_EQ(shard.size(), whole.size() / 4);
     // The first index of the shard at or after 5.
     const int first = (rank - 5 % 4 + 4) % 4;
@@ -230,7 +230,7 @@ TEST(CliSample, ServedAndInProcessAreEqual) {
   for (const std::string& arguments :
        {std::string("--recipe up --length 64 --count 300"),
         std::string("--recipe markov --count 5000 --start 123456789"),
-        std::string("--recipe up --seed 18446744073709551615 --count 64 --length 30 --shard 3/8"),
+        std::string("--recipe up --seed 18446744073709551615 --count 64 --length 30 --rank 3 --world-size 8"),
         "--count 77 --recipe " + scratch.File("own.json")}) {
     const std::string local = Raw(arguments);
     EXPECT_EQ(Raw(arguments + served), local) << arguments;
@@ -293,24 +293,31 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"sample --recipe /no/such.json", 2, "/no/such.json"},
         BadInput{"sample --recipe /dev/null", 2, "/dev/null: recipe: JSON text is empty, must be an object"},
         BadInput{"sample --recipe /", 2, "/"}, BadInput{"sample --length 3", 2, "length"},
-        BadInput{"sample --length 1000000000", 2, "length"}, BadInput{"sample --shard 2/2", 2, "0 <= r < W"},
-        BadInput{"sample --shard 1", 2, "r/W"}, BadInput{"sample --shard 0/0", 2, "r/W"},
-        BadInput{"sample --shard 0/3", 2, "2 and 4"}, BadInput{"sample --shard 0/33", 2, "32"},
+        BadInput{"sample --length 1000000000", 2, "length"},
+        BadInput{"sample --rank 2 --world-size 2", 2, "--rank is 2; with --world-size 2 it must be 0 to 1"},
+        BadInput{"sample --rank 1", 2, "--world-size 1"}, BadInput{"sample --world-size 0", 2, "--world-size"},
+        BadInput{"sample --shard 0/2", 2, "not expected here: --shard (--shard is now --rank R --world-size W)"},
+        BadInput{"sample --shard=0/2", 2, "(--shard is now --rank R --world-size W)"},
+        BadInput{"dump --out /tmp/x --sequences 5", 2, "(--sequences is now --count)"},
+        BadInput{"serve --prefetch 1mb", 2, "(--prefetch is now --readahead-bytes)"},
+        BadInput{"serve --sequences 1", 2, "not expected here: --sequences 1"},
+        BadInput{"sample --rank 0 --world-size 3", 2, "2 and 4"}, BadInput{"sample --rank 0 --world-size 33", 2, "32"},
         BadInput{"sample --start 18446744073709551615 --count 2", 2, "2^64"}, BadInput{"sample --tls", 2, "--server"},
         BadInput{"describe", 2, "RECIPE"}, BadInput{"describe nosuch", 2, "nosuch"},
-        BadInput{"dump --sequences 5", 2, "--out"}, BadInput{"dump --out /tmp/x", 2, "--sequences"},
-        BadInput{"dump --out /tmp/x --sequences 0", 2, "--sequences"},
-        BadInput{"dump --out /proc/nowhere --sequences 1 --recipe uniform", 1, "/proc/nowhere"},
-        BadInput{"dump --out /tmp/x --sequences 1 --name a/b", 2, "--name"},
+        BadInput{"dump --count 5", 2, "--out"}, BadInput{"dump --out /tmp/x", 2, "--count"},
+        BadInput{"dump --out /tmp/x --count 0", 2, "--count"},
+        BadInput{"dump --out /proc/nowhere --count 1 --recipe uniform", 1, "/proc/nowhere"},
+        BadInput{"dump --out /tmp/x --count 1 --name a/b", 2, "--name"},
         BadInput{"serve --listen nowhere", 2, "nowhere"}, BadInput{"serve --listen 127.0.0.1:99999", 2, "65535"},
         BadInput{"sample --server ''", 2, "--server"}, BadInput{"sample --server localhost", 2, "host:port"},
         BadInput{"sample --frob nicate 3", 2, "not expected here: --frob nicate 3"},
         BadInput{"sample --count", 2, "--count wants a value"},
         BadInput{"sample --count 1 --count 2", 2, "--count is given more than once"},
         BadInput{"explain --index -1", 2, "--index"}, BadInput{"explain --index x", 2, "--index"},
-        BadInput{"describe up --json --recipe-json", 2, "excludes"},
-        BadInput{"dump --sequences 1 --out ''", 2, "--out"}, BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
-        BadInput{"serve --cache many", 2, "--cache"}, BadInput{"serve --queue 0", 2, "--queue"},
+        BadInput{"describe up --json --recipe-json", 2, "excludes"}, BadInput{"dump --count 1 --out ''", 2, "--out"},
+        BadInput{"serve --tls-cert /no/such.pem", 2, "--tls-key"},
+        BadInput{"serve --cache-bytes many", 2, "--cache-bytes"},
+        BadInput{"serve --max-stream-bytes 0", 2, "--max-stream-bytes"},
         BadInput{"serve --metrics-listen ''", 2, "--metrics-listen"},
         BadInput{"serve --metrics-listen abc", 2, "abc: it must be HOST:PORT"},
         BadInput{"serve --metrics-listen 127.0.0.1:86489", 2, "0 to 65535"},
@@ -359,7 +366,7 @@ TEST(CliServer, MessagesComeThrough) {
   const RunningServer server;
   const std::string served = " --server " + server.address();
   ExpectError(RunIterand("sample --recipe nosuch" + served), 2, "up-paper");
-  ExpectError(RunIterand("sample --shard 0/3" + served), 2, "32");
+  ExpectError(RunIterand("sample --rank 0 --world-size 3" + served), 2, "32");
   ExpectError(RunIterand("sample --length 3" + served), 2, "length");
   const ScratchFolder scratch;
   WriteWholeFile(scratch.File("bad.json"), R"({"families": [{"lstn": {}}]})");
@@ -370,7 +377,7 @@ TEST(CliServer, MessagesComeThrough) {
 }
 
 TEST(CliServer, BatchesFitTheServersLimit) {
-  const RunningServer server({"--max-batch", "16kb"});
+  const RunningServer server({"--max-batch-bytes", "16kb"});
   const std::string sample = "sample --recipe uniform --count 100 --format raw";
   const CommandResult served = RunIterand(sample + " --server " + server.address());
   EXPECT_EQ(served.exit_status, 0) << served.err;

@@ -39,7 +39,7 @@ v1::StreamRequest Request() {
   v1::StreamRequest request;
   request.mutable_stream()->set_preset("uniform");
   request.mutable_stream()->set_length(kLength);
-  request.set_batch_rows(7);
+  request.set_batch_size(7);
   return request;
 }
 
@@ -125,7 +125,7 @@ TEST_P(Failover, AServerThatIsKilledIsLeft) {
   const auto client = *Client::ConnectToAny({first.address(), second.address()}, options);
   v1::StreamRequest request = Request();
   request.mutable_shard()->set_rank(0);
-  request.mutable_shard()->set_world(2);
+  request.mutable_shard()->set_world_size(2);
   const auto reader = *client->Stream(request, GetParam());
   std::string bytes;
   ReadOver(*reader, milliseconds(0), bytes);
@@ -231,7 +231,7 @@ TEST(Calls, ASlowStreamIsNotSilent) {
   v1::StreamRequest request;
   request.mutable_stream()->set_recipe_json(
       R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4, "segment_sequences": 65536})");
-  request.set_batch_rows(64);
+  request.set_batch_size(64);
   const auto reader = *client->Stream(request);
   Batch batch;
   const absl::StatusOr<bool> more = reader->Next(batch);

@@ -99,7 +99,7 @@ TEST(RunUntilSignal, HangupReloadsBeforeItIsReadyWhileItServesAndWhileItDrains) 
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kCheapRecipe);
   request.mutable_stream()->set_length(4096);
-  request.set_batch_rows(256);
+  request.set_batch_size(256);
   const auto reader = (*client)->Stream(request);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   send(SIGTERM);

@@ -65,7 +65,7 @@ v1::Recipe Small(v1::Recipe recipe) {
 // Shares are positive, add up to 1, and belong to the parts that are drawn.
 void CheckShares(const StreamPlan& plan) {
   if (plan.mixture() == nullptr) return;
-  Expect(plan.parts() >= 1 && plan.parts() <= kMaxParts, "a bounded number of parts");
+  Expect(plan.parts() >= 1 && plan.parts() <= MaxParts(), "a bounded number of parts");
   Expect(PartNames(plan.recipe()).size() == static_cast<std::size_t>(plan.parts()), "a name for each part");
   PartDraw draw(plan);
   const std::uint64_t stripe = plan.index_map().lanes() * std::uint64_t{plan.index_map().segment_sequences()};

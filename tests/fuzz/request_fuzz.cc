@@ -80,27 +80,27 @@ void CheckPlaces(Stream& stream, std::uint64_t first, std::uint64_t stride, std:
 
 void CheckStream(const v1::StreamRequest& request, Stream& stream, std::size_t max_batch_bytes) {
   const BatchBuilder sizes(stream, request.provenance());
-  const std::uint64_t rows = request.has_batch_rows() ? request.batch_rows() : 64;
-  const absl::Status fits = CheckRows("batch_rows", rows, sizes, max_batch_bytes);
+  const std::uint64_t rows = request.has_batch_size() ? request.batch_size() : 64;
+  const absl::Status fits = CheckRows("batch_size", rows, sizes, max_batch_bytes);
   Expect(fits.ok() == (rows >= 1 && sizes.MessageBytes(rows) <= max_batch_bytes), "rows that fit are taken");
   Expect(fits.ok() || !fits.message().empty(), "a refusal says why");
 
-  const std::uint64_t world = std::max<std::uint64_t>(request.shard().world(), 1);
+  const std::uint64_t world_size = std::max<std::uint64_t>(request.shard().world_size(), 1);
   const std::uint64_t rank = request.shard().rank();
   const absl::StatusOr<ShardPlan> plan = PlanShard(request.shard(), request.start(), stream);
-  if (rank >= world || static_cast<std::uint64_t>(stream.lanes()) % world != 0) {
+  if (rank >= world_size || static_cast<std::uint64_t>(stream.lanes()) % world_size != 0) {
     Expect(absl::IsInvalidArgument(plan.status()), "a shard that there is not is an InvalidArgument");
     return;
   }
   Wide first = request.start();
-  while (first % world != rank) ++first;  // world divides the lanes, so it is at most 4096
+  while (first % world_size != rank) ++first;  // world_size divides the lanes, so it is at most 4096
   if (first > kLast) {
     Expect(absl::IsOutOfRange(plan.status()), "a shard without an index is OutOfRange");
     return;
   }
   Expect(plan.ok(), "a shard that there is");
-  Expect(plan->first == first && plan->stride == world, "the first index of the shard, and its stride");
-  const Wide left = (kLast - first) / world + 1;
+  Expect(plan->first == first && plan->stride == world_size, "the first index of the shard, and its stride");
+  const Wide left = (kLast - first) / world_size + 1;
   Expect(IndicesLeft(plan->first, plan->stride) == std::min(left, kLast), "all indices that are left");
   const auto there = static_cast<std::uint64_t>(std::min<Wide>(left, kRows));
   CheckPlaces(stream, plan->first, plan->stride, there);
@@ -140,13 +140,13 @@ void Run(FuzzInput& input) {
     if (read_request.ParseFromString(input.Rest())) CheckRead(read_request, stream, max_batch_bytes);
   } else if (kind == 2) {
     stream_request.set_start(input.Number());
-    // Most often a world that divides the lanes.
-    const auto world =
+    // Most often a world_size that divides the lanes.
+    const auto world_size =
         static_cast<std::uint32_t>(input.Flag() ? input.Number() : std::max(1, lanes / (input.Byte() + 1)));
-    stream_request.mutable_shard()->set_world(world);
+    stream_request.mutable_shard()->set_world_size(world_size);
     const auto rank = static_cast<std::uint32_t>(input.Number());
-    stream_request.mutable_shard()->set_rank(input.Flag() || world == 0 ? rank : rank % world);
-    if (input.Flag()) stream_request.set_batch_rows(static_cast<std::uint32_t>(input.Number()));
+    stream_request.mutable_shard()->set_rank(input.Flag() || world_size == 0 ? rank : rank % world_size);
+    if (input.Flag()) stream_request.set_batch_size(static_cast<std::uint32_t>(input.Number()));
     stream_request.set_provenance(input.Flag());
     CheckStream(stream_request, stream, max_batch_bytes);
   } else {

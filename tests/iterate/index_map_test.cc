@@ -102,25 +102,25 @@ TEST(IndexMap, StepsBeyondASegment) {
 
 TEST(IndexMap, FirstOfShard) {
   for (const std::uint64_t start : Numbers(60)) {
-    for (const std::uint64_t world : Numbers(20)) {
-      if (world == 0) continue;
-      for (const std::uint64_t rank : {std::uint64_t{0}, world / 2, world - 1}) {
-        // The oracle: start rounded down to a multiple of the world, plus rank, in 128 bits.
-        Wide first = Wide{start} - start % world + rank;
-        if (first < start) first += world;
-        const std::optional<std::uint64_t> found = FirstOfShard(start, rank, world);
-        ASSERT_EQ(found.has_value(), first <= kLast) << start << " " << rank << "/" << world;
+    for (const std::uint64_t world_size : Numbers(20)) {
+      if (world_size == 0) continue;
+      for (const std::uint64_t rank : {std::uint64_t{0}, world_size / 2, world_size - 1}) {
+        // The oracle: start rounded down to a multiple of world_size, plus rank, in 128 bits.
+        Wide first = Wide{start} - start % world_size + rank;
+        if (first < start) first += world_size;
+        const std::optional<std::uint64_t> found = FirstOfShard(start, rank, world_size);
+        ASSERT_EQ(found.has_value(), first <= kLast) << start << " " << rank << "/" << world_size;
         if (found) {
-          EXPECT_TRUE(*found == first) << start << " " << rank << "/" << world;
-          EXPECT_EQ(*found % world, rank);
-          EXPECT_LT(*found - start, world);
+          EXPECT_TRUE(*found == first) << start << " " << rank << "/" << world_size;
+          EXPECT_EQ(*found % world_size, rank);
+          EXPECT_LT(*found - start, world_size);
         }
       }
     }
   }
   EXPECT_EQ(FirstOfShard(kLast, kLast % 4, 4), kLast);
   EXPECT_EQ(FirstOfShard(kLast, (kLast + 1) % 4, 4), std::nullopt);
-  EXPECT_EQ(FirstOfShard(kLast - 1, kLast - 1, kLast), kLast - 1);  // rank + world exceeds 64 bits
+  EXPECT_EQ(FirstOfShard(kLast - 1, kLast - 1, kLast), kLast - 1);  // rank + world_size exceeds 64 bits
 }
 
 TEST(IndexMap, CountsIndices) {

@@ -37,7 +37,7 @@ std::vector<Token> Tokens(const v1::Recipe& recipe, int rows, std::vector<std::u
   ReadOptions options{.rows = rows};
   if (mask != nullptr) {
     mask->resize(count);
-    options.mask = *mask;
+    options.loss_mask = *mask;
   }
   const absl::Status status = (*stream)->Read(options, std::as_writable_bytes(std::span(tokens)));
   EXPECT_TRUE(status.ok()) << status;

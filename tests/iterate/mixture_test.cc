@@ -286,7 +286,7 @@ TEST(MixtureTest, MasksBelongToTheWholeStream) {
   std::vector<std::byte> tokens(32 * 64);
   std::vector<std::uint8_t> mask(32 * 64);
   std::vector<RowProvenance> rows(32);
-  ASSERT_TRUE(stream->Read({.rows = 32, .provenance = rows, .mask = mask}, tokens).ok());
+  ASSERT_TRUE(stream->Read({.rows = 32, .provenance = rows, .loss_mask = mask}, tokens).ok());
   int noise = 0;
   for (std::size_t r = 0; r < 32; ++r) {
     int ones = 0;

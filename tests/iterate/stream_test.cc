@@ -50,7 +50,7 @@ TEST_P(PresetTest, ThreadsDoNotMatter) {
   EXPECT_EQ(ReadAll(*one, 0, 1, 200), ReadAll(*two, 0, 1, 200));
 }
 
-TEST_P(PresetTest, BatchRowsDoNotMatter) {
+TEST_P(PresetTest, BatchSizeDoNotMatter) {
   const int total = 448;
   auto stream = OpenPreset(GetParam());
   const std::vector<std::byte> whole = ReadAll(*stream, 0, 1, total);
@@ -515,9 +515,9 @@ TEST(StreamTest, ReadRefusesMemoryThatIsTooSmall) {
   refused(plain->Read({.rows = 4}, tokens), "tokens: has 1536, must have at least 2048 for 4 rows");
   refused(plain->Read({.rows = 3}, std::span(tokens).first(3 * bytes - 1)), "tokens");
   refused(plain->Read({.rows = 3, .provenance = provenance}, tokens), "provenance: has 2, must have at least 3");
-  refused(plain->Read({.rows = 3, .mask = mask}, tokens), "mask: is given, but the recipe has no loss_mask");
-  refused(masked->Read({.rows = 3, .mask = std::span(mask).first(bytes)}, tokens), "mask: has 512");
-  EXPECT_TRUE(masked->Read({.rows = 3, .mask = mask}, tokens).ok());
+  refused(plain->Read({.rows = 3, .loss_mask = mask}, tokens), "loss_mask: is given, but the recipe has no loss_mask");
+  refused(masked->Read({.rows = 3, .loss_mask = std::span(mask).first(bytes)}, tokens), "loss_mask: has 512");
+  EXPECT_TRUE(masked->Read({.rows = 3, .loss_mask = mask}, tokens).ok());
 }
 
 TEST(StreamTest, AJobCanBeCancelledBetweenSlices) {

@@ -34,12 +34,12 @@ class Equality : public testing::TestWithParam<std::tuple<std::string, int>> {
     client_ = Connect(*server_);
   }
 
-  v1::StreamRequest Request(std::uint64_t start, std::uint64_t count, std::uint32_t batch_rows) const {
+  v1::StreamRequest Request(std::uint64_t start, std::uint64_t count, std::uint32_t batch_size) const {
     v1::StreamRequest request;
     *request.mutable_stream() = spec_;
     request.set_start(start);
     request.set_count(count);
-    request.set_batch_rows(batch_rows);
+    request.set_batch_size(batch_size);
     return request;
   }
 
@@ -49,7 +49,7 @@ class Equality : public testing::TestWithParam<std::tuple<std::string, int>> {
   std::unique_ptr<Client> client_;
 };
 
-TEST_P(Equality, BatchRowsDoNotMatter) {
+TEST_P(Equality, BatchSizeDoNotMatter) {
   constexpr int kCount = 200;
   const std::string expected = InProcess(recipe_, 3, 0, 1, kCount);
   for (const std::uint32_t rows : {1, 7, 64}) {
@@ -76,7 +76,7 @@ TEST_P(Equality, FourShardsInterleaveToTheStream) {
   for (std::uint32_t rank = 0; rank < 4; ++rank) {
     v1::StreamRequest request = Request(kStart, kCount, 7);
     request.mutable_shard()->set_rank(rank);
-    request.mutable_shard()->set_world(4);
+    request.mutable_shard()->set_world_size(4);
     const absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
     Batch batch;
     int rows = 0;
@@ -189,7 +189,7 @@ TEST(Served, MasksAndProvenanceGoWithTheTokens) {
   std::vector<std::uint8_t> mask(kRows * 128);
   std::vector<RowProvenance> provenance(kRows);
   ASSERT_TRUE(stream
-                  ->Read({.first_index = kStart, .rows = kRows, .provenance = provenance, .mask = mask},
+                  ->Read({.first_index = kStart, .rows = kRows, .provenance = provenance, .loss_mask = mask},
                          std::as_writable_bytes(std::span(tokens)))
                   .ok());
 
@@ -199,7 +199,7 @@ TEST(Served, MasksAndProvenanceGoWithTheTokens) {
   *request.mutable_stream() = SpecOf(kTasks);
   request.set_start(kStart);
   request.set_count(kRows);
-  request.set_batch_rows(50);
+  request.set_batch_size(50);
   request.set_provenance(true);
   const absl::StatusOr<std::unique_ptr<BatchReader>> reader = client->Stream(request);
   ASSERT_TRUE(reader.ok()) << reader.status();
@@ -208,7 +208,7 @@ TEST(Served, MasksAndProvenanceGoWithTheTokens) {
   std::size_t row = 0;
   for (Batch batch; *(*reader)->Next(batch);) {
     served.append(reinterpret_cast<const char*>(batch.tokens().data()), batch.tokens().size());
-    served_mask.append(reinterpret_cast<const char*>(batch.mask().data()), batch.mask().size());
+    served_mask.append(reinterpret_cast<const char*>(batch.loss_mask().data()), batch.loss_mask().size());
     for (const v1::Provenance& from : batch.provenance()) {
       ASSERT_LT(row, provenance.size());
       EXPECT_EQ(from.lane(), provenance[row].lane);

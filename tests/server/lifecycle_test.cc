@@ -78,12 +78,12 @@ TEST_F(Lifecycle, DeadlineOfAReadFreesTheEngine) {
 TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
   ServerOptions options;
   options.cache_bytes = 0;
-  options.prefetch_bytes = 1 << 20;
-  options.queue_bytes = 2 << 20;
+  options.readahead_bytes = 1 << 20;
+  options.max_stream_bytes = 2 << 20;
   Restart(options);
   v1::StreamRequest request = Cheap();
   request.mutable_stream()->set_length(4096);
-  request.set_batch_rows(256);  // 1 MiB
+  request.set_batch_size(256);  // 1 MiB
   absl::StatusOr<std::unique_ptr<BatchReader>> slow = client_->Stream(request);
   Batch batch;
   ASSERT_TRUE((*slow)->Next(batch).ok());
@@ -94,7 +94,7 @@ TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     return before == generated && server_->stats().segments_queued == 0;
   }));
-  EXPECT_LE(server_->stats().held_bytes, options.queue_bytes);
+  EXPECT_LE(server_->stats().held_bytes, options.max_stream_bytes);
   EXPECT_LT(server_->stats().batch_bytes, 64U << 20);
 
   // Another stream runs meanwhile, on a connection of its own.
@@ -104,7 +104,7 @@ TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
   const absl::StatusOr<std::string> served = Served(*other, request);
   ASSERT_TRUE(served.ok()) << served.status();
   EXPECT_EQ(served->size(), std::size_t{100} << 20);
-  EXPECT_LE(server_->stats().largest_held_bytes, options.queue_bytes);
+  EXPECT_LE(server_->stats().largest_held_bytes, options.max_stream_bytes);
 
   // And the slow one goes on where it was.
   const std::uint64_t next = (*slow)->next_index();
@@ -146,14 +146,14 @@ TEST_F(Lifecycle, TooManyStreams) {
 
 TEST_F(Lifecycle, RecipeOverTheQueueLimit) {
   ServerOptions options;
-  options.queue_bytes = 1 << 20;
+  options.max_stream_bytes = 1 << 20;
   Restart(options);
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(R"({"families": [{"uniform": {}}], "length": 4096, "lanes": 32,
                                          "segment_sequences": 16})");
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kResourceExhausted,
-               HasSubstr("1048576 bytes a stream (--queue)"));
-  options.queue_bytes = (1 << 20) - 1;
+               HasSubstr("1048576 bytes per stream (--max-stream-bytes)"));
+  options.max_stream_bytes = (1 << 20) - 1;
   options.listen = "127.0.0.1:0";
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("at least 1048576"));
 }
@@ -163,8 +163,8 @@ TEST_F(Lifecycle, RecipeOverTheQueueLimit) {
 
 TEST_F(Lifecycle, StoppedMidStreamNamesTheIndexToResumeFrom) {
   v1::StreamRequest request = Cheap();
-  request.set_batch_rows(7);
-  request.mutable_shard()->set_world(2);
+  request.set_batch_size(7);
+  request.mutable_shard()->set_world_size(2);
   request.mutable_shard()->set_rank(1);
   absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
   Batch batch;
@@ -189,7 +189,7 @@ TEST_F(Lifecycle, StoppedMidStreamNamesTheIndexToResumeFrom) {
 TEST_F(Lifecycle, StoppingDoesNotWaitForAClientThatDoesNotRead) {
   v1::StreamRequest request = Cheap();
   request.mutable_stream()->set_length(4096);
-  request.set_batch_rows(256);
+  request.set_batch_size(256);
   absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   const auto start = std::chrono::steady_clock::now();
@@ -242,15 +242,16 @@ TEST_F(Lifecycle, BadOptions) {
   options = {};
   options.listen = "127.0.0.1:0";
   options.max_batch_bytes = 1;
-  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("(--max-batch) is 1;"));
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
+               HasSubstr("(--max-batch-bytes) is 1;"));
   options = {};
   options.log_level = "loud";
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
                HasSubstr("\"loud\"; it must be one of debug, info, error, off"));
   options = {};
-  options.snapshot_folder = "/proc/version";
+  options.snapshot_dir = "/proc/version";
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
-               HasSubstr("(--snapshots) /proc/version: "));
+               HasSubstr("(--snapshot-dir) /proc/version: "));
   options = {};
   options.listen = "no such host:0";
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);

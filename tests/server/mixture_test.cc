@@ -39,9 +39,9 @@ TEST_F(MixtureService, ShardsAndBatchesMakeTheStream) {
       v1::StreamRequest request;
       *request.mutable_stream() = SpecOf(Mixture(""), 4);
       request.mutable_shard()->set_rank(rank);
-      request.mutable_shard()->set_world(world);
+      request.mutable_shard()->set_world_size(world);
       request.set_count(60);
-      request.set_batch_rows(7);
+      request.set_batch_size(7);
       request.set_start(90);
       const std::uint64_t first = 90 + (rank + world - 90 % world) % world;
       EXPECT_TRUE(*Served(*client_, request) == InProcess(recipe, 4, first, world, 60)) << rank << "/" << world;
@@ -60,7 +60,7 @@ TEST_F(MixtureService, BatchesSayWhichPartMadeEachRow) {
   *request.mutable_stream() = SpecOf(Mixture(""), 4);
   request.set_start(5);
   request.set_count(200);
-  request.set_batch_rows(33);
+  request.set_batch_size(33);
   const absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
   std::size_t row = 0;
   for (Batch batch; *(*reader)->Next(batch);) {
@@ -146,7 +146,7 @@ TEST_F(MixtureService, ErrorsNameTheirPart) {
   *request.mutable_stream() =
       SpecOf(R"({"length": 64, "mixture": [{"preset": "uniform"}, {"preset": "eca", "weight": -1}]})");
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kInvalidArgument,
-               "mixture[1].weight: is -1, must lie within [0, 1e+06]");
+               "mixture[1].weight.fixed: is -1, must lie within [0, 1e+06]");
   *request.mutable_stream() = SpecOf(R"({"length": 64, "mixture": [{"preset": "uniform"}, {"recipe":
       {"families": [{"uniform": {}}], "band": {"high": 0.1}, "starvation_rounds": 20}}]})");
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kFailedPrecondition,

@@ -25,7 +25,7 @@ TEST_P(Prefetch, TheSameBatchesToTheEnd) {
   v1::StreamRequest request = Cheap();
   request.set_start(5);
   request.set_count(300);
-  request.set_batch_rows(7);
+  request.set_batch_size(7);
   const absl::StatusOr<std::string> expected = Served(*client_, request);
   ASSERT_TRUE(expected.ok()) << expected.status();
   const std::unique_ptr<BatchReader> reader = Open(request);

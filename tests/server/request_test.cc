@@ -54,28 +54,29 @@ TEST_F(Request, EmptyRecipe) {
 
 TEST_F(Request, BadShards) {
   v1::StreamRequest request = Cheap();  // 8 lanes
-  request.mutable_shard()->set_world(4);
+  request.mutable_shard()->set_world_size(4);
   request.mutable_shard()->set_rank(4);
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kInvalidArgument,
                AllOf(HasSubstr("shard.rank is 4"), HasSubstr("0 to 3")));
   request.mutable_shard()->set_rank(0);
   for (const auto& [world, nearest] : {std::pair{3U, "2 and 4"}, {5U, "4 and 8"}, {7U, "4 and 8"}, {9U, ": 8 ("}}) {
-    request.mutable_shard()->set_world(world);
-    EXPECT_ERROR(StreamError(request), absl::StatusCode::kInvalidArgument,
-                 AllOf(HasSubstr(absl::StrCat("shard.world is ", world)), HasSubstr("8 lanes"), HasSubstr(nearest)));
+    request.mutable_shard()->set_world_size(world);
+    EXPECT_ERROR(
+        StreamError(request), absl::StatusCode::kInvalidArgument,
+        AllOf(HasSubstr(absl::StrCat("shard.world_size is ", world)), HasSubstr("8 lanes"), HasSubstr(nearest)));
   }
   // An absurd world costs no time.
-  request.mutable_shard()->set_world(4'000'000'001U);
+  request.mutable_shard()->set_world_size(4'000'000'001U);
   EXPECT_EQ(StreamError(request).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(Request, BadRows) {
   v1::StreamRequest request = Cheap();
-  request.set_batch_rows(0);
-  EXPECT_ERROR(StreamError(request), absl::StatusCode::kInvalidArgument, HasSubstr("batch_rows is 0"));
-  request.set_batch_rows(1'000'000);
+  request.set_batch_size(0);
+  EXPECT_ERROR(StreamError(request), absl::StatusCode::kInvalidArgument, HasSubstr("batch_size is 0"));
+  request.set_batch_size(1'000'000);
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kInvalidArgument,
-               AllOf(HasSubstr("batch_rows is 1000000"), HasSubstr("4194304")));
+               AllOf(HasSubstr("batch_size is 1000000"), HasSubstr("4194304")));
   v1::ReadRequest read;
   *read.mutable_stream() = SpecOf(kCheapRecipe);
   EXPECT_ERROR(client_->Read(read).status(), absl::StatusCode::kInvalidArgument, HasSubstr("rows is 0"));
@@ -91,7 +92,7 @@ TEST_F(Request, ASequenceThatFitsNoBatch) {
   options.max_batch_bytes = 1024;
   Restart(options);
   v1::StreamRequest request = Cheap();
-  request.set_batch_rows(1);
+  request.set_batch_size(1);
   request.mutable_stream()->set_length(512);
   EXPECT_TRUE(StreamError(request).ok());
   request.mutable_stream()->set_loss_mask(true);
@@ -129,7 +130,7 @@ TEST_F(Request, BeyondTheLastIndex) {
   request.set_count(5);
   EXPECT_EQ(StreamError(request).code(), absl::StatusCode::kOutOfRange);
   request.clear_count();
-  request.mutable_shard()->set_world(8);
+  request.mutable_shard()->set_world_size(8);
   request.mutable_shard()->set_rank(0);
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kOutOfRange, HasSubstr("shard 0 of 8"));
 }

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import binary
 
 import iterand
+from conftest import binary
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, ROWS = 64, 40
@@ -34,9 +34,9 @@ LAID_OUT = {
 def sample_masks(recipe: str, count: int, *options: str) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and masks by the command line."""
     command = [binary(), "sample", "--recipe", recipe, "--length", str(LENGTH), "--count", str(count), *options]
-    lines = subprocess.run([*command, "--format", "jsonl", "--mask"], capture_output=True, check=True).stdout
+    lines = subprocess.run([*command, "--format", "jsonl", "--loss-mask"], capture_output=True, check=True).stdout
     rows = [json.loads(line) for line in lines.splitlines()]
-    return np.array([row["tokens"] for row in rows]), np.array([row["mask"] for row in rows], dtype=bool)
+    return np.array([row["tokens"] for row in rows]), np.array([row["loss_mask"] for row in rows], dtype=bool)
 
 
 def expected() -> tuple[np.ndarray, np.ndarray]:
@@ -57,32 +57,34 @@ def test_layout_and_masks_are_the_same_everywhere(address: str, tmp_path: Path) 
     np.testing.assert_array_equal(served, tokens)
     np.testing.assert_array_equal(served_mask, mask)
     for rank in range(4):
-        part, part_mask = sample_masks(str(file), ROWS // 4, "--shard", f"{rank}/4", "--server", address)
+        part, part_mask = sample_masks(
+            str(file), ROWS // 4, "--rank", str(rank), "--world-size", "4", "--server", address
+        )
         np.testing.assert_array_equal(part, tokens[rank::4])
         np.testing.assert_array_equal(part_mask, mask[rank::4])
-    with iterand.stream(address, LAID_OUT, batch_size=7, count=ROWS) as stream:
+    with iterand.stream(LAID_OUT, batch_size=7, count=ROWS, server=address) as stream:
         batches = list(stream.batches())
     np.testing.assert_array_equal(np.concatenate([batch.tokens for batch in batches]), tokens)
-    np.testing.assert_array_equal(np.concatenate([batch.mask for batch in batches]), mask)
+    np.testing.assert_array_equal(np.concatenate([batch.loss_mask for batch in batches]), mask)
 
 
 def test_client_has_the_masks_of_the_stream(address: str) -> None:
     tokens, mask = expected()
     assert 0.1 < mask.mean() < 0.9
-    with iterand.stream(address, "tasks", length=LENGTH, batch_size=7, count=ROWS, mask=True) as stream:
+    with iterand.stream("tasks", length=LENGTH, batch_size=7, count=ROWS, loss_mask=True, server=address) as stream:
         batches = list(stream.batches())
     np.testing.assert_array_equal(np.concatenate([batch.tokens for batch in batches]), tokens)
-    np.testing.assert_array_equal(np.concatenate([batch.mask for batch in batches]), mask)
+    np.testing.assert_array_equal(np.concatenate([batch.loss_mask for batch in batches]), mask)
     with iterand.Client(address) as client:
-        batch = client.read_batch(3, 5, recipe="tasks", length=LENGTH, mask=True)
-    np.testing.assert_array_equal(batch.mask, mask[3:8])
+        batch = client.read_batch("tasks", range(3, 3 + 5), length=LENGTH, loss_mask=True)
+    np.testing.assert_array_equal(batch.loss_mask, mask[3:8])
 
 
 def test_no_mask_unless_asked_for(address: str) -> None:
-    with iterand.stream(address, "tasks", length=LENGTH, batch_size=4) as stream:
-        assert stream.next_batch().mask is None
+    with iterand.stream("tasks", length=LENGTH, batch_size=4, server=address) as stream:
+        assert stream.next_batch().loss_mask is None
     with (
-        iterand.stream(address, "up-noit", mask=True) as refused,
+        iterand.stream("up-noit", loss_mask=True, server=address) as refused,
         pytest.raises(iterand.InvalidRecipe, match="loss_mask"),
     ):
         next(refused)
@@ -91,7 +93,7 @@ def test_no_mask_unless_asked_for(address: str) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_datasets_give_pairs(address: str, workers: int) -> None:
     tokens, mask = expected()
-    data = StreamDataset(address, "tasks", length=LENGTH, batch_size=4, count=ROWS, mask=True)
+    data = StreamDataset("tasks", length=LENGTH, batch_size=4, count=ROWS, loss_mask=True, server=address)
     pairs = list(StreamLoader(data, num_workers=workers))
     assert all(m.dtype == torch.bool and m.shape == t.shape for t, m in pairs)
     found = {tuple(row.tolist()): m for t, ms in pairs for row, m in zip(t, ms, strict=True)}
@@ -101,16 +103,16 @@ def test_datasets_give_pairs(address: str, workers: int) -> None:
 
 def test_dump_writes_a_mask_file(tmp_path: Path) -> None:
     tokens, mask = expected()
-    command = [binary(), "dump", "--recipe", "tasks", "--length", str(LENGTH), "--sequences", str(ROWS)]
-    command += ["--out", str(tmp_path), "--format", "npy", "--mask"]
+    command = [binary(), "dump", "--recipe", "tasks", "--length", str(LENGTH), "--count", str(ROWS)]
+    command += ["--out", str(tmp_path), "--format", "npy", "--loss-mask"]
     for _ in range(2):  # the second time finds both complete
         subprocess.run(command, check=True, capture_output=True)
         np.testing.assert_array_equal(np.load(tmp_path / "tokens.npy"), tokens)
-        np.testing.assert_array_equal(np.load(tmp_path / "tokens.mask.npy"), mask)
+        np.testing.assert_array_equal(np.load(tmp_path / "tokens.loss_mask.npy"), mask)
     # A mask that is lost is made again, and the tokens stay.
-    for name in ("tokens.mask.npy", "tokens.mask.json"):
+    for name in ("tokens.loss_mask.npy", "tokens.loss_mask.json"):
         (tmp_path / name).unlink()
     before = (tmp_path / "tokens.npy").stat().st_mtime_ns
     subprocess.run(command, check=True, capture_output=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "tokens.mask.npy"), mask)
+    np.testing.assert_array_equal(np.load(tmp_path / "tokens.loss_mask.npy"), mask)
     assert (tmp_path / "tokens.npy").stat().st_mtime_ns == before

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sample
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import iterand
+from conftest import sample
 from iterand import ProtocolError
 from iterand._position import Place, Position
 from iterand._wire import Batch, decode_batch
@@ -138,14 +138,15 @@ def test_resumed_iterations_continue(
 ) -> None:
     def new() -> Any:
         data = StreamDataset(
-            address,
             RECIPE,
             length=LENGTH,
             dtype=torch.uint8,
             batch_size=batch_size,
-            shard=shard,
+            rank=shard[0],
+            world_size=shard[1],
             start=start,
             count=count,
+            server=address,
         )
         return StreamLoader(data) if kind == "loader" else data
 
@@ -166,6 +167,8 @@ def test_resumed_iterations_continue(
         state = json.loads(json.dumps((iterator if kind == "iterator" else loader).state_dict()))
 
 
+STATE_KEYS = ("recipe", "seed", "batch_size", "rank", "world_size", "start", "loss_mask", "fingerprint")
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -178,7 +181,7 @@ json_values = st.recursive(
     path=st.sampled_from(
         [(), ("stream",), ("position",), ("worker",), ("worker", "id"), ("worker", "given")]
         + [("position", name) for name in ("origin", "batches", "workers")]
-        + [("stream", name) for name in ("recipe", "seed", "batch_size", "shard", "start", "mask", "fingerprint")]
+        + [("stream", name) for name in STATE_KEYS]
     ),
     value=json_values,
 )
@@ -188,7 +191,7 @@ json_values = st.recursive(
 @example(("stream", "fingerprint"), "00")
 @example(("worker", "given"), float("nan"))
 def test_states_that_are_none_are_refused(path: tuple[str, ...], value: Any) -> None:
-    good = StreamDataset("localhost:1", batch_size=4).state_dict() | {"worker": {"id": 0, "given": 3}}
+    good = StreamDataset(batch_size=4, server="localhost:1").state_dict() | {"worker": {"id": 0, "given": 3}}
     state: Any = value
     if path:
         state = part = copy.deepcopy(good)
@@ -196,7 +199,7 @@ def test_states_that_are_none_are_refused(path: tuple[str, ...], value: Any) -> 
             part = part[name]
         part[path[-1]] = value
     for make in (lambda data: data, StreamLoader):
-        loader = make(StreamDataset("localhost:1", batch_size=4))
+        loader = make(StreamDataset(batch_size=4, server="localhost:1"))
         before = loader.state_dict()
         try:
             loader.load_state_dict(state)
@@ -204,7 +207,7 @@ def test_states_that_are_none_are_refused(path: tuple[str, ...], value: Any) -> 
             assert loader.state_dict() == before
         else:
             loaded = json.loads(json.dumps(loader.state_dict()))
-            make(StreamDataset("localhost:1", batch_size=4)).load_state_dict(loaded)
+            make(StreamDataset(batch_size=4, server="localhost:1")).load_state_dict(loaded)
             iter(loader)
 
 
@@ -237,7 +240,7 @@ def messages(draw: st.DrawFn) -> service.Batch:
         tokens=draw(st.binary(min_size=size * 2 ** (number - 1), max_size=size * 2 ** (number - 1))),
     )
     if draw(st.booleans()):
-        message.mask = bytes(draw(st.lists(st.integers(0, 1), min_size=size, max_size=size)))
+        message.loss_mask = bytes(draw(st.lists(st.integers(0, 1), min_size=size, max_size=size)))
     if draw(st.booleans()):
         message.provenance.extend(draw(st.lists(provenances, min_size=rows, max_size=rows)))
     return message
@@ -253,7 +256,7 @@ def agrees(batch: Batch, message: service.Batch) -> None:
         message.stride or 1,
         message.fingerprint,
     )
-    assert (b"" if batch.mask is None else batch.mask.tobytes()) == message.mask
+    assert (b"" if batch.loss_mask is None else batch.loss_mask.tobytes()) == message.loss_mask
     assert [(row.lane, row.segment, row.family, row.depth) for row in batch.provenance] == [
         (row.lane, row.segment, row.family, row.depth) for row in message.provenance
     ]

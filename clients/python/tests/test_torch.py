@@ -10,17 +10,17 @@ import types
 import numpy as np
 import pytest
 import torch
-from conftest import sample
 from torch.utils.data import DataLoader
 
 import iterand
+from conftest import sample
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, BATCH = 32, 4
 
 
 def dataset(address: str, **options: object) -> StreamDataset:
-    return StreamDataset(address, "up", length=LENGTH, **{"batch_size": BATCH, **options})  # type: ignore[arg-type]
+    return StreamDataset("up", length=LENGTH, server=address, **{"batch_size": BATCH, **options})  # type: ignore[arg-type]
 
 
 def take(loader: object, batches: int) -> list[torch.Tensor]:
@@ -51,7 +51,7 @@ def test_documented_order(address: str, rows: np.ndarray, workers: int, kind: ty
     options: dict[str, object] = {"batch_size": None} if kind is DataLoader else {}
     if kind is DataLoader and workers > 0:
         options["multiprocessing_context"] = "forkserver"
-    loader = kind(dataset(address, shard=(1, 2)), num_workers=workers, **options)
+    loader = kind(dataset(address, rank=1, world_size=2), num_workers=workers, **options)
     shard, per_round = rows[1::2], max(workers, 1)
     for number, tokens in enumerate(take(loader, 6)):
         round_, place = divmod(number, per_round)
@@ -120,11 +120,12 @@ def test_state_of_another_stream_is_refused(address: str) -> None:
     take(first, 1)
     with pytest.raises(iterand.InvalidArgument, match="seed 0, not 1"):
         StreamLoader(dataset(address, seed=1)).load_state_dict(first.state_dict())
-    with pytest.raises(iterand.InvalidArgument, match="mask False, not True"):
-        StreamLoader(dataset(address, mask=True)).load_state_dict(first.state_dict())
+    with pytest.raises(iterand.InvalidArgument, match="loss_mask False, not True"):
+        StreamLoader(dataset(address, loss_mask=True)).load_state_dict(first.state_dict())
     state = first.state_dict()
-    del state["stream"]["mask"]  # as older versions wrote it
-    StreamLoader(dataset(address)).load_state_dict(state)
+    state["stream"]["shard"] = [state["stream"].pop("rank"), state["stream"].pop("world_size")]
+    with pytest.raises(iterand.InvalidArgument, match=r"saved by an earlier version .* as `start`"):
+        StreamLoader(dataset(address)).load_state_dict(state)
     state = first.state_dict()
     state["stream"]["fingerprint"] = "00" * 32
     other = StreamLoader(dataset(address))
@@ -134,11 +135,11 @@ def test_state_of_another_stream_is_refused(address: str) -> None:
 
 
 def test_errors_of_workers_reach_the_loop(address: str) -> None:
-    bad = StreamLoader(StreamDataset(address, "no-such-preset"), num_workers=1)
+    bad = StreamLoader(StreamDataset("no-such-preset", server=address), num_workers=1)
     with pytest.raises(iterand.UnknownPreset, match="no-such-preset"):
         take(bad, 1)
     with pytest.raises(iterand.InvalidArgument, match="lanes"):
-        take(StreamLoader(dataset(address, shard=(0, 32)), num_workers=2), 1)
+        take(StreamLoader(dataset(address, rank=0, world_size=32), num_workers=2), 1)
     with pytest.raises(iterand.InvalidArgument, match="batch_size"):
         StreamLoader(dataset(address), batch_size=3)
 
@@ -150,7 +151,7 @@ def test_wrong_arguments_are_told_before_any_worker_starts(address: str) -> None
         ({"tls": "cert.pem"}, "tls"),
         ({"dtype": torch.bfloat16}, "dtype"),
         ({"dtype": "int64"}, "dtype"),
-        ({"mask": 1}, "mask is 1; it must be True or False"),
+        ({"loss_mask": 1}, "loss_mask is 1; it must be True or False"),
         ({"retry": 5}, "retry is 5; it must be a Retry"),
     ):
         with pytest.raises(iterand.InvalidArgument, match=name):
@@ -178,14 +179,14 @@ def test_wrong_arguments_are_told_before_any_worker_starts(address: str) -> None
 
 
 def test_workers_started_while_a_stream_is_open(address: str) -> None:
-    with iterand.stream(address, "up", length=LENGTH) as stream:
+    with iterand.stream("up", length=LENGTH, server=address) as stream:
         next(stream)
         assert len(take(StreamLoader(dataset(address), num_workers=2), 4)) == 4
         next(stream)
 
 
 def test_workers_forked_from_a_process_that_has_used_grpc_say_so(address: str) -> None:
-    iterand.describe(address)
+    iterand.describe(server=address)
     with pytest.raises(iterand.ForkedProcess, match="forkserver"):
         take(DataLoader(dataset(address), batch_size=None, num_workers=1, multiprocessing_context="fork"), 1)
 

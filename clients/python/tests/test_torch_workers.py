@@ -18,10 +18,10 @@ from typing import Any
 import grpc
 import pytest
 import torch
-from conftest import Server
 from torch.utils.data import DataLoader
 
 import iterand
+from conftest import Server
 from iterand import _workers
 from iterand.torch import StreamDataset, StreamLoader
 
@@ -29,7 +29,7 @@ LENGTH, BATCH = 32, 4
 
 
 def dataset(address: str, **options: Any) -> StreamDataset:
-    return StreamDataset(address, "up", length=LENGTH, **{"batch_size": BATCH, **options})
+    return StreamDataset("up", length=LENGTH, server=address, **{"batch_size": BATCH, **options})
 
 
 def plain_loader(data: StreamDataset, workers: int, **options: Any) -> Any:
@@ -118,29 +118,34 @@ def test_a_fork_server_that_runs_already_is_logged(tmp_path: Path, address: str)
 @pytest.mark.parametrize(
     ("shard", "workers", "words"),
     [
-        ((0, 1), 3, "num_workers=3 does not fit shard=(0, 1): world x num_workers is 3, .* 32 lanes; .*: 2 and 4 work"),
-        ((1, 2), 32, "num_workers=32 does not fit shard=(1, 2): world x num_workers is 64, .*: 16 workers"),
-        ((0, 3), 2, "shard=(0, 3): a world of 3 does not divide the recipe's 32 lanes; nearest allowed: 2 and 4"),
+        (
+            (0, 1),
+            3,
+            "num_workers=3 does not fit world_size=1: world_size x num_workers is 3, .* 32 lanes; .*: 2 and 4 wo",
+        ),
+        ((1, 2), 32, "num_workers=32 does not fit world_size=2: world_size x num_workers is 64, .*: 16 workers"),
+        ((0, 3), 2, "world_size=3 does not divide the recipe's 32 lanes; nearest allowed: 2 and 4"),
     ],
 )
 def test_a_number_of_workers_that_does_not_fit(address: str, shard: tuple[int, int], workers: int, words: str) -> None:
     pattern = words.replace("(", r"\(").replace(")", r"\)")
-    loader = StreamLoader(dataset(address, shard=shard), num_workers=workers)
+    loader = StreamLoader(dataset(address, rank=shard[0], world_size=shard[1]), num_workers=workers)
     begin = time.monotonic()
     with pytest.raises(iterand.InvalidArgument, match=pattern) as found:
         iter(loader)  # before any worker is started
     assert "worker process" not in str(found.value)
-    assert "shard.world" not in str(found.value)
+    assert "shard." not in str(found.value)
     assert time.monotonic() - begin < 20
     if workers <= 3:
         with pytest.raises(iterand.InvalidArgument, match=pattern) as found:
-            next(iter(plain_loader(dataset(address, shard=shard), workers)))
-        assert "shard.world" not in str(found.value)
+            next(iter(plain_loader(dataset(address, rank=shard[0], world_size=shard[1]), workers)))
+        assert "shard." not in str(found.value)
 
 
 def test_a_world_that_does_not_fit_without_workers(address: str) -> None:
-    for loader in (StreamLoader(dataset(address, shard=(0, 3))), StreamLoader(dataset(address, shard=(0, 3)), 1)):
-        with pytest.raises(iterand.InvalidArgument, match=r"^shard=\(0, 3\): a world of 3 .* 2 and 4$"):
+    for workers in (0, 1):
+        loader = StreamLoader(dataset(address, rank=0, world_size=3), workers)
+        with pytest.raises(iterand.InvalidArgument, match=r"^world_size=3 .* 2 and 4$"):
             next(iter(loader))
 
 
@@ -201,8 +206,8 @@ def test_errors_survive_pickling(cls: type[iterand.Error]) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_errors_of_workers_keep_class_words_and_code(address: str, workers: int) -> None:
     cases: list[tuple[StreamDataset, type[iterand.Error], str]] = [
-        (StreamDataset(address, "no-such-preset"), iterand.UnknownPreset, "no-such-preset"),
-        (StreamDataset(address, {"lanes": -1}), iterand.InvalidRecipe, "lanes"),
+        (StreamDataset("no-such-preset", server=address), iterand.UnknownPreset, "no-such-preset"),
+        (StreamDataset({"lanes": -1}, server=address), iterand.InvalidRecipe, "lanes"),
         (dataset(address, expected_fingerprint=bytes(32)), iterand.FingerprintMismatch, "fingerprint"),
         (dataset(address, batch_size=2**31), iterand.InvalidArgument, "batch"),
     ]
@@ -337,13 +342,17 @@ def test_the_interpreter_ends_with_a_live_iterator(
 
 
 def test_representations() -> None:
-    data = StreamDataset("localhost:50051", token="secret", length=512)
-    assert repr(data) == "StreamDataset('localhost:50051', 'up', seed=0, length=512, batch_size=64, shard=(0, 1))"
+    data = StreamDataset(token="secret", length=512, server="localhost:50051")
+    assert (
+        repr(data) == "StreamDataset('localhost:50051', 'up', seed=0, length=512, batch_size=64, rank=0, world_size=1)"
+    )
     assert repr(StreamLoader(data, 2, pin_memory=True)) == f"StreamLoader({data!r}, num_workers=2, pin_memory=True)"
     recipe = {"families": [{"name": "x" * 4000}]}
-    long = StreamDataset(["a:1", "b:2"], recipe, count=5, start=7, mask=True, dtype=torch.uint8, seed=9)
+    long = StreamDataset(recipe, count=5, start=7, loss_mask=True, dtype=torch.uint8, seed=9, server=["a:1", "b:2"])
     assert len(repr(long)) < 250
-    assert "seed=9, batch_size=64, shard=(0, 1), start=7, count=5, mask=True, dtype=torch.uint8)" in repr(long)
+    assert "seed=9, batch_size=64, rank=0, world_size=1, start=7, count=5, loss_mask=True, dtype=torch.uint8)" in repr(
+        long
+    )
     assert "StreamDataset('localhost:50051'" in repr(iter(data))
     assert "StreamDataset('localhost:50051'" in repr(iter(StreamLoader(data)))
 
@@ -368,7 +377,7 @@ def test_divisors_around_a_number() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_interrupted_iteration_can_continue(own_server: Server, workers: int) -> None:
     """Ctrl-C while the loop waits for a batch loses none."""
-    data = StreamDataset(own_server.address, "uniform", length=8192, batch_size=BATCH, prefetch=1)
+    data = StreamDataset("uniform", length=8192, batch_size=BATCH, prefetch=1, server=own_server.address)
     loader = StreamLoader(data, num_workers=workers)
     iterator, done, over = iter(loader), 0, threading.Event()
 
@@ -395,7 +404,7 @@ def test_an_interrupted_iteration_can_continue(own_server: Server, workers: int)
         thread.join()
         own_server.process.send_signal(signal.SIGCONT)
     assert loader.state_dict()["position"] == {"origin": done * BATCH, "batches": 0, "workers": max(1, workers)}
-    left = iterand.stream(own_server.address, "uniform", length=8192, batch_size=BATCH, start=done * BATCH)
+    left = iterand.stream("uniform", length=8192, batch_size=BATCH, start=done * BATCH, server=own_server.address)
     for _ in range(3):
         assert next(iterator).tolist() == next(left).tolist()
 

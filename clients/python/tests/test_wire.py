@@ -40,21 +40,22 @@ def test_first_batch_of_a_stream_has_index_zero() -> None:
 
 def test_mask() -> None:
     marks = [1, 0, 0, 1] * 3
-    batch = decode_batch(message(mask=bytes(marks)).SerializeToString())
-    assert batch.mask is not None
-    np.testing.assert_array_equal(batch.mask, np.array(marks, dtype=bool).reshape(3, 4))
-    assert decode_batch(message().SerializeToString()).mask is None
+    batch = decode_batch(message(loss_mask=bytes(marks)).SerializeToString())
+    assert batch.loss_mask is not None
+    np.testing.assert_array_equal(batch.loss_mask, np.array(marks, dtype=bool).reshape(3, 4))
+    assert decode_batch(message().SerializeToString()).loss_mask is None
 
 
 def test_parts() -> None:
     batch = decode_batch(message(parts=bytes([2, 0, 63])).SerializeToString())
     assert batch.parts is not None
     assert batch.parts.tolist() == [2, 0, 63]
+    assert batch.parts.flags.writeable
     assert decode_batch(message().SerializeToString()).parts is None
 
 
 @pytest.mark.parametrize(
-    "fields", [{"rows": 4}, {"dtype": 0}, {"dtype": 9}, {"tokens": b"x"}, {"mask": b"x"}, {"parts": b"\0\0"}]
+    "fields", [{"rows": 4}, {"dtype": 0}, {"dtype": 9}, {"tokens": b"x"}, {"loss_mask": b"x"}, {"parts": b"\0\0"}]
 )
 def test_refuses_a_batch_that_contradicts_itself(fields: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):

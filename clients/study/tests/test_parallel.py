@@ -16,13 +16,13 @@ from study_helpers import dump, interrupt, study
 from iterand_study import cli, config, data, parallel, pretrain
 
 
-@pytest.mark.parametrize(("recipe", "mask"), [("up", False), ("tasks", True)])
+@pytest.mark.parametrize(("recipe", "loss_mask"), [("up", False), ("tasks", True)])
 def test_two_processes_train_as_one(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, mask: bool
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, loss_mask: bool
 ) -> None:
     """They go on from the checkpoint of one. With masks they have different numbers of tokens that count."""
     each, file = study(address), tmp_path / "study.json"
-    each = dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, recipe=recipe, mask=mask))
+    each = dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, recipe=recipe, loss_mask=loss_mask))
     one = pretrain.run(each, address, tmp_path / "one")
     interrupt(monkeypatch, lambda: pretrain.run(each, address, tmp_path / "two"))
     file.write_text(json.dumps(config.to_dict(each)))

@@ -202,6 +202,21 @@ def test_streams_that_do_not_fit_are_refused(address: str, tmp_path: Path) -> No
         pretrain.run(each, None, tmp_path / "out")
 
 
+def test_a_result_with_the_names_of_an_earlier_version_is_not_trained_again(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = study(address)
+    each = dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, recipe="tasks", loss_mask=True))
+    pretrain.run(each, address, tmp_path)
+    file = tmp_path / "pretrain.json"
+    result = json.loads(file.read_text())
+    result["config"]["pretrain"]["mask"] = result["config"]["pretrain"].pop("loss_mask")
+    result["stream"]["shard"] = {"rank": 0, "world": 1}
+    file.write_text(json.dumps(result))
+    forbid_training(monkeypatch)
+    assert pretrain.run(each, address, tmp_path) == result
+
+
 def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path: Path) -> None:
     """From a server, from a dump, and where the recipe asks for it itself; without, the random words count too."""
     recipe = {"families": [{"tasks": {"kinds": ["IDENTITY"], "items": {"fixed": 4}, "symbols": {"fixed": 16}}}]}
@@ -214,7 +229,7 @@ def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path:
         )
 
     unmasked = pretrained("unmasked", recipe=recipe)
-    masked = pretrained("masked", recipe=recipe, mask=True)
+    masked = pretrained("masked", recipe=recipe, loss_mask=True)
     assert masked["stream"]["fingerprint"] != unmasked["stream"]["fingerprint"]
     assert (unmasked["stream"]["masked"], masked["stream"]["masked"]) == (False, True)
     assert masked["curve"] != unmasked["curve"]
@@ -224,15 +239,15 @@ def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path:
     dumped = pretrained("dumped", dump=str(tmp_path / "dump"))
     assert dumped["curve"] == masked["curve"]
     assert dumped["stream"]["masked"] is True
-    for marks in (tmp_path / "dump").glob("*.mask.*"):
+    for marks in (tmp_path / "dump").glob("*.loss_mask.*"):
         marks.rename(tmp_path / marks.name)
     assert pretrained("dumped", dump=str(tmp_path / "dump"))["curve"] == unmasked["curve"]  # trains again
-    for marks in tmp_path.glob("*.mask.*"):
+    for marks in tmp_path.glob("*.loss_mask.*"):
         marks.rename(tmp_path / "dump" / marks.name)
     dump(tmp_path / "without", 0, "up")
-    with pytest.raises(config.ConfigError, match=r"pretrain.mask is true, but .*without has no masks"):
-        pretrained("no masks", dump=str(tmp_path / "without"), mask=True)
-    sidecar = next((tmp_path / "dump").glob("*.mask.json"))
+    with pytest.raises(config.ConfigError, match=r"pretrain.loss_mask is true, but .*without has no loss masks"):
+        pretrained("no masks", dump=str(tmp_path / "without"), loss_mask=True)
+    sidecar = next((tmp_path / "dump").glob("*.loss_mask.json"))
     info = json.loads(sidecar.read_text())
     for key, other in (("shape", [160, 32]), ("fingerprint", "0" * 64), ("start", 320)):
         sidecar.write_text(json.dumps({**info, key: other}))

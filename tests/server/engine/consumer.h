@@ -14,15 +14,31 @@
 
 namespace iterand {
 
+// What a reader's callback raises.
+class Signal {
+ public:
+  void Raise() {
+    const std::lock_guard lock(mutex_);
+    raised_ = true;
+    changed_.notify_all();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return raised_; });
+    raised_ = false;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool raised_ = false;
+};
+
 // Waits for a reader's rows.
 class Consumer {
  public:
   Consumer(Engine& engine, std::shared_ptr<SharedStream> stream, const SequenceReader::Options& options)
-      : reader_(*engine.NewReader(std::move(stream), options, [signal = signal_] {
-          std::lock_guard lock(signal->mutex);
-          signal->raised = true;
-          signal->changed.notify_all();
-        })) {}
+      : reader_(*engine.NewReader(std::move(stream), options, [signal = signal_] { signal->Raise(); })) {}
   Consumer(Engine& engine, std::shared_ptr<SharedStream> stream, std::uint64_t first, std::uint64_t stride,
            std::uint64_t count)
       : Consumer(engine, std::move(stream), {.first = first, .stride = stride, .count = count}) {}
@@ -46,11 +62,7 @@ class Consumer {
     return bytes;
   }
 
-  void Wait() {
-    std::unique_lock lock(signal_->mutex);
-    signal_->changed.wait(lock, [&] { return signal_->raised; });
-    signal_->raised = false;
-  }
+  void Wait() { signal_->Wait(); }
 
   SequenceReader& reader() { return *reader_; }
 
@@ -58,24 +70,19 @@ class Consumer {
   int pieces() const { return pieces_; }
 
  private:
-  struct Signal {
-    std::mutex mutex;
-    std::condition_variable changed;
-    bool raised = false;
-  };
   const std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
   const std::unique_ptr<SequenceReader> reader_;
   const std::byte* last_row_ = nullptr;
   int pieces_ = 0;
 };
 
-inline EngineOptions Options(int threads, std::size_t cache_bytes = 1 << 20, std::size_t prefetch_bytes = 1 << 20,
-                             std::size_t queue_bytes = 16 << 20) {
+inline EngineOptions Options(int threads, std::size_t cache_bytes = 1 << 20, std::size_t readahead_bytes = 1 << 20,
+                             std::size_t max_stream_bytes = 16 << 20) {
   EngineOptions options;
   options.threads = threads;
   options.cache_bytes = cache_bytes;
-  options.prefetch_bytes = prefetch_bytes;
-  options.queue_bytes = queue_bytes;
+  options.readahead_bytes = readahead_bytes;
+  options.max_stream_bytes = max_stream_bytes;
   options.cache_seconds_per_byte = 0;  // keep all
   return options;
 }

@@ -371,7 +371,7 @@ TEST(Engine, ErrorsReachEveryFeed) {
 }
 
 TEST(Engine, RefusesWhatItCannotHold) {
-  Engine engine(Options(1, 0, 0, /*queue_bytes=*/10'000));
+  Engine engine(Options(1, 0, 0, /*max_stream_bytes=*/10'000));
   const std::shared_ptr<SharedStream> open = *engine.Open(RecipeOf(kNetworkRecipe), 0);
   const auto refused = engine.NewReader(open, {.count = 1'000'000}, [] {});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);

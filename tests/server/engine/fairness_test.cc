@@ -122,7 +122,7 @@ TEST(Fairness, FirstBatchesComeFirst) {
       const char* const json = i % 4 == 3 ? kCheapRecipe : kNetworkRecipe;
       consumers.push_back(
           std::make_unique<Consumer>(engine, *engine.Open(RecipeOf(json), i),
-                                     SequenceReader::Options{.count = ~std::uint64_t{0}, .first_batch_rows = 64}));
+                                     SequenceReader::Options{.count = ~std::uint64_t{0}, .first_batch_size = 64}));
     }
     for (std::uint64_t i = 0; i < kStreams; ++i) {
       clients.emplace_back([&, i] {

@@ -31,21 +31,21 @@ TEST(SequenceReader, WantsAtFirstWhatTheFirstBatchNeeds) {
   Engine engine(Options(2, 0));
   const std::shared_ptr<SharedStream> stream = *engine.Open(RecipeOf(kCheapRecipe), 0);
   {
-    const Consumer some(engine, stream, {.count = 100'000, .first_batch_rows = 5});
+    const Consumer some(engine, stream, {.count = 100'000, .first_batch_size = 5});
     EXPECT_EQ(GeneratedWhenQuiet(engine), 5U);  // one of five lanes
   }
   {
-    const Consumer all(engine, stream, {.count = 100'000, .first_batch_rows = kLanes + 1});
+    const Consumer all(engine, stream, {.count = 100'000, .first_batch_size = kLanes + 1});
     EXPECT_EQ(GeneratedWhenQuiet(engine), 5 + kLanes);
   }
-  const Consumer more(engine, stream, {.count = 100'000, .first_batch_rows = kStripeRows + 1});
+  const Consumer more(engine, stream, {.count = 100'000, .first_batch_size = kStripeRows + 1});
   EXPECT_EQ(GeneratedWhenQuiet(engine), 5 + 2 * kLanes + 1);
 }
 
 TEST(SequenceReader, ReadsAheadOfWhatIsTaken) {
   Engine engine(Options(2, 0));
   const std::shared_ptr<SharedStream> stream = *engine.Open(RecipeOf(kCheapRecipe), 0);
-  Consumer consumer(engine, stream, {.count = 100'000, .first_batch_rows = 12});
+  Consumer consumer(engine, stream, {.count = 100'000, .first_batch_size = 12});
   EXPECT_EQ(GeneratedWhenQuiet(engine), kLanes);
   ASSERT_TRUE(consumer.Read(12).ok());
   EXPECT_EQ(GeneratedWhenQuiet(engine), kLanes);  // 36 rows, fewer than a stripe
@@ -65,18 +65,47 @@ TEST(SequenceReader, TheFirstBatchMayBeTakenInParts) {
   Engine engine(Options(1, 0));
   const std::shared_ptr<SharedStream> stream = *engine.Open(recipe, 0);
   for (const int rows : {1, 7, 50, 300}) {
-    Consumer consumer(engine, stream, {.first = 3, .stride = 2, .count = 300, .first_batch_rows = 64});
+    Consumer consumer(engine, stream, {.first = 3, .stride = 2, .count = 300, .first_batch_size = 64});
     std::string bytes;
     for (int taken = 0; taken < 300; taken += rows) bytes += *consumer.Read(std::min(rows, 300 - taken));
     EXPECT_TRUE(bytes == InProcess(recipe, 0, 3, 2, 300)) << rows;
   }
 }
 
+TEST(SequenceReader, ExclusiveRowsMayBeWrittenTo) {
+  const v1::Recipe recipe = RecipeOf(kCheapRecipe);
+  Engine engine(Options(2, 4 << 20));
+  const std::shared_ptr<SharedStream> stream = *engine.Open(recipe, 0);
+  constexpr int kRows = 3 * static_cast<int>(kStripeRows);
+  const std::string expected = InProcess(recipe, 0, 0, 1, kRows);
+  const auto take = [&](bool exclusive, bool write) {
+    std::string bytes;
+    Consumer consumer(engine, stream, {.count = kRows, .first_batch_size = 7, .exclusive = exclusive});
+    const std::size_t row_bytes = stream->stream().sequence_bytes();
+    for (int rows = 0; rows < kRows;) {
+      const absl::StatusOr<int> taken =
+          consumer.reader().Take(7, [&](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
+            const std::byte* const row = segment->row(offset);
+            bytes.append(reinterpret_cast<const char*>(row), row_bytes);
+            if (write) std::fill_n(const_cast<std::byte*>(row), row_bytes, std::byte{0xFF});
+          });
+      ASSERT_TRUE(taken.ok()) << taken.status();
+      rows += *taken;
+      if (*taken == 0) consumer.Wait();
+    }
+    EXPECT_TRUE(bytes == expected);
+  };
+  take(/*exclusive=*/false, /*write=*/false);  // what the cache keeps is nothing for an exclusive reader
+  for (int i = 0; i < 3; ++i) take(/*exclusive=*/true, /*write=*/true);
+  take(/*exclusive=*/false, /*write=*/false);
+  EXPECT_LE(engine.stats().cache_bytes, kStripeRows * 4 * stream->stream().sequence_bytes() * 2);
+}
+
 TEST(SequenceReader, AReaderWithoutRowsEndsAtOnce) {
   Engine engine(Options(1));
   const std::shared_ptr<SharedStream> stream = *engine.Open(RecipeOf(kCheapRecipe), 0);
   for (const std::uint64_t first_batch : {0, 64}) {
-    Consumer consumer(engine, stream, {.first = 5, .count = 0, .first_batch_rows = first_batch});
+    Consumer consumer(engine, stream, {.first = 5, .count = 0, .first_batch_size = first_batch});
     EXPECT_EQ(consumer.reader().remaining(), 0U);
     EXPECT_EQ(*consumer.reader().Take(10, [](const auto&, std::uint32_t) { FAIL(); }), 0);
   }

@@ -88,7 +88,7 @@ TEST(Stripes, ASegmentChargesForAllOfItsStripe) {
 // A feed whose bound has no room for what another one's stripes would pin has its segments generated once more.
 TEST(Stripes, ABoundIsWorthMoreThanSharing) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
-  Engine engine(Options(1, /*cache_bytes=*/10 * kStripeBytes, /*prefetch_bytes=*/1));
+  Engine engine(Options(1, /*cache_bytes=*/10 * kStripeBytes, /*readahead_bytes=*/1));
   const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   {
     Consumer all(engine, open, 0, 1, kLanes * kSegmentRows * 4);
@@ -153,7 +153,7 @@ TEST(Stripes, AnyMixOfFeedsEqualsTheStream) {
   const std::string all = InProcess(recipe, 0, 0, 1, kRows);
   for (const std::size_t queue : {kStripeBytes, 3 * kStripeBytes, 20 * kStripeBytes}) {
     for (const std::size_t cache : {std::size_t{0}, kStripeBytes + 1, 8 * kStripeBytes}) {
-      Engine engine(Options(2, cache, /*prefetch_bytes=*/6 * kStripeBytes, queue));
+      Engine engine(Options(2, cache, /*readahead_bytes=*/6 * kStripeBytes, queue));
       const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
       std::vector<std::thread> threads;
       for (unsigned seed = 0; seed < 3; ++seed) {

@@ -36,7 +36,7 @@ class StreamInfo:
     fingerprint: bytes
     dtype: str
     cost: Cost
-    max_batch_rows: int  # most rows that this server sends in one batch; 0 if it is too old to say
+    max_batch_size: int  # most rows that this server sends in one batch; 0 if it is too old to say
     parts: tuple[PartInfo, ...] = ()  # of a mixture, in the order of `Batch.parts`
 
     @property
@@ -82,7 +82,7 @@ def description(answer: service.DescribeResponse) -> Description:
             fingerprint=found.fingerprint,
             dtype=service.Dtype.Name(found.dtype).removeprefix("DTYPE_").lower(),
             cost=Cost(found.cost.flops_per_token, found.cost.segment_bytes, found.cost.first_batch_sequences),
-            max_batch_rows=found.max_batch_rows,
+            max_batch_size=found.max_batch_size,
             parts=tuple(PartInfo(part.name, part.share, part.flops_per_token) for part in found.parts),
         )
     return Description(

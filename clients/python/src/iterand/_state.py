@@ -17,9 +17,10 @@ def identity(
     seed: int,
     length: int | None,
     batch_size: int,
-    shard: tuple[int, int],
+    rank: int,
+    world_size: int,
     start: int,
-    mask: bool,
+    loss_mask: bool,
     fingerprint: bytes | None,
 ) -> dict[str, Any]:
     """The part "stream" of a state. `recipe` is a preset's name or JSON text; the fingerprint is None until known."""
@@ -31,9 +32,10 @@ def identity(
         "seed": int(seed),
         "length": None if length is None else int(length),
         "batch_size": int(batch_size),
-        "shard": [int(part) for part in shard],
+        "rank": int(rank),
+        "world_size": int(world_size),
         "start": int(start),
-        "mask": bool(mask),
+        "loss_mask": bool(loss_mask),
         "fingerprint": None if fingerprint is None else fingerprint.hex(),
     }
 
@@ -46,12 +48,16 @@ def parse(state: Mapping[str, Any], mine: dict[str, Any]) -> tuple[Place, bytes 
     """
     try:
         theirs = dict(state["stream"])
+        if "shard" in theirs:
+            raise errors.InvalidArgument(
+                "state was saved by an earlier version of iterand and cannot be read; give a new stream the next index "
+                "as `start` instead"
+            )
         check_range("batch_size", theirs["batch_size"], 1, 2**32 - 1)
         place = Place.from_state(state, theirs["batch_size"])
         fingerprint = None if theirs["fingerprint"] is None else bytes.fromhex(theirs["fingerprint"])
         if fingerprint is not None and len(fingerprint) != 32:
             raise ValueError(f"fingerprint has {len(fingerprint)} bytes; it must be 32")
-        theirs.setdefault("mask", False)  # absent from states of older versions
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise errors.InvalidArgument(f"state is not what state_dict gave: {error!r}") from error
     if place.position.batches == 0 and place.worker is None:

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import context
 from typing import Any
 
-from iterand import client, errors
+from iterand import api, errors
 
 _log = logging.getLogger("iterand")
 
@@ -104,19 +104,21 @@ class WorkerStarts:
         return bool(first == seed)
 
 
-def misfit(lanes: int, shard: tuple[int, int], workers: int) -> str | None:
-    """Why `workers` workers, 0 for none, cannot share out a shard of a recipe with `lanes` lanes; None if they can."""
-    rank, world = shard
-    if lanes % world:
+def misfit(lanes: int, world_size: int, workers: int) -> str | None:
+    """Why `workers` workers, 0 for none, cannot share a shard, one of `world_size` of a recipe with `lanes` lanes.
+
+    None if they can.
+    """
+    if lanes % world_size:
         return (
-            f"shard=({rank}, {world}): a world of {world} does not divide the recipe's {lanes} lanes; "
-            f"nearest allowed: {_nearest(lanes, world)}"
+            f"world_size={world_size} does not divide the recipe's {lanes} lanes; "
+            f"nearest allowed: {_nearest(lanes, world_size)}"
         )
-    if workers and lanes % (world * workers):
+    if workers and lanes % (world_size * workers):
         return (
-            f"num_workers={workers} does not fit shard=({rank}, {world}): world x num_workers is {world * workers}, "
-            f"which does not divide the recipe's {lanes} lanes; "
-            f"nearest allowed: {_nearest(lanes // world, workers)} workers"
+            f"num_workers={workers} does not fit world_size={world_size}: world_size x num_workers is "
+            f"{world_size * workers}, which does not divide the recipe's {lanes} lanes; "
+            f"nearest allowed: {_nearest(lanes // world_size, workers)} workers"
         )
     return None
 
@@ -130,13 +132,13 @@ def _nearest(whole: int, wanted: int) -> str:
 
 def lanes_of(stream: dict[str, Any]) -> int:
     """Lanes of the recipe, by its server. `stream` holds the arguments of `iterand.describe`."""
-    info = client.describe(**stream).stream
+    info = api.describe(**stream).stream
     if info is None:
         raise errors.ProtocolError("the server described no stream")
     return info.lanes
 
 
-def check_workers(stream: dict[str, Any], shard: tuple[int, int], workers: int, method: Any) -> None:
+def check_workers(stream: dict[str, Any], world_size: int, workers: int, method: Any) -> None:
     """Errors: InvalidArgument if so many workers do not fit, and whatever the server says of the stream.
 
     The server is asked in a process like the workers', so that this process may still fork others: gRPC would not
@@ -149,6 +151,6 @@ def check_workers(stream: dict[str, Any], shard: tuple[int, int], workers: int, 
             lanes = pool.submit(lanes_of, stream).result()
     except BrokenProcessPool:
         return  # processes do not start here: the loader's own error will say why
-    problem = misfit(lanes, shard, workers)
+    problem = misfit(lanes, world_size, workers)
     if problem is not None:
         raise errors.InvalidArgument(problem)

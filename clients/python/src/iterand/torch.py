@@ -1,13 +1,13 @@
 """Streams as PyTorch datasets.
 
-    dataset = StreamDataset("localhost:50051", recipe="up", length=512, batch_size=64, shard=(rank, world))
+    dataset = StreamDataset("up", length=512, batch_size=64, rank=rank, world_size=world_size)
     for tokens in StreamLoader(dataset, num_workers=2):
         ...  # int64 tensor, 64 x 512
 
 Order. Without workers the batches are the shard's rows in the order of their indices. With K workers, worker k reads
 the sub-shard that has every K-th row of the shard, from row k on, and the loader takes a batch from each worker in
 turn. So each round of K batches holds the K * batch_size successive rows that it would hold without workers, dealt out
-to the batches like cards. K * world must divide the recipe's lanes.
+to the batches like cards. K * world_size must divide the recipe's lanes.
 
 Iterations. Every iterator keeps its own place, so several may be used in turn, and one that is dropped changes nothing.
 Each begins at the stream's start, except the first after `load_state_dict`.
@@ -27,19 +27,19 @@ With "spawn" every worker imports torch again, at every epoch, unless the DataLo
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from iterand import _extras, _state, _workers, client, errors
-from iterand._connection import Retry, Tls
+from iterand import _extras, _state, _workers, api, errors
+from iterand._batch import Tokens
 from iterand._position import Place, Position
 from iterand._progress import Progress, called_by_torchdata
-from iterand._requests import RecipeLike, check_prefetch, check_range, first_of_shard, recipe_text, stream_request
-from iterand._wire import Tokens
-from iterand.client import Client
+from iterand._renamed import refuse_old_names
+from iterand._requests import RecipeLike, check_prefetch, check_range, check_shard, check_spec, recipe_text
 
 try:
     import torch
@@ -47,14 +47,18 @@ try:
 except ImportError as error:
     raise _extras.missing("iterand.torch", "torch", "torch", error) from error
 
+if TYPE_CHECKING:
+    from iterand._connection import Retry, Tls
+    from iterand._server import Server
+
 
 class StreamDataset(IterableDataset[Any]):
     """A shard of a stream. Each item is a batch: a tensor of batch_size x length tokens.
 
-    With `mask` each item is a pair (tokens, mask) of such tensors, the mask of torch.bool: true where a token is to be
-    predicted, so that `targets.masked_fill(~mask, -100)` is what cross_entropy should see. A row may have none, and so
-    may a batch of few rows, of which cross_entropy's mean is nan: with `reduction="sum"` divide by
-    `mask.sum().clamp(min=1)`.
+    With `loss_mask` each item is a pair (tokens, loss_mask) of such tensors, the loss mask of torch.bool: true where a
+    token is to be predicted, so that `targets.masked_fill(~loss_mask, -100)` is what cross_entropy should see. A row
+    may have none, and so may a batch of few rows, of which cross_entropy's mean is nan: with `reduction="sum"` divide
+    by `loss_mask.sum().clamp(min=1)`.
 
     Give it to a `StreamLoader`, which can be saved and resumed, or to a DataLoader with `batch_size=None` (the batches
     are made by the server) and, if it has workers, `multiprocessing_context="forkserver"`. The connection is made where
@@ -65,46 +69,58 @@ class StreamDataset(IterableDataset[Any]):
     The other arguments are those of `iterand.stream`.
     """
 
+    @refuse_old_names
     def __init__(
         self,
-        target: str | Sequence[str],
         recipe: RecipeLike = "up",
         *,
         seed: int = 0,
         length: int | None = None,
         batch_size: int = 64,
-        shard: tuple[int, int] = (0, 1),
+        rank: int = 0,
+        world_size: int = 1,
         start: int = 0,
         count: int | None = None,
         dtype: torch.dtype = torch.int64,
         prefetch: int = 8,
         expected_fingerprint: bytes | None = None,
-        mask: bool = False,
+        loss_mask: bool = False,
+        server: str | Sequence[str] | Server | Literal[False] | None = None,
         tls: Tls | bool = False,
         token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
     ) -> None:
         super().__init__()
         # Wrong arguments should fail here and not in a worker.
-        stream_request(recipe, seed, length, batch_size, shard, start, count, False, expected_fingerprint, mask)
+        check_spec(seed, length, expected_fingerprint, loss_mask)
+        check_shard(batch_size, rank, world_size, start, count, False)
         check_prefetch(prefetch)
-        Client(target, tls=tls, token=token, retry=retry).close()  # which has not connected yet
+        addresses = api.addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry)
+        if addresses is not None:
+            from iterand.client import Client
+
+            Client(
+                addresses, tls=tls, token=token, token_file=token_file, retry=retry
+            ).close()  # which has not connected yet
         _numpy_dtype(dtype)
         preset, text = recipe_text(recipe)
-        self.target = target
+        self.server = addresses  # None: sequences are made in the process that iterates
         self.recipe: str = text if preset is None and text is not None else str(preset)
         self.seed = seed
         self.length = length
         self.batch_size = batch_size
-        self.shard = shard
+        self.rank = rank
+        self.world_size = world_size
         self.start = start
         self.count = count
         self.dtype = dtype
         self.prefetch = prefetch
         self.fingerprint = expected_fingerprint  # of the stream; known after the first batch
-        self.mask = mask
+        self.loss_mask = loss_mask
         self.tls = tls
         self.token = token
+        self.token_file = token_file
         self.retry = retry
         self._progress = Progress()
         self._starts = _workers.WorkerStarts()
@@ -113,13 +129,15 @@ class StreamDataset(IterableDataset[Any]):
 
     def __repr__(self) -> str:
         recipe = self.recipe if len(self.recipe) <= 40 else f"{self.recipe[:37]}..."
-        parts = [repr(self.target), repr(recipe), f"seed={self.seed}"]
+        parts = [repr(recipe), f"seed={self.seed}"]
         parts += [] if self.length is None else [f"length={self.length}"]
-        parts += [f"batch_size={self.batch_size}", f"shard={tuple(self.shard)}"]
+        parts += [f"batch_size={self.batch_size}", f"rank={self.rank}", f"world_size={self.world_size}"]
         parts += [f"start={self.start}"] if self.start else []
         parts += [] if self.count is None else [f"count={self.count}"]
-        parts += ["mask=True"] if self.mask else []
+        parts += ["loss_mask=True"] if self.loss_mask else []
         parts += [f"dtype={self.dtype}"] if self.dtype != torch.int64 else []
+        server = self.server[0] if self.server is not None and len(self.server) == 1 else self.server
+        parts += [] if server is None else [f"server={server!r}"]
         return f"StreamDataset({', '.join(parts)})"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -173,47 +191,55 @@ class StreamDataset(IterableDataset[Any]):
 
     def _identity(self) -> dict[str, Any]:
         return _state.identity(
-            self.recipe, self.seed, self.length, self.batch_size, self.shard, self.start, self.mask, self.fingerprint
+            self.recipe,
+            self.seed,
+            self.length,
+            self.batch_size,
+            self.rank,
+            self.world_size,
+            self.start,
+            self.loss_mask,
+            self.fingerprint,
         )
 
     def _description(self) -> dict[str, Any]:
         """The arguments of `iterand.describe` for this stream."""
-        names = ("target", "recipe", "seed", "length", "mask", "tls", "token", "retry")
-        return {name: getattr(self, name) for name in names}
+        names = ("recipe", "seed", "length", "loss_mask", "tls", "token", "token_file", "retry")
+        return {"server": self.server or False, **{name: getattr(self, name) for name in names}}
 
     def _read(self, place: Place, worker: int, workers: int) -> Iterator[Any]:
         """The batches of `worker` of `workers` from `place`, which that worker has taken up."""
-        rank, world = self.shard
         row = place.next_row(worker, self.batch_size)
         count = None if self.count is None else max(0, -(-(self.count - row) // workers))
-        index = first_of_shard(self.start, rank, world) + row * world
+        index = self.start + self.rank + row * self.world_size
         if index >= 2**64:
             return
-        with client.stream(
-            self.target,
+        with api.stream(
             self.recipe,
             seed=self.seed,
             length=self.length,
             batch_size=self.batch_size,
-            shard=(index % (world * workers), world * workers),
+            world_size=self.world_size * workers,
             start=index,
             count=count,
             prefetch=self.prefetch,
             expected_fingerprint=self.fingerprint,
-            mask=self.mask,
+            loss_mask=self.loss_mask,
+            server=self.server or False,
             tls=self.tls,
             token=self.token,
+            token_file=self.token_file,
             retry=self.retry,
         ) as stream:
             for batch in stream.batches():
                 self.fingerprint = stream.fingerprint
                 tokens = _to_tensor(batch.tokens, self.dtype)
-                yield (tokens, torch.from_numpy(batch.mask.copy())) if batch.mask is not None else tokens
+                yield (tokens, torch.from_numpy(batch.loss_mask)) if batch.loss_mask is not None else tokens
 
     def _misfit(self, workers: int) -> str | None:
         """Why the server refuses this shard, in the words of the caller's arguments; None if for another reason."""
         with contextlib.suppress(errors.Error):
-            return _workers.misfit(_workers.lanes_of(self._description()), self.shard, workers)
+            return _workers.misfit(_workers.lanes_of(self._description()), self.world_size, workers)
         return None
 
 
@@ -310,6 +336,11 @@ class StreamLoader:
         if not isinstance(dataset, StreamDataset):
             raise errors.InvalidArgument(f"dataset is a {type(dataset).__name__}; it must be a StreamDataset")
         check_range("num_workers", num_workers, 0, 2**16)
+        if num_workers > 0 and dataset.server is None:
+            raise errors.InvalidArgument(
+                f"num_workers is {num_workers}, but the dataset has no server: its sequences are made on threads of "
+                "this process, ahead of the loop. Use num_workers=0, or an iterand.Server that workers share (server=)"
+            )
         for name in ("batch_size", "persistent_workers", "shuffle", "sampler", "batch_sampler", "drop_last"):
             if name in options:
                 raise errors.InvalidArgument(f"StreamLoader does not take {name}: the stream settles it")
@@ -341,7 +372,7 @@ class StreamLoader:
         if not self._checked:
             _workers.check_workers(
                 self.dataset._description(),
-                self.dataset.shard,
+                self.dataset.world_size,
                 self.num_workers,
                 self._options["multiprocessing_context"],
             )

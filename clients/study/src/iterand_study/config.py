@@ -60,7 +60,7 @@ class Pretrain:
     recipe: Any = "up"  # preset name, recipe, or path of a JSON file
     stream_seed: int = 0  # a sweep adds each of its seeds
     dump: str | None = None  # folder of an `iterand dump`, read instead of a server
-    mask: bool = False  # request loss masks; with masks the loss counts only the marked tokens
+    loss_mask: bool = False  # request loss masks; with masks the loss counts only the marked tokens
     # The weights to start from, of the same shape: the path of a model.pt, or in a sweep an earlier variant, whose run
     # of the same seed is taken. None: random weights.
     start: str | None = None

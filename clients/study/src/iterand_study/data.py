@@ -72,7 +72,9 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
     else:
         if address is None:
             raise config.ConfigError("pretraining needs a server or a dump")
-        answer = iterand.describe(address, options.recipe, seed=options.stream_seed, length=length, mask=options.mask)
+        answer = iterand.describe(
+            options.recipe, seed=options.stream_seed, length=length, loss_mask=options.loss_mask, server=address
+        )
         described = answer.stream
         assert described is not None  # a recipe was named
         info = {
@@ -84,7 +86,7 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
             "flops_per_token": described.cost.flops_per_token,
             "masked": described.recipe.get("loss_mask", False),
             "start": 0,
-            "shard": {"rank": 0, "world": 1},
+            "shard": {"rank": 0, "world_size": 1},
         }
     if info["vocab_size"] > study.model.vocab_size:
         raise config.ConfigError(
@@ -108,10 +110,10 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
     no masks and the study asks for them.
     """
     options, length = study.pretrain, study.model.length
-    rank, world = parallel.rank(), parallel.world_size()
-    if options.batch_size % world:
+    rank, world_size = parallel.rank(), parallel.world_size()
+    if options.batch_size % world_size:
         raise config.ConfigError(
-            f"pretrain.batch_size is {options.batch_size}; it must be a multiple of {world} processes"
+            f"pretrain.batch_size is {options.batch_size}; it must be a multiple of {world_size} processes"
         )
     start, count = first_step * options.batch_size, (steps - first_step) * options.batch_size
     info = describe(study, address)
@@ -120,32 +122,35 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         if start + count > len(rows):
             raise config.ConfigError(f"{options.dump} has {len(rows)} sequences; {start + count} are needed")
         marks = read_loss_masks(options.dump, sidecar)
-        if options.mask and marks is None:
-            raise config.ConfigError(f"pretrain.mask is true, but {options.dump} has no masks; dump it with --mask")
+        if options.loss_mask and marks is None:
+            raise config.ConfigError(
+                f"pretrain.loss_mask is true, but {options.dump} has no loss masks; dump it with --loss-mask"
+            )
 
         def batch(at: int) -> Pair:
-            chosen = slice(at + rank, at + options.batch_size, world)
+            chosen = slice(at + rank, at + options.batch_size, world_size)
             return rows[chosen], None if marks is None else marks[chosen]
 
         yield Stream(map(batch, range(start, start + count, options.batch_size)), info)
         return
     assert address is not None  # checked by describe
     with iterand.stream(
-        address,
         options.recipe,
         seed=options.stream_seed,
         length=length,
-        batch_size=options.batch_size // world,
-        shard=(rank, world),
+        batch_size=options.batch_size // world_size,
+        rank=rank,
+        world_size=world_size,
         start=start,
-        count=count // world,
+        count=count // world_size,
         expected_fingerprint=bytes.fromhex(info["fingerprint"]),
-        mask=options.mask,
+        loss_mask=options.loss_mask,
+        server=address,
     ) as batches:
-        yield Stream(((batch.tokens, batch.mask) for batch in batches.batches()), info)
+        yield Stream(((batch.tokens, batch.loss_mask) for batch in batches.batches()), info)
 
 
-_MASK_SUFFIX = ".mask.json"  # of the sidecar of a dump's masks
+_MASK_SUFFIX = ".loss_mask.json"  # of the sidecar of a dump's masks
 
 # Keys that a dump's sidecar must have.
 _SIDECAR = ("file", "dtype", "data_offset", "shape", "fingerprint", "start", "shard", "vocab_size")
@@ -169,7 +174,7 @@ def read_dump(folder: str | Path, length: int) -> tuple[npt.NDArray[Any], dict[s
 
 
 def read_loss_masks(folder: str | Path, tokens: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
-    """The loss masks of a dump (`iterand dump --mask`), memory-mapped; None if it has none.
+    """The loss masks of a dump (`iterand dump --loss-mask`), memory-mapped; None if it has none.
 
     tokens: what the sidecar of the dump says. Errors: ConfigError if the masks are of other tokens.
     """

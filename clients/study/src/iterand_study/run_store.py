@@ -6,6 +6,7 @@ of a finished run has changed, the run is measured again and not trained.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import shutil
 from pathlib import Path
@@ -65,7 +66,13 @@ def evaluation_key(study: config.Study) -> Result:
 
 def _training_key_of(result: Result) -> Result:
     """As `training_key`, of a result. Keys that its configuration lacks have their defaults."""
-    return training_key(config.from_dict(config.Study, result["config"]), result["stream"], result.get("start"))
+    study, stream = copy.deepcopy(result["config"]), copy.deepcopy(result["stream"])
+    # An earlier version had other names for these.
+    if "mask" in study["pretrain"]:
+        study["pretrain"]["loss_mask"] = study["pretrain"].pop("mask")
+    if "world" in stream["shard"]:
+        stream["shard"]["world_size"] = stream["shard"].pop("world")
+    return training_key(config.from_dict(config.Study, study), stream, result.get("start"))
 
 
 def comparable(result: Result, now: Result) -> Result:
