@@ -4,8 +4,8 @@
 
 Needs numpy, Pillow and matplotlib, which the Python environment of ./check has. A line is a sequence, a column a token;
 successive sequences come from different programs. The colour is the token's rank by frequency within its own sequence
-(labels mean nothing), on a logarithmic scale: the most frequent is lightest. The lines of `curriculum` are far apart: they
-span its schedule, from index 0 at the top.
+(labels mean nothing), on a logarithmic scale: the most frequent is lightest. The lines of `curriculum` are far apart:
+they span its schedule, from index 0 at the top.
 
 passes.png, the picture of the README, has three panels: rows of noise, rows of `up` that one random program made of
 noise, and the same rows after three programs.
@@ -52,7 +52,7 @@ def draw(rows: np.ndarray) -> Image.Image:
 
 
 def sample(iterand: str, preset: str, count: int, length: int, step: int = 1) -> list[Any]:
-    """Sequences 0, step, 2 step, ... of a preset, with their provenance, as `iterand sample --format jsonl` writes them."""
+    """Sequences 0, step, 2 step, ... of a preset, with provenance, as `iterand sample --format jsonl` writes them."""
     command = [iterand, "sample", "--recipe", preset, "--length", str(length), "--format", "jsonl"]
     lines: list[bytes] = []
     for start, rows in [(0, count)] if step == 1 else [(i * step, 1) for i in range(count)]:

@@ -213,7 +213,8 @@ absl::Status CheckKnown(const Message& message, const std::string& path) {
       continue;
     }
     for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
-      absl::Status status = CheckKnown(reflection.GetRepeatedMessage(message, field, i), absl::StrCat(below, "[", i, "]"));
+      absl::Status status =
+          CheckKnown(reflection.GetRepeatedMessage(message, field, i), absl::StrCat(below, "[", i, "]"));
       if (!status.ok()) return status;
     }
   }

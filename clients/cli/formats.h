@@ -26,8 +26,8 @@ void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::s
                    std::string& out);
 
 // One JSON object, one line: {"index": .., "tokens": [..], "provenance": {"lane": .., "segment": .., "round": ..,
-// "row": .., "family": "..", "depth": .., "part": ".."}}, "part" only if the recipe is a mixture; with a mask that is not
-// empty, "loss_mask": [0 and 1 ..] after the tokens.
+// "row": .., "family": "..", "depth": .., "part": ".."}}, "part" only if the recipe is a mixture; with a mask that is
+// not empty, "loss_mask": [0 and 1 ..] after the tokens.
 void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
                     std::span<const std::byte> mask, std::string& out);
 

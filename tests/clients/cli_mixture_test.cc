@@ -94,8 +94,9 @@ TEST_F(CliMixture, StatisticsHaveATableOfParts) {
 
 TEST_F(CliMixture, ServedIsTheSame) {
   RunningServer server;
-  for (const std::string arguments : {"--count 200 --format raw", "--count 30 --start 90 --format jsonl",
-                                      "--start 96 --count 480 --stats", "--rank 1 --world-size 4 --count 40 --format raw"}) {
+  for (const std::string arguments :
+       {"--count 200 --format raw", "--count 30 --start 90 --format jsonl", "--start 96 --count 480 --stats",
+        "--rank 1 --world-size 4 --count 40 --format raw"}) {
     const std::string sample = "sample --recipe " + file_ + " " + arguments;
     EXPECT_EQ(Sha256Hex(Run(sample + " --server " + server.address())), Sha256Hex(Run(sample))) << arguments;
   }

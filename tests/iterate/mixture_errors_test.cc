@@ -37,7 +37,8 @@ TEST(MixtureErrors, Weights) {
   EXPECT_EQ(Refusal(WithWeight("-1")), "mixture[1].weight.fixed: is -1, must lie within [0, 1e+06]");
   EXPECT_EQ(Refusal(WithWeight("2e6")), "mixture[1].weight.fixed: is 2e+06, must lie within [0, 1e+06]");
   EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "NaN"})")), "mixture[1].weight.fixed: is nan, must lie within [0, 1e+06]");
-  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "Infinity"})")), "mixture[1].weight.fixed: is inf, must lie within [0, 1e+06]");
+  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "Infinity"})")),
+            "mixture[1].weight.fixed: is inf, must lie within [0, 1e+06]");
   EXPECT_EQ(
       Refusal(WithWeight(R"("half")")),
       "mixture[1].weight: is \"half\", must be a number, a list of points, or an object with fields of fixed, points");
@@ -147,8 +148,7 @@ TEST(MixtureErrors, Sources) {
             R"(mixture[1]: has neither preset nor recipe, must have one of them, such as "preset": "markov")");
   EXPECT_EQ(Refusal(WithPart(R"({"preset": "eca", "recipe": {}})")),
             "mixture[1]: has both preset and recipe, must have one of them");
-  EXPECT_EQ(Refusal(WithPart(R"({"recipe": {}})")),
-            "mixture[1].recipe.families: has 0 entries, must have 1 to 256");
+  EXPECT_EQ(Refusal(WithPart(R"({"recipe": {}})")), "mixture[1].recipe.families: has 0 entries, must have 1 to 256");
   EXPECT_EQ(Refusal(WithPart(R"({"preset": "marko"})")).substr(0, 70),
             R"(mixture[1].preset: there is none named "marko" (did you mean markov?))");
   EXPECT_EQ(Refusal(WithPart(R"({"recipe": {"families": [{"lstm": {"hidden": 5000}}]}})")),

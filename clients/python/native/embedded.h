@@ -78,7 +78,7 @@ class EmbeddedStream final : public Session {
   bool has_loss_mask_ = false;
   std::vector<std::vector<std::string>> families_;  // by RowProvenance::part and RowProvenance::family
   std::vector<std::string> part_names_;             // by RowProvenance::part; empty if the recipe is no mixture
-  bool added_ = false;  // to the runtime
+  bool added_ = false;                              // to the runtime
 
   // Nobody holds it at a fork, since it is taken in a Use. What it guards only changes after a fork and at the end.
   std::mutex mutex_;

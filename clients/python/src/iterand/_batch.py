@@ -36,8 +36,8 @@ class Batch:
     fingerprint: bytes
     provenance: tuple[Provenance, ...] = ()
     loss_mask: LossMask | None = None  # rows x length, true where a token is to be predicted; if the stream has masks
-    # One number per row: the part of a mixture that made it, its place in `describe(...).stream.parts`. None if the recipe
-    # is no mixture.
+    # One number per row: the part of a mixture that made it, its place in `describe(...).stream.parts`. None if the
+    # recipe is no mixture.
     parts: Parts | None = None
 
     @property
