@@ -146,7 +146,12 @@ def test_parts_of_a_mixture(address: str) -> None:
         assert batch.parts is not None
         assert np.bincount(batch.parts, minlength=3).tolist() == [16, 12, 4]  # 32 lanes, in the shares at index 1536
         assert [row.part for row in batch.provenance] == [info.parts[part].name for part in batch.parts]
-        assert client.read_batch(1536, 32, recipe=MIXTURE).parts.tolist() == batch.parts.tolist()
+        read = client.read_batch(MIXTURE, range(1536, 1568))
+        assert read.parts is not None
+        assert read.parts.tolist() == batch.parts.tolist()
+        pieces = client.read_batch(MIXTURE, [1540, 1536, 1537])  # two calls to the server
+        assert pieces.parts is not None
+        assert pieces.parts.tolist() == batch.parts[[4, 0, 1]].tolist()
         renamed = {**MIXTURE, "mixture": [{**part, "name": f"my {part['name']}"} for part in MIXTURE["mixture"]]}
         mine = client.describe(renamed).stream
         assert mine is not None

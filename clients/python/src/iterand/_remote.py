@@ -131,8 +131,8 @@ class RemoteRoad:
         if len(indices) == 0:
             batch = self._read_run(0, 1, 1, timeout)
             mask = None if batch.loss_mask is None else batch.loss_mask[:0]
-            parts = None if batch.parts is None else batch.parts[:0]
-            return Batch(batch.tokens[:0], 0, 1, batch.fingerprint, (), mask, parts)
+            no_parts = None if batch.parts is None else batch.parts[:0]
+            return Batch(batch.tokens[:0], 0, 1, batch.fingerprint, (), mask, no_parts)
         batches = []
         for first, stride, rows in runs(indices):
             left = None if end is None else max(0.001, end - time.monotonic())
