@@ -41,7 +41,7 @@ class StreamPlan {
   // The plans that segments are made by: those of the parts, or this one if the recipe is no mixture.
   int parts() const { return mixture_ ? mixture_->size() : 1; }
   const StreamPlan& part(int i) const { return mixture_ ? mixture_->part(i) : *this; }
-  // Length and marks; of a mixture, each part has its own number of symbols a row.
+  // Length and marks; of a mixture, each part has its own number of symbols per row.
   const SequenceLayout& layout() const { return resolved_.layout(); }
 
   // ---- Of a recipe that is no mixture. ----

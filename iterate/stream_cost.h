@@ -21,7 +21,7 @@ struct StreamCost {
 StreamCost EstimateCost(const ResolvedRecipe& resolved, const FamilyMix& mix);
 StreamCost EstimateCost(const ResolvedRecipe& resolved, const MixturePlan& mixture);
 
-// FLOP a token of a mixture at an index.
+// FLOP per token of a mixture at an index.
 double MixtureFlops(const MixturePlan& mixture, std::uint64_t index);
 
 // ---- Parts of it, in bytes. All are upper bounds. ----

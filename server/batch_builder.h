@@ -26,7 +26,7 @@ namespace iterand {
 
 class BatchBuilder {
  public:
-  // `part_names` are those of a mixture's parts as the client has them, who may not be the one that opened the stream;
+  // `part_names` are those of a mixture's parts as the client has them, which may not be the one that opened the stream;
   // empty: the stream's own.
   BatchBuilder(const Stream& stream, bool provenance, std::vector<std::string> part_names = {});
   ~BatchBuilder();

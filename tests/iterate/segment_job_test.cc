@@ -71,7 +71,7 @@ TEST(SegmentJobTest, RoundsThatFinishNoRowStarveNobody) {
   EXPECT_THAT(std::string(starved.message()), testing::HasSubstr("no row survived band and distinct in 5 rounds"));
 }
 
-// A segment of a mixture may consist of the one family that a band excludes.
+// A segment of a recipe with several families may consist of the one family that a band excludes.
 TEST(SegmentJobTest, StarvedFilterNamesTheSegmentsFamily) {
   v1::Recipe recipe = *LoadPreset("up-statistics");
   recipe.mutable_band()->set_low(0.3);

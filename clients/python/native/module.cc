@@ -112,8 +112,8 @@ nb::object Array(void* data, std::initializer_list<std::size_t> shape, nb::dlpac
                  std::shared_ptr<void> owner) {
   auto* const kept = new std::shared_ptr<void>(std::move(owner));
   const nb::capsule capsule(kept, [](void* memory) noexcept { delete static_cast<std::shared_ptr<void>*>(memory); });
-  const nb::ndarray<nb::numpy> array(data, shape.size(), shape.begin(), capsule, nullptr, type);
-  return nb::cast(array, nb::rv_policy::reference);
+  return nb::cast(nb::ndarray<nb::numpy>(data, shape.size(), shape.begin(), capsule, nullptr, type),
+                  nb::rv_policy::reference);
 }
 
 // (tokens, loss mask or None, provenance or None, parts or None, first index)
