@@ -29,7 +29,7 @@ constexpr std::array<int, 6> kWholeStreamFields = {
     v1::Recipe::kSegmentSequencesFieldNumber, v1::Recipe::kMarksFieldNumber,     v1::Recipe::kLossMaskFieldNumber,
 };
 
-// Whether a field may stand beside a mixture.
+// Whether a field may be given beside a mixture.
 bool IsBesideMixture(const FieldDescriptor& field) {
   if (field.number() == v1::Recipe::kDescriptionFieldNumber) return true;
   if (field.number() == v1::Recipe::kMixtureFieldNumber) return true;
@@ -42,8 +42,8 @@ absl::Status CheckBesideMixture(const v1::Recipe& recipe) {
   for (const FieldDescriptor* field : fields) {
     if (IsBesideMixture(*field)) continue;
     return absl::InvalidArgumentError(absl::StrCat(
-        field->name(), ": stands beside mixture, and must stand in the recipe of a part, such as mixture[0].recipe.",
-        field->name(), "; of the whole stream are ", kWholeStream));
+        field->name(), ": is given beside mixture, but belongs to the recipe of a part, such as mixture[0].recipe.",
+        field->name(), "; fields of the whole stream are ", kWholeStream));
   }
   return absl::OkStatus();
 }

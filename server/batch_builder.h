@@ -26,8 +26,8 @@ namespace iterand {
 
 class BatchBuilder {
  public:
-  // `part_names` are those of a mixture's parts as the client has them, which may not be the one that opened the stream;
-  // empty: the stream's own.
+  // `part_names` are those of a mixture's parts as the client has them, which may not be the one that opened the
+  // stream; empty: the stream's own.
   BatchBuilder(const Stream& stream, bool provenance, std::vector<std::string> part_names = {});
   ~BatchBuilder();
   BatchBuilder(const BatchBuilder&) = delete;

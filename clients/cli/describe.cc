@@ -75,7 +75,7 @@ std::string MixText(v1::Recipe::Mix mix) {
   }
 }
 
-// Tokens a second of one core as text: "3.61 M", or "less than 12 k" if the rate is 0: nothing was made in time.
+// Tokens per second of one core as text: "3.61 M", or "less than 12 k" if the rate is 0: nothing was made in time.
 std::string SpeedText(double rate, const v1::Recipe& recipe, double patience) {
   if (rate > 0) return Magnitude(rate);
   const auto segment = static_cast<double>(recipe.segment_sequences() * recipe.length());

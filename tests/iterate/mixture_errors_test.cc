@@ -120,11 +120,11 @@ TEST(MixtureErrors, WhatBelongsToAPartBesideAMixture) {
     return Refusal(absl::StrCat(R"({"mixture": [{"preset": "eca"}], )", field, "}"));
   };
   const auto error = [](const std::string& field) {
-    return absl::StrCat(field,
-                        ": stands beside mixture, and must stand in the recipe of a part, such as "
-                        "mixture[0].recipe.",
-                        field,
-                        "; of the whole stream are length, vocab_size, lanes, segment_sequences, marks and loss_mask");
+    return absl::StrCat(
+        field,
+        ": is given beside mixture, but belongs to the recipe of a part, such as "
+        "mixture[0].recipe.",
+        field, "; fields of the whole stream are length, vocab_size, lanes, segment_sequences, marks and loss_mask");
   };
   EXPECT_EQ(beside(R"("families": [{"eca": {}}])"), error("families"));
   EXPECT_EQ(beside(R"("mix": "round")"), error("mix"));

@@ -235,7 +235,7 @@ TEST(MixtureTest, AnotherWeightOrPartChangesNoSegmentThatStaysWithItsPart) {
   EXPECT_GT(same, 20);
 }
 
-// A curriculum that goes on: a recipe extended by one more point has the same segments before it.
+// A curriculum that continues: a recipe extended by one more point has the same segments before it.
 TEST(MixtureTest, AScheduleExtendedKeepsWhatWasBefore) {
   const auto recipe = [](const std::string& more) {
     return absl::StrCat(R"({"mixture": [{"preset": "uniform"}, {"preset": "repeat", "weight": [{"at": 0, "weight": 0.5},
