@@ -48,6 +48,14 @@ int Stream::segment_sequences() const { return static_cast<int>(index_map().segm
 std::size_t Stream::sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
 bool Stream::has_loss_mask() const { return recipe().loss_mask(); }
 const std::string& Stream::family_name(int family) const { return plan().mix().name(family); }
+Provenance Stream::NamedProvenance(const RowProvenance& from) const {
+  return {.lane = from.lane,
+          .segment = from.segment,
+          .round = from.round,
+          .row = from.row,
+          .family = family_name(from.family),
+          .depth = from.depth};
+}
 const StreamCost& Stream::Cost() const { return plan().cost(); }
 const IndexMap& Stream::index_map() const { return plan().index_map(); }
 

@@ -150,6 +150,7 @@ class Stream {
   std::size_t sequence_bytes() const;                // length() * DtypeBytes(dtype())
   bool has_loss_mask() const;                        // sequences come with loss masks (Recipe.loss_mask)
   const std::string& family_name(int family) const;  // of RowProvenance::family
+  Provenance NamedProvenance(const RowProvenance& from) const;
   const StreamCost& Cost() const;
 
   const IndexMap& index_map() const;  // index <-> lane, segment, offset

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/requests/to_proto.h"
 
 namespace iterand {
 namespace {
@@ -92,18 +93,6 @@ class BatchBuilder::BufferPool : public std::enable_shared_from_this<BatchBuilde
   std::mutex mutex_;
   std::vector<Buffer> free_;
 };
-
-v1::Dtype ToProto(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kUint8:
-      return v1::DTYPE_UINT8;
-    case Dtype::kUint16:
-      return v1::DTYPE_UINT16;
-    case Dtype::kUint32:
-      return v1::DTYPE_UINT32;
-  }
-  return v1::DTYPE_UNSPECIFIED;
-}
 
 BatchBuilder::BatchBuilder(const Stream& stream, bool provenance)
     : stream_(stream),
@@ -241,6 +230,23 @@ grpc::ByteBuffer BatchBuilder::Finish() {
   kept_bytes_ = 0;
   rows_ = added_ = 0;
   return message;
+}
+
+absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
+                       std::size_t max_batch_bytes) {
+  const std::uint64_t max_rows = sizes.MaxRows(max_batch_bytes);
+  if (max_rows == 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ",
+                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes a batch"));
+  }
+  if (rows == 0) return absl::InvalidArgumentError(absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
+  if (rows > max_rows) {
+    return absl::InvalidArgumentError(absl::StrCat(field, " is ", rows, ": of sequences of ", sizes.RowParts(),
+                                                   ", at most ", max_rows, " fit a batch of ", max_batch_bytes,
+                                                   " bytes, the limit of this server"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace iterand

@@ -19,12 +19,11 @@
 #include <unordered_set>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/stream.h"
 
 namespace iterand {
-
-v1::Dtype ToProto(Dtype dtype);
 
 class BatchBuilder {
  public:
@@ -95,5 +94,10 @@ class BatchBuilder {
   std::size_t copied_end_ = 0;
   std::size_t token_bytes_left_ = 0;  // of the message
 };
+
+// InvalidArgument if `rows` is 0 or does not fit a message of max_batch_bytes, as `sizes` knows; `field` names it.
+// ResourceExhausted if no row fits.
+absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
+                       std::size_t max_batch_bytes);
 
 }  // namespace iterand

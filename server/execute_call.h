@@ -13,7 +13,7 @@
 #include "server/calls.h"
 #include "server/engine/background_task.h"
 #include "server/engine/engine.h"
-#include "server/execute.h"
+#include "server/requests/execute.h"
 
 namespace iterand {
 

@@ -20,7 +20,7 @@
 #include "server/call.h"
 #include "server/calls.h"
 #include "server/engine/engine.h"
-#include "server/request.h"
+#include "server/requests/request.h"
 
 namespace iterand {
 

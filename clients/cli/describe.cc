@@ -7,13 +7,14 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "clients/cli/command.h"
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
-#include "clients/cli/source.h"
+#include "clients/cli/sequence_source.h"
 #include "common/printable.h"
 #include "nlohmann/json.hpp"
 #include "randnet/family.h"
@@ -73,7 +74,7 @@ std::string ToText(const std::string& name, const StreamFacts& facts) {
   const auto line = [&text](const char* label, const auto&... value) {
     absl::StrAppend(&text, absl::StrFormat("  %-14s  ", label), absl::StrCat(value...), "\n");
   };
-  line("tokens", DtypeName(FromProto(info.dtype())), ", below ", recipe.vocab_size());
+  line("tokens", DtypeName(facts.dtype), ", below ", recipe.vocab_size());
   line("sequence", recipe.length(), " tokens");
   line("families", FamilyShares(recipe), recipe.families_size() > 1 ? ", " : "",
        recipe.families_size() > 1 ? MixText(recipe.mix()) : "");
@@ -102,7 +103,7 @@ absl::StatusOr<std::string> ToJson(const StreamFacts& facts) {
   json["engine_version"] = facts.engine_version;
   json["fingerprint"] = absl::BytesToHexString(info.fingerprint());
   json["seed"] = info.seed();
-  json["dtype"] = DtypeName(FromProto(info.dtype()));
+  json["dtype"] = DtypeName(facts.dtype);
   json["cost"] = {{"flops_per_token", info.cost().flops_per_token()},
                   {"segment_bytes", info.cost().segment_bytes()},
                   {"first_batch_sequences", info.cost().first_batch_sequences()}};
@@ -112,13 +113,17 @@ absl::StatusOr<std::string> ToJson(const StreamFacts& facts) {
 }
 
 absl::Status Describe(const DescribeOptions& options) {
-  if (options.stream.recipe.empty()) {
-    return absl::InvalidArgumentError("RECIPE is wanted: a preset or a JSON file (iterand describe --help tells more)");
+  if (options.stream.spec.recipe.empty()) {
+    return absl::InvalidArgumentError("RECIPE is missing: it must be a preset, a JSON file or JSON text (see iterand describe --help)");
   }
   absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
   if (!facts.ok()) return facts.status();
   if (options.recipe_json) return WriteOutput(RecipeText(facts->info));
-  if (!options.json) return WriteOutput(ToText(options.stream.recipe, *facts));
+  if (!options.json) {
+    const std::string& name = options.stream.spec.recipe;
+    const bool is_text = absl::StartsWith(absl::StripLeadingAsciiWhitespace(name), "{");
+    return WriteOutput(ToText(is_text ? "recipe" : name, *facts));
+  }
   const absl::StatusOr<std::string> json = ToJson(*facts);
   if (!json.ok()) return json.status();
   return WriteOutput(*json);

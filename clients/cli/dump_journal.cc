@@ -9,7 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "clients/cli/dtype.h"
+#include "iterand/types.h"
 #include "common/read_file.h"
 
 namespace iterand::cli {

@@ -11,7 +11,7 @@
 #include "clients/cli/command.h"
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
-#include "clients/cli/source.h"
+#include "clients/cli/sequence_source.h"
 #include "iterate/stream.h"
 #include "nlohmann/json.hpp"
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "iterand/v1/noise_service.pb.h"
-#include "server/execute.h"
+#include "server/requests/execute.h"
 #include "tests/fuzz/expect.h"
 
 namespace iterand {

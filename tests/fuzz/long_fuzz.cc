@@ -15,7 +15,7 @@
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/recipe.h"
 #include "iterate/recipe_json.h"
-#include "server/execute.h"
+#include "server/requests/execute.h"
 #include "tests/fuzz/expect.h"
 
 namespace iterand {

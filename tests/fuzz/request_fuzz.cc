@@ -14,7 +14,7 @@
 #include "iterate/index_map.h"
 #include "iterate/stream.h"
 #include "server/batch_builder.h"
-#include "server/request.h"
+#include "server/requests/request.h"
 #include "tests/fuzz/expect.h"
 #include "tests/fuzz/fuzz_input.h"
 

@@ -1,4 +1,4 @@
-#include "server/execute.h"
+#include "server/requests/execute.h"
 
 #include <utility>
 

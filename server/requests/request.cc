@@ -1,4 +1,4 @@
-#include "server/request.h"
+#include "server/requests/request.h"
 
 #include <algorithm>
 #include <cstring>
@@ -76,23 +76,6 @@ absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start,
                                               " has no index from there to the last, 2^64 - 1"));
   }
   return ShardPlan{*first, world_size};
-}
-
-absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
-                       std::size_t max_batch_bytes) {
-  const std::uint64_t max_rows = sizes.MaxRows(max_batch_bytes);
-  if (max_rows == 0) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ",
-                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes a batch"));
-  }
-  if (rows == 0) return absl::InvalidArgumentError(absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
-  if (rows > max_rows) {
-    return absl::InvalidArgumentError(absl::StrCat(field, " is ", rows, ": of sequences of ", sizes.RowParts(),
-                                                   ", at most ", max_rows, " fit a batch of ", max_batch_bytes,
-                                                   " bytes, the limit of this server"));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace iterand

@@ -1,4 +1,4 @@
-#include "server/describe.h"
+#include "server/requests/describe.h"
 
 #include <string>
 
@@ -6,7 +6,7 @@
 #include "iterate/presets.h"
 #include "iterate/recipe_json.h"
 #include "randnet/family.h"
-#include "server/batch_builder.h"
+#include "server/requests/to_proto.h"
 
 namespace iterand {
 

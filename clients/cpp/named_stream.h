@@ -1,0 +1,20 @@
+// A stream as a request names it. Internal to the client library and the command iterand.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "common/recipe_source.h"
+#include "iterand/types.h"
+#include "iterand/v1/noise_service.pb.h"
+
+namespace iterand {
+
+struct NamedStream {
+  RecipeSource source;  // where the recipe came from
+  v1::StreamSpec spec;
+};
+
+// Reads the recipe's file, if it is one. A preset is sent by name, so that the server's own is used. Errors:
+// InvalidArgument for a fingerprint that is none; those of ReadRecipeSource.
+absl::StatusOr<NamedStream> NameStream(const StreamSpec& stream);
+
+}  // namespace iterand
