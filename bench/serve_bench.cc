@@ -136,7 +136,8 @@ struct Until {
 
 // Tokens of a stream. From the first batch of a segment of every lane to the first of another: at these moments the
 // engine has done the same work ahead.
-Rate ServedTokens(const ServerProcess& server, RpcClient& client, const v1::StreamRequest& request, const Until& until) {
+Rate ServedTokens(const ServerProcess& server, RpcClient& client, const v1::StreamRequest& request,
+                  const Until& until) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(request.stream().preset()), 0);
   if (!stream.ok()) Fail(stream.status());
   const std::uint64_t period = Period(**stream);

@@ -18,7 +18,8 @@ absl::StatusOr<RecipeSource> ReadRecipeSource(const std::string& recipe, std::si
   RecipeSource source;
   const absl::string_view text = absl::StripLeadingAsciiWhitespace(recipe);
   if (text.empty()) {
-    return absl::InvalidArgumentError("recipe: is empty; must be a preset's name, the path of a JSON file or JSON text");
+    return absl::InvalidArgumentError(
+        "recipe: is empty; must be a preset's name, the path of a JSON file or JSON text");
   }
   if (absl::StartsWith(text, "{")) {
     source.json = recipe;

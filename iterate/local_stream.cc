@@ -44,10 +44,10 @@ absl::Status CheckFingerprint(const StreamSpec& spec, const StreamInfo& info) {
   const absl::StatusOr<std::string> expected = ParseFingerprint(spec.expected_fingerprint);
   if (!expected.ok()) return expected.status();
   if (absl::BytesToHexString(*expected) == info.fingerprint) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("expected_fingerprint: is ", spec.expected_fingerprint, ", but the stream has ", info.fingerprint,
-                   " in engine version ", info.engine_version,
-                   ": an index can be resumed only with the recipe, seed, length and engine version it was saved with"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "expected_fingerprint: is ", spec.expected_fingerprint, ", but the stream has ", info.fingerprint,
+      " in engine version ", info.engine_version,
+      ": an index can be resumed only with the recipe, seed, length and engine version it was saved with"));
 }
 
 }  // namespace

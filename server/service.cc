@@ -8,11 +8,11 @@
 
 #include "iterate/index_map.h"
 #include "server/batch_builder.h"
-#include "server/requests/describe.h"
-#include "server/requests/execute.h"
 #include "server/execute_call.h"
 #include "server/grpc_status.h"
 #include "server/read_call.h"
+#include "server/requests/describe.h"
+#include "server/requests/execute.h"
 #include "server/requests/request.h"
 #include "server/stream_call.h"
 

@@ -114,7 +114,8 @@ absl::StatusOr<std::string> ToJson(const StreamFacts& facts) {
 
 absl::Status Describe(const DescribeOptions& options) {
   if (options.stream.spec.recipe.empty()) {
-    return absl::InvalidArgumentError("RECIPE is missing: it must be a preset, a JSON file or JSON text (see iterand describe --help)");
+    return absl::InvalidArgumentError(
+        "RECIPE is missing: it must be a preset, a JSON file or JSON text (see iterand describe --help)");
   }
   absl::StatusOr<StreamFacts> facts = DescribeStream(options.stream, options.server);
   if (!facts.ok()) return facts.status();

@@ -73,8 +73,7 @@ void AppendPicture(std::uint64_t index, const Provenance& provenance, std::span<
 
   absl::StrAppend(&out, "# ", index, ": ", Printable(provenance.family), ", depth ", provenance.depth, ", ",
                   seen.size(), seen.size() == 1 ? " token" : " different tokens", " (lane ", provenance.lane,
-                  ", segment ", provenance.segment, ", round ", provenance.round, ", row ", provenance.row,
-                  ")\n");
+                  ", segment ", provenance.segment, ", round ", provenance.round, ", row ", provenance.row, ")\n");
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     out += seen[place[tokens[i]]].glyph;
     if ((i + 1) % kPictureWidth == 0 || i + 1 == tokens.size()) out += '\n';
@@ -99,8 +98,7 @@ void AppendJsonLine(std::uint64_t index, const Provenance& provenance, std::span
   }
   absl::StrAppend(&out, R"(], "provenance": {"lane": )", provenance.lane, R"(, "segment": )", provenance.segment,
                   R"(, "round": )", provenance.round, R"(, "row": )", provenance.row);
-  absl::StrAppend(&out, R"(, "family": )", JsonString(provenance.family), R"(, "depth": )", provenance.depth,
-                  "}}\n");
+  absl::StrAppend(&out, R"(, "family": )", JsonString(provenance.family), R"(, "depth": )", provenance.depth, "}}\n");
 }
 
 }  // namespace iterand::cli

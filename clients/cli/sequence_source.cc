@@ -73,8 +73,7 @@ absl::StatusOr<StreamFacts> RemoteFacts(RpcClient& client, const NamedStream& na
   v1::StreamInfo& info = *response->mutable_stream();
   const std::optional<Dtype> dtype = FromProto(info.dtype());
   if (info.recipe().length() <= 0 || !dtype) {
-    return server.Annotate(
-        absl::InternalError("the server's description of the stream lacks its length or its dtype"));
+    return server.Annotate(absl::InternalError("the server's description of the stream lacks its length or its dtype"));
   }
   return StreamFacts{.engine_version = response->engine_version(), .info = std::move(info), .dtype = *dtype};
 }

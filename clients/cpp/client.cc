@@ -54,7 +54,8 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const std::vector<ExecuteProgram>
   for (std::size_t i = 0; i < programs.size(); ++i) {
     const ExecuteProgram& from = programs[i];
     if (from.input && from.seed) {
-      return absl::InvalidArgumentError(absl::StrCat("programs[", i, "]: has an input and a seed, may have one of them"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("programs[", i, "]: has an input and a seed, may have one of them"));
     }
     v1::ExecuteProgram& to = *request.add_programs();
     to.set_text(from.text);
@@ -89,8 +90,8 @@ absl::StatusOr<std::unique_ptr<RemoteStream>> Client::Stream(const StreamOptions
   if (!stream.ok()) return stream.status();
   if (options.world_size == 0) return absl::InvalidArgumentError("world_size: is 0, must be at least 1");
   if (options.rank >= options.world_size) {
-    return absl::InvalidArgumentError(absl::StrCat("rank: is ", options.rank, ", must be below world_size, which is ",
-                                                   options.world_size));
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank: is ", options.rank, ", must be below world_size, which is ", options.world_size));
   }
   v1::StreamRequest request;
   *request.mutable_stream() = std::move(stream->spec);
@@ -136,7 +137,8 @@ absl::Status Client::Execute(const std::vector<ExecuteProgram>& programs, const 
   const absl::StatusOr<v1::ExecuteRequest> request = MakeRequest(programs, options);
   if (!request.ok()) return request.status();
   const auto convert = [&sink](const v1::ExecuteResult& from) {
-    return sink({.program = from.program(), .output = from.output(), .steps = from.steps(), .halt = ToHalt(from.halt())});
+    return sink(
+        {.program = from.program(), .output = from.output(), .steps = from.steps(), .halt = ToHalt(from.halt())});
   };
   return rpc_->Execute(*request, convert, timeout);
 }

@@ -177,8 +177,8 @@ struct RemoteStream::State {
   std::condition_variable changed;
   std::unique_ptr<ServerStream> call;
   std::deque<Batch> ahead;
-  std::size_t limit = 0;            // of `ahead`
-  std::vector<Batch> spent;         // for the reading thread to free
+  std::size_t limit = 0;              // of `ahead`
+  std::vector<Batch> spent;           // for the reading thread to free
   std::optional<absl::Status> ended;  // how the stream ended, after `ahead`
   bool cancelled = false;
 };

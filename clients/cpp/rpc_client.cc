@@ -21,11 +21,11 @@ constexpr char kExecuteMethod[] = "/iterand.v1.NoiseService/Execute";
 // malloc may keep twice as many bytes of freed memory.
 constexpr std::size_t kKeptBytes = 16 << 20;
 
-// gRPC receives into memory from malloc. By default glibc gives freed memory back to the system once 128 KiB are free at
-// the end of the heap. A client that frees one batch per batch would spend most of its time on page faults. The limit
-// rises to twice the size of the largest block that was mapped and freed, up to 64 MiB (mallopt(3), M_MMAP_THRESHOLD),
-// as in any process that once had a large array. So this function maps a block and frees it, untouched. Limits that were
-// set by hand stay.
+// gRPC receives into memory from malloc. By default glibc gives freed memory back to the system once 128 KiB are free
+// at the end of the heap. A client that frees one batch per batch would spend most of its time on page faults. The
+// limit rises to twice the size of the largest block that was mapped and freed, up to 64 MiB (mallopt(3),
+// M_MMAP_THRESHOLD), as in any process that once had a large array. So this function maps a block and frees it,
+// untouched. Limits that were set by hand stay.
 void KeepFreedMemory() {
   static const bool once = [] {
     void* volatile block = std::malloc(kKeptBytes);
@@ -105,8 +105,8 @@ absl::StatusOr<v1::DescribeResponse> RpcClient::Describe(const v1::DescribeReque
   return response;
 }
 
-absl::Status RpcClient::Execute(const v1::ExecuteRequest& request, absl::FunctionRef<bool(const v1::ExecuteResult&)> sink,
-                             Timeout timeout) {
+absl::Status RpcClient::Execute(const v1::ExecuteRequest& request,
+                                absl::FunctionRef<bool(const v1::ExecuteResult&)> sink, Timeout timeout) {
   if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
   Attempts attempts(*connection_, timeout);
   v1::ExecuteRequest rest = request;

@@ -88,8 +88,7 @@ TEST_F(CliServed, Sample) {
        {std::string("up --length 64"), std::string("markov"), std::string("lstm --length 32 --seed 9"), own_, tasks_}) {
     for (const std::string options :
          {"", " --format jsonl", " --format jsonl --loss-mask", " --format raw --count 100",
-          " --format jsonl --start 1001 --count 20 --rank 3 --world-size 4", " --stats",
-          " --format raw --stats"}) {
+          " --format jsonl --start 1001 --count 20 --rank 3 --world-size 4", " --stats", " --format raw --stats"}) {
       ExpectSame("sample --recipe " + recipe + options);
     }
   }

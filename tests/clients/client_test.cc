@@ -1,5 +1,7 @@
 // iterand/client.h: the client that C++ projects use. Its connections, retries and failover are those of RpcClient,
 // whose tests are failover_test.cc and those of the server.
+#include "iterand/client.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "iterand/client.h"
 #include "iterand/stream.h"
 #include "tests/clients/command_line.h"
 
@@ -82,8 +83,13 @@ TEST_F(PublicClient, EveryOptionOfAStreamCounts) {
 }
 
 TEST_F(PublicClient, BatchesDescribeTheirRows) {
-  absl::StatusOr<std::unique_ptr<RemoteStream>> stream = client_->Stream(
-      {.recipe = kRecipe, .loss_mask = true, .rank = 1, .world_size = 2, .start = 6, .batch_size = 5, .provenance = true});
+  absl::StatusOr<std::unique_ptr<RemoteStream>> stream = client_->Stream({.recipe = kRecipe,
+                                                                          .loss_mask = true,
+                                                                          .rank = 1,
+                                                                          .world_size = 2,
+                                                                          .start = 6,
+                                                                          .batch_size = 5,
+                                                                          .provenance = true});
   ASSERT_TRUE(stream.ok()) << stream.status();
   EXPECT_EQ((*stream)->next_index(), 6U);
   Batch batch;
@@ -136,7 +142,8 @@ TEST_F(PublicClient, ReadsAnyIndices) {
   batch->CopyTo(std::as_writable_bytes(std::span(bytes)));
   EXPECT_EQ(bytes, expected);
   EXPECT_EQ(batch->provenance().size(), 9U);
-  ExpectError(client_->Read({.recipe = kRecipe}, {.rows = 0}).status(), absl::StatusCode::kInvalidArgument, "rows: is 0");
+  ExpectError(client_->Read({.recipe = kRecipe}, {.rows = 0}).status(), absl::StatusCode::kInvalidArgument,
+              "rows: is 0");
 }
 
 TEST_F(PublicClient, DescribesAStreamAsItIsHere) {

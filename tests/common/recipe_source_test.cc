@@ -67,7 +67,8 @@ TEST(FingerprintText, IsSixtyFourDigits) {
   const absl::StatusOr<std::string> bytes = ParseFingerprint("0Aff" + std::string(60, '0'));
   ASSERT_TRUE(bytes.ok()) << bytes.status();
   EXPECT_EQ(*bytes, std::string("\x0a\xff", 2) + std::string(30, '\0'));
-  for (const std::string& text : {std::string("0a"), std::string(63, '0'), std::string(65, '0'), std::string(64, 'g')}) {
+  for (const std::string& text :
+       {std::string("0a"), std::string(63, '0'), std::string(65, '0'), std::string(64, 'g')}) {
     const absl::Status status = ParseFingerprint(text).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("64 hexadecimal digits"));

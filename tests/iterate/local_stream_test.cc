@@ -65,8 +65,8 @@ TEST(LocalStreamTest, ReadsTheStreamOfTheRecipe) {
 
     std::vector<std::uint16_t> read(40 * 32);
     std::vector<Provenance> provenance(40);
-    const absl::Status status =
-        stream->Read({.first_index = 7, .stride = 3, .rows = 40}, std::as_writable_bytes(std::span(read)), {}, provenance);
+    const absl::Status status = stream->Read({.first_index = 7, .stride = 3, .rows = 40},
+                                             std::as_writable_bytes(std::span(read)), {}, provenance);
     ASSERT_TRUE(status.ok()) << status;
     EXPECT_EQ(std::memcmp(read.data(), tokens.data(), tokens.size()), 0);
     for (std::size_t i = 0; i < provenance.size(); ++i) {
@@ -126,7 +126,8 @@ TEST(LocalStreamTest, RefusesReadsThatDoNotFit) {
   ExpectError(stream->Read({.stride = 0, .rows = 2}, tokens), kInvalid, "stride");
   ExpectError(stream->Read({.rows = 2}, tokens, mask), kInvalid, "loss_mask");
   ExpectError(stream->Read({.rows = 2}, tokens, {}, one), kInvalid, "provenance");
-  ExpectError(stream->Read({.first_index = ~std::uint64_t{0}, .rows = 2}, tokens), absl::StatusCode::kOutOfRange, "2^64");
+  ExpectError(stream->Read({.first_index = ~std::uint64_t{0}, .rows = 2}, tokens), absl::StatusCode::kOutOfRange,
+              "2^64");
 }
 
 TEST(LocalStreamTest, AnEndlessPoolIsSavedInItsFolder) {

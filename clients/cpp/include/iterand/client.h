@@ -80,7 +80,7 @@ struct StreamOptions {
   std::uint32_t rank = 0;
   std::uint32_t world_size = 1;
 
-  std::uint64_t start = 0;             // the first index of the rank at or after it comes first
+  std::uint64_t start = 0;                  // the first index of the rank at or after it comes first
   std::optional<std::uint64_t> count = {};  // sequences that this rank receives; not given: no end
 
   std::uint32_t batch_size = 64;  // sequences per batch, at least 1; the last batch may have fewer
