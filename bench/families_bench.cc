@@ -1,4 +1,5 @@
-// The tables of docs/families.md: what each family costs and yields, and what a band costs with and without a trial.
+// The tables of docs/families/costs.md: what each family costs and yields, and what a band costs with and without a
+// trial.
 //
 //   families_bench [--preset NAME ...] [--seconds S] [--rows N] [--trial JSON] [--json FILE]
 //                                                                                 the families and their bands
@@ -18,7 +19,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -26,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/thread_clock.h"
 #include "iterate/complexity.h"
 #include "iterate/make_iteration.h"
 #include "iterate/plan.h"
@@ -45,12 +46,6 @@ constexpr std::pair<double, double> kBands[] = {{0.05, 0.25}, {0.25, 0.5}, {0.5,
 [[noreturn]] void Fail(const absl::Status& status) {
   std::fprintf(stderr, "families_bench: %s\n", status.ToString().c_str());
   std::exit(1);
-}
-
-double ThreadSeconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
 iterand::v1::Recipe Preset(const std::string& name) {
@@ -78,7 +73,7 @@ Run Generate(const iterand::v1::Recipe& recipe, double seconds) {
     run.starved = true;
     return run;
   }
-  const double start = ThreadSeconds();
+  const double start = iterand::ThreadSeconds();
   for (std::uint64_t s = 1; run.seconds < seconds; ++s) {
     if (absl::Status status = (*stream)->GenerateSegment(0, s, *workspace, nullptr, segment); !status.ok()) {
       run.starved = true;
@@ -86,7 +81,7 @@ Run Generate(const iterand::v1::Recipe& recipe, double seconds) {
     }
     run.kept += static_cast<double>((*stream)->segment_sequences()) * (*stream)->length();
     run.generated += static_cast<double>(segment.generated_symbols) / symbols_a_token;
-    run.seconds = ThreadSeconds() - start;
+    run.seconds = iterand::ThreadSeconds() - start;
   }
   return run;
 }
@@ -213,9 +208,9 @@ Json Shares(const std::string& preset, double seconds) {
     iterand::RandomKey key{.seed = 0, .lane = 0, .segment = s};
     iteration->Start(key);
     for (key.round = 0; key.round < rounds; ++key.round) {
-      const double start = ThreadSeconds();
+      const double start = iterand::ThreadSeconds();
       (void)iteration->Advance(key);
-      const double took = ThreadSeconds() - start;
+      const double took = iterand::ThreadSeconds() - start;
       Family& family = families[static_cast<std::size_t>(observer.family())];
       family.seconds += took;
       ++family.rounds;
@@ -269,8 +264,8 @@ Json Calibrate(int rows) {
       double gzip;
     };
     std::vector<Row> all;
-    for (const char* preset : {"up", "lstm", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks", "eca",
-                               "transducer", "tape_machine", "state_space", "uniform"}) {
+    for (const char* preset : {"up-statistics", "lstm", "pointwise", "markov", "automaton", "dyck", "pcfg", "tasks",
+                               "eca", "transducer", "tape_machine", "state_space", "uniform"}) {
       iterand::v1::Recipe recipe = Preset(preset);
       recipe.set_length(length);
       auto stream = Stream::Open(recipe, 1);
@@ -358,7 +353,7 @@ int main(int argc, char** argv) {
         if (entry.name == "markov") presets.emplace_back("context_tree");
         if (entry.name == "nca") presets.emplace_back("nca-bytes");
       }
-      presets.insert(presets.end(), {"up", "up-zero-shot", "statistics", "mix"});
+      presets.insert(presets.end(), {"up", "up-statistics", "up-zero-shot", "statistics", "mix"});
     }
     report = Json::array();
     for (const std::string& preset : presets) report.push_back(MeasureFamily(preset, seconds, rows, trial_config));

@@ -45,9 +45,9 @@ void CountFlops(benchmark::State& state, double flops, const Work& work) {
   std::vector<double> seconds;
   std::vector<double> peaks;
   for (auto _ : state) {
-    const double begin = Seconds();
+    const double begin = ThreadSeconds();
     work();
-    seconds.push_back(Seconds() - begin);
+    seconds.push_back(ThreadSeconds() - begin);
     state.SetIterationTime(seconds.back());
     peaks.push_back(MeasurePeak());
   }
@@ -106,11 +106,11 @@ void BM_Round(benchmark::State& state, const RecurrentShape& shape) {
   std::vector<double> seconds;
   std::vector<double> samples;
   CountFlops(state, round.flops(), [&] {
-    const double begin = Seconds();
+    const double begin = ThreadSeconds();
     round.Sample();
-    samples.push_back(Seconds() - begin);
+    samples.push_back(ThreadSeconds() - begin);
     round.Run();
-    seconds.push_back(Seconds() - begin);
+    seconds.push_back(ThreadSeconds() - begin);
   });
   const double fast = Quantile(seconds, 0.1);
   state.counters["tokens/s"] = round.tokens() / fast;

@@ -63,8 +63,8 @@ void Rounds(benchmark::State& state, const Case& network) {
     return;
   }
   const FamilyEntry& entry = *FindFamily(config.kind_case());
-  entry.resolve(config);
-  const auto family = entry.make(config, {.alphabet = network.alphabet, .length = network.length}, "bench");
+  entry.Resolve(config);
+  const auto family = entry.Make(config, {.alphabet = network.alphabet, .length = network.length}, "bench");
   const auto program = (*family)->NewProgram(network.rows);
   Block input;
   Block prompt;

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <ctime>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "common/thread_clock.h"
 #include "randnet/base/fma_peak.h"
 #include "randnet/base/rng.h"
 #include "randnet/family.h"
@@ -15,18 +15,11 @@ namespace iterand::bench {
 
 inline constexpr int kAlphabet = 256;
 
-// Time that this thread ran, so that a preempted round does not count what others did meanwhile.
-inline double Seconds() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
 // FLOP/s of the core now, over some 0.1 ms.
 inline double MeasurePeak() {
-  const double begin = Seconds();
+  const double begin = ThreadSeconds();
   const double flops = RunFmas(50000);
-  return flops / (Seconds() - begin);
+  return flops / (ThreadSeconds() - begin);
 }
 
 // The value below which `share` of the values lie.
@@ -72,8 +65,8 @@ class RecurrentRound {
         break;
     }
     const FamilyEntry* entry = FindFamily(config.kind_case());
-    entry->resolve(config);
-    family_ = *entry->make(config, {.alphabet = kAlphabet, .length = shape.length}, "bench");
+    entry->Resolve(config);
+    family_ = *entry->Make(config, {.alphabet = kAlphabet, .length = shape.length}, "bench");
     program_ = family_->NewProgram(shape.rows);
     input_.Reshape(shape.rows, shape.length);
     Rng rng(1, 2);

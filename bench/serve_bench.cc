@@ -363,7 +363,7 @@ int main(int argc, char** argv) {
   int repeats = 5;
   std::vector<std::string> parts = {"wire", "serving", "trainer"};
   std::vector<int> batch_size = {64, 512, 2048};
-  std::vector<std::string> presets = {"lstm", "up"};
+  std::vector<std::string> presets = {"lstm", "up-statistics"};
   std::string json_file;
   bool serve_bare = false;
   bool serve_iterand = false;

@@ -70,7 +70,7 @@ def bare_rate(address: str, rows: int, sequences: int, seconds: float) -> float:
 
 def our_rate(address: str, rows: int) -> float:
     """Bytes of tokens a second."""
-    with iterand.stream(address, PRESET, seed=SEED, batch_size=rows, count=CACHED_SEQUENCES) as stream:
+    with iterand.stream(PRESET, seed=SEED, batch_size=rows, count=CACHED_SEQUENCES, server=address) as stream:
         next(stream)
         begin = time.perf_counter()
         count = sum(tokens.nbytes for tokens in stream)

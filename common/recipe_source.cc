@@ -6,12 +6,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/read_file.h"
+#include "common/status_message.h"
 
 namespace iterand {
 
 absl::Status RecipeSource::Annotate(const absl::Status& status) const {
   if (path.empty() || !absl::IsInvalidArgument(status)) return status;
-  return absl::InvalidArgumentError(absl::StrCat(path, ": ", status.message()));
+  return WithMessage(status, absl::StrCat(path, ": ", status.message()));
 }
 
 absl::StatusOr<RecipeSource> ReadRecipeSource(const std::string& recipe, std::size_t max_bytes) {

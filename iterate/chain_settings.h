@@ -10,13 +10,8 @@
 namespace iterand {
 
 struct ChainSettings {
-  static constexpr int kMaxRows = 1024;
-  static constexpr int kMaxDepth = 1024;
-
-  // Writes every default into the message.
-  static void Resolve(v1::Chain& config);
-  // Of a message with every default written out. Errors: InvalidArgument that names the field below "chain", its value
-  // and what is allowed.
+  // Of a message with every default written out, whose fields lie within the ranges of the schema. Errors:
+  // InvalidArgument that names the field below "chain", its value and what is allowed.
   static absl::StatusOr<ChainSettings> Make(const v1::Chain& config);
 
   IntegerKnob rows;       // of one program

@@ -59,13 +59,13 @@ absl::Status CheckRoundSeconds(const ResolvedRecipe& resolved, const FamilyMix& 
   // A filter may let nothing through, which is known only after starvation_rounds. The default number is allowed in
   // every recipe, a larger one where the rounds are quick.
   const auto starving = static_cast<double>(recipe.starvation_rounds()) * round;
-  if ((recipe.has_band() || recipe.distinct()) && recipe.starvation_rounds() > kDefaultStarvationRounds &&
+  if ((recipe.has_band() || recipe.distinct()) && recipe.starvation_rounds() > kExemptStarvationRounds &&
       starving > kMaxSegmentSeconds) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "starvation_rounds: is %d, which may take %.3g core-seconds without yielding a row, with families[%d].%s and "
         "rounds of %d rows; they may take at most %.3g, with these rounds: starvation_rounds at most %.0f",
         recipe.starvation_rounds(), starving, i, mix.name(i), rows, kMaxSegmentSeconds,
-        std::max<double>(kDefaultStarvationRounds, std::floor(kMaxSegmentSeconds / round))));
+        std::max<double>(kExemptStarvationRounds, std::floor(kMaxSegmentSeconds / round))));
   }
   return absl::OkStatus();
 }

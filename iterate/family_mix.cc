@@ -18,7 +18,7 @@ absl::StatusOr<FamilyMix> FamilyMix::Make(const ResolvedRecipe& resolved) {
   for (int i = 0; i < recipe.families_size(); ++i) {
     const v1::Family& config = recipe.families(i);
     const FamilyEntry& entry = *FindFamily(config.kind_case());
-    auto family = entry.make(config, context, absl::StrCat("families[", i, "].", std::string(entry.name)));
+    auto family = entry.Make(config, context, absl::StrCat("families[", i, "].", std::string(entry.name)));
     if (!family.ok()) return family.status();
     // Rounds by addition. This is part of the stream's definition and depends on no library.
     // NOLINTNEXTLINE(bugprone-incorrect-roundings)

@@ -10,7 +10,7 @@
 namespace iterand {
 
 // Raised whenever any golden hash changes: streams of different engine versions are different streams.
-inline constexpr std::uint32_t kEngineVersion = 5;
+inline constexpr std::uint32_t kEngineVersion = 6;
 
 // SHA-256 of (engine version, canonical recipe, seed). Two streams are equal iff their fingerprints are.
 using Fingerprint = std::array<std::uint8_t, 32>;

@@ -52,10 +52,4 @@ std::string TextPlace(std::string_view text, std::size_t offset) {
   return absl::StrCat("line ", std::count(before.begin(), before.end(), '\n') + 1, ", column ", column);
 }
 
-std::string Shorten(std::string_view text, std::size_t most) {
-  if (text.size() <= most) return std::string(text);
-  while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
-  return std::string(text.substr(0, most)) + "...";
-}
-
 }  // namespace iterand

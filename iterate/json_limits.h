@@ -17,7 +17,4 @@ absl::Status CheckJsonLimits(std::string_view json);
 // The place of byte `offset`: "line 3, column 14". Columns count bytes, from 1.
 std::string TextPlace(std::string_view text, std::size_t offset);
 
-// `text` with at most `most` bytes, and "..." in place of the rest. Does not cut a UTF-8 character.
-std::string Shorten(std::string_view text, std::size_t most);
-
 }  // namespace iterand

@@ -4,14 +4,12 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "iterate/enum_name.h"
 #include "iterate/limits.h"
 #include "randnet/check.h"
+#include "randnet/enum_name.h"
 
 namespace iterand {
 namespace {
-
-constexpr std::int64_t kMaxVocabulary = std::int64_t{1} << 32;
 
 std::int64_t PackOf(const v1::Recipe& recipe) { return recipe.has_pack() ? recipe.pack() : 1; }
 
@@ -20,8 +18,9 @@ int MarksOf(const v1::Recipe& recipe) {
   return (marks.begin() ? 1 : 0) + (marks.end() ? 1 : 0) + (marks.separator_every() > 0 ? 1 : 0);
 }
 
-// base ^ exponent, or more than kMaxVocabulary if it is.
+// base ^ exponent, or some larger number than any vocabulary if it is. The base is at most 65 536.
 std::int64_t Power(std::int64_t base, std::int64_t exponent) {
+  constexpr std::int64_t kMaxVocabulary = std::int64_t{1} << 32;
   std::int64_t power = 1;
   for (std::int64_t i = 0; i < exponent && power <= kMaxVocabulary; ++i) power *= base;
   return power;
@@ -45,31 +44,14 @@ std::int64_t ContentOf(const v1::Recipe& recipe) {
 
 }  // namespace
 
-void SequenceLayout::Resolve(v1::Recipe& recipe) {
-  if (recipe.pack() == 1) recipe.clear_pack();
-  if (recipe.has_marks()) {
-    v1::Marks& marks = *recipe.mutable_marks();
-    if (!marks.begin()) marks.clear_begin();
-    if (!marks.end()) marks.clear_end();
-    if (marks.separator_every() == 0) marks.clear_separator_every();
-    if (marks.ByteSizeLong() == 0) recipe.clear_marks();
-  }
-  if (!recipe.loss_mask()) recipe.clear_loss_mask();
-  if (!recipe.has_alphabet_size()) {
-    const std::int64_t pack = std::clamp<std::int64_t>(PackOf(recipe), 1, kMaxPack);
-    const std::int64_t vocabulary = std::clamp<std::int64_t>(recipe.vocab_size(), 0, kMaxVocabulary);
-    recipe.set_alphabet_size(LargestBase(pack, vocabulary - MarksOf(recipe), 256));
-  }
+void SequenceLayout::ComputeDefaults(v1::Recipe& recipe) {
+  if (recipe.has_marks() && recipe.marks().ByteSizeLong() == 0) recipe.clear_marks();
+  if (recipe.has_alphabet_size()) return;
+  recipe.set_alphabet_size(LargestBase(PackOf(recipe), recipe.vocab_size() - MarksOf(recipe), 256));
 }
 
 absl::StatusOr<SequenceLayout> SequenceLayout::Make(const v1::Recipe& recipe) {
-  if (absl::Status s = CheckRange("length", recipe.length(), kMinLength, kMaxLength); !s.ok()) return s;
-  if (absl::Status s = CheckRange("vocab_size", recipe.vocab_size(), 2, kMaxVocabulary); !s.ok()) return s;
   const std::int64_t pack = PackOf(recipe);
-  if (absl::Status s = CheckRange("pack", pack, 1, kMaxPack); !s.ok()) return s;
-  const v1::Marks& marks = recipe.marks();
-  if (absl::Status s = CheckRange("marks.separator_every", marks.separator_every(), 0, kMaxLength); !s.ok()) return s;
-
   const int mark_count = MarksOf(recipe);
   const std::int64_t free = recipe.vocab_size() - mark_count;
   if (Power(2, pack) > free) {
@@ -84,11 +66,11 @@ absl::StatusOr<SequenceLayout> SequenceLayout::Make(const v1::Recipe& recipe) {
                                              " marks fit vocab_size ", recipe.vocab_size());
   if (absl::Status s = CheckRange("alphabet_size", recipe.alphabet_size(), 2, most, why); !s.ok()) return s;
   const std::int64_t symbols = ContentOf(recipe) * pack;
-  if (symbols < kMinLength || symbols > kMaxLength) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(symbols < kMinLength ? "length" : "pack", ": is ", symbols < kMinLength ? recipe.length() : pack,
-                     ", which makes rows of ", symbols, " symbols (", ContentOf(recipe), " tokens beside marks x ",
-                     pack, " symbols); a row must have ", kMinLength, " to ", kMaxLength));
+  if (symbols < kMinRow || symbols > kMaxRow) {
+    return absl::InvalidArgumentError(absl::StrCat(symbols < kMinRow ? "length" : "pack", ": is ",
+                                                   symbols < kMinRow ? recipe.length() : pack, ", which makes rows of ",
+                                                   symbols, " symbols (", ContentOf(recipe), " tokens beside marks x ",
+                                                   pack, " symbols); a row must have ", kMinRow, " to ", kMaxRow));
   }
   const auto values = static_cast<std::uint64_t>(Power(recipe.alphabet_size(), pack));
   if (recipe.relabel() != v1::Recipe::RELABEL_NONE && values > kMaxRelabelled) {

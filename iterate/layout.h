@@ -29,14 +29,15 @@ namespace iterand {
 
 class SequenceLayout {
  public:
-  static constexpr std::int64_t kMaxPack = 16;
   static constexpr std::uint64_t kMaxRelabelled = 65536;  // values that a relabelling can map
 
-  // Writes defaults that depend on the layout (alphabet_size), and removes neutral settings (pack 1, no marks) from the
-  // recipe, so that equal streams have equal resolved recipes.
-  static void Resolve(v1::Recipe& recipe);
-  // Of a recipe with every default written out: checks length, vocab_size, alphabet_size, pack, marks and relabel
-  // together. Errors: InvalidArgument with the path of the field, its value and what is allowed.
+  // Both take a recipe whose fields lie within the ranges of the schema.
+  //
+  // Writes the default of alphabet_size, and removes marks that are not in use, so that equal streams have equal
+  // resolved recipes.
+  static void ComputeDefaults(v1::Recipe& recipe);
+  // Checks length, vocab_size, alphabet_size, pack, marks and relabel together. Errors: InvalidArgument with the path
+  // of the field, its value and what is allowed.
   static absl::StatusOr<SequenceLayout> Make(const v1::Recipe& recipe);
 
   int length() const { return length_; }                    // tokens of a sequence

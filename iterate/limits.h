@@ -9,12 +9,8 @@ namespace iterand {
 inline constexpr std::size_t kMaxRecipeJsonBytes = 1 << 20;
 inline constexpr int kMaxRecipeDepth = 32;      // brackets and braces of the JSON text that are open at a time
 inline constexpr int kMaxRecipeValues = 32768;  // of the JSON text: numbers, strings, lists and objects
-inline constexpr int kMaxFamilies = 256;
-inline constexpr std::int64_t kMinLength = 16;
-inline constexpr std::int64_t kMaxLength = 65536;
-inline constexpr std::int64_t kMaxLanes = 4096;
-inline constexpr std::int64_t kMaxSegmentSequences = 65536;
-inline constexpr std::int64_t kMaxStarvationRounds = 100000;
+inline constexpr std::int64_t kMinRow = 16;     // symbols of a row
+inline constexpr std::int64_t kMaxRow = 65536;  // likewise
 
 inline constexpr double kMaxSegmentBytes = 64.0 * (1 << 20);     // its tokens
 inline constexpr double kMaxStreamBytes = 1024.0 * (1 << 20);    // one segment of every lane, and all of endless pools
@@ -22,8 +18,8 @@ inline constexpr double kMaxPoolBytes = 256.0 * (1 << 20);       // its rows
 inline constexpr double kMaxProgramBytes = 256.0 * (1 << 20);    // one program of each family with its buffers
 inline constexpr double kMaxWorkspaceBytes = 512.0 * (1 << 20);  // per thread: these and the rows in work
 inline constexpr double kMaxRoundSeconds = 20;                   // Family::most_seconds
-inline constexpr double kMaxSegmentSeconds = 200;      // of a segment without filters, and of starvation_rounds
-inline constexpr int kDefaultStarvationRounds = 1000;  // exempt from kMaxSegmentSeconds
+inline constexpr double kMaxSegmentSeconds = 200;     // of a segment without filters, and of starvation_rounds
+inline constexpr int kExemptStarvationRounds = 1000;  // exempt from kMaxSegmentSeconds
 
 // An endless pool is replayed to reach an index; a jump ahead of more rounds than this is refused.
 inline constexpr std::uint64_t kMaxReplayRounds = 20000;

@@ -8,26 +8,16 @@
 
 namespace iterand {
 
-void PoolSettings::Resolve(v1::Pool& config) {
-  if (!config.has_pool_rows()) config.set_pool_rows(2080);
-  if (!config.has_program_rows()) config.set_program_rows(104);
-  if (!config.has_constant_rows()) config.set_constant_rows(50);
-  if (!config.has_noise_rows()) config.set_noise_rows(50);
-  if (config.emission() == v1::Pool::EMISSION_UNSPECIFIED) config.set_emission(v1::Pool::SAMPLE);
-  if (!config.has_emit_rows()) {
-    config.set_emit_rows(config.emission() == v1::Pool::SAMPLE ? std::max<std::int64_t>(1, config.program_rows() / 2)
-                                                               : 0);
-  }
-  if (!config.has_iterate()) config.set_iterate(true);
-  if (!config.has_endless()) config.set_endless(true);
+void PoolSettings::ComputeDefaults(v1::Pool& config) {
+  if (config.has_emit_rows()) return;
+  config.set_emit_rows(config.emission() == v1::Pool::SAMPLE ? std::max<std::int64_t>(1, config.program_rows() / 2)
+                                                             : 0);
 }
 
 absl::StatusOr<PoolSettings> PoolSettings::Make(const v1::Pool& config) {
   const std::int64_t pool = config.pool_rows();
-  if (absl::Status s = CheckRange("pool.pool_rows", pool, 1, kMaxPoolRows); !s.ok()) return s;
   const std::string why = ", no more than pool_rows";
-  const std::int64_t most = std::min<std::int64_t>(kMaxProgramRows, pool);
-  if (absl::Status s = CheckRange("pool.program_rows", config.program_rows(), 1, most, why); !s.ok()) return s;
+  if (absl::Status s = CheckRange("pool.program_rows", config.program_rows(), 1, pool, why); !s.ok()) return s;
   if (absl::Status s = CheckRange("pool.constant_rows", config.constant_rows(), 0, pool, why); !s.ok()) return s;
   if (absl::Status s = CheckRange("pool.noise_rows", config.noise_rows(), 0, pool - config.constant_rows(),
                                   ", no more than pool_rows together with constant_rows");

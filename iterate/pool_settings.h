@@ -9,13 +9,10 @@
 namespace iterand {
 
 struct PoolSettings {
-  static constexpr int kMaxPoolRows = 65536;
-  static constexpr int kMaxProgramRows = 4096;
-
-  // Writes every default into the message.
-  static void Resolve(v1::Pool& config);
-  // Of a message with every default written out. Errors: InvalidArgument that names the field below "pool", its value
-  // and what is allowed.
+  // Writes the default of emit_rows, which depends on other fields.
+  static void ComputeDefaults(v1::Pool& config);
+  // Of a message with every default written out, whose fields lie within the ranges of the schema. Errors:
+  // InvalidArgument that names the field below "pool", its value and what is allowed.
   static absl::StatusOr<PoolSettings> Make(const v1::Pool& config);
 
   int pool_rows;

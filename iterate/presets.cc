@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "iterate/json_limits.h"
+#include "common/shorten.h"
 #include "iterate/recipe_json.h"
 #include "iterate/suggest.h"
 

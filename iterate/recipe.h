@@ -49,7 +49,8 @@ class ResolvedRecipe {
   Rounds rounds_;
 };
 
-// Writes out every default and checks every field, but for those of the families. Errors: InvalidArgument with the path
+// Writes out every default and checks the range of every field, and what depends on several fields, except within a
+// family. Errors: InvalidArgument with the path
 // of the field, its value and what is allowed.
 absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe);
 

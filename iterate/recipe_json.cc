@@ -17,16 +17,18 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "iterate/enum_name.h"
+#include "common/shorten.h"
 #include "iterate/json_limits.h"
 #include "iterate/limits.h"
 #include "iterate/suggest.h"
 #include "nlohmann/json.hpp"
+#include "randnet/enum_name.h"
 
 namespace iterand {
 namespace {
 
 using google::protobuf::Descriptor;
+using google::protobuf::EnumDescriptor;
 using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
@@ -62,7 +64,7 @@ std::string Expected(const FieldDescriptor& field) {
       return absl::StrCat(FixedOf(*field.message_type()) != nullptr ? "a number, or " : "", "an object with fields of ",
                           absl::StrJoin(FieldNames(*field.message_type()), ", "));
     case FieldDescriptor::CPPTYPE_ENUM:
-      return "one of " + EnumNames(*field.enum_type());
+      return "one of " + absl::StrJoin(EnumNames(*field.enum_type()), ", ");
     case FieldDescriptor::CPPTYPE_INT64:
       return "a whole number from -2^63 to 2^63 - 1";
     case FieldDescriptor::CPPTYPE_DOUBLE:
@@ -317,7 +319,8 @@ class Reader final : public nlohmann::json_sax<Json> {
     if (!Choose()) return false;
     if (Set(*top.message, *top.field, scalar)) return Next();
     const bool near = top.field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM && scalar.kind == Scalar::kString;
-    return MustBe(scalar.Quote() + (near ? NearestEnumName(*top.field->enum_type(), scalar.text) : ""));
+    const EnumDescriptor* type = top.field->enum_type();
+    return MustBe(scalar.Quote() + (near ? DidYouMean(EnumName(*type, scalar.text), EnumNames(*type)) : ""));
   }
 
   std::string_view text_;

@@ -17,7 +17,7 @@ namespace iterand {
 // What a family's programs work on.
 struct FamilyContext {
   int alphabet = 256;  // symbols are below it; 2 to 65 536
-  int length = 512;    // tokens a row
+  int length = 512;    // symbols per row
 };
 
 // Immutable and thread-safe once made.
@@ -31,7 +31,7 @@ class Family {
   // Whether programs read their input row. Those that do not can only start a chain.
   virtual bool reads_input() const = 0;
 
-  // Expected floating-point operations a token (an fma counts two), or 0 where a family does integer work only.
+  // Expected floating-point operations per token (an fma counts two), or 0 where a family does integer work only.
   virtual double flops_per_token() const { return 0; }
 
   // How long it may take to sample a program and to run it on `rows` rows, whatever the knobs draw. Rough, for limits.
@@ -47,20 +47,29 @@ class Family {
   Family() = default;
 };
 
-// One entry a family.
+// One entry per family.
 struct FamilyEntry {
-  v1::Family::KindCase kind;
-  std::string_view name;     // the field's name in recipe.proto, and of the family's preset
-  std::string_view summary;  // one line
-  // Writes every default into the message.
-  void (*resolve)(v1::Family& config);
-  // Checks a resolved message and makes the family. Errors are InvalidArgument and name the field below `path`
+  // Makes the family from a message with every default written out, whose fields lie within the ranges of the schema.
+  // Checks what depends on several fields or on the context. Errors are InvalidArgument and name the field below `path`
   // (such as "families[0].lstm"), its value and what is allowed.
-  absl::StatusOr<std::unique_ptr<Family>> (*make)(const v1::Family& config, const FamilyContext& context,
-                                                  const std::string& path);
+  using Maker = absl::StatusOr<std::unique_ptr<Family>> (*)(const v1::Family& config, const FamilyContext& context,
+                                                            const std::string& path);
+
+  v1::Family::KindCase kind;
+  std::string_view name;     // the field's name in families.proto, and of the family's preset
+  std::string_view summary;  // one line
+  Maker maker;
+  // Writes the defaults that depend on other fields (`computed` in the schema); nullptr if there are none.
+  void (*compute_defaults)(v1::Family& config) = nullptr;
+
+  // Makes `config` one of this kind and writes every default.
+  void Resolve(v1::Family& config) const;
+  // Checks a resolved message, its ranges too, and makes the family. Errors as Maker's.
+  absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& config, const FamilyContext& context,
+                                               const std::string& path) const;
 };
 
-// All families, in the order of recipe.proto.
+// All families, in the order of families.proto.
 std::span<const FamilyEntry> AllFamilies();
 
 // The entry of a configuration's kind, or nullptr if none is set.

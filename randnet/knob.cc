@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -13,10 +12,9 @@
 namespace iterand {
 namespace {
 
-std::string Number(double value) { return absl::StrFormat("%.17g", value); }
-
-template <typename Interval>
-absl::Status CheckOrder(const std::string& path, const Interval& interval) {
+// [low, high] must lie within [min, max]. Number is the type of the bounds.
+template <typename Number, typename Interval>
+absl::Status CheckInterval(const Interval& interval, const std::string& path, Number min, Number max) {
   if (!interval.has_low() || !interval.has_high()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": needs both low and high"));
   }
@@ -24,44 +22,75 @@ absl::Status CheckOrder(const std::string& path, const Interval& interval) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": low ", interval.low(), " is above high ", interval.high(), "; low must not exceed high"));
   }
+  if (absl::Status s = CheckRange<Number>(path + ".low", interval.low(), min, max); !s.ok()) return s;
+  return CheckRange<Number>(path + ".high", interval.high(), min, max);
+}
+
+absl::Status CheckChoice(const v1::Integer::Choice& choice, const std::string& path, std::int64_t min,
+                         std::int64_t max) {
+  if (choice.values().empty() || choice.values_size() > 256) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".values: has ", choice.values_size(), " values, must have 1 to 256"));
+  }
+  for (int i = 0; i < choice.values_size(); ++i) {
+    absl::Status status = CheckRange(absl::StrCat(path, ".values[", i, "]"), choice.values(i), min, max);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckGeometric(const v1::Integer::Geometric& geometric, const std::string& path, std::int64_t min,
+                            std::int64_t max) {
+  if (!geometric.has_start() || !geometric.has_proceed() || !geometric.has_limit()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": needs start, proceed and limit"));
+  }
+  if (absl::Status s = CheckRange(path + ".start", geometric.start(), min, max); !s.ok()) return s;
+  if (absl::Status s = CheckShare(path + ".proceed", geometric.proceed()); !s.ok()) return s;
+  if (absl::Status s = CheckRange(path + ".limit", geometric.limit(), geometric.start(), max); !s.ok()) return s;
+  if (geometric.limit() - geometric.start() > 65536) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".limit: is ", geometric.limit(), ", must lie within 65536 of start ", geometric.start()));
+  }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-RealKnob::RealKnob(v1::Real::KindCase kind, double low, double high) : kind_(kind), low_(low), high_(high) {
-  if (kind == v1::Real::kLogUniform) {
-    log_low_ = math::Log(static_cast<float>(low));
-    log_high_ = math::Log(static_cast<float>(high));
-  }
-}
-
-absl::StatusOr<RealKnob> RealKnob::Make(const v1::Real& config, const std::string& path, double min, double max) {
-  const auto make_interval = [&](const v1::Real::Interval& interval,
-                                 const std::string& where) -> absl::StatusOr<RealKnob> {
-    if (absl::Status status = CheckOrder(where, interval); !status.ok()) return status;
-    if (absl::Status status = CheckRange(where + ".low", interval.low(), min, max); !status.ok()) return status;
-    if (absl::Status status = CheckRange(where + ".high", interval.high(), min, max); !status.ok()) return status;
-    return RealKnob(config.kind_case(), interval.low(), interval.high());
-  };
+absl::Status RealKnob::Check(const v1::Real& config, const std::string& path, double min, double max) {
   switch (config.kind_case()) {
     case v1::Real::kFixed:
-      if (absl::Status status = CheckRange(path + ".fixed", config.fixed(), min, max); !status.ok()) return status;
-      return RealKnob(v1::Real::kFixed, config.fixed(), config.fixed());
+      return CheckRange(path + ".fixed", config.fixed(), min, max);
     case v1::Real::kUniform:
-      return make_interval(config.uniform(), path + ".uniform");
+      return CheckInterval(config.uniform(), path + ".uniform", min, max);
     case v1::Real::kLogUniform:
       // A float32 logarithm needs a normal positive float.
       if (config.log_uniform().has_low() && !(config.log_uniform().low() >= 1e-30)) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ".log_uniform.low: is ",
-                                                       Number(config.log_uniform().low()),
-                                                       ", must be at least 1e-30 for a logarithmic interval"));
+        return absl::InvalidArgumentError(
+            absl::StrFormat("%s.log_uniform.low: is %.17g, must be at least 1e-30 for a logarithmic interval", path,
+                            config.log_uniform().low()));
       }
-      return make_interval(config.log_uniform(), path + ".log_uniform");
+      return CheckInterval(config.log_uniform(), path + ".log_uniform", min, max);
     case v1::Real::KIND_NOT_SET:
       break;
   }
   return absl::InvalidArgumentError(absl::StrCat(path, ": needs one of fixed, uniform, log_uniform"));
+}
+
+RealKnob::RealKnob(const v1::Real& checked) : kind_(checked.kind_case()) {
+  switch (kind_) {
+    case v1::Real::kUniform:
+      low_ = checked.uniform().low();
+      high_ = checked.uniform().high();
+      break;
+    case v1::Real::kLogUniform:
+      low_ = checked.log_uniform().low();
+      high_ = checked.log_uniform().high();
+      log_low_ = math::Log(static_cast<float>(low_));
+      log_high_ = math::Log(static_cast<float>(high_));
+      break;
+    default:
+      low_ = high_ = checked.fixed();
+  }
 }
 
 float RealKnob::Draw(Rng& rng) const {
@@ -77,77 +106,60 @@ float RealKnob::Draw(Rng& rng) const {
   }
 }
 
-absl::StatusOr<IntegerKnob> IntegerKnob::Make(const v1::Integer& config, const std::string& path, std::int64_t min,
-                                              std::int64_t max) {
-  IntegerKnob knob;
-  knob.kind_ = config.kind_case();
-  const auto set_interval = [&](const v1::Integer::Interval& interval, const std::string& where) {
-    if (absl::Status status = CheckOrder(where, interval); !status.ok()) return status;
-    if (absl::Status status = CheckRange(where + ".low", interval.low(), min, max); !status.ok()) return status;
-    if (absl::Status status = CheckRange(where + ".high", interval.high(), min, max); !status.ok()) return status;
-    knob.low_ = static_cast<int>(interval.low());
-    knob.high_ = static_cast<int>(interval.high());
-    return absl::OkStatus();
-  };
+absl::Status IntegerKnob::Check(const v1::Integer& config, const std::string& path, std::int64_t min,
+                                std::int64_t max) {
   switch (config.kind_case()) {
     case v1::Integer::kFixed:
-      if (absl::Status status = CheckRange(path + ".fixed", config.fixed(), min, max); !status.ok()) return status;
-      knob.low_ = knob.high_ = static_cast<int>(config.fixed());
-      return knob;
+      return CheckRange(path + ".fixed", config.fixed(), min, max);
     case v1::Integer::kUniform:
-      if (absl::Status status = set_interval(config.uniform(), path + ".uniform"); !status.ok()) return status;
-      return knob;
+      return CheckInterval(config.uniform(), path + ".uniform", min, max);
     case v1::Integer::kLogUniform:
-      if (absl::Status status = set_interval(config.log_uniform(), path + ".log_uniform"); !status.ok()) return status;
-      if (knob.low_ < 1) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ".log_uniform.low: is ", knob.low_, ", must be at least 1 for a logarithmic interval"));
+      if (absl::Status s = CheckInterval(config.log_uniform(), path + ".log_uniform", min, max); !s.ok()) return s;
+      if (config.log_uniform().low() < 1) {
+        return absl::InvalidArgumentError(absl::StrCat(path, ".log_uniform.low: is ", config.log_uniform().low(),
+                                                       ", must be at least 1 for a logarithmic interval"));
       }
-      knob.log_low_ = math::Log(static_cast<float>(knob.low_));
-      knob.log_high_ = math::Log(static_cast<float>(knob.high_) + 1.0F);
-      return knob;
-    case v1::Integer::kChoice: {
-      const auto& values = config.choice().values();
-      if (values.empty() || values.size() > 256) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ".choice.values: has ", values.size(), " values, must have 1 to 256"));
-      }
-      for (int i = 0; i < values.size(); ++i) {
-        if (absl::Status status = CheckRange(absl::StrCat(path, ".choice.values[", i, "]"), values[i], min, max);
-            !status.ok()) {
-          return status;
-        }
-        knob.choice_.push_back(static_cast<int>(values[i]));
-      }
-      knob.low_ = *std::min_element(knob.choice_.begin(), knob.choice_.end());
-      knob.high_ = *std::max_element(knob.choice_.begin(), knob.choice_.end());
-      return knob;
-    }
-    case v1::Integer::kGeometric: {
-      const auto& geometric = config.geometric();
-      const std::string where = path + ".geometric";
-      if (!geometric.has_start() || !geometric.has_proceed() || !geometric.has_limit()) {
-        return absl::InvalidArgumentError(absl::StrCat(where, ": needs start, proceed and limit"));
-      }
-      if (absl::Status status = CheckRange(where + ".start", geometric.start(), min, max); !status.ok()) return status;
-      if (absl::Status status = CheckRange(where + ".proceed", geometric.proceed(), 0, 1); !status.ok()) return status;
-      if (absl::Status status = CheckRange(where + ".limit", geometric.limit(), geometric.start(), max); !status.ok()) {
-        return status;
-      }
-      if (geometric.limit() - geometric.start() > 65536) {
-        return absl::InvalidArgumentError(absl::StrCat(where, ".limit: is ", geometric.limit(),
-                                                       ", must lie within 65536 of start ", geometric.start()));
-      }
-      knob.low_ = static_cast<int>(geometric.start());
-      knob.high_ = static_cast<int>(geometric.limit());
-      knob.proceed_ = static_cast<std::uint32_t>(geometric.proceed() * 0x1.0p24);
-      return knob;
-    }
+      return absl::OkStatus();
+    case v1::Integer::kChoice:
+      return CheckChoice(config.choice(), path + ".choice", min, max);
+    case v1::Integer::kGeometric:
+      return CheckGeometric(config.geometric(), path + ".geometric", min, max);
     case v1::Integer::KIND_NOT_SET:
       break;
   }
   return absl::InvalidArgumentError(
       absl::StrCat(path, ": needs one of fixed, uniform, log_uniform, choice, geometric"));
+}
+
+IntegerKnob::IntegerKnob(const v1::Integer& checked) : kind_(checked.kind_case()) {
+  switch (kind_) {
+    case v1::Integer::kUniform:
+      SetInterval(checked.uniform().low(), checked.uniform().high());
+      break;
+    case v1::Integer::kLogUniform:
+      SetInterval(checked.log_uniform().low(), checked.log_uniform().high());
+      log_low_ = math::Log(static_cast<float>(low_));
+      log_high_ = math::Log(static_cast<float>(high_) + 1.0F);
+      break;
+    case v1::Integer::kChoice: {
+      const auto& values = checked.choice().values();
+      for (const std::int64_t value : values) choice_.push_back(static_cast<int>(value));
+      const auto [least, most] = std::minmax_element(values.begin(), values.end());
+      SetInterval(*least, *most);
+      break;
+    }
+    case v1::Integer::kGeometric:
+      SetInterval(checked.geometric().start(), checked.geometric().limit());
+      proceed_ = ShareThreshold(checked.geometric().proceed());
+      break;
+    default:
+      SetInterval(checked.fixed(), checked.fixed());
+  }
+}
+
+void IntegerKnob::SetInterval(std::int64_t low, std::int64_t high) {
+  low_ = static_cast<int>(low);
+  high_ = static_cast<int>(high);
 }
 
 int IntegerKnob::Draw(Rng& rng) const {
@@ -199,50 +211,6 @@ double IntegerKnob::Expect(const std::function<double(int)>& f) const {
 
 double IntegerKnob::mean() const {
   return Expect([](int value) { return value; });
-}
-
-void DefaultFixed(v1::Real* knob, double value) {
-  if (knob->kind_case() == v1::Real::KIND_NOT_SET) knob->set_fixed(value);
-}
-
-void DefaultUniform(v1::Real* knob, double low, double high) {
-  if (knob->kind_case() != v1::Real::KIND_NOT_SET) return;
-  knob->mutable_uniform()->set_low(low);
-  knob->mutable_uniform()->set_high(high);
-}
-
-void DefaultLogUniform(v1::Real* knob, double low, double high) {
-  if (knob->kind_case() != v1::Real::KIND_NOT_SET) return;
-  knob->mutable_log_uniform()->set_low(low);
-  knob->mutable_log_uniform()->set_high(high);
-}
-
-void DefaultFixed(v1::Integer* knob, std::int64_t value) {
-  if (knob->kind_case() == v1::Integer::KIND_NOT_SET) knob->set_fixed(value);
-}
-
-void DefaultUniform(v1::Integer* knob, std::int64_t low, std::int64_t high) {
-  if (knob->kind_case() != v1::Integer::KIND_NOT_SET) return;
-  knob->mutable_uniform()->set_low(low);
-  knob->mutable_uniform()->set_high(high);
-}
-
-void DefaultLogUniform(v1::Integer* knob, std::int64_t low, std::int64_t high) {
-  if (knob->kind_case() != v1::Integer::KIND_NOT_SET) return;
-  knob->mutable_log_uniform()->set_low(low);
-  knob->mutable_log_uniform()->set_high(high);
-}
-
-void DefaultChoice(v1::Integer* knob, std::initializer_list<std::int64_t> values) {
-  if (knob->kind_case() != v1::Integer::KIND_NOT_SET) return;
-  for (const std::int64_t value : values) knob->mutable_choice()->add_values(value);
-}
-
-void DefaultGeometric(v1::Integer* knob, std::int64_t start, double proceed, std::int64_t limit) {
-  if (knob->kind_case() != v1::Integer::KIND_NOT_SET) return;
-  knob->mutable_geometric()->set_start(start);
-  knob->mutable_geometric()->set_proceed(proceed);
-  knob->mutable_geometric()->set_limit(limit);
 }
 
 }  // namespace iterand

@@ -1,4 +1,4 @@
-// Knobs: numbers of a recipe that are fixed or drawn once a program.
+// Knobs: numbers of a recipe that are fixed or drawn once per program.
 #pragma once
 
 #include <cstdint>
@@ -6,37 +6,39 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "iterand/v1/recipe.pb.h"
+#include "absl/status/status.h"
+#include "iterand/v1/knobs.pb.h"
 #include "randnet/base/rng.h"
 
 namespace iterand {
 
-// A real knob, checked and ready to draw.
+// A real knob, ready to draw.
 class RealKnob {
  public:
   // Every value that can be drawn must lie within [min, max]; else InvalidArgument naming `path`.
-  static absl::StatusOr<RealKnob> Make(const v1::Real& config, const std::string& path, double min, double max);
+  static absl::Status Check(const v1::Real& config, const std::string& path, double min, double max);
+  // REQUIRES: Check returned OK for `checked`.
+  explicit RealKnob(const v1::Real& checked);
 
   float Draw(Rng& rng) const;
   double low() const { return low_; }
   double high() const { return high_; }
 
  private:
-  RealKnob(v1::Real::KindCase kind, double low, double high);
-
   v1::Real::KindCase kind_;
-  double low_;
-  double high_;
+  double low_ = 0;
+  double high_ = 0;
   float log_low_ = 0;  // natural logarithms, by randnet/base/math.h
   float log_high_ = 0;
 };
 
-// An integer knob, checked and ready to draw.
+// An integer knob, ready to draw.
 class IntegerKnob {
  public:
-  static absl::StatusOr<IntegerKnob> Make(const v1::Integer& config, const std::string& path, std::int64_t min,
-                                          std::int64_t max);
+  // As RealKnob's; [min, max] must lie within the values of an int.
+  static absl::Status Check(const v1::Integer& config, const std::string& path, std::int64_t min, std::int64_t max);
+  // REQUIRES: Check returned OK for `checked`.
+  explicit IntegerKnob(const v1::Integer& checked);
 
   int Draw(Rng& rng) const;
   int low() const { return low_; }
@@ -46,25 +48,15 @@ class IntegerKnob {
   double mean() const;
 
  private:
-  IntegerKnob() = default;
+  void SetInterval(std::int64_t low, std::int64_t high);
 
-  v1::Integer::KindCase kind_ = v1::Integer::KIND_NOT_SET;
+  v1::Integer::KindCase kind_;
   int low_ = 0;
   int high_ = 0;
   float log_low_ = 0;
   float log_high_ = 0;
-  std::uint32_t proceed_ = 0;  // geometric: probability to go on, times 2^24
+  std::uint32_t proceed_ = 0;  // geometric: probability of one more, times 2^24
   std::vector<int> choice_;
 };
-
-// Shorthands for defaults in a family's resolve function: set the field only if nothing is set.
-void DefaultFixed(v1::Real* knob, double value);
-void DefaultUniform(v1::Real* knob, double low, double high);
-void DefaultLogUniform(v1::Real* knob, double low, double high);
-void DefaultFixed(v1::Integer* knob, std::int64_t value);
-void DefaultUniform(v1::Integer* knob, std::int64_t low, std::int64_t high);
-void DefaultLogUniform(v1::Integer* knob, std::int64_t low, std::int64_t high);
-void DefaultChoice(v1::Integer* knob, std::initializer_list<std::int64_t> values);
-void DefaultGeometric(v1::Integer* knob, std::int64_t start, double proceed, std::int64_t limit);
 
 }  // namespace iterand

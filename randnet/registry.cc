@@ -1,3 +1,5 @@
+#include <google/protobuf/descriptor.h>
+
 #include <array>
 
 #include "randnet/family.h"
@@ -14,6 +16,7 @@
 #include "randnet/networks/rnn.h"
 #include "randnet/networks/state_space.h"
 #include "randnet/networks/transformer.h"
+#include "randnet/settings.h"
 #include "randnet/sources/constant.h"
 #include "randnet/sources/dyck.h"
 #include "randnet/sources/dyck_shuffle.h"
@@ -27,9 +30,22 @@
 
 namespace iterand {
 
+void FamilyEntry::Resolve(v1::Family& config) const {
+  const auto* field = v1::Family::descriptor()->FindFieldByNumber(kind);
+  WriteDefaults(*config.GetReflection()->MutableMessage(&config, field));
+  if (compute_defaults != nullptr) compute_defaults(config);
+}
+
+absl::StatusOr<std::unique_ptr<Family>> FamilyEntry::Make(const v1::Family& config, const FamilyContext& context,
+                                                          const std::string& path) const {
+  const auto* field = v1::Family::descriptor()->FindFieldByNumber(kind);
+  if (absl::Status s = CheckFields(config.GetReflection()->GetMessage(config, field), path); !s.ok()) return s;
+  return maker(config, context, path);
+}
+
 std::span<const FamilyEntry> AllFamilies() {
   static const std::array kFamilies = {
-      // One line a family, in the order of recipe.proto.
+      // In the order of families.proto.
       kLstmEntry,        kUniformEntry, kConstantEntry,  kPointwiseEntry,   kMarkovEntry,      kAutomatonEntry,
       kGruEntry,         kRnnEntry,     kReservoirEntry, kNcaEntry,         kMlpWindowEntry,   kStateSpaceEntry,
       kTransformerEntry, kEcaEntry,     kDyckEntry,      kDyckShuffleEntry, kBrainphoqueEntry, kTapeMachineEntry,

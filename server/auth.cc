@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/error_info.h"
 
 namespace iterand {
 namespace {
@@ -35,7 +36,8 @@ absl::Status Authenticator::Check(const grpc::ServerContextBase& context) const 
   if (!needed_) return absl::OkStatus();
   const auto [begin, end] = context.client_metadata().equal_range("authorization");
   if (begin == end) {
-    return absl::UnauthenticatedError("this server needs a token: send it as metadata \"authorization: Bearer TOKEN\"");
+    return WithReason(v1::TOKEN_MISSING, absl::UnauthenticatedError("this server needs a token: send it as metadata "
+                                                                    "\"authorization: Bearer TOKEN\""));
   }
   std::shared_ptr<const Digests> digests;
   {
@@ -49,7 +51,8 @@ absl::Status Authenticator::Check(const grpc::ServerContextBase& context) const 
     for (const std::string& digest : *digests) found |= CRYPTO_memcmp(sent.data(), digest.data(), digest.size()) == 0;
   }
   if (found) return absl::OkStatus();
-  return absl::UnauthenticatedError("the token in the metadata \"authorization\" is not this server's");
+  return WithReason(v1::TOKEN_INVALID,
+                    absl::UnauthenticatedError("the token in the metadata \"authorization\" is not this server's"));
 }
 
 }  // namespace iterand

@@ -11,7 +11,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/requests/to_proto.h"
+#include "common/rpc/error_info.h"
+#include "server/answers/describe.h"
 
 namespace iterand {
 namespace {
@@ -236,15 +237,17 @@ absl::Status CheckRows(const std::string& field, std::uint64_t rows, const Batch
                        std::size_t max_batch_bytes) {
   const std::uint64_t max_rows = sizes.MaxRows(max_batch_bytes);
   if (max_rows == 0) {
-    return absl::ResourceExhaustedError(
+    const std::string message =
         absl::StrCat("a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ",
-                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes a batch"));
+                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes a batch");
+    return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message),
+                      {{"limit", absl::StrCat(max_batch_bytes)}});
   }
-  if (rows == 0) return absl::InvalidArgumentError(absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
+  if (rows == 0) return InvalidField(field, absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
   if (rows > max_rows) {
-    return absl::InvalidArgumentError(absl::StrCat(field, " is ", rows, ": of sequences of ", sizes.RowParts(),
-                                                   ", at most ", max_rows, " fit a batch of ", max_batch_bytes,
-                                                   " bytes, the limit of this server"));
+    return InvalidField(
+        field, absl::StrCat(field, " is ", rows, ": of sequences of ", sizes.RowParts(), ", at most ", max_rows,
+                            " fit a batch of ", max_batch_bytes, " bytes, the limit of this server"));
   }
   return absl::OkStatus();
 }

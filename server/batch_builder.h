@@ -95,8 +95,8 @@ class BatchBuilder {
   std::size_t token_bytes_left_ = 0;  // of the message
 };
 
-// InvalidArgument if `rows` is 0 or does not fit a message of max_batch_bytes, as `sizes` knows; `field` names it.
-// ResourceExhausted if no row fits.
+// Errors carry their reason (common/rpc/error_info.h): InvalidArgument if `rows` is 0 or does not fit a message of
+// max_batch_bytes, as `sizes` knows; `field` names it. ResourceExhausted if no row fits.
 absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
                        std::size_t max_batch_bytes);
 

@@ -4,13 +4,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/grpc_status.h"
+#include "common/rpc/error_info.h"
+#include "common/rpc/grpc_status.h"
+#include "server/call_errors.h"
 
 namespace iterand {
 namespace {
 
-absl::Status NoRequest() { return absl::InvalidArgumentError("the call carries no request"); }
-absl::Status Cancelled() { return absl::CancelledError("the client cancelled the call"); }
+absl::Status NoRequest() {
+  return WithReason(v1::INVALID_REQUEST, absl::InvalidArgumentError("the call carries no request"));
+}
 
 }  // namespace
 
@@ -67,16 +70,19 @@ void Call::OnReadDone(bool ok) {
   timeout_.Cancel();
   const std::size_t bytes = request_.Length();
   if (bytes > max_request_) {
-    EndLocked(absl::ResourceExhaustedError(absl::StrCat("the request has ", bytes, " bytes; a ", MethodName(method_),
-                                                        "Request may have at most ", max_request_)));
+    EndLocked(WithReason(
+        v1::REQUEST_TOO_LARGE,
+        absl::ResourceExhaustedError(absl::StrCat("the request has ", bytes, " bytes; a ", MethodName(method_),
+                                                  "Request may have at most ", max_request_)),
+        {{"limit", absl::StrCat(max_request_)}}));
     return;
   }
   const std::optional<std::uint64_t> ticket =
       host_.pool->Post(bytes, [self = shared_from_this()] { self->OpenRequest(); });
   if (!ticket) {
-    EndLocked(absl::UnavailableError(absl::StrCat("this server has ", RequestPool::kMaxWaiting,
-                                                  " requests to parse, as many as it allows: try again later or on "
-                                                  "another server")));
+    EndLocked(BusyError(absl::StrCat("this server has ", RequestPool::kMaxWaiting,
+                                     " requests to parse, as many as it allows: try again later or on "
+                                     "another server")));
     return;
   }
   phase_ = Phase::kQueued;
@@ -98,7 +104,7 @@ void Call::OpenRequest() {
     std::lock_guard lock(mutex_);
     passage = std::move(passage_);
     if (cancelled_ || !body.ok()) {
-      EndLocked(cancelled_ ? Cancelled() : body.status());
+      EndLocked(cancelled_ ? CancelledByClientError() : body.status());
       return;
     }
     phase_ = Phase::kServing;
@@ -117,12 +123,13 @@ void Call::OnTimeout() {
   std::lock_guard lock(mutex_);
   const auto seconds = [this] { return static_cast<double>(host_.request_timeout.count()) / 1000; };
   if (phase_ == Phase::kReading) {
-    EndLocked(absl::DeadlineExceededError(
-        absl::StrCat("the request did not arrive within ", seconds(), " seconds, which this server allows it")));
+    EndLocked(WithReason(v1::REQUEST_TIMEOUT,
+                         absl::DeadlineExceededError(absl::StrCat("the request did not arrive within ", seconds(),
+                                                                  " seconds, which this server allows it"))));
   } else if (phase_ == Phase::kWaiting) {
-    EndLocked(absl::UnavailableError(absl::StrCat(
-        "for ", seconds(), " seconds this server has been reading ", RequestGate::MaxReads(method_),
-        " other requests of ", MethodName(method_), ", as many as it allows: try again later or on another server")));
+    EndLocked(BusyError(absl::StrCat("for ", seconds(), " seconds this server has been reading ",
+                                     RequestGate::MaxReads(method_), " other requests of ", MethodName(method_),
+                                     ", as many as it allows: try again later or on another server")));
   }
 }
 
@@ -134,7 +141,7 @@ void Call::Drain() {
       case Phase::kWaiting:
       case Phase::kReading:
       case Phase::kQueued:
-        EndLocked(absl::UnavailableError("the server is stopping"));
+        EndLocked(StoppingError());
         return;
       case Phase::kOpening:
         draining_ = true;
@@ -164,7 +171,7 @@ void Call::OnCancel() {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
     if (phase_ == Phase::kWaiting || phase_ == Phase::kQueued) {
-      EndLocked(Cancelled());
+      EndLocked(CancelledByClientError());
     } else if (phase_ == Phase::kServing) {
       body = body_;
     }  // else OnReadDone or OpenRequest follows
@@ -181,12 +188,13 @@ void Call::OnDone() {
     body = std::move(body_);
   }
   if (serving_) host_.calls->CountStop();
-  if (no_request_) host_.calls->CountEnd(method_, ToGrpc(context_->IsCancelled() ? Cancelled() : NoRequest()), peer_);
+  if (no_request_)
+    host_.calls->CountEnd(method_, ToGrpc(context_->IsCancelled() ? CancelledByClientError() : NoRequest()), peer_);
 }
 
-void Call::End(const grpc::Status& status, std::string_view of) {
+void Call::End(const absl::Status& status, std::string_view of) {
   std::lock_guard lock(mutex_);
-  EndLocked(status, of);
+  EndLocked(ToGrpc(status), of);
 }
 
 void Call::EndWith(grpc::ByteBuffer message, std::string_view of) {

@@ -68,7 +68,7 @@ class Call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBu
 
   // For the body, which starts nothing after these. They count the end of the call, and log it: `of` says which call it
   // was.
-  void End(const grpc::Status& status, std::string_view of);
+  void End(const absl::Status& status, std::string_view of);
   void EndWith(grpc::ByteBuffer message, std::string_view of);  // the only message of the call
 
   void Drain() override;

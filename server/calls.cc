@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/call_errors.h"
 #include "server/log.h"
 
 namespace iterand {
@@ -23,11 +24,11 @@ absl::StatusOr<CallSlot> CallRegistry::TakeSlot(Method method) {
   std::atomic<std::int64_t>& taken = describe ? describe_slots_ : served_slots_;
   const int most = describe ? kMaxDescribeCalls : max_calls_;
   std::lock_guard lock(mutex_);  // only TakeSlot adds, so the limit is exact
-  if (draining_) return absl::UnavailableError("the server is stopping");
+  if (draining_) return StoppingError();
   if (taken >= most) {
-    return absl::UnavailableError(
-        absl::StrCat("this server has ", most, " calls of ", describe ? "Describe" : "Stream, Read and Execute",
-                     " open, as many as it allows: end one, or try again later or on another server"));
+    return BusyError(absl::StrCat("this server has ", most, " calls of ",
+                                  describe ? "Describe" : "Stream, Read and Execute",
+                                  " open, as many as it allows: end one, or try again later or on another server"));
   }
   ++taken;
   return CallSlot(&taken, 1);
@@ -37,9 +38,9 @@ absl::StatusOr<Reservation> CallRegistry::TakeExecuteBytes(std::size_t bytes) {
   const auto amount = static_cast<std::int64_t>(bytes);
   Reservation taken(&execute_bytes_, amount);
   if (execute_bytes_.fetch_add(amount) + amount > kMaxExecuteBytes) {
-    return absl::UnavailableError(absl::StrCat("the calls of Execute on this server hold ", kMaxExecuteBytes,
-                                               " bytes of programs, as many as it allows: try again later or on "
-                                               "another server"));
+    return BusyError(absl::StrCat("the calls of Execute on this server hold ", kMaxExecuteBytes,
+                                  " bytes of programs, as many as it allows: try again later or on "
+                                  "another server"));
   }
   return taken;
 }

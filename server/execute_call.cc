@@ -3,7 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/grpc_status.h"
+#include "server/call_errors.h"
+#include "server/messages.h"
 
 namespace iterand {
 
@@ -21,19 +22,22 @@ void ExecuteCall::OnWriteDone(bool ok) {
 
 void ExecuteCall::Next() {
   if (cancelled_) {
-    End(grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the call"));
+    End(CancelledByClientError());
   } else if (execution_.done()) {
-    End(grpc::Status::OK);
+    End(absl::OkStatus());
   } else if (draining_) {
-    End(grpc::Status(grpc::StatusCode::UNAVAILABLE, absl::StrCat("the server is stopping: programs from number ",
-                                                                 execution_.next_program(), " on were not run")));
+    const std::string next = absl::StrCat(execution_.next_program());
+    End(WithReason(
+        v1::SERVER_STOPPING,
+        absl::UnavailableError(absl::StrCat("the server is stopping: programs from number ", next, " on were not run")),
+        {{"next_program", next}}));
   } else {
     // The piece keeps the call: it may be over before the thread that runs the piece has returned from it.
     task_.Post([self = shared_from_this()] { self->RunPiece(); });
   }
 }
 
-void ExecuteCall::End(const grpc::Status& status) {
+void ExecuteCall::End(const absl::Status& status) {
   call_->End(status, absl::StrCat(execution_.next_program(), " programs"));
 }
 

@@ -9,11 +9,11 @@
 #include <memory>
 
 #include "iterand/v1/noise_service.pb.h"
+#include "server/answers/execute.h"
 #include "server/call.h"
 #include "server/calls.h"
 #include "server/engine/background_task.h"
 #include "server/engine/engine.h"
-#include "server/requests/execute.h"
 
 namespace iterand {
 
@@ -33,7 +33,7 @@ class ExecuteCall final : public CallBody, public std::enable_shared_from_this<E
   // call, or has another piece done.
   void Next();
   void RunPiece();
-  void End(const grpc::Status& status);
+  void End(const absl::Status& status);
 
   Call* const call_;
   CallRegistry* const calls_;

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "server/grpc_status.h"
+#include "server/call_errors.h"
 
 namespace iterand {
 
@@ -18,19 +18,19 @@ ReadCall::ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream
 }
 
 void ReadCall::Advance() {
-  grpc::Status end;
+  absl::Status end;
   grpc::ByteBuffer batch;
   {
     std::lock_guard lock(mutex_);
     if (!reader_ || finished_) return;
     if (cancelled_) {
-      end = grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the call");
+      end = CancelledByClientError();
     } else {
       const absl::StatusOr<int> taken =
           reader_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment,
                                                    std::uint32_t offset) { builder_.Add(segment, offset); });
       if (!taken.ok()) {
-        end = ToGrpc(taken.status());
+        end = taken.status();
       } else if (builder_.missing() > 0) {
         return;
       } else {

@@ -215,7 +215,8 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
                                                   .cache_bytes = options.cache_bytes,
                                                   .readahead_bytes = options.readahead_bytes,
                                                   .max_stream_bytes = options.max_stream_bytes,
-                                                  .snapshots = std::move(snapshots)});
+                                                  .snapshots = std::move(snapshots),
+                                                  .report = [](const std::string& line) { Log().info(line); }});
   service = std::make_unique<NoiseService>(engine.get(), service_options);
 
   trimmer = std::make_unique<MemoryTrimmer>([this] { return BytesInUse(service->stats()); });

@@ -6,14 +6,16 @@
 #include <string>
 #include <utility>
 
+#include "common/rpc/error_info.h"
 #include "iterate/index_map.h"
+#include "server/answers/describe.h"
+#include "server/answers/execute.h"
+#include "server/answers/shard_plan.h"
+#include "server/answers/stream_spec.h"
 #include "server/batch_builder.h"
 #include "server/execute_call.h"
-#include "server/grpc_status.h"
+#include "server/messages.h"
 #include "server/read_call.h"
-#include "server/requests/describe.h"
-#include "server/requests/execute.h"
-#include "server/requests/request.h"
 #include "server/stream_call.h"
 
 namespace iterand {
@@ -140,7 +142,7 @@ NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer
     return status;
   }
   const std::uint64_t stride = request->has_stride() ? request->stride() : 1;
-  if (stride == 0) return absl::InvalidArgumentError("stride is 0; it must be at least 1");
+  if (stride == 0) return InvalidField("stride", "stride is 0; it must be at least 1");
 
   auto body = std::make_shared<ReadCall>(&call, &calls_, *open, *request);
   absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(

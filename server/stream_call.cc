@@ -5,7 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "server/grpc_status.h"
+#include "server/call_errors.h"
 
 namespace iterand {
 
@@ -21,17 +21,16 @@ StreamCall::StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedSt
 
 void StreamCall::Advance() {
   const std::shared_ptr<StreamCall> self = shared_from_this();  // once a write is started, OnDone may come any time
-  std::optional<grpc::Status> end;
+  std::optional<absl::Status> end;
   std::uint64_t reached = 0;
   grpc::WriteOptions how;
   {
     std::lock_guard lock(mutex_);
     if (!reader_ || finished_ || writing_) return;
     if (cancelled_) {
-      end = grpc::Status(grpc::StatusCode::CANCELLED, "the client cancelled the stream");
+      end = CancelledByClientError();
     } else if (draining_) {
-      end = grpc::Status(grpc::StatusCode::UNAVAILABLE,
-                         absl::StrCat("the server is stopping: resume from index ", resume_index_));
+      end = StreamStoppingError(resume_index_);
     } else {
       Build();
       if (next_) {
@@ -46,9 +45,9 @@ void StreamCall::Advance() {
         if (begun_ && next_) how.set_buffer_hint();
         begun_ = true;
       } else if (!error_.ok()) {
-        end = ToGrpc(error_);
+        end = error_;
       } else if (reader_->remaining() == 0 && !builder_.begun()) {
-        end = grpc::Status::OK;
+        end = absl::OkStatus();
       } else {
         if (!waiting_) waiting_since_ = Clock::now();
         waiting_ = true;

@@ -16,11 +16,11 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "server/answers/shard_plan.h"
 #include "server/batch_builder.h"
 #include "server/call.h"
 #include "server/calls.h"
 #include "server/engine/engine.h"
-#include "server/requests/request.h"
 
 namespace iterand {
 

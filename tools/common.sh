@@ -108,14 +108,32 @@ ensure_venv() {
   fi
   stamp=$VENV_DIR/.iterand-$name
   # The folder's own path is part of it: an editable install of a moved folder points into the void.
-  wanted=$(printf '%s\n' "$PWD" "$@" && sha256sum clients/*/pyproject.toml clients/python/setup.py proto/iterand/v1/*.proto)
+  wanted=$(printf '%s\n' "$PWD" "$@" && sha256sum pyproject.toml clients/study/pyproject.toml)
   if [[ -f $stamp && $(< "$stamp") == "$wanted" ]]; then return; fi
   say "Installing Python packages: $*"
-  "$VENV_DIR/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@" > "$log" 2>&1 || {
+  # The native module comes from our own build: see pyproject.toml and python_options.
+  ITERAND_BUILD_APART=1 "$VENV_DIR/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$@" \
+    > "$log" 2>&1 || {
     tail -n 5 "$log" >&2
     fail "pip could not install the packages above; the whole log is $log"
   }
   printf '%s\n' "$wanted" > "$stamp"
+}
+
+# What has CMake build the Python module, for the Python of the environment, beside the package's sources. Nothing if the
+# environment is not there, or lacks what that takes.
+python_options() {
+  local python=$PWD/$VENV_DIR/bin/python
+  if [[ -x $python ]] && "$python" -c 'import grpc_tools, nanobind' 2> /dev/null; then
+    printf '%s\n' -DITERAND_PYTHON=ON -DITERAND_PYTHON_INPLACE=ON "-DPython_EXECUTABLE=$python"
+  fi
+}
+
+# Whether a build folder is configured for a Python that is still there, or needs none.
+has_python() { # FOLDER
+  local configured
+  configured=$(sed -n 's/^Python_EXECUTABLE:[A-Z]*=//p' "$1/CMakeCache.txt" 2> /dev/null)
+  [[ -n $configured && -x $configured ]]
 }
 
 # build PRESET TARGET...: configures if need be and builds the targets. Says nothing where nothing is to be done; counts
@@ -125,9 +143,11 @@ build() {
   shift
   local folder=build/$preset log=build/$preset.log
   mkdir -p build
-  if [[ ! -f $folder/build.ninja || CMakePresets.json -nt $folder/build.ninja ]]; then
+  local options=()
+  if [[ $preset == release ]] && ! has_python "$folder"; then mapfile -t options < <(python_options); fi
+  if [[ ! -f $folder/build.ninja || CMakePresets.json -nt $folder/build.ninja ]] || ((${#options[@]} > 0)); then
     say "Configuring the build in $folder"
-    cmake --preset "$preset" > "$log" 2>&1 < /dev/null || {
+    cmake --preset "$preset" "${options[@]}" > "$log" 2>&1 < /dev/null || {
       tail -n 15 "$log" >&2
       fail "cmake could not configure the build; the whole log is $log"
     }

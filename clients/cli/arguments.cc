@@ -69,7 +69,7 @@ std::string RenamedOption(const CLI::App& command, const std::string& word) {
   for (const auto& [old_name, now] : kRenamed) {
     const std::string_view option = now.substr(0, now.find(' '));
     if (old_name == BareName(word) && command.get_option_no_throw(std::string(option)) != nullptr) {
-      return absl::StrCat(" (--", old_name, " is now ", now, ")");
+      return absl::StrCat(" (--", std::string(old_name), " is now ", std::string(now), ")");
     }
   }
   return "";

@@ -44,15 +44,15 @@ struct DumpOptions {
   std::string format = "bin";
 };
 
-// Of the pools that a complete dump keeps, to be extended without a replay. The furthest may lie behind its end.
+// Pools that a complete dump keeps, so that it can be extended without a replay. The last may be beyond its end.
 constexpr std::size_t kKeptSnapshots = 2;
 
-// Of the mask, whose suffixes are the longest.
+// The longest suffix of a dump's files.
 constexpr std::string_view kLongestSuffix = ".loss_mask.json.partial";
 
 SecondSignal signals;
 
-// Taken away with the progress bar that is in its place.
+// Replaces the progress bar.
 constexpr std::string_view kStopping =
     "\r\033[Kiterand: stopping after this batch; a second signal ends it at once, without this batch\n";
 constexpr std::size_t kClearLine = 4;  // bytes of it, for terminals only
@@ -64,7 +64,7 @@ void StopAfterThisBatch(int signal) {
   if (kind == SecondSignal::Kind::kFirst) {
     const std::string_view words = isatty(STDERR_FILENO) == 1 ? kStopping : kStopping.substr(kClearLine);
     if (write(STDERR_FILENO, words.data(), words.size()) < 0) {
-      // There is nobody to tell.
+      // Nothing can be reported.
     }
   } else if (kind == SecondSignal::Kind::kSecond) {
     std::signal(signal, SIG_DFL);
@@ -73,7 +73,7 @@ void StopAfterThisBatch(int signal) {
   errno = error;
 }
 
-// The folder of a dump. Those that had to be made are removed again if nothing comes into them.
+// The folder of a dump. Folders that it created are removed again if they stay empty.
 class DumpFolder {
  public:
   static absl::StatusOr<DumpFolder> Make(const std::string& path) {
@@ -107,7 +107,7 @@ std::string Size(double bytes) {
 
 absl::Status CheckSpace(const std::string& folder, double bytes) {
   struct statvfs found {};
-  // A file system that does not tell its size will tell when it is full.
+  // A file system without a known size fails when it is full.
   if (statvfs(folder.c_str(), &found) != 0 || found.f_blocks == 0) return absl::OkStatus();
   const double free = static_cast<double>(found.f_bavail) * static_cast<double>(found.f_frsize);
   if (bytes <= free) return absl::OkStatus();
@@ -148,7 +148,7 @@ std::span<const std::byte> Widen(std::span<const std::byte> tokens, std::vector<
   return std::as_bytes(std::span(wide));
 }
 
-// One file of a dump and how much of it was there at the start.
+// One file of a dump, and how much of it existed at the start.
 struct DumpPart {
   std::unique_ptr<DumpFile> file;
   std::size_t sequence_bytes = 0;
@@ -202,14 +202,14 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
   return end;
 }
 
-// Where an endless pool is kept, so that a dump that was interrupted or is extended need not replay it.
+// Where an endless pool is kept, so that a dump that is continued or extended need not replay it.
 SnapshotFolder Snapshots(const DumpOptions& options) {
   SnapshotFolder folder;
   folder.path = fs::path(options.out) / (options.name + ".snapshots");
   return folder;
 }
 
-// Makes what the parts lack, and gives their files their names.
+// Generates what the parts lack, and gives their files their names.
 absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, const std::string& fingerprint,
                       const std::vector<DumpPart>& parts, Progress& progress) {
   std::uint64_t there = identity.sequences;  // in all parts
@@ -253,7 +253,7 @@ absl::Status Dump(const DumpOptions& options) {
   const absl::StatusOr<DumpFolder> folder = DumpFolder::Make(options.out);  // goes after the files in it
   if (!folder.ok()) return folder.status();
 
-  // The tokens' file and, if the recipe or the user asks for it, the mask's.
+  // The file of the tokens and, if the recipe or the user asks for it, that of the loss mask.
   std::vector<DumpPart> parts(facts->info.recipe().loss_mask() ? 2 : 1);
   Progress progress(0, identity->sequences, identity->length);
   double missing_bytes = 0;
@@ -300,7 +300,7 @@ std::string CheckName(const std::string& name) {
     return absl::StrCat("a name of ", name.size(), " bytes is too long: at most ", NAME_MAX - kLongestSuffix.size(),
                         " leave room for what follows it");
   }
-  // The description beside the tokens is JSON, which cannot hold other bytes.
+  // The sidecar is JSON, which cannot hold other bytes.
   const nlohmann::json text(name);
   if (nlohmann::json::parse(text.dump(-1, ' ', false, nlohmann::json::error_handler_t::ignore)) != text) {
     return "a name in UTF-8 is wanted";
@@ -348,7 +348,7 @@ void AddDump(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_flag(
       "--loss-mask", options->stream.loss_mask,
-      "Also write NAME.loss_mask.FORMAT, as loss_mask in a recipe does: a uint8 a token, 1 where to predict it");
+      "Also write NAME.loss_mask.FORMAT, as loss_mask in a recipe does: a uint8 per token, 1 if it is to be predicted");
   command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))

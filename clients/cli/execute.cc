@@ -1,6 +1,6 @@
 // iterand execute: runs programs of the byte machine, in this process or on a server.
 
-#include "server/requests/execute.h"
+#include "server/answers/execute.h"
 
 #include <algorithm>
 #include <cstdint>

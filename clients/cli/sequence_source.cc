@@ -10,9 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "clients/cpp/from_proto.h"
 #include "clients/cpp/named_stream.h"
+#include "common/status_message.h"
 #include "iterate/index_map.h"
-#include "server/requests/describe.h"
-#include "server/requests/request.h"
+#include "server/answers/describe.h"
+#include "server/answers/shard_plan.h"
+#include "server/answers/stream_spec.h"
 
 namespace iterand::cli {
 namespace {
@@ -44,10 +46,10 @@ int FirstRows(int threads) {
 // An error about the stream, with what neither the library nor a server knows: the recipe's file, or how to name one.
 absl::Status AnnotateRecipe(const NamedStream& stream, const absl::Status& status) {
   if (absl::IsNotFound(status) && !stream.source.is_json()) {
-    return absl::NotFoundError(
-        absl::StrCat(status.message(), " (a recipe file's path has a / in it or ends in .json)"));
+    return WithMessage(status,
+                       absl::StrCat(status.message(), " (a recipe file's path has a / in it or ends in .json)"));
   }
-  return stream.source.Annotate(status);
+  return AnnotateRecipeError(stream.source, status);
 }
 
 absl::StatusOr<std::shared_ptr<Stream>> OpenNamed(const NamedStream& named,

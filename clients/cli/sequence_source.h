@@ -1,5 +1,5 @@
-// Where a command's sequences and descriptions come from: this process, or a server. Both roads begin with the same
-// request and give the same bytes.
+// Where a command's sequences and descriptions come from: this process, or a server. Both begin with the same request
+// and give the same bytes.
 #pragma once
 
 #include <cstddef>

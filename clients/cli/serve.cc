@@ -1,10 +1,15 @@
 // iterand serve: the gRPC server, until SIGTERM or Ctrl-C.
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +19,26 @@
 #include "server/server.h"
 
 namespace iterand::cli {
+namespace {
+
+// Sends this process SIGTERM when standard input ends, from a thread that takes no signals itself.
+void EndWithStandardInput() {
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::thread([] {
+    char ignored[256];
+    ssize_t got = 0;
+    do {
+      got = read(STDIN_FILENO, ignored, sizeof(ignored));
+    } while (got > 0 || (got < 0 && errno == EINTR));
+    kill(getpid(), SIGTERM);
+  }).detach();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+}  // namespace
 
 void AddServe(CLI::App& app, Action& action) {
   auto options = std::make_shared<ServerOptions>();
@@ -23,6 +48,7 @@ void AddServe(CLI::App& app, Action& action) {
       std::chrono::duration_cast<std::chrono::seconds>(options->request_timeout).count());
   auto handshake_seconds = std::make_shared<std::int64_t>(
       std::chrono::duration_cast<std::chrono::seconds>(options->handshake_timeout).count());
+  auto until_stdin_ends = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand("serve", "Serve streams over gRPC until SIGTERM or Ctrl-C");
   command->footer(
       "SIZE is a number of bytes, or one with kb, mb or gb (1kb = 1024 bytes).\n"
@@ -38,6 +64,8 @@ void AddServe(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--address-file", options->address_file, "Write the bound address to this file when ready")
       ->type_name("FILE");
+  command->add_flag("--until-stdin-ends", *until_stdin_ends,
+                    "End as on SIGTERM when standard input ends, as the pipe of a program that was killed does");
   command->add_option("--metrics-listen", options->metrics_listen, "Serve Prometheus metrics at http://ADDR/metrics")
       ->type_name("ADDR")
       // What is left of an unset variable must not leave the metrics out.
@@ -128,11 +156,12 @@ void AddServe(CLI::App& app, Action& action) {
       ->capture_default_str()
       ->group(kLimits);
 
-  command->callback([options, drain_seconds, request_seconds, handshake_seconds, &action] {
-    action = [options, drain_seconds, request_seconds, handshake_seconds] {
+  command->callback([options, drain_seconds, request_seconds, handshake_seconds, until_stdin_ends, &action] {
+    action = [options, drain_seconds, request_seconds, handshake_seconds, until_stdin_ends] {
       options->handshake_timeout = std::chrono::seconds(*handshake_seconds);
       options->drain = std::chrono::seconds(*drain_seconds);
       options->request_timeout = std::chrono::seconds(*request_seconds);
+      if (*until_stdin_ends) EndWithStandardInput();
       return RunUntilSignal(*options, std::cout);
     };
   });

@@ -3,14 +3,13 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "clients/cli/arguments.h"
 #include "common/printable.h"
 #include "common/read_file.h"
-#include "common/token_file.h"
+#include "common/status_message.h"
 
 namespace iterand::cli {
 
@@ -68,11 +67,7 @@ absl::StatusOr<std::unique_ptr<RpcClient>> ServerChoice::Connect() const {
   options.tls_server_name = tls_server_name;
   options.connect_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(connect_timeout * 1000));
   options.report = [](const std::string& line) { std::fprintf(stderr, "iterand: %s\n", Printable(line).c_str()); };
-  if (!token_file.empty()) {
-    const absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(token_file);
-    if (!tokens.ok()) return tokens.status();
-    options.token = tokens->front();
-  }
+  options.token_file = token_file;
   for (const std::string& file : {tls_key_file, token_file}) {
     const std::string warning = file.empty() ? "" : SecretFileWarning(file);
     if (!warning.empty()) std::fprintf(stderr, "iterand: warning: %s\n", Printable(warning).c_str());
@@ -84,14 +79,14 @@ absl::Status ServerChoice::Annotate(const absl::Status& status) const {
   if (absl::StartsWith(status.message(), address)) return status;
   switch (status.code()) {
     case absl::StatusCode::kUnauthenticated:
-      return absl::UnauthenticatedError(absl::StrCat("server ", address, ": ", status.message(),
-                                                     token_file.empty() ? " (--token-file FILE sends it)" : ""));
+      return WithMessage(status, absl::StrCat("server ", address, ": ", status.message(),
+                                              token_file.empty() ? " (--token-file FILE sends it)" : ""));
     // For a server that is gone, or is not iterand's, gRPC only reports "Socket closed" or "status: 404".
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kInternal:
     case absl::StatusCode::kUnknown:
-      return absl::Status(status.code(), absl::StrCat("server ", address, ": ", status.message()));
+      return WithMessage(status, absl::StrCat("server ", address, ": ", status.message()));
     default:
       return status;
   }

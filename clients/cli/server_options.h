@@ -24,7 +24,7 @@ struct ServerChoice {
   void AddTo(CLI::App& command);
   bool local() const { return address.empty(); }
 
-  // Must not be local. Errors: as Client::Connect; NotFound or InvalidArgument for the file of the token.
+  // Must not be local. Errors: as Client::Connect.
   absl::StatusOr<std::unique_ptr<RpcClient>> Connect() const;
 
   // `status` of a call to the server, with its address, and with the option to use, where the message has neither.

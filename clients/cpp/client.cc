@@ -118,7 +118,7 @@ absl::StatusOr<Batch> Client::Read(const StreamSpec& stream, const IndexRange& r
   request.set_rows(static_cast<std::uint32_t>(range.rows));
   request.set_provenance(provenance);
   absl::StatusOr<Batch> batch = rpc_->Read(request, timeout);
-  if (!batch.ok()) return named->source.Annotate(batch.status());
+  if (!batch.ok()) return AnnotateRecipeError(named->source, batch.status());
   return batch;
 }
 
@@ -128,7 +128,7 @@ absl::StatusOr<StreamInfo> Client::Describe(const StreamSpec& stream, Timeout ti
   v1::DescribeRequest request;
   *request.mutable_stream() = std::move(named->spec);
   const absl::StatusOr<v1::DescribeResponse> response = rpc_->Describe(request, timeout);
-  if (!response.ok()) return named->source.Annotate(response.status());
+  if (!response.ok()) return AnnotateRecipeError(named->source, response.status());
   return ToInfo(*response);
 }
 

@@ -12,6 +12,9 @@
 #include "clients/cpp/proxy.h"
 #include "common/pem.h"
 #include "common/printable.h"
+#include "common/rpc/grpc_status.h"
+#include "common/status_message.h"
+#include "common/token_file.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
 
 namespace iterand {
@@ -98,15 +101,21 @@ std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool 
                           : "if it asks for client certificates, add --tls-cert and --tls-key)");
 }
 
-// gRPC ends the process for metadata that a header cannot carry.
-absl::Status CheckToken(const std::string& token) {
-  for (const char character : token) {
+// The token to send; empty for none. gRPC ends the process for metadata that a header cannot carry.
+absl::StatusOr<std::string> TokenOf(const ClientOptions& options) {
+  if (!options.token_file.empty()) {
+    if (!options.token.empty()) return absl::InvalidArgumentError("token and token_file are given: use one of them");
+    absl::StatusOr<std::vector<std::string>> tokens = ReadTokenFile(options.token_file);
+    if (!tokens.ok()) return tokens.status();
+    return std::move(tokens->front());
+  }
+  for (const char character : options.token) {
     if (!absl::ascii_isprint(static_cast<unsigned char>(character))) {
       return absl::InvalidArgumentError(
-          "the token has a character that no header can carry: printable ASCII in one line is wanted");
+          "the token has a character that no header can carry: it must be printable ASCII in one line");
     }
   }
-  return absl::OkStatus();
+  return options.token;
 }
 
 absl::Status CheckOptions(const ClientOptions& options) {
@@ -159,12 +168,11 @@ grpc::ChannelArguments Arguments(const ClientOptions& options, bool proxy) {
   return arguments;
 }
 
-absl::Status ToAbsl(const grpc::Status& status, const Link& link) {
-  const auto code = static_cast<absl::StatusCode>(status.error_code());
-  if (code != absl::StatusCode::kUnavailable || link.where == link.address) {
-    return absl::Status(code, Printable(status.error_message()));
-  }
-  return absl::Status(code, absl::StrCat(link.where, ": ", Printable(status.error_message())));
+// The status of a call. Where there is no server, it names the proxy that the call goes through.
+absl::Status StatusOf(const grpc::Status& status, const Link& link) {
+  absl::Status result = ToAbsl(status);
+  if (!absl::IsUnavailable(result) || link.where == link.address) return result;
+  return WithMessage(result, absl::StrCat(link.where, ": ", result.message()));
 }
 
 }  // namespace
@@ -177,11 +185,14 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Make(std::vector<std::st
   for (const std::string& address : addresses) {
     if (absl::Status status = CheckAddress(address); !status.ok()) return status;
   }
-  if (absl::Status status = CheckToken(options.token); !status.ok()) return status;
+  absl::StatusOr<std::string> token = TokenOf(options);
+  if (!token.ok()) return token.status();
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> credentials = Credentials(options);
   if (!credentials.ok()) return credentials.status();
-  return std::shared_ptr<Connection>(new Connection(std::move(addresses), options, *std::move(credentials)));
+  ClientOptions resolved = options;
+  resolved.token = *std::move(token);
+  return std::shared_ptr<Connection>(new Connection(std::move(addresses), resolved, *std::move(credentials)));
 }
 
 absl::Status Connection::WaitForServer() {
@@ -275,7 +286,7 @@ bool ServerStream::Read(grpc::ByteBuffer& message) {
   status_ = silent_ ? absl::UnavailableError(
                           absl::StrCat(link_->where, ": the server is silent: it did not answer a health check within ",
                                        Seconds(keepalive_timeout_), " s"))
-                    : ToAbsl(status, *link_);
+                    : StatusOf(status, *link_);
   return false;
 }
 

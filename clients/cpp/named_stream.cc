@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/fingerprint_text.h"
+#include "common/rpc/error_info.h"
 #include "iterate/limits.h"
 
 namespace iterand {
@@ -26,6 +27,12 @@ absl::StatusOr<NamedStream> NameStream(const StreamSpec& stream) {
     named.spec.set_expected_fingerprint(*std::move(fingerprint));
   }
   return named;
+}
+
+absl::Status AnnotateRecipeError(const RecipeSource& source, const absl::Status& status) {
+  const v1::ErrorReason reason = ReasonOf(status);
+  const bool of_recipe = reason == v1::INVALID_RECIPE || reason == v1::ERROR_REASON_UNSPECIFIED;
+  return of_recipe ? source.Annotate(status) : status;
 }
 
 }  // namespace iterand

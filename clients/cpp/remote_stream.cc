@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "clients/cpp/connection.h"
+#include "clients/cpp/named_stream.h"
 #include "clients/cpp/requests.h"
 #include "clients/cpp/rpc_client.h"
 #include "common/recipe_source.h"
@@ -200,7 +201,7 @@ void RemoteStream::Cancel() { state_->Cancel(); }
 
 bool RemoteStream::Next(Batch& batch) {
   if (!state_->Take(batch, status_)) {
-    status_ = RecipeSource{.preset = {}, .json = {}, .path = recipe_path_}.Annotate(status_);
+    status_ = AnnotateRecipeError(RecipeSource{.preset = {}, .json = {}, .path = recipe_path_}, status_);
     return false;
   }
   next_index_ = batch.first_index() + static_cast<std::uint64_t>(batch.rows()) * batch.stride();

@@ -9,8 +9,6 @@
 namespace iterand {
 namespace {
 
-constexpr int kMaxStates = 1024;
-
 struct AutomatonKnobs {
   IntegerKnob states;
   IntegerKnob symbols;
@@ -88,7 +86,7 @@ class AutomatonProgram final : public Program {
 
   struct Edge {
     std::uint32_t first;   // of the edges of the state it leads to
-    std::uint16_t degree;  // how many those are, at most kMaxStates
+    std::uint16_t degree;  // how many those are: at most 1024, the states
     Symbol label;
   };
 
@@ -147,27 +145,18 @@ class AutomatonFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  const v1::Automaton& config = family.automaton();
+  return std::make_unique<AutomatonFamily>(AutomatonKnobs{.states = IntegerKnob(config.states()),
+                                                          .symbols = IntegerKnob(config.symbols()),
+                                                          .edge_probability = RealKnob(config.edge_probability())},
+                                           context);
+}
+
 }  // namespace
 
-const FamilyEntry kAutomatonEntry = {
-    v1::Family::kAutomaton, "automaton", "random walk on a random labelled graph (ndfa)",
-    [](v1::Family& family) {
-      v1::Automaton& config = *family.mutable_automaton();
-      DefaultGeometric(config.mutable_states(), 1, 0.9, 256);
-      DefaultGeometric(config.mutable_symbols(), 1, 0.9, 256);
-      DefaultUniform(config.mutable_edge_probability(), 0, 1);
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Automaton& config = family.automaton();
-      auto states = IntegerKnob::Make(config.states(), path + ".states", 1, kMaxStates);
-      if (!states.ok()) return states.status();
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 1, kMaxAlphabet);
-      if (!symbols.ok()) return symbols.status();
-      auto probability = RealKnob::Make(config.edge_probability(), path + ".edge_probability", 0, 1);
-      if (!probability.ok()) return probability.status();
-      return std::make_unique<AutomatonFamily>(
-          AutomatonKnobs{*std::move(states), *std::move(symbols), *std::move(probability)}, context);
-    }};
+const FamilyEntry kAutomatonEntry = {v1::Family::kAutomaton, "automaton",
+                                     "random walk on a random labelled graph (ndfa)", Make};
 
 }  // namespace iterand

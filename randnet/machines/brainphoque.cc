@@ -11,10 +11,6 @@
 namespace iterand {
 namespace {
 
-constexpr int kMaxCells = 4096;
-constexpr int kMaxSteps = 1 << 20;
-constexpr int kMaxInstructions = 4096;
-constexpr int kMaxAttempts = 64;
 constexpr int kMaxRowSteps = 1 << 22;  // of all attempts
 // Programs run side by side: each step waits for the one before it, so one program alone leaves most of a core idle.
 constexpr int kLanes = 8;
@@ -72,7 +68,7 @@ class BrainphoqueProgram final : public SteppedProgram {
     nodes_.resize(kLanes * lane_nodes_);
     cells_.resize(kLanes * lane_cells_);
     text_.reserve(lane_nodes_);
-    roots_.reserve(kMaxAttempts);
+    roots_.reserve(static_cast<std::size_t>(knobs.attempts.high()));
     if (knobs.prior == v1::Brainphoque::ORDER_2) BuildTable();
   }
 
@@ -332,43 +328,31 @@ std::string BrainphoqueText(const Program& program) {
   return brainphoque == nullptr ? "" : brainphoque->text();
 }
 
-const FamilyEntry kBrainphoqueEntry = {
-    v1::Family::kBrainphoque, "brainphoque", "Brainf*ck program that is sampled while it runs",
-    [](v1::Family& family) {
-      v1::Brainphoque& config = *family.mutable_brainphoque();
-      DefaultFixed(config.mutable_cells(), 10);
-      DefaultFixed(config.mutable_symbols(), 128);
-      DefaultFixed(config.mutable_max_steps(), 1000);
-      DefaultFixed(config.mutable_max_instructions(), 100);
-      if (config.prior() == v1::Brainphoque::PRIOR_UNSPECIFIED) config.set_prior(v1::Brainphoque::UNIFORM);
-      if (!config.has_reads()) config.set_reads(true);
-      if (!config.has_shared()) config.set_shared(false);
-      DefaultFixed(config.mutable_attempts(), 4);
-      if (!config.mask_padding()) config.clear_mask_padding();
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Brainphoque& config = family.brainphoque();
-      auto cells = IntegerKnob::Make(config.cells(), path + ".cells", 1, kMaxCells);
-      if (!cells.ok()) return cells.status();
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 2, kMaxAlphabet);
-      if (!symbols.ok()) return symbols.status();
-      auto steps = IntegerKnob::Make(config.max_steps(), path + ".max_steps", 1, kMaxSteps);
-      if (!steps.ok()) return steps.status();
-      auto instructions = IntegerKnob::Make(config.max_instructions(), path + ".max_instructions", 1, kMaxInstructions);
-      if (!instructions.ok()) return instructions.status();
-      auto attempts = IntegerKnob::Make(config.attempts(), path + ".attempts", 1, kMaxAttempts);
-      if (!attempts.ok()) return attempts.status();
-      const std::int64_t row_steps = std::int64_t{steps->high()} * attempts->high();
-      if (row_steps > kMaxRowSteps) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ".max_steps: times ", path, ".attempts is ", row_steps,
-                                                       ", must be at most ", kMaxRowSteps));
-      }
-      return std::make_unique<BrainphoqueFamily>(
-          BrainphoqueKnobs{*std::move(cells), *std::move(symbols), *std::move(steps), *std::move(instructions),
-                           *std::move(attempts), config.prior(), config.reads(), config.shared(),
-                           config.mask_padding()},
-          context);
-    }};
+namespace {
+
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& path) {
+  const v1::Brainphoque& config = family.brainphoque();
+  BrainphoqueKnobs knobs{.cells = IntegerKnob(config.cells()),
+                         .symbols = IntegerKnob(config.symbols()),
+                         .max_steps = IntegerKnob(config.max_steps()),
+                         .max_instructions = IntegerKnob(config.max_instructions()),
+                         .attempts = IntegerKnob(config.attempts()),
+                         .prior = config.prior(),
+                         .reads = config.reads(),
+                         .shared = config.shared(),
+                         .mask_padding = config.mask_padding()};
+  const std::int64_t row_steps = std::int64_t{knobs.max_steps.high()} * knobs.attempts.high();
+  if (row_steps > kMaxRowSteps) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".max_steps: times ", path, ".attempts is ", row_steps, ", must be at most ", kMaxRowSteps));
+  }
+  return std::make_unique<BrainphoqueFamily>(std::move(knobs), context);
+}
+
+}  // namespace
+
+const FamilyEntry kBrainphoqueEntry = {v1::Family::kBrainphoque, "brainphoque",
+                                       "Brainf*ck program that is sampled while it runs", Make};
 
 }  // namespace iterand

@@ -11,12 +11,8 @@ namespace iterand {
 namespace {
 
 constexpr int kMaxTable = 65536;
-constexpr int kMaxStates = 40;  // 40^3 is the largest cube within kMaxTable
-constexpr int kMaxRadius = 3;
-constexpr int kMinWidth = 8;  // a ring no shorter than the largest neighbourhood
-constexpr int kMaxWidth = 65536;
-constexpr int kMaxWarmUp = 4096;
-constexpr int kMaxRule = 0x7FFFFFFF;
+constexpr int kMaxRadius = 3;  // the schema's
+constexpr int kMinWidth = 8;   // the schema's: a ring no shorter than the largest neighbourhood
 constexpr int kWordBits = 64;
 
 using Word = std::uint64_t;
@@ -309,63 +305,51 @@ class EcaFamily final : public Family {
   FamilyContext context_;
 };
 
-// The largest number of a rule, or kMaxRule if that is smaller.
+// The largest number of a rule, or the largest int if that is smaller.
 std::int64_t LargestRule(int states, int radius) {
+  constexpr std::int64_t kMax = std::numeric_limits<int>::max();
   std::int64_t digits = 1;
   for (int i = 0; i < 2 * radius + 1; ++i) digits *= states;
   std::int64_t rules = 1;
-  for (std::int64_t i = 0; i < digits && rules <= kMaxRule; ++i) rules *= states;
-  return std::min<std::int64_t>(rules - 1, kMaxRule);
+  for (std::int64_t i = 0; i < digits && rules <= kMax; ++i) rules *= states;
+  return std::min(rules - 1, kMax);
+}
+
+// A number is a rule of one number of states and one radius.
+absl::Status CheckRule(const EcaKnobs& knobs, const FamilyContext& context, const std::string& path) {
+  const auto& [states, radius, rule] = std::tie(knobs.states, knobs.radius, knobs.rule);
+  if (rule.high() < 0) return absl::OkStatus();
+  if (states.low() != states.high() || radius.low() != radius.high()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".rule: is up to ", rule.high(), ", but states go from ", states.low(), " to ",
+                     states.high(), " and radius from ", radius.low(), " to ", radius.high(),
+                     "; a number is a rule only for one of each: set both, such as states 2 and radius 1, or leave "
+                     "rule out"));
+  }
+  const int lowest = std::min(states.low(), context.alphabet);
+  const std::int64_t most = LargestRule(lowest, radius.low());
+  if (rule.high() <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path, ".rule: is up to ", rule.high(), ", must lie within [-1, ", most,
+                                                 "] for ", lowest, " states and radius ", radius.low()));
+}
+
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& path) {
+  const v1::Eca& config = family.eca();
+  EcaKnobs knobs{.states = IntegerKnob(config.states()),
+                 .radius = IntegerKnob(config.radius()),
+                 .width = IntegerKnob(config.width()),
+                 .lambda = RealKnob(config.lambda()),
+                 .rule = IntegerKnob(config.rule()),
+                 .warm_up = IntegerKnob(config.warm_up()),
+                 .initial = config.initial()};
+  if (absl::Status s = CheckRule(knobs, context, path); !s.ok()) return s;
+  return std::make_unique<EcaFamily>(std::move(knobs), context);
 }
 
 }  // namespace
 
-const FamilyEntry kEcaEntry = {
-    v1::Family::kEca, "eca", "one-dimensional cellular automaton with a random rule, space-time rows",
-    [](v1::Family& family) {
-      v1::Eca& config = *family.mutable_eca();
-      DefaultChoice(config.mutable_states(), {2, 2, 3, 4});
-      DefaultChoice(config.mutable_radius(), {1, 2});
-      DefaultLogUniform(config.mutable_width(), 8, 128);
-      DefaultUniform(config.mutable_lambda(), 0.3, 0.8);
-      DefaultFixed(config.mutable_rule(), -1);
-      if (config.initial() == v1::Eca::INITIAL_UNSPECIFIED) config.set_initial(v1::Eca::INPUT);
-      DefaultFixed(config.mutable_warm_up(), 0);
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Eca& config = family.eca();
-      auto states = IntegerKnob::Make(config.states(), path + ".states", 2, kMaxStates);
-      if (!states.ok()) return states.status();
-      auto radius = IntegerKnob::Make(config.radius(), path + ".radius", 1, kMaxRadius);
-      if (!radius.ok()) return radius.status();
-      auto width = IntegerKnob::Make(config.width(), path + ".width", kMinWidth, kMaxWidth);
-      if (!width.ok()) return width.status();
-      auto lambda = RealKnob::Make(config.lambda(), path + ".lambda", 0, 1);
-      if (!lambda.ok()) return lambda.status();
-      auto rule = IntegerKnob::Make(config.rule(), path + ".rule", -1, kMaxRule);
-      if (!rule.ok()) return rule.status();
-      if (rule->high() >= 0) {
-        if (states->low() != states->high() || radius->low() != radius->high()) {
-          return absl::InvalidArgumentError(
-              absl::StrCat(path, ".rule: is up to ", rule->high(), ", but states go from ", states->low(), " to ",
-                           states->high(), " and radius from ", radius->low(), " to ", radius->high(),
-                           R"(; a number is a rule only for one of each: set both, such as states {"fixed": 2} and )"
-                           R"(radius {"fixed": 1}, or leave rule out)"));
-        }
-        const int lowest = std::min(states->low(), context.alphabet);
-        if (const std::int64_t most = LargestRule(lowest, radius->low()); rule->high() > most) {
-          return absl::InvalidArgumentError(absl::StrCat(path, ".rule: is up to ", rule->high(),
-                                                         ", must lie within [-1, ", most, "] for ", lowest,
-                                                         " states and radius ", radius->low()));
-        }
-      }
-      auto warm_up = IntegerKnob::Make(config.warm_up(), path + ".warm_up", 0, kMaxWarmUp);
-      if (!warm_up.ok()) return warm_up.status();
-      return std::make_unique<EcaFamily>(
-          EcaKnobs{*std::move(states), *std::move(radius), *std::move(width), *std::move(lambda), *std::move(rule),
-                   *std::move(warm_up), config.initial()},
-          context);
-    }};
+const FamilyEntry kEcaEntry = {v1::Family::kEca, "eca",
+                               "one-dimensional cellular automaton with a random rule, space-time rows", Make};
 
 }  // namespace iterand

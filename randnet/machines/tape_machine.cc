@@ -23,8 +23,6 @@ constexpr char kInstructions[] = "+-><[].,";
 constexpr int kMaxCells = 65536;
 constexpr int kMaxSymbols = 256;
 constexpr int kMaxLength = 4096;  // of a program of the family, before loops are closed
-constexpr int kMaxStepsPerToken = 4096;
-constexpr int kMaxArchive = 4096;
 // Rows that are run side by side: each step waits for the one before it, so one row alone leaves most of a core idle.
 constexpr int kLanes = 6;
 constexpr int kStepsBetweenLooks = 1 << 16;  // at whether the run is to stop
@@ -350,63 +348,58 @@ TapeResult TapeRun::result() const {
   return result;
 }
 
-const FamilyEntry kTapeMachineEntry = {
-    v1::Family::kTapeMachine, "tape_machine", "byte machine with a circular tape that runs random or given programs",
-    [](v1::Family& family) {
-      v1::TapeMachine& config = *family.mutable_tape_machine();
-      DefaultLogUniform(config.mutable_program_length(), 8, 64);
-      DefaultFixed(config.mutable_cells(), 64);
-      DefaultFixed(config.mutable_symbols(), 256);
-      DefaultFixed(config.mutable_steps_per_token(), 16);
-      if (!config.has_repeat()) config.set_repeat(true);
-      if (config.input() == v1::TapeMachine::INPUT_UNSPECIFIED) config.set_input(v1::TapeMachine::ROW);
-      if (!config.has_archive_share()) config.set_archive_share(config.programs().empty() ? 0 : 1);
-      if (!config.has_cross_probability()) config.set_cross_probability(0);
-      DefaultFixed(config.mutable_mutations(), 0);
-      if (!config.mask_padding()) config.clear_mask_padding();
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::TapeMachine& config = family.tape_machine();
-      auto length = IntegerKnob::Make(config.program_length(), path + ".program_length", 1, kMaxLength);
-      if (!length.ok()) return length.status();
-      auto cells = IntegerKnob::Make(config.cells(), path + ".cells", 1, kMaxCells);
-      if (!cells.ok()) return cells.status();
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 2, kMaxSymbols);
-      if (!symbols.ok()) return symbols.status();
-      auto steps = IntegerKnob::Make(config.steps_per_token(), path + ".steps_per_token", 1, kMaxStepsPerToken);
-      if (!steps.ok()) return steps.status();
-      auto mutations = IntegerKnob::Make(config.mutations(), path + ".mutations", 0, kMaxLength);
-      if (!mutations.ok()) return mutations.status();
-      if (absl::Status s = CheckShare(path + ".archive_share", config.archive_share()); !s.ok()) return s;
-      if (absl::Status s = CheckShare(path + ".cross_probability", config.cross_probability()); !s.ok()) return s;
-      if (config.programs_size() > kMaxArchive) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ".programs: has ", config.programs_size(), " programs, may have at most ", kMaxArchive));
-      }
-      if (config.programs().empty() && config.archive_share() > 0) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ".archive_share: is ", config.archive_share(),
-                                                       ", must be 0 where ", path, ".programs is empty"));
-      }
-      std::vector<std::string> archive;
-      for (int i = 0; i < config.programs_size(); ++i) {
-        auto program = TapeProgram::Parse(config.programs(i));
-        if (!program.ok()) {
-          return absl::InvalidArgumentError(
-              absl::StrCat(path, ".programs[", i, "]: ", std::string(program.status().message())));
-        }
-        if (program->text().size() > kMaxLength) {
-          return absl::InvalidArgumentError(absl::StrCat(path, ".programs[", i, "]: has ", program->text().size(),
-                                                         " instructions, may have at most ", kMaxLength));
-        }
-        archive.push_back(program->text());
-      }
-      return std::make_unique<TapeMachineFamily>(
-          TapeKnobs{*std::move(length), *std::move(cells), *std::move(symbols), *std::move(steps),
-                    *std::move(mutations), std::move(archive), ShareThreshold(config.archive_share()),
-                    ShareThreshold(config.cross_probability()), config.repeat(),
-                    config.input() == v1::TapeMachine::RANDOM, config.mask_padding()},
-          context);
-    }};
+namespace {
+
+void ComputeDefaults(v1::Family& family) {
+  v1::TapeMachine& config = *family.mutable_tape_machine();
+  if (!config.has_archive_share()) config.set_archive_share(config.programs().empty() ? 0 : 1);
+}
+
+// The texts of the given programs, checked.
+absl::StatusOr<std::vector<std::string>> ParseArchive(const v1::TapeMachine& config, const std::string& path) {
+  std::vector<std::string> archive;
+  for (int i = 0; i < config.programs_size(); ++i) {
+    auto program = TapeProgram::Parse(config.programs(i));
+    if (!program.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ".programs[", i, "]: ", std::string(program.status().message())));
+    }
+    if (program->text().size() > kMaxLength) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ".programs[", i, "]: has ", program->text().size(),
+                                                     " instructions, may have at most ", kMaxLength));
+    }
+    archive.push_back(program->text());
+  }
+  return archive;
+}
+
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& path) {
+  const v1::TapeMachine& config = family.tape_machine();
+  if (config.programs().empty() && config.archive_share() > 0) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ".archive_share: is ", config.archive_share(),
+                                                   ", must be 0 where ", path, ".programs is empty"));
+  }
+  absl::StatusOr<std::vector<std::string>> archive = ParseArchive(config, path);
+  if (!archive.ok()) return archive.status();
+  return std::make_unique<TapeMachineFamily>(TapeKnobs{.program_length = IntegerKnob(config.program_length()),
+                                                       .cells = IntegerKnob(config.cells()),
+                                                       .symbols = IntegerKnob(config.symbols()),
+                                                       .steps_per_token = IntegerKnob(config.steps_per_token()),
+                                                       .mutations = IntegerKnob(config.mutations()),
+                                                       .archive = *std::move(archive),
+                                                       .archive_share = ShareThreshold(config.archive_share()),
+                                                       .cross_probability = ShareThreshold(config.cross_probability()),
+                                                       .repeat = config.repeat(),
+                                                       .random_input = config.input() == v1::TapeMachine::RANDOM,
+                                                       .mask_padding = config.mask_padding()},
+                                             context);
+}
+
+}  // namespace
+
+const FamilyEntry kTapeMachineEntry = {v1::Family::kTapeMachine, "tape_machine",
+                                       "byte machine with a circular tape that runs random or given programs", Make,
+                                       ComputeDefaults};
 
 }  // namespace iterand

@@ -9,8 +9,6 @@
 namespace iterand {
 namespace {
 
-constexpr int kMaxStates = 1024;
-constexpr int kMaxClasses = 1024;
 constexpr int kMaxTransitions = 1 << 18;
 // Rows that are rewritten side by side: each symbol waits for the state before it.
 constexpr int kLanes = 8;
@@ -145,35 +143,24 @@ class TransducerFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& path) {
+  const v1::Transducer& config = family.transducer();
+  TransducerKnobs knobs{.states = IntegerKnob(config.states()),
+                        .classes = IntegerKnob(config.classes()),
+                        .symbols = IntegerKnob(config.symbols()),
+                        .copy = RealKnob(config.copy())};
+  if (const std::int64_t transitions = std::int64_t{knobs.states.high()} * knobs.classes.high();
+      transitions > kMaxTransitions) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ".states: times ", path, ".classes is up to ", transitions,
+                                                   ", must be at most ", kMaxTransitions));
+  }
+  return std::make_unique<TransducerFamily>(std::move(knobs), context);
+}
+
 }  // namespace
 
-const FamilyEntry kTransducerEntry = {
-    v1::Family::kTransducer, "transducer", "random finite-state Mealy machine that rewrites a row",
-    [](v1::Family& family) {
-      v1::Transducer& config = *family.mutable_transducer();
-      DefaultLogUniform(config.mutable_states(), 2, 32);
-      DefaultLogUniform(config.mutable_classes(), 2, 32);
-      DefaultLogUniform(config.mutable_symbols(), 2, 64);
-      DefaultUniform(config.mutable_copy(), 0, 1);
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Transducer& config = family.transducer();
-      auto states = IntegerKnob::Make(config.states(), path + ".states", 1, kMaxStates);
-      if (!states.ok()) return states.status();
-      auto classes = IntegerKnob::Make(config.classes(), path + ".classes", 1, kMaxClasses);
-      if (!classes.ok()) return classes.status();
-      if (const std::int64_t transitions = std::int64_t{states->high()} * classes->high();
-          transitions > kMaxTransitions) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ".states: times ", path, ".classes is up to ", transitions,
-                                                       ", must be at most ", kMaxTransitions));
-      }
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 1, kMaxAlphabet);
-      if (!symbols.ok()) return symbols.status();
-      auto copy = RealKnob::Make(config.copy(), path + ".copy", 0, 1);
-      if (!copy.ok()) return copy.status();
-      return std::make_unique<TransducerFamily>(
-          TransducerKnobs{*std::move(states), *std::move(classes), *std::move(symbols), *std::move(copy)}, context);
-    }};
+const FamilyEntry kTransducerEntry = {v1::Family::kTransducer, "transducer",
+                                      "random finite-state Mealy machine that rewrites a row", Make};
 
 }  // namespace iterand

@@ -5,18 +5,14 @@
 namespace iterand {
 namespace {
 
-void Resolve(v1::Family& family) { ResolveRecurrent(*family.mutable_gru()); }
-
 absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
                                              const std::string& path) {
-  auto knobs = MakeRecurrentKnobs(family.gru(), context, path);
-  if (!knobs.ok()) return knobs.status();
-  return MakeRecurrentFamily(Cell::kGru, *std::move(knobs), context);
+  return MakeRecurrentFamily(Cell::kGru, MakeRecurrentKnobs(family.gru()), context, path);
 }
 
 }  // namespace
 
 const FamilyEntry kGruEntry = {v1::Family::kGru, "gru",
-                               "random GRU that writes a row token by token while it reads another", Resolve, Make};
+                               "random GRU that writes a row token by token while it reads another", Make};
 
 }  // namespace iterand

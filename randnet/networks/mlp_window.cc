@@ -6,14 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 namespace iterand {
-namespace {
-
-constexpr int kMaxWindow = 64;
-constexpr int kMaxSymbols = 4096;
-constexpr int kMaxLayers = 8;
-constexpr int kMaxHidden = 1024;
-
-}  // namespace
+namespace {}  // namespace
 
 MlpWindowProgram::MlpWindowProgram(const MlpWindowKnobs& knobs, const FamilyContext& context, int max_rows)
     : knobs_(knobs), context_(context) {
@@ -157,46 +150,23 @@ class MlpWindowFamily final : public Family {
   FamilyContext context_;
 };
 
-void Resolve(v1::Family& family) {
-  v1::MlpWindow& config = *family.mutable_mlp_window();
-  DefaultUniform(config.mutable_order(), 2, 6);
-  DefaultFixed(config.mutable_input_window(), 0);
-  DefaultLogUniform(config.mutable_symbols(), 4, 256);
-  DefaultFixed(config.mutable_layers(), 1);
-  DefaultFixed(config.mutable_hidden(), 32);
-  DefaultLogUniform(config.mutable_weight_factor(), 1, 10);
-  DefaultFixed(config.mutable_output_scale(), 1.0);
-  DefaultFixed(config.mutable_temperature(), 0.0);
-}
-
 absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
-                                             const std::string& path) {
+                                             const std::string& /*path*/) {
   const v1::MlpWindow& config = family.mlp_window();
-  auto order = IntegerKnob::Make(config.order(), path + ".order", 1, kMaxWindow);
-  if (!order.ok()) return order.status();
-  auto input_window = IntegerKnob::Make(config.input_window(), path + ".input_window", 0, kMaxWindow);
-  if (!input_window.ok()) return input_window.status();
-  auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 2, kMaxSymbols);
-  if (!symbols.ok()) return symbols.status();
-  auto layers = IntegerKnob::Make(config.layers(), path + ".layers", 1, kMaxLayers);
-  if (!layers.ok()) return layers.status();
-  auto hidden = IntegerKnob::Make(config.hidden(), path + ".hidden", 1, kMaxHidden);
-  if (!hidden.ok()) return hidden.status();
-  auto weight_factor = RealKnob::Make(config.weight_factor(), path + ".weight_factor", 0, 1e6);
-  if (!weight_factor.ok()) return weight_factor.status();
-  auto output_scale = RealKnob::Make(config.output_scale(), path + ".output_scale", 0, 1e6);
-  if (!output_scale.ok()) return output_scale.status();
-  auto temperature = RealKnob::Make(config.temperature(), path + ".temperature", 0, 1e6);
-  if (!temperature.ok()) return temperature.status();
-  return std::make_unique<MlpWindowFamily>(
-      MlpWindowKnobs{*std::move(order), *std::move(input_window), *std::move(symbols), *std::move(layers),
-                     *std::move(hidden), *std::move(weight_factor), *std::move(output_scale), *std::move(temperature)},
-      context);
+  return std::make_unique<MlpWindowFamily>(MlpWindowKnobs{.order = IntegerKnob(config.order()),
+                                                          .input_window = IntegerKnob(config.input_window()),
+                                                          .symbols = IntegerKnob(config.symbols()),
+                                                          .layers = IntegerKnob(config.layers()),
+                                                          .hidden = IntegerKnob(config.hidden()),
+                                                          .weight_factor = RealKnob(config.weight_factor()),
+                                                          .output_scale = RealKnob(config.output_scale()),
+                                                          .temperature = RealKnob(config.temperature())},
+                                           context);
 }
 
 }  // namespace
 
 const FamilyEntry kMlpWindowEntry = {v1::Family::kMlpWindow, "mlp_window",
-                                     "random network on the last tokens: a source of order n", Resolve, Make};
+                                     "random network on the last tokens: a source of order n", Make};
 
 }  // namespace iterand

@@ -9,12 +9,7 @@
 namespace iterand {
 namespace {
 
-constexpr std::int64_t kMaxHeight = 1024;
-constexpr std::int64_t kMaxWidth = 65536;
 constexpr std::int64_t kMaxCells = 65536;
-constexpr std::int64_t kMaxColours = 4096;
-constexpr std::int64_t kMaxPatch = 16;  // cells along one side
-constexpr std::int64_t kMaxWarmUp = 1000;
 
 int PaddedFeatures(int features) { return (features + 3) / 4 * 4; }
 
@@ -231,96 +226,80 @@ class NcaFamily final : public Family {
   FamilyContext context_;
 };
 
-void Resolve(v1::Family& family) {
-  v1::Nca& config = *family.mutable_nca();
-  if (!config.has_height()) config.set_height(12);
-  if (!config.has_width()) config.set_width(12);
-  DefaultFixed(config.mutable_colours(), 10);
-  DefaultFixed(config.mutable_features(), 4);
-  DefaultFixed(config.mutable_hidden(), 16);
-  DefaultFixed(config.mutable_weight_scale(), 1.0);
-  DefaultFixed(config.mutable_bias_scale(), 0.0);
-  DefaultFixed(config.mutable_identity_bias(), 0.0);
-  DefaultFixed(config.mutable_temperature(), 1e-4);
-  DefaultFixed(config.mutable_warm_up(), 10);
-  if (!config.has_patch_height()) config.set_patch_height(0);
-  if (!config.has_patch_width()) config.set_patch_width(0);
-  if (!config.has_frame_marks()) config.set_frame_marks(true);
-  if (config.start() == v1::Nca::START_UNSPECIFIED) config.set_start(v1::Nca::NOISE);
+// Cells of a token along each side of the grid.
+struct Patch {
+  std::int64_t height;
+  std::int64_t width;
+};
+
+// What the grid is covered with: what the message gives, or the largest patch that fits. Errors: InvalidArgument.
+absl::StatusOr<Patch> MakePatch(const v1::Nca& config, std::int64_t width, const FamilyContext& context,
+                                const std::string& path) {
+  const std::int64_t height = config.height();
+  const std::int64_t colours = IntegerKnob(config.colours()).high();
+  const bool marks = config.frame_marks();
+  Patch patch{config.patch_height(), config.patch_width()};
+  if ((patch.height == 0) != (patch.width == 0)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, patch.height == 0 ? ".patch_height" : ".patch_width",
+                                                   ": is 0, but ", patch.height == 0 ? "patch_width" : "patch_height",
+                                                   " is given; both must be 0 or neither"));
+  }
+  if (patch.height == 0) {
+    const auto fits = [&](std::int64_t h, std::int64_t w) {
+      return height % h == 0 && width % w == 0 && Symbols(colours, h * w, marks) <= context.alphabet;
+    };
+    patch.height = fits(2, 2) ? 2 : 1;
+    patch.width = patch.height == 2 || fits(1, 2) ? 2 : 1;
+  }
+  if (height % patch.height != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".patch_height: is ", patch.height, ", must divide the height ", height));
+  }
+  if (width % patch.width != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".patch_width: is ", patch.width, ", must divide the width ", width));
+  }
+  const std::int64_t symbols = Symbols(colours, patch.height * patch.width, marks);
+  if (symbols > context.alphabet) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ".colours: ", colours, " colours and patches of ", patch.height, "x", patch.width, " cells",
+                     marks ? " with frame_marks" : "", symbols > kMaxAlphabet ? " need more than " : " need ",
+                     std::min<std::int64_t>(symbols, kMaxAlphabet), " symbols, alphabet_size is ", context.alphabet));
+  }
+  return patch;
 }
 
 absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
                                              const std::string& path) {
   const v1::Nca& config = family.nca();
-  if (absl::Status s = CheckRange(path + ".height", config.height(), 1, kMaxHeight); !s.ok()) return s;
-  if (absl::Status s = CheckRange(path + ".width", config.width(), 0, kMaxWidth); !s.ok()) return s;
-  const std::int64_t height = config.height();
   const std::int64_t width = config.width() == 0 ? context.length : config.width();
-  if (height * width > kMaxCells) {
+  if (config.height() * width > kMaxCells) {
     return absl::InvalidArgumentError(absl::StrCat(path, ".width: is ", width, ", which makes a grid of ",
-                                                   height * width, " cells with height ", height,
+                                                   config.height() * width, " cells with height ", config.height(),
                                                    "; a grid may have at most ", kMaxCells));
   }
-  auto colours = IntegerKnob::Make(config.colours(), path + ".colours", 2, kMaxColours);
-  if (!colours.ok()) return colours.status();
-  auto features = IntegerKnob::Make(config.features(), path + ".features", 1, kNcaMaxFeatures);
-  if (!features.ok()) return features.status();
-  auto hidden = IntegerKnob::Make(config.hidden(), path + ".hidden", 1, kNcaMaxHidden);
-  if (!hidden.ok()) return hidden.status();
-  auto weight_scale = RealKnob::Make(config.weight_scale(), path + ".weight_scale", 0, 1e6);
-  if (!weight_scale.ok()) return weight_scale.status();
-  auto bias_scale = RealKnob::Make(config.bias_scale(), path + ".bias_scale", 0, 1e6);
-  if (!bias_scale.ok()) return bias_scale.status();
-  auto identity_bias = RealKnob::Make(config.identity_bias(), path + ".identity_bias", -1e6, 1e6);
-  if (!identity_bias.ok()) return identity_bias.status();
-  auto temperature = RealKnob::Make(config.temperature(), path + ".temperature", 0, 1e6);
-  if (!temperature.ok()) return temperature.status();
-  auto warm_up = IntegerKnob::Make(config.warm_up(), path + ".warm_up", 0, kMaxWarmUp);
-  if (!warm_up.ok()) return warm_up.status();
-
-  if (absl::Status s = CheckRange(path + ".patch_height", config.patch_height(), 0, kMaxPatch); !s.ok()) return s;
-  if (absl::Status s = CheckRange(path + ".patch_width", config.patch_width(), 0, kMaxPatch); !s.ok()) return s;
-  std::int64_t patch_height = config.patch_height();
-  std::int64_t patch_width = config.patch_width();
-  const bool marks = config.frame_marks();
-  if ((patch_height == 0) != (patch_width == 0)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, patch_height == 0 ? ".patch_height" : ".patch_width",
-                                                   ": is 0, but ", patch_height == 0 ? "patch_width" : "patch_height",
-                                                   " is given; both must be 0 or neither"));
-  }
-  if (patch_height == 0) {
-    const auto fits = [&](std::int64_t h, std::int64_t w) {
-      return height % h == 0 && width % w == 0 && Symbols(colours->high(), h * w, marks) <= context.alphabet;
-    };
-    patch_height = fits(2, 2) ? 2 : 1;
-    patch_width = patch_height == 2 || fits(1, 2) ? 2 : 1;
-  }
-  if (height % patch_height != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ".patch_height: is ", patch_height, ", must divide the height ", height));
-  }
-  if (width % patch_width != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ".patch_width: is ", patch_width, ", must divide the width ", width));
-  }
-  const std::int64_t symbols = Symbols(colours->high(), patch_height * patch_width, marks);
-  if (symbols > context.alphabet) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ".colours: ", colours->high(), " colours and patches of ", patch_height, "x", patch_width,
-                     " cells", marks ? " with frame_marks" : "", symbols > kMaxAlphabet ? " need more than " : " need ",
-                     std::min<std::int64_t>(symbols, kMaxAlphabet), " symbols, alphabet_size is ", context.alphabet));
-  }
-  return std::make_unique<NcaFamily>(
-      NcaKnobs{static_cast<int>(height), static_cast<int>(width), static_cast<int>(patch_height),
-               static_cast<int>(patch_width), marks, config.start() == v1::Nca::INPUT, *std::move(colours),
-               *std::move(features), *std::move(hidden), *std::move(weight_scale), *std::move(bias_scale),
-               *std::move(identity_bias), *std::move(temperature), *std::move(warm_up)},
-      context);
+  const absl::StatusOr<Patch> patch = MakePatch(config, width, context, path);
+  if (!patch.ok()) return patch.status();
+  return std::make_unique<NcaFamily>(NcaKnobs{.height = static_cast<int>(config.height()),
+                                              .width = static_cast<int>(width),
+                                              .patch_height = static_cast<int>(patch->height),
+                                              .patch_width = static_cast<int>(patch->width),
+                                              .frame_marks = config.frame_marks(),
+                                              .start_from_input = config.start() == v1::Nca::INPUT,
+                                              .colours = IntegerKnob(config.colours()),
+                                              .features = IntegerKnob(config.features()),
+                                              .hidden = IntegerKnob(config.hidden()),
+                                              .weight_scale = RealKnob(config.weight_scale()),
+                                              .bias_scale = RealKnob(config.bias_scale()),
+                                              .identity_bias = RealKnob(config.identity_bias()),
+                                              .temperature = RealKnob(config.temperature()),
+                                              .warm_up = IntegerKnob(config.warm_up())},
+                                     context);
 }
 
 }  // namespace
 
-const FamilyEntry kNcaEntry = {
-    v1::Family::kNca, "nca", "neural cellular automaton: frames of a grid under a random local network", Resolve, Make};
+const FamilyEntry kNcaEntry = {v1::Family::kNca, "nca",
+                               "neural cellular automaton: frames of a grid under a random local network", Make};
 
 }  // namespace iterand

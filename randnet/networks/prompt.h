@@ -1,9 +1,14 @@
-// How an autoregressive program's rows begin.
+// How the rows of an autoregressive program begin.
 #pragma once
 
 #include <algorithm>
+#include <string>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "randnet/block.h"
+#include "randnet/family.h"
+#include "randnet/knob.h"
 
 namespace iterand {
 
@@ -19,6 +24,14 @@ inline int BeginRows(BlockView input, BlockView prompt, MutableBlockView out) {
     }
   }
   return std::max(start, 1);
+}
+
+// InvalidArgument naming `path`.prompt_length if a prompt may be longer than a row.
+inline absl::Status CheckPromptLength(const IntegerKnob& prompt_length, const FamilyContext& context,
+                                      const std::string& path) {
+  if (prompt_length.high() <= context.length) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path, ".prompt_length: is up to ", prompt_length.high(),
+                                                 ", must lie within [0, ", context.length, "], no longer than a row"));
 }
 
 }  // namespace iterand

@@ -260,7 +260,9 @@ class RecurrentFamily final : public Family {
 
 }  // namespace
 
-std::unique_ptr<Family> MakeRecurrentFamily(Cell cell, RecurrentKnobs knobs, const FamilyContext& context) {
+absl::StatusOr<std::unique_ptr<Family>> MakeRecurrentFamily(Cell cell, RecurrentKnobs knobs,
+                                                            const FamilyContext& context, const std::string& path) {
+  if (absl::Status s = CheckPromptLength(knobs.prompt_length, context, path); !s.ok()) return s;
   return std::make_unique<RecurrentFamily>(cell, std::move(knobs), context);
 }
 

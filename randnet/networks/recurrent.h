@@ -59,45 +59,22 @@ struct RecurrentKnobs {
   IntegerKnob prompt_length;
 };
 
-inline constexpr int kMaxRecurrentHidden = 1024;
-
-// Writes the defaults of the fields that the families' messages (v1::Lstm, Gru, Rnn) share.
+// The knobs that the families' messages (v1::Lstm, Gru, Rnn) share.
 template <class Config>
-void ResolveRecurrent(Config& config) {
-  DefaultFixed(config.mutable_layers(), 2);
-  DefaultFixed(config.mutable_hidden(), 32);
-  DefaultFixed(config.mutable_embedding(), 0);
-  DefaultFixed(config.mutable_embedding_scale(), 1.0);
-  DefaultFixed(config.mutable_weight_factor(), 1.0);
-  DefaultFixed(config.mutable_temperature(), 0.0);
-  DefaultFixed(config.mutable_prompt_length(), 8);
+RecurrentKnobs MakeRecurrentKnobs(const Config& config) {
+  return {.layers = IntegerKnob(config.layers()),
+          .hidden = IntegerKnob(config.hidden()),
+          .embedding = IntegerKnob(config.embedding()),
+          .embedding_scale = RealKnob(config.embedding_scale()),
+          .weight_factor = RealKnob(config.weight_factor()),
+          .once_per_layer = false,
+          .temperature = RealKnob(config.temperature()),
+          .prompt_length = IntegerKnob(config.prompt_length())};
 }
 
-// Checks those fields. Errors name the field below `path`.
-template <class Config>
-absl::StatusOr<RecurrentKnobs> MakeRecurrentKnobs(const Config& config, const FamilyContext& context,
-                                                  const std::string& path) {
-  auto layers = IntegerKnob::Make(config.layers(), path + ".layers", 1, kMaxRecurrentLayers);
-  if (!layers.ok()) return layers.status();
-  auto hidden = IntegerKnob::Make(config.hidden(), path + ".hidden", 4, kMaxRecurrentHidden);
-  if (!hidden.ok()) return hidden.status();
-  auto embedding = IntegerKnob::Make(config.embedding(), path + ".embedding", 0, kMaxRecurrentHidden);
-  if (!embedding.ok()) return embedding.status();
-  auto embedding_scale = RealKnob::Make(config.embedding_scale(), path + ".embedding_scale", 0, 1e6);
-  if (!embedding_scale.ok()) return embedding_scale.status();
-  auto weight_factor = RealKnob::Make(config.weight_factor(), path + ".weight_factor", 0, 1e6);
-  if (!weight_factor.ok()) return weight_factor.status();
-  auto temperature = RealKnob::Make(config.temperature(), path + ".temperature", 0, 1e6);
-  if (!temperature.ok()) return temperature.status();
-  auto prompt_length = IntegerKnob::Make(config.prompt_length(), path + ".prompt_length", 0, context.length);
-  if (!prompt_length.ok()) return prompt_length.status();
-  return RecurrentKnobs{*std::move(layers),          *std::move(hidden),        *std::move(embedding),
-                        *std::move(embedding_scale), *std::move(weight_factor), /*once_per_layer=*/false,
-                        *std::move(temperature),     *std::move(prompt_length)};
-}
-
-// A family of networks with this cell.
-std::unique_ptr<Family> MakeRecurrentFamily(Cell cell, RecurrentKnobs knobs, const FamilyContext& context);
+// A family of networks with this cell. Errors: InvalidArgument if a prompt may be longer than a row.
+absl::StatusOr<std::unique_ptr<Family>> MakeRecurrentFamily(Cell cell, RecurrentKnobs knobs,
+                                                            const FamilyContext& context, const std::string& path);
 
 class RecurrentProgram final : public Program {
  public:

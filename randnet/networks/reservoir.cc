@@ -8,12 +8,7 @@
 #include "randnet/base/discrete.h"
 
 namespace iterand {
-namespace {
-
-constexpr int kMaxWidth = 4096;
-constexpr int kMaxConnections = 1024;
-
-}  // namespace
+namespace {}  // namespace
 
 ReservoirProgram::ReservoirProgram(const ReservoirKnobs& knobs, const FamilyContext& context)
     : knobs_(knobs), context_(context) {
@@ -161,44 +156,23 @@ class ReservoirFamily final : public Family {
   FamilyContext context_;
 };
 
-void Resolve(v1::Family& family) {
-  v1::Reservoir& config = *family.mutable_reservoir();
-  DefaultFixed(config.mutable_width(), 1024);
-  DefaultFixed(config.mutable_connections(), 16);
-  DefaultFixed(config.mutable_weight_scale(), 0.21);
-  DefaultFixed(config.mutable_embedding_scale(), 1.0);
-  DefaultUniform(config.mutable_emitted(), 2, 16);
-  DefaultFixed(config.mutable_output_scale(), 1.0);
-  DefaultFixed(config.mutable_temperature(), 0.5);
-}
-
 absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
-                                             const std::string& path) {
+                                             const std::string& /*path*/) {
   const v1::Reservoir& config = family.reservoir();
-  auto width = IntegerKnob::Make(config.width(), path + ".width", 4, kMaxWidth);
-  if (!width.ok()) return width.status();
-  auto connections = IntegerKnob::Make(config.connections(), path + ".connections", 1, kMaxConnections);
-  if (!connections.ok()) return connections.status();
-  auto weight_scale = RealKnob::Make(config.weight_scale(), path + ".weight_scale", 0, 1e6);
-  if (!weight_scale.ok()) return weight_scale.status();
-  auto embedding_scale = RealKnob::Make(config.embedding_scale(), path + ".embedding_scale", 0, 1e6);
-  if (!embedding_scale.ok()) return embedding_scale.status();
-  auto emitted = IntegerKnob::Make(config.emitted(), path + ".emitted", 1, kMaxAlphabet);
-  if (!emitted.ok()) return emitted.status();
-  auto output_scale = RealKnob::Make(config.output_scale(), path + ".output_scale", 0, 1e6);
-  if (!output_scale.ok()) return output_scale.status();
-  auto temperature = RealKnob::Make(config.temperature(), path + ".temperature", 0, 1e6);
-  if (!temperature.ok()) return temperature.status();
-  return std::make_unique<ReservoirFamily>(
-      ReservoirKnobs{*std::move(width), *std::move(connections), *std::move(weight_scale), *std::move(embedding_scale),
-                     *std::move(emitted), *std::move(output_scale), *std::move(temperature)},
-      context);
+  return std::make_unique<ReservoirFamily>(ReservoirKnobs{.width = IntegerKnob(config.width()),
+                                                          .connections = IntegerKnob(config.connections()),
+                                                          .weight_scale = RealKnob(config.weight_scale()),
+                                                          .embedding_scale = RealKnob(config.embedding_scale()),
+                                                          .emitted = IntegerKnob(config.emitted()),
+                                                          .output_scale = RealKnob(config.output_scale()),
+                                                          .temperature = RealKnob(config.temperature())},
+                                           context);
 }
 
 }  // namespace
 
 const FamilyEntry kReservoirEntry = {v1::Family::kReservoir, "reservoir",
                                      "echo state network that reads a row and emits a symbol for each of its symbols",
-                                     Resolve, Make};
+                                     Make};
 
 }  // namespace iterand

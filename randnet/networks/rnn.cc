@@ -5,19 +5,14 @@
 namespace iterand {
 namespace {
 
-void Resolve(v1::Family& family) { ResolveRecurrent(*family.mutable_rnn()); }
-
 absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
                                              const std::string& path) {
-  auto knobs = MakeRecurrentKnobs(family.rnn(), context, path);
-  if (!knobs.ok()) return knobs.status();
-  return MakeRecurrentFamily(Cell::kRnn, *std::move(knobs), context);
+  return MakeRecurrentFamily(Cell::kRnn, MakeRecurrentKnobs(family.rnn()), context, path);
 }
 
 }  // namespace
 
 const FamilyEntry kRnnEntry = {v1::Family::kRnn, "rnn",
-                               "random Elman network that writes a row token by token while it reads another", Resolve,
-                               Make};
+                               "random Elman network that writes a row token by token while it reads another", Make};
 
 }  // namespace iterand

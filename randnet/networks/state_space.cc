@@ -10,9 +10,6 @@
 namespace iterand {
 namespace {
 
-constexpr int kMaxLayers = 16;
-constexpr int kMaxWidth = 1024;
-
 // One step of the recurrence of one row; plain loops over channels, which compilers vectorise.
 void Recur(int width, const StateSpaceProgram::Layer& layer, const float* __restrict v, float* __restrict re,
            float* __restrict im) {
@@ -203,48 +200,25 @@ class StateSpaceFamily final : public Family {
   FamilyContext context_;
 };
 
-void Resolve(v1::Family& family) {
-  v1::StateSpace& config = *family.mutable_state_space();
-  DefaultFixed(config.mutable_layers(), 1);
-  DefaultFixed(config.mutable_width(), 32);
-  DefaultFixed(config.mutable_shortest_time(), 1.0);
-  DefaultFixed(config.mutable_longest_time(), 1000.0);
-  DefaultFixed(config.mutable_embedding_scale(), 1.0);
-  DefaultLogUniform(config.mutable_weight_factor(), 1, 10);
-  DefaultFixed(config.mutable_temperature(), 0.0);
-  DefaultFixed(config.mutable_prompt_length(), 8);
-}
-
 absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
                                              const std::string& path) {
   const v1::StateSpace& config = family.state_space();
-  auto layers = IntegerKnob::Make(config.layers(), path + ".layers", 1, kMaxLayers);
-  if (!layers.ok()) return layers.status();
-  auto width = IntegerKnob::Make(config.width(), path + ".width", 4, kMaxWidth);
-  if (!width.ok()) return width.status();
-  auto shortest_time = RealKnob::Make(config.shortest_time(), path + ".shortest_time", 0.01, 1e6);
-  if (!shortest_time.ok()) return shortest_time.status();
-  auto longest_time = RealKnob::Make(config.longest_time(), path + ".longest_time", 0.01, 1e6);
-  if (!longest_time.ok()) return longest_time.status();
-  auto embedding_scale = RealKnob::Make(config.embedding_scale(), path + ".embedding_scale", 0, 1e6);
-  if (!embedding_scale.ok()) return embedding_scale.status();
-  auto weight_factor = RealKnob::Make(config.weight_factor(), path + ".weight_factor", 0, 1e6);
-  if (!weight_factor.ok()) return weight_factor.status();
-  auto temperature = RealKnob::Make(config.temperature(), path + ".temperature", 0, 1e6);
-  if (!temperature.ok()) return temperature.status();
-  auto prompt_length = IntegerKnob::Make(config.prompt_length(), path + ".prompt_length", 0, context.length);
-  if (!prompt_length.ok()) return prompt_length.status();
-  return std::make_unique<StateSpaceFamily>(
-      StateSpaceKnobs{*std::move(layers), *std::move(width), *std::move(shortest_time), *std::move(longest_time),
-                      *std::move(embedding_scale), *std::move(weight_factor), *std::move(temperature),
-                      *std::move(prompt_length)},
-      context);
+  StateSpaceKnobs knobs{.layers = IntegerKnob(config.layers()),
+                        .width = IntegerKnob(config.width()),
+                        .shortest_time = RealKnob(config.shortest_time()),
+                        .longest_time = RealKnob(config.longest_time()),
+                        .embedding_scale = RealKnob(config.embedding_scale()),
+                        .weight_factor = RealKnob(config.weight_factor()),
+                        .temperature = RealKnob(config.temperature()),
+                        .prompt_length = IntegerKnob(config.prompt_length())};
+  if (absl::Status s = CheckPromptLength(knobs.prompt_length, context, path); !s.ok()) return s;
+  return std::make_unique<StateSpaceFamily>(std::move(knobs), context);
 }
 
 }  // namespace
 
 const FamilyEntry kStateSpaceEntry = {
     v1::Family::kStateSpace, "state_space",
-    "random diagonal linear recurrences with gates that write a row while they read another", Resolve, Make};
+    "random diagonal linear recurrences with gates that write a row while they read another", Make};
 
 }  // namespace iterand

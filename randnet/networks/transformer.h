@@ -38,6 +38,7 @@
 // lets a token depend on what lies before the window, layer by layer.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "randnet/base/matrix.h"
@@ -63,7 +64,7 @@ struct TransformerKnobs {
   IntegerKnob prompt_length;
 };
 
-// Sizes that bound every program of a family, and what they cost.
+// Sizes that bound every program of a family.
 struct TransformerSizes {
   int width = 16;
   int layers = 1;
@@ -74,6 +75,17 @@ struct TransformerSizes {
   bool sequential = false;
   int window = 64;
 };
+
+// Floats of a program's largest buffers.
+struct TransformerBuffers {
+  std::size_t lines;  // that are in memory at once; no floats
+  std::size_t cache;
+  std::size_t scores;
+};
+TransformerBuffers LargestBuffers(const TransformerSizes& sizes, int rows);
+
+// The paper's depth of a width: `layers` 0.
+int TransformerPaperLayers(int width);
 
 class TransformerProgram final : public Program {
  public:
@@ -99,6 +111,9 @@ class TransformerProgram final : public Program {
   // [step][row] from the prompt's end on in the sequential mode; for tests.
   void RunWithLogits(BlockView input, BlockView prompt, const RowRng& rng, MutableBlockView out, float* logits);
 
+  static constexpr int kQueries = 48;  // queries whose scores are computed together
+  static constexpr int kChunk = 96;    // lines that pass the feed-forward layer, or the head, together
+
   // The sampled network; for tests.
   int width() const { return width_; }
   int layers() const { return layers_; }
@@ -120,14 +135,37 @@ class TransformerProgram final : public Program {
   int outputs() const { return context_.alphabet + (has_mask() ? 1 : 0); }
   bool has_mask() const { return knobs_.mask && !knobs_.sequential; }
 
+  // ---- Of both modes (transformer_program.cc). ----
+
+  // The keys and values of one head with so many slots, a multiple of 16: floats, and where they are.
+  std::size_t CacheFloats(int slots) const;
+  Cache CacheAt(std::size_t offset, int slots);
+  void StoreKey(Cache cache, int slot, int slots, const float* key, const float* value) const;
+  // x = LayerNorm(x + the feed-forward layer of x) for so many lines of values_.
+  void FeedForward(const Layer& layer, int lines);
+  // Calls write(line, logits) for so many lines of values_, in ascending order, and copies the logits.
+  template <typename Write>
+  void ForEachLogits(int lines, float*& copy, const Write& write);
+
+  // ---- PARALLEL: one pass over a row (transformer_parallel.cc). ----
+
   // Resizes in steps, since zeroing large memory takes tens of milliseconds. False if the computation was stopped.
   bool Resize(matrix::Floats& floats, std::size_t size) const;
   void RunParallel(const Symbol* z, Rng rng, Symbol* out, int length, float*& logits);
+  // Causal attention of all positions of a row: from qkv_ to attended_.
   void Attend(int length);
+
+  // ---- SEQUENTIAL: all rows, step by step (transformer_sequential.cc). ----
+
+  enum class Attention { kSelf, kCross };
   void RunSequential(BlockView input, int start, const RowRng& rng, MutableBlockView out, float* logits);
+  // From values_ and memory_ to values_, in all layers. False if the computation was stopped.
+  bool Step(int t, int rows);
+  // Attention of all rows at step t, from queries, keys and values to attended_; strides are floats from row to row.
+  void AttendRows(int layer, Attention kind, int t, int rows, const float* query, int query_stride, const float* kv,
+                  int kv_stride);
+  // Of one head of one row: stores the key and value, and writes what the query sees to `out`.
   void AttendStep(Cache cache, int t, const float* query, const float* key, const float* value, float* out);
-  void StoreKey(Cache cache, int slot, int slots, const float* key, const float* value) const;
-  std::size_t CacheFloats(int slots) const;
 
   const TransformerKnobs& knobs_;
   FamilyContext context_;
@@ -159,6 +197,20 @@ class TransformerProgram final : public Program {
   matrix::Floats logits_;    // chunk of lines x padded outputs
   std::vector<Rng> rngs_;
 };
+
+template <typename Write>
+void TransformerProgram::ForEachLogits(int lines, float*& copy, const Write& write) {
+  const int stride = matrix::Padded(outputs());
+  for (int first = 0; first < lines && !stopped(); first += kChunk) {
+    const int chunk = std::min(kChunk, lines - first);
+    head_.Apply(values_.data() + static_cast<std::ptrdiff_t>(first) * width_, width_, chunk, logits_.data(), stride);
+    for (int i = 0; i < chunk; ++i) {
+      float* const at = logits_.data() + static_cast<std::ptrdiff_t>(i) * stride;
+      if (copy != nullptr) copy = std::copy_n(at, outputs(), copy);
+      write(first + i, at);
+    }
+  }
+}
 
 extern const FamilyEntry kTransformerEntry;
 

@@ -122,26 +122,12 @@ class BracketFamily final : public Family {
 };
 
 // Config is v1::Dyck or v1::DyckShuffle, which have the same fields.
-template <typename Config>
-void ResolveBrackets(Config& config) {
-  DefaultLogUniform(config.mutable_kinds(), 1, 64);
-  DefaultUniform(config.mutable_open_probability(), 0.4, 0.6);
-  DefaultLogUniform(config.mutable_max_depth(), 4, 64);
-}
-
 template <bool kCross, typename Config>
-absl::StatusOr<std::unique_ptr<Family>> MakeBrackets(const Config& config, const FamilyContext& context,
-                                                     const std::string& path) {
-  constexpr int kMaxKinds = 1024;
-  constexpr int kMaxDepth = 65536;
-  auto kinds = IntegerKnob::Make(config.kinds(), path + ".kinds", 1, kMaxKinds);
-  if (!kinds.ok()) return kinds.status();
-  auto probability = RealKnob::Make(config.open_probability(), path + ".open_probability", 0, 1);
-  if (!probability.ok()) return probability.status();
-  auto depth = IntegerKnob::Make(config.max_depth(), path + ".max_depth", 1, kMaxDepth);
-  if (!depth.ok()) return depth.status();
-  return std::make_unique<BracketFamily<kCross>>(
-      BracketKnobs{*std::move(kinds), *std::move(probability), *std::move(depth)}, context);
+std::unique_ptr<Family> MakeBrackets(const Config& config, const FamilyContext& context) {
+  return std::make_unique<BracketFamily<kCross>>(BracketKnobs{.kinds = IntegerKnob(config.kinds()),
+                                                              .open_probability = RealKnob(config.open_probability()),
+                                                              .max_depth = IntegerKnob(config.max_depth())},
+                                                 context);
 }
 
 }  // namespace iterand

@@ -35,13 +35,13 @@ class ConstantFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& /*family*/, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  return std::make_unique<ConstantFamily>(context);
+}
+
 }  // namespace
 
-const FamilyEntry kConstantEntry = {v1::Family::kConstant, "constant", "one token repeated",
-                                    [](v1::Family& config) { config.mutable_constant(); },
-                                    [](const v1::Family& /*config*/, const FamilyContext& context,
-                                       const std::string& /*path*/) -> absl::StatusOr<std::unique_ptr<Family>> {
-                                      return std::make_unique<ConstantFamily>(context);
-                                    }};
+const FamilyEntry kConstantEntry = {v1::Family::kConstant, "constant", "one token repeated", Make};
 
 }  // namespace iterand

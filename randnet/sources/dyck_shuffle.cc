@@ -4,11 +4,16 @@
 
 namespace iterand {
 
-const FamilyEntry kDyckShuffleEntry = {
-    v1::Family::kDyckShuffle, "dyck_shuffle", "brackets of several kinds that may cross",
-    [](v1::Family& family) { ResolveBrackets(*family.mutable_dyck_shuffle()); },
-    [](const v1::Family& family, const FamilyContext& context, const std::string& path) {
-      return MakeBrackets<true>(family.dyck_shuffle(), context, path);
-    }};
+namespace {
+
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  return MakeBrackets<true>(family.dyck_shuffle(), context);
+}
+
+}  // namespace
+
+const FamilyEntry kDyckShuffleEntry = {v1::Family::kDyckShuffle, "dyck_shuffle",
+                                       "brackets of several kinds that may cross", Make};
 
 }  // namespace iterand

@@ -304,45 +304,22 @@ class MarkovFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  const v1::Markov& config = family.markov();
+  MarkovKnobs knobs{.order = IntegerKnob(config.order()),
+                    .symbols = IntegerKnob(config.symbols()),
+                    .concentration = RealKnob(config.concentration()),
+                    .contexts = IntegerKnob(config.contexts()),
+                    .tree = std::nullopt};
+  if (config.has_tree()) knobs.tree = {IntegerKnob(config.tree().depth()), RealKnob(config.tree().split())};
+  return std::make_unique<MarkovFamily>(std::move(knobs), context);
+}
+
 }  // namespace
 
 const FamilyEntry kMarkovEntry = {
     v1::Family::kMarkov, "markov",
-    "random Markov chain of order n or of a context tree, with sparse Dirichlet transitions",
-    [](v1::Family& family) {
-      v1::Markov& config = *family.mutable_markov();
-      DefaultChoice(config.mutable_order(), {1, 1, 2});
-      DefaultLogUniform(config.mutable_symbols(), 2, 40);
-      DefaultLogUniform(config.mutable_concentration(), 0.03, 0.5);
-      DefaultFixed(config.mutable_contexts(), 512);
-      if (config.has_tree()) {
-        DefaultUniform(config.mutable_tree()->mutable_depth(), 4, 16);
-        DefaultFixed(config.mutable_tree()->mutable_split(), 0.5);
-      }
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Markov& config = family.markov();
-      auto order = IntegerKnob::Make(config.order(), path + ".order", 1, kMaxOrder);
-      if (!order.ok()) return order.status();
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 1, kMaxSymbols);
-      if (!symbols.ok()) return symbols.status();
-      auto concentration = RealKnob::Make(config.concentration(), path + ".concentration", 1e-4, 1e4);
-      if (!concentration.ok()) return concentration.status();
-      auto contexts = IntegerKnob::Make(config.contexts(), path + ".contexts", 1, kMaxContexts);
-      if (!contexts.ok()) return contexts.status();
-      std::optional<TreeKnobs> tree;
-      if (config.has_tree()) {
-        auto depth = IntegerKnob::Make(config.tree().depth(), path + ".tree.depth", 1, kMaxDepth);
-        if (!depth.ok()) return depth.status();
-        auto split = RealKnob::Make(config.tree().split(), path + ".tree.split", 0, 1);
-        if (!split.ok()) return split.status();
-        tree = TreeKnobs{*std::move(depth), *std::move(split)};
-      }
-      return std::make_unique<MarkovFamily>(
-          MarkovKnobs{*std::move(order), *std::move(symbols), *std::move(concentration), *std::move(contexts),
-                      std::move(tree)},
-          context);
-    }};
+    "random Markov chain of order n or of a context tree, with sparse Dirichlet transitions", Make};
 
 }  // namespace iterand

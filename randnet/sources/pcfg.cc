@@ -10,11 +10,7 @@
 namespace iterand {
 namespace {
 
-constexpr int kMaxNonterminals = 512;
-constexpr int kMaxRules = 64;  // a nonterminal
-constexpr int kMaxBranching = 8;
-constexpr int kMaxTerminals = 4096;
-constexpr int kMaxDepth = 64;
+constexpr int kMaxBranching = 8;  // the schema's
 constexpr std::size_t kMaxDescribedRules = 256;
 // Rows that are derived side by side: each symbol waits for the one before it.
 constexpr int kLanes = 6;
@@ -284,45 +280,24 @@ class PcfgFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  const v1::Pcfg& config = family.pcfg();
+  return std::make_unique<PcfgFamily>(PcfgKnobs{.nonterminals = IntegerKnob(config.nonterminals()),
+                                                .rules = IntegerKnob(config.rules()),
+                                                .branching = IntegerKnob(config.branching()),
+                                                .terminals = IntegerKnob(config.terminals()),
+                                                .ambiguity = RealKnob(config.ambiguity()),
+                                                .terminal_share = RealKnob(config.terminal_share()),
+                                                .concentration = RealKnob(config.concentration()),
+                                                .max_depth = IntegerKnob(config.max_depth()),
+                                                .separator = config.separator()},
+                                      context);
+}
+
 }  // namespace
 
-const FamilyEntry kPcfgEntry = {
-    v1::Family::kPcfg, "pcfg", "sentences of a random probabilistic context-free grammar",
-    [](v1::Family& family) {
-      v1::Pcfg& config = *family.mutable_pcfg();
-      DefaultLogUniform(config.mutable_nonterminals(), 2, 32);
-      DefaultUniform(config.mutable_rules(), 2, 5);
-      DefaultUniform(config.mutable_branching(), 2, 5);
-      DefaultLogUniform(config.mutable_terminals(), 4, 64);
-      DefaultUniform(config.mutable_ambiguity(), 0, 1);
-      DefaultUniform(config.mutable_terminal_share(), 0.2, 0.7);
-      DefaultLogUniform(config.mutable_concentration(), 0.3, 3);
-      DefaultUniform(config.mutable_max_depth(), 6, 16);
-      if (!config.has_separator()) config.set_separator(true);
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Pcfg& config = family.pcfg();
-      auto nonterminals = IntegerKnob::Make(config.nonterminals(), path + ".nonterminals", 1, kMaxNonterminals);
-      if (!nonterminals.ok()) return nonterminals.status();
-      auto rules = IntegerKnob::Make(config.rules(), path + ".rules", 1, kMaxRules);
-      if (!rules.ok()) return rules.status();
-      auto branching = IntegerKnob::Make(config.branching(), path + ".branching", 1, kMaxBranching);
-      if (!branching.ok()) return branching.status();
-      auto terminals = IntegerKnob::Make(config.terminals(), path + ".terminals", 1, kMaxTerminals);
-      if (!terminals.ok()) return terminals.status();
-      auto ambiguity = RealKnob::Make(config.ambiguity(), path + ".ambiguity", 0, 1);
-      if (!ambiguity.ok()) return ambiguity.status();
-      auto share = RealKnob::Make(config.terminal_share(), path + ".terminal_share", 0, 1);
-      if (!share.ok()) return share.status();
-      auto concentration = RealKnob::Make(config.concentration(), path + ".concentration", 1e-4, 1e4);
-      if (!concentration.ok()) return concentration.status();
-      auto depth = IntegerKnob::Make(config.max_depth(), path + ".max_depth", 0, kMaxDepth);
-      if (!depth.ok()) return depth.status();
-      return std::make_unique<PcfgFamily>(PcfgKnobs{*std::move(nonterminals), *std::move(rules), *std::move(branching),
-                                                    *std::move(terminals), *std::move(ambiguity), *std::move(share),
-                                                    *std::move(concentration), *std::move(depth), config.separator()},
-                                          context);
-    }};
+const FamilyEntry kPcfgEntry = {v1::Family::kPcfg, "pcfg", "sentences of a random probabilistic context-free grammar",
+                                Make};
 
 }  // namespace iterand

@@ -12,8 +12,7 @@
 namespace iterand {
 namespace {
 
-constexpr int kMaxDepth = 16;
-constexpr int kMaxHistory = 16384;
+constexpr int kMaxDepth = 16;  // the schema's
 
 struct PitmanYorKnobs {
   IntegerKnob depth;
@@ -230,35 +229,20 @@ class PitmanYorFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  const v1::PitmanYor& config = family.pitman_yor();
+  return std::make_unique<PitmanYorFamily>(PitmanYorKnobs{.depth = IntegerKnob(config.depth()),
+                                                          .symbols = IntegerKnob(config.symbols()),
+                                                          .discount = RealKnob(config.discount()),
+                                                          .strength = RealKnob(config.strength()),
+                                                          .history = IntegerKnob(config.history())},
+                                           context);
+}
+
 }  // namespace
 
-const FamilyEntry kPitmanYorEntry = {
-    v1::Family::kPitmanYor, "pitman_yor", "texts of a hierarchical Pitman-Yor process, the prior of n-gram smoothing",
-    [](v1::Family& family) {
-      v1::PitmanYor& config = *family.mutable_pitman_yor();
-      DefaultUniform(config.mutable_depth(), 0, 6);
-      DefaultLogUniform(config.mutable_symbols(), 8, 256);
-      DefaultUniform(config.mutable_discount(), 0, 1);
-      DefaultLogUniform(config.mutable_strength(), 0.3, 30);
-      DefaultFixed(config.mutable_history(), 0);
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::PitmanYor& config = family.pitman_yor();
-      auto depth = IntegerKnob::Make(config.depth(), path + ".depth", 0, kMaxDepth);
-      if (!depth.ok()) return depth.status();
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 1, kMaxAlphabet);
-      if (!symbols.ok()) return symbols.status();
-      auto discount = RealKnob::Make(config.discount(), path + ".discount", 0, 1);
-      if (!discount.ok()) return discount.status();
-      auto strength = RealKnob::Make(config.strength(), path + ".strength", 1e-4, 1e4);
-      if (!strength.ok()) return strength.status();
-      auto history = IntegerKnob::Make(config.history(), path + ".history", 0, kMaxHistory);
-      if (!history.ok()) return history.status();
-      return std::make_unique<PitmanYorFamily>(
-          PitmanYorKnobs{*std::move(depth), *std::move(symbols), *std::move(discount), *std::move(strength),
-                         *std::move(history)},
-          context);
-    }};
+const FamilyEntry kPitmanYorEntry = {v1::Family::kPitmanYor, "pitman_yor",
+                                     "texts of a hierarchical Pitman-Yor process, the prior of n-gram smoothing", Make};
 
 }  // namespace iterand

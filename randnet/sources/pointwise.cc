@@ -94,27 +94,18 @@ class PointwiseFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  const v1::Pointwise& config = family.pointwise();
+  return std::make_unique<PointwiseFamily>(PointwiseKnobs{.symbols = IntegerKnob(config.symbols()),
+                                                          .concentration = RealKnob(config.concentration()),
+                                                          .rest_concentration = RealKnob(config.rest_concentration())},
+                                           context);
+}
+
 }  // namespace
 
-const FamilyEntry kPointwiseEntry = {
-    v1::Family::kPointwise, "pointwise", "independent tokens from a random distribution over a few symbols",
-    [](v1::Family& family) {
-      v1::Pointwise& config = *family.mutable_pointwise();
-      DefaultLogUniform(config.mutable_symbols(), 2, 100);
-      DefaultLogUniform(config.mutable_concentration(), 0.05, 2);
-      DefaultFixed(config.mutable_rest_concentration(), 0);
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Pointwise& config = family.pointwise();
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 0, kMaxAlphabet);
-      if (!symbols.ok()) return symbols.status();
-      auto concentration = RealKnob::Make(config.concentration(), path + ".concentration", 1e-4, 1e4);
-      if (!concentration.ok()) return concentration.status();
-      auto rest = RealKnob::Make(config.rest_concentration(), path + ".rest_concentration", 0, 1e4);
-      if (!rest.ok()) return rest.status();
-      return std::make_unique<PointwiseFamily>(
-          PointwiseKnobs{*std::move(symbols), *std::move(concentration), *std::move(rest)}, context);
-    }};
+const FamilyEntry kPointwiseEntry = {v1::Family::kPointwise, "pointwise",
+                                     "independent tokens from a random distribution over a few symbols", Make};
 
 }  // namespace iterand

@@ -74,25 +74,17 @@ class RepeatFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  const v1::Repeat& config = family.repeat();
+  return std::make_unique<RepeatFamily>(RepeatKnobs{.period = IntegerKnob(config.period()),
+                                                    .symbols = IntegerKnob(config.symbols()),
+                                                    .from_row = config.source() == v1::Repeat::ROW},
+                                        context);
+}
+
 }  // namespace
 
-const FamilyEntry kRepeatEntry = {
-    v1::Family::kRepeat, "repeat", "a word of random symbols, again and again",
-    [](v1::Family& family) {
-      v1::Repeat& config = *family.mutable_repeat();
-      DefaultUniform(config.mutable_period(), 2, 64);
-      DefaultFixed(config.mutable_symbols(), kMaxAlphabet);
-      if (config.source() == v1::Repeat::SOURCE_UNSPECIFIED) config.set_source(v1::Repeat::RANDOM);
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Repeat& config = family.repeat();
-      auto period = IntegerKnob::Make(config.period(), path + ".period", 1, kMaxPeriod);
-      if (!period.ok()) return period.status();
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 1, kMaxAlphabet);
-      if (!symbols.ok()) return symbols.status();
-      return std::make_unique<RepeatFamily>(
-          RepeatKnobs{*std::move(period), *std::move(symbols), config.source() == v1::Repeat::ROW}, context);
-    }};
+const FamilyEntry kRepeatEntry = {v1::Family::kRepeat, "repeat", "a word of random symbols, again and again", Make};
 
 }  // namespace iterand

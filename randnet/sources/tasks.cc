@@ -9,7 +9,6 @@ namespace iterand {
 namespace {
 
 constexpr int kMinAlphabet = 5;  // two symbols and three marks
-constexpr int kMaxItems = 4096;
 
 struct TasksKnobs {
   std::vector<v1::Tasks::Kind> kinds;
@@ -177,48 +176,34 @@ class TasksFamily final : public Family {
   FamilyContext context_;
 };
 
+void ComputeDefaults(v1::Family& family) {
+  v1::Tasks& config = *family.mutable_tasks();
+  if (!config.kinds().empty()) return;
+  for (int kind = v1::Tasks::SET; kind <= v1::Tasks::STACK; ++kind) {
+    config.add_kinds(static_cast<v1::Tasks::Kind>(kind));
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& family, const FamilyContext& context,
+                                             const std::string& path) {
+  const v1::Tasks& config = family.tasks();
+  if (context.alphabet < kMinAlphabet) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": needs an alphabet_size of at least ", kMinAlphabet,
+                                                   " (two symbols and three marks), is ", context.alphabet));
+  }
+  std::vector<v1::Tasks::Kind> kinds;
+  for (const int kind : config.kinds()) kinds.push_back(static_cast<v1::Tasks::Kind>(kind));
+  return std::make_unique<TasksFamily>(TasksKnobs{.kinds = std::move(kinds),
+                                                  .symbols = IntegerKnob(config.symbols()),
+                                                  .items = IntegerKnob(config.items()),
+                                                  .from_row = config.source() == v1::Tasks::ROW,
+                                                  .one_mark = config.one_mark()},
+                                       context);
+}
+
 }  // namespace
 
-const FamilyEntry kTasksEntry = {
-    v1::Family::kTasks, "tasks", "procedural tasks: input, separator, output, again and again",
-    [](v1::Family& family) {
-      v1::Tasks& config = *family.mutable_tasks();
-      if (config.kinds().empty()) {
-        for (int kind = v1::Tasks::SET; kind <= v1::Tasks::STACK; ++kind) {
-          config.add_kinds(static_cast<v1::Tasks::Kind>(kind));
-        }
-      }
-      DefaultLogUniform(config.mutable_symbols(), 4, 64);
-      DefaultLogUniform(config.mutable_items(), 4, 32);
-      if (config.source() == v1::Tasks::SOURCE_UNSPECIFIED) config.set_source(v1::Tasks::RANDOM);
-    },
-    [](const v1::Family& family, const FamilyContext& context,
-       const std::string& path) -> absl::StatusOr<std::unique_ptr<Family>> {
-      const v1::Tasks& config = family.tasks();
-      if (context.alphabet < kMinAlphabet) {
-        return absl::InvalidArgumentError(absl::StrCat(path, ": needs an alphabet_size of at least ", kMinAlphabet,
-                                                       " (two symbols and three marks), is ", context.alphabet));
-      }
-      std::vector<v1::Tasks::Kind> kinds;
-      for (int i = 0; i < config.kinds_size(); ++i) {
-        if (config.kinds(i) == v1::Tasks::KIND_UNSPECIFIED || !v1::Tasks::Kind_IsValid(config.kinds(i))) {
-          return absl::InvalidArgumentError(
-              absl::StrCat(path, ".kinds[", i, "]: is ", static_cast<int>(config.kinds(i)),
-                           ", must be one of SET, REVERSE, IDENTITY, UNION, SORT, DELETE, STACK"));
-        }
-        kinds.push_back(config.kinds(i));
-      }
-      if (kinds.size() > 256) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ".kinds: has ", kinds.size(), " values, may have at most 256"));
-      }
-      auto symbols = IntegerKnob::Make(config.symbols(), path + ".symbols", 2, kMaxAlphabet - 3);
-      if (!symbols.ok()) return symbols.status();
-      auto items = IntegerKnob::Make(config.items(), path + ".items", 1, kMaxItems);
-      if (!items.ok()) return items.status();
-      return std::make_unique<TasksFamily>(TasksKnobs{std::move(kinds), *std::move(symbols), *std::move(items),
-                                                      config.source() == v1::Tasks::ROW, config.one_mark()},
-                                           context);
-    }};
+const FamilyEntry kTasksEntry = {v1::Family::kTasks, "tasks",
+                                 "procedural tasks: input, separator, output, again and again", Make, ComputeDefaults};
 
 }  // namespace iterand

@@ -66,13 +66,13 @@ class UniformFamily final : public Family {
   FamilyContext context_;
 };
 
+absl::StatusOr<std::unique_ptr<Family>> Make(const v1::Family& /*family*/, const FamilyContext& context,
+                                             const std::string& /*path*/) {
+  return std::make_unique<UniformFamily>(context);
+}
+
 }  // namespace
 
-const FamilyEntry kUniformEntry = {v1::Family::kUniform, "uniform", "independent uniform tokens: noise",
-                                   [](v1::Family& config) { config.mutable_uniform(); },
-                                   [](const v1::Family& /*config*/, const FamilyContext& context,
-                                      const std::string& /*path*/) -> absl::StatusOr<std::unique_ptr<Family>> {
-                                     return std::make_unique<UniformFamily>(context);
-                                   }};
+const FamilyEntry kUniformEntry = {v1::Family::kUniform, "uniform", "independent uniform tokens: noise", Make};
 
 }  // namespace iterand

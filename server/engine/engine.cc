@@ -4,12 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
 #include <system_error>
 #include <utility>
 #include <variant>
 
 #include "absl/time/time.h"
+#include "common/thread_clock.h"
+#include "server/engine/generation_error.h"
 
 namespace iterand {
 namespace {
@@ -28,14 +29,8 @@ EngineOptions Resolved(EngineOptions options) {
   return options;
 }
 
-// Core time of this thread. CPU time, not wall time: load from other processes must not make a stream look expensive.
-double ThreadSeconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-// What ThreadSeconds returned last on this thread.
+// What ThreadSeconds returned last on this thread. Slices are charged core time, not time by the clock: load from other
+// processes must not make a stream look expensive.
 thread_local double last_thread_seconds = 0;
 
 // Generation never sleeps while there is work. Threads that send a batch, or a trainer on the same machine that needs
@@ -124,6 +119,7 @@ Engine::Engine(const EngineOptions& options) : state_(Resolved(options)) {
     workers_.emplace_front();
     workers_.front() = std::thread([this, self = workers_.begin()] { Work(self); });
   }
+  starting_workers_ = state_.options.threads + 1;  // with the clock
   clock_ = std::thread([this] { RequestPauses(); });
 }
 
@@ -161,8 +157,7 @@ EngineStats Engine::stats() const {
 // ---- Threads -------------------------------------------------------------------------------------------------------
 
 bool Engine::AddWorker() {
-  for (std::thread& thread : ended_workers_) thread.join();
-  ended_workers_.clear();
+  JoinEndedWorkers();
   workers_.emplace_front();
   try {
     workers_.front() = std::thread([this, self = workers_.begin()] { Work(self); });
@@ -170,15 +165,22 @@ bool Engine::AddWorker() {
     workers_.pop_front();
     return false;
   }
+  ++starting_workers_;
   return true;
+}
+
+void Engine::JoinEndedWorkers() {
+  for (std::thread& thread : ended_workers_) thread.join();
+  ended_workers_.clear();
 }
 
 void Engine::Work(std::list<std::thread>::iterator self) {
   AskForShortSlices();
   absl::MutexLock lock(&state_.mutex);
+  if (--starting_workers_ == 0) halted_.Signal();
   bool timed_out = false;
   while (!stopping_) {
-    if (state_.cores_in_use < state_.options.threads && WorkOnce()) {
+    if (!halting_ && state_.cores_in_use < state_.options.threads && WorkOnce()) {
       timed_out = false;
       continue;
     }
@@ -195,6 +197,7 @@ void Engine::Work(std::list<std::thread>::iterator self) {
 
 void Engine::RequestPauses() {
   absl::MutexLock lock(&state_.mutex);
+  if (--starting_workers_ == 0) halted_.Signal();
   while (!stopping_) {
     if (running_.empty()) {
       clock_sleeps_ = true;
@@ -229,7 +232,7 @@ bool Engine::WorkOnce() {
   } else {
     RunSegment(std::move(std::get<SegmentTask>(work)));
   }
-  --state_.cores_in_use;
+  if (--state_.cores_in_use == 0 && halting_) halted_.Signal();
   return true;
 }
 
@@ -269,7 +272,7 @@ void Engine::RunSegment(SegmentTask task) {
   const bool log_replay = task.CountReplay();
   if (task.replays() && !replayed_before) ++state_.stats.segments_replaying;
   if (task.may_return_workspace()) stream.ReturnWorkspace(task.TakeWorkspace());
-  if (log_replay) task.LogReplay();
+  if (log_replay && state_.options.report) state_.options.report(task.ReplayReport());
   if (!task.done()) {
     state_.queue.Add(std::move(task));
     return;
@@ -298,11 +301,11 @@ void Engine::Complete(SegmentTask& task, absl::Status status, Callbacks& notify,
   if (status.ok()) {
     ++state_.stats.segments_generated;
     stream.CountSegment(task.replays() ? task.slice_seconds() : task.seconds());
-    const bool keep = stream.CostsAtLeast(state_.options.cache_seconds_per_byte);
+    const bool keep = entry->key.owner == 0 && stream.CostsAtLeast(state_.options.cache_seconds_per_byte);
     state_.cache.SetReady(entry, task.TakeSegment(), keep, garbage, notify);
   } else {
     ++(absl::IsCancelled(status) ? state_.stats.segments_cancelled : state_.stats.segments_failed);
-    state_.cache.SetFailed(entry, std::move(status), notify);
+    state_.cache.SetFailed(entry, WithGenerationReason(std::move(status)), notify);
   }
 }
 
@@ -314,7 +317,7 @@ void Engine::Pause(RunningTask& running) {
   running.EndSlice(state_.scheduler);
   state_.stats.generation_seconds += task.slice_seconds();
   // The core goes to an idle thread, which there must be.
-  if (!stopping_ && !task.cancelled() && state_.queue.HasBefore(state_.scheduler, *task.account()) &&
+  if (!stopping_ && !halting_ && !task.cancelled() && state_.queue.HasBefore(state_.scheduler, *task.account()) &&
       (state_.idle_workers > 0 || AddWorker())) {
     std::erase(running_, &running);
     --state_.cores_in_use;
@@ -324,7 +327,31 @@ void Engine::Pause(RunningTask& running) {
     running.paused.resumed = false;
     AddRunning(running);
   }
+  while (halting_) WaitWhileHalted();
   running.BeginSlice(state_.scheduler);
+}
+
+// ---- Halts ---------------------------------------------------------------------------------------------------------
+
+void Engine::Halt() {
+  state_.mutex.Lock();
+  halting_ = true;
+  for (RunningTask* const running : running_) running->task().entry()->control.RequestPause();
+  while (state_.cores_in_use > 0 || starting_workers_ > 0) halted_.Wait(&state_.mutex);
+  JoinEndedWorkers();
+}
+
+void Engine::Continue() {
+  halting_ = false;
+  continued_.SignalAll();
+  state_.work_added.SignalAll();
+  state_.mutex.Unlock();
+}
+
+void Engine::WaitWhileHalted() {
+  if (--state_.cores_in_use == 0) halted_.Signal();
+  continued_.Wait(&state_.mutex);
+  ++state_.cores_in_use;
 }
 
 void Engine::AddRunning(RunningTask& running) {

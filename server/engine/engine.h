@@ -19,15 +19,18 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <span>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/rpc/error_info.h"
 #include "iterand/v1/recipe.pb.h"
 #include "server/engine/engine_state.h"
 #include "server/engine/engine_stats.h"
+#include "server/engine/index_reader.h"
 #include "server/engine/sequence_reader.h"
 
 namespace iterand {
@@ -42,9 +45,12 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Opens a stream, or finds it if one of its fingerprint is open or was lately. Errors are those of Stream::Open.
+  // Opens a stream, or finds it if one of its fingerprint is open or was lately. Errors are those of
+  // Stream::Open, with the reason INVALID_RECIPE.
   absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::Recipe& recipe, std::uint64_t seed) {
-    return state_.streams.Open(recipe, seed);
+    absl::StatusOr<std::shared_ptr<SharedStream>> open = state_.streams.Open(recipe, seed);
+    if (absl::IsInvalidArgument(open.status())) return WithReason(v1::INVALID_RECIPE, open.status());
+    return open;
   }
 
   // A reader of a stream that Open gave. Errors are those of SequenceReader::Open.
@@ -54,6 +60,13 @@ class Engine {
     return SequenceReader::Open(&state_, std::move(stream), options, std::move(on_ready));
   }
 
+  // A reader of any indices of such a stream. Errors are those of IndexReader::Open.
+  absl::StatusOr<std::unique_ptr<IndexReader>> NewIndexReader(std::shared_ptr<SharedStream> stream,
+                                                              std::span<const std::uint64_t> indices,
+                                                              IndexReader::Callback on_ready) {
+    return IndexReader::Open(&state_, std::move(stream), indices, std::move(on_ready));
+  }
+
   // Cores that are used at a time.
   int threads() const { return state_.options.threads; }
 
@@ -61,6 +74,13 @@ class Engine {
   EngineState* state() { return &state_; }
 
   EngineStats stats() const;
+
+  // For a fork of this process. Halt returns some milliseconds later, when no thread of the engine computes or holds a
+  // lock but for the engine's mutex, which it takes. Continue, from the same thread, ends that. In a forked child the
+  // threads are gone: there the engine, its readers and its streams must be left as they are, and never be destroyed.
+  // Pointers to streams must not be made or released meanwhile.
+  void Halt() ABSL_EXCLUSIVE_LOCK_FUNCTION(state_.mutex);
+  void Continue() ABSL_UNLOCK_FUNCTION(state_.mutex);
 
  private:
   class RunningTask;
@@ -73,6 +93,9 @@ class Engine {
   void RequestPauses();
   // Starts a thread. False if the system refuses one.
   bool AddWorker() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+  void JoinEndedWorkers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
+  // Gives up a core until the halt ends.
+  void WaitWhileHalted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
 
   // Does what the run queue puts first, on a core that the caller counts. The mutex is released meanwhile. False if
   // there is nothing to do.
@@ -90,6 +113,10 @@ class Engine {
 
   mutable EngineState state_;
   bool stopping_ ABSL_GUARDED_BY(state_.mutex) = false;
+  bool halting_ ABSL_GUARDED_BY(state_.mutex) = false;
+  int starting_workers_ ABSL_GUARDED_BY(state_.mutex) = 0;  // threads that were made and have not begun to work
+  absl::CondVar halted_;                                    // no core is in use and no thread starts
+  absl::CondVar continued_;                                 // halting_ was set to false
   std::vector<RunningTask*> running_ ABSL_GUARDED_BY(state_.mutex);
   absl::CondVar clock_changed_;  // running_ is no longer empty, or stopping_
   bool clock_sleeps_ ABSL_GUARDED_BY(state_.mutex) = false;

@@ -1,8 +1,12 @@
 // EngineState: what an engine's threads, readers and background tasks share, and the mutex that guards it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -26,6 +30,8 @@ struct EngineOptions {
   // is 250 MB per second.
   double cache_seconds_per_byte = 4e-9;
   std::shared_ptr<const SnapshotFolder> snapshots = nullptr;  // where endless pools are kept; null: nowhere
+  // Called with a line of text about a long replay, from a thread of the engine that holds its mutex. Null: never.
+  std::function<void(const std::string& line)> report = nullptr;
 };
 
 struct EngineState {
@@ -43,7 +49,8 @@ struct EngineState {
   // The fields that other parts count themselves are set by Engine::stats.
   EngineStats stats ABSL_GUARDED_BY(mutex);
 
-  StreamRegistry streams;  // thread-safe
+  StreamRegistry streams;                    // thread-safe
+  std::atomic<std::uint64_t> next_owner{1};  // for SegmentKey::owner
 
   // Threads of the engine that run, each on a core of its own, and that wait for work.
   int cores_in_use ABSL_GUARDED_BY(mutex) = 0;

@@ -1,14 +1,16 @@
 #include "server/engine/read_pattern.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/error_info.h"
 
 namespace iterand {
 
 absl::StatusOr<ReadPattern> ReadPattern::Make(const Stream& stream, std::uint64_t first, std::uint64_t stride,
                                               std::uint64_t count) {
   if (!IndicesExist(first, stride, count)) {
-    return absl::OutOfRangeError(absl::StrCat("the ", count, " sequences from index ", first, " in steps of ", stride,
-                                              " go beyond the last index, 2^64 - 1"));
+    return WithReason(v1::INDEX_OUT_OF_RANGE, absl::OutOfRangeError(absl::StrCat(
+                                                  "the ", count, " sequences from index ", first, " in steps of ",
+                                                  stride, " go beyond the last index, 2^64 - 1")));
   }
   ReadPattern pattern;
   pattern.map_ = stream.index_map();

@@ -9,7 +9,7 @@ std::size_t SegmentKeyHash::operator()(const SegmentKey& key) const {
   std::uint64_t hash;
   static_assert(sizeof(hash) <= std::tuple_size_v<Fingerprint>);
   std::memcpy(&hash, key.fingerprint.data(), sizeof(hash));  // of a SHA-256, so any 8 bytes are a hash
-  hash ^= (key.segment * 0x9E3779B97F4A7C15U + key.lane) * 0xD6E8FEB86659FD93U;
+  hash ^= (key.segment * 0x9E3779B97F4A7C15U + key.lane + (key.owner << 32)) * 0xD6E8FEB86659FD93U;
   return hash ^ (hash >> 32);
 }
 

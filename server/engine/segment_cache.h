@@ -29,6 +29,7 @@ struct SegmentKey {
   Fingerprint fingerprint;
   std::uint32_t lane;
   std::uint64_t segment;
+  std::uint64_t owner = 0;  // the one reader that may have this entry; 0: any reader
   friend bool operator==(const SegmentKey&, const SegmentKey&) = default;
 };
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "server/log.h"
+#include "absl/strings/str_format.h"
 
 namespace iterand {
 namespace {
@@ -36,13 +36,13 @@ bool SegmentTask::CountReplay() {
   return true;
 }
 
-void SegmentTask::LogReplay() const {
+std::string SegmentTask::ReplayReport() const {
   const std::uint64_t rounds_left = job_->replay_left();
   const std::uint64_t done = replay_rounds_ - rounds_left;
   const double seconds_left = seconds_ / static_cast<double>(done) * static_cast<double>(rounds_left);
-  Log().info(
-      "stream {}: replaying lane {} of an endless pool to segment {}, about {} rounds, of which {} are left; they "
-      "will take about {:.0f} core-seconds",
+  return absl::StrFormat(
+      "stream %s: replaying lane %d of an endless pool to segment %d, about %d rounds, of which %d are left; they "
+      "will take about %.0f core-seconds",
       ToHex(stream_->stream().fingerprint()), entry_->key.lane, entry_->key.segment, replay_rounds_, rounds_left,
       seconds_left);
 }

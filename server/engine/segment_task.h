@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "iterate/stream.h"
@@ -48,9 +49,9 @@ class SegmentTask {
   // Whether an endless pool is or was replayed to reach the segment.
   bool replays() const { return replay_rounds_ > 0; }
   // Counts the rounds of a slice that replayed. Returns true once, after a second of core time, so that the user who
-  // waits can be told why; LogReplay does so.
+  // waits can be told why, by ReplayReport.
   bool CountReplay();
-  void LogReplay() const;
+  std::string ReplayReport() const;
 
  private:
   std::shared_ptr<FairScheduler::Account> account_;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/error_info.h"
 
 namespace iterand {
 namespace {
@@ -26,12 +27,14 @@ absl::StatusOr<std::unique_ptr<SequenceReader>> SequenceReader::Open(EngineState
   const std::size_t segment_bytes = stream->segment_bytes();
   const std::size_t max_stream_bytes = engine->options.max_stream_bytes;
   if (Wide{in_use} * segment_bytes > max_stream_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the stream reads from ", in_use, " lanes at once, whose segments of ",
-                     pattern->segment_sequences(), " sequences take ", segment_bytes, " bytes each, ",
-                     in_use * segment_bytes, " in all; this server allows ", max_stream_bytes,
-                     " bytes per stream (--max-stream-bytes): use a larger world_size, or a recipe with fewer lanes or "
-                     "smaller segment_sequences"));
+    const std::string message = absl::StrCat(
+        "the stream reads from ", in_use, " lanes at once, whose segments of ", pattern->segment_sequences(),
+        " sequences take ", segment_bytes, " bytes each, ", in_use * segment_bytes, " in all; this server allows ",
+        max_stream_bytes,
+        " bytes per stream (--max-stream-bytes): use a larger world_size, or a recipe with fewer lanes or smaller "
+        "segment_sequences");
+    return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message),
+                      {{"limit", absl::StrCat(max_stream_bytes)}});
   }
   const std::size_t in_use_bytes = in_use * segment_bytes;
   const std::size_t ahead = std::min(max_stream_bytes, std::max(engine->options.readahead_bytes, 2 * in_use_bytes));
@@ -46,6 +49,7 @@ SequenceReader::SequenceReader(EngineState* engine, std::shared_ptr<SharedStream
       stream_(std::move(stream)),
       pattern_(pattern),
       first_batch_size_(options.first_batch_size),
+      owner_(options.exclusive ? engine->next_owner.fetch_add(1, std::memory_order_relaxed) : 0),
       in_use_bytes_(in_use_bytes),
       max_bytes_(max_bytes),
       remaining_(options.count),
@@ -87,7 +91,7 @@ Wide SequenceReader::Window() const {
 }
 
 std::shared_ptr<SegmentEntry> SequenceReader::Acquire(std::uint64_t slot, std::uint64_t round, bool needed) {
-  const SegmentKey key{stream_->stream().fingerprint(), pattern_.lane(slot), pattern_.segment(slot, round)};
+  const SegmentKey key{stream_->stream().fingerprint(), pattern_.lane(slot), pattern_.segment(slot, round), owner_};
   std::shared_ptr<SegmentEntry> entry = engine_.cache.Find(key);
   // What others have generated may lie in stripes of any size. Room is left for what has to be held at once in stripes
   // of this reader, so that a row which is due can always be had, by generating its segment again if need be.

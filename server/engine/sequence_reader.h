@@ -42,6 +42,9 @@ class SequenceReader {
     // Rows of the first batch. It is generated before what steady readers want ahead. 0: a reader that wants all at
     // once and has no such privilege.
     std::uint64_t first_batch_size = 0;
+    // The segments are generated for this reader alone and leave the engine with it: whoever takes rows may write to
+    // their memory.
+    bool exclusive = false;
   };
 
   // Called from a thread of the engine when there are rows; see Take.
@@ -98,6 +101,7 @@ class SequenceReader {
   const std::shared_ptr<SharedStream> stream_;
   const ReadPattern pattern_;
   const std::uint64_t first_batch_size_;
+  const std::uint64_t owner_;       // of the segments' entries
   const std::size_t in_use_bytes_;  // of the segments that must be held at once, in stripes of the reader's own
   const std::size_t max_bytes_;
 

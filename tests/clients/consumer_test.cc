@@ -89,9 +89,9 @@ TEST_F(Consumer, ASubfolderBringsTheLibrariesAlone) {
   }
   for (const char* target : {"all", "clean", "depend", "edit_cache", "rebuild_cache"})
     targets.erase(target);  // CMake's
-  EXPECT_THAT(targets, UnorderedElementsAre("local", "remote", "iterand_client", "iterand_common", "iterand_iterate",
-                                            "iterand_randnet", "iterand_recipe_proto", "iterand_service_messages",
-                                            "iterand_service_proto"));
+  EXPECT_THAT(targets, UnorderedElementsAre("local", "remote", "iterand_client", "iterand_common", "iterand_error_info",
+                                            "iterand_iterate", "iterand_randnet", "iterand_recipe_proto", "iterand_rpc",
+                                            "iterand_service_messages", "iterand_service_proto"));
   const CommandResult tests = RunShell("ctest --test-dir " + build() + " -N");
   EXPECT_THAT(tests.out, HasSubstr("Total Tests: 0"));
 

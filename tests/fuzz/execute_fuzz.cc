@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "iterand/v1/noise_service.pb.h"
-#include "server/requests/execute.h"
+#include "server/answers/execute.h"
 #include "tests/fuzz/expect.h"
 
 namespace iterand {

@@ -1,8 +1,6 @@
 // Long inputs: recipes and programs of up to some megabytes. An input is text: the kind in the first line, then a
 // prefix, a unit and a suffix, a line each, in which \n stands for a new line. The unit is repeated, and the time that
 // the text takes must grow no faster than its size.
-#include <time.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -12,10 +10,11 @@
 
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "common/thread_clock.h"
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/recipe.h"
 #include "iterate/recipe_json.h"
-#include "server/requests/execute.h"
+#include "server/answers/execute.h"
 #include "tests/fuzz/expect.h"
 
 namespace iterand {
@@ -27,12 +26,6 @@ constexpr std::size_t kGrowth = 8;                      // to a megabyte, the mo
 constexpr double kMeasurableSeconds = 1;
 // Linear time would take kGrowth times as long, quadratic time kGrowth ^ 2.
 constexpr double kMaxGrowth = 3 * kGrowth;
-
-double ThreadSeconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
 
 // Seconds that the text takes, and a claim about what comes of it.
 double Take(const std::string& kind, const std::string& text) {

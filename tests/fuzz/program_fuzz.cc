@@ -11,69 +11,12 @@
 #include "randnet/machines/tape_machine.h"
 #include "tests/fuzz/expect.h"
 #include "tests/fuzz/fuzz_input.h"
+#include "tests/support/tape.h"
 
 namespace iterand {
 namespace {
 
 constexpr char kInstructions[] = "+-><[].,";
-
-// The definition of randnet/machines/tape_machine.h, instruction by instruction.
-TapeResult Interpret(const std::string& text, const std::vector<Symbol>& input, const TapeLimits& limits,
-                     std::vector<Symbol>& output, std::size_t capacity) {
-  std::vector<std::size_t> partner(text.size());
-  std::vector<std::size_t> open;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '[') open.push_back(i);
-    if (text[i] != ']') continue;
-    partner[i] = open.back();
-    partner[open.back()] = i;
-    open.pop_back();
-  }
-  std::vector<int> tape(static_cast<std::size_t>(limits.cells));
-  std::size_t cell = 0;
-  std::size_t read = 0;
-  TapeResult result;
-  for (std::size_t place = 0; place < text.size();) {
-    if (result.steps == limits.max_steps) {
-      result.halt = TapeHalt::kStepLimit;
-      break;
-    }
-    ++result.steps;
-    switch (text[place]) {
-      case '+':
-        tape[cell] = (tape[cell] + 1) % limits.symbols;
-        break;
-      case '-':
-        tape[cell] = (tape[cell] + limits.symbols - 1) % limits.symbols;
-        break;
-      case '>':
-        cell = (cell + 1) % tape.size();
-        break;
-      case '<':
-        cell = (cell + tape.size() - 1) % tape.size();
-        break;
-      case '[':
-        if (tape[cell] == 0) place = partner[place];
-        break;
-      case ']':
-        if (tape[cell] != 0) place = partner[place];
-        break;
-      case '.':
-        output.push_back(static_cast<Symbol>(tape[cell]));
-        break;
-      default:
-        tape[cell] = input.empty() ? 0 : input[read++ % input.size()] % limits.symbols;
-    }
-    if (output.size() == capacity) {
-      result.halt = TapeHalt::kOutputLimit;
-      break;
-    }
-    ++place;
-    if (limits.repeat && place == text.size()) place = 0;
-  }
-  result.written = output.size();
-  return result;
-}
 
 void RunGiven(FuzzInput& data) {
   TapeLimits limits;
@@ -95,8 +38,7 @@ void RunGiven(FuzzInput& data) {
     Expect(absl::IsInvalidArgument(program.status()), "a bad program is an InvalidArgument");
     return;
   }
-  std::vector<Symbol> expected;
-  const TapeResult oracle = Interpret(program->text(), input, limits, expected, capacity);
+  const TapeOutcome oracle = Interpret(program->text(), input, limits, capacity);
   std::vector<Symbol> output(capacity);
   absl::StatusOr<TapeRun> run = TapeRun::Start(*program, input, limits, output);
   Expect(run.ok(), "limits within range are taken");
@@ -104,8 +46,8 @@ void RunGiven(FuzzInput& data) {
   const TapeResult result = run->result();
   Expect(result.steps == oracle.steps, "as many steps");
   Expect(result.halt == oracle.halt, "the same end");
-  Expect(result.written == oracle.written && std::equal(expected.begin(), expected.end(), output.begin()),
-         "the same output");
+  output.resize(result.written);
+  Expect(output == oracle.output, "the same output");
 }
 
 // An integer knob that is now and then out of range.
@@ -159,8 +101,8 @@ void RunRandom(FuzzInput& data) {
     if (std::any_of(text.begin(), text.end(), [](char c) { return c < 0; })) return;
   }
   const FamilyEntry& entry = config.has_brainphoque() ? kBrainphoqueEntry : kTapeMachineEntry;
-  entry.resolve(config);
-  const auto family = entry.make(config, context, "families[0]");
+  entry.Resolve(config);
+  const auto family = entry.Make(config, context, "families[0]");
   if (!family.ok()) {
     Expect(absl::IsInvalidArgument(family.status()), "bad parameters are an InvalidArgument");
     return;

@@ -83,13 +83,9 @@ TEST(JsonLimits, ParsingIsQuickWhateverTheText) {
   }
 }
 
-TEST(JsonLimits, PlacesAndShortTexts) {
+TEST(JsonLimits, Places) {
   EXPECT_EQ(TextPlace("ab\ncd", 0), "line 1, column 1");
   EXPECT_EQ(TextPlace("ab\ncd", 4), "line 2, column 2");
-  EXPECT_EQ(Shorten("abc", 3), "abc");
-  EXPECT_EQ(Shorten("abcd", 3), "abc...");
-  EXPECT_EQ(Shorten("a\xC3\xA4z", 2), "a...");  // not in the middle of a character
-  EXPECT_EQ(Shorten("a\xC3\xA4z", 3), "a\xC3\xA4...");
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
 #include <limits>
 #include <span>
 #include <string>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "common/thread_clock.h"
 #include "randnet/family.h"
 #include "tests/randnet/family_checks.h"
 
@@ -87,12 +87,6 @@ struct TimedProgram {
 // A machine may be slower than the one that the constants are of, and other threads may take half of a core's units.
 // What is to be seen is whatever does not count at all: that is off by a factor of ten and more.
 constexpr double kTolerance = 6;
-
-double ThreadSeconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
 
 // Whether programs run at the speed at which they are served.
 constexpr bool Timed() {

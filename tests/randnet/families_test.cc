@@ -10,8 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "randnet/family.h"
+#include "randnet/settings.h"
 #include "tests/randnet/family_checks.h"
-#include "tests/randnet/program_testing.h"
 
 namespace iterand {
 namespace {
@@ -69,8 +69,8 @@ std::vector<const FamilyEntry*> Entries() {
   std::vector<const FamilyEntry*> entries;
   for (const FamilyEntry& entry : AllFamilies()) {
     v1::Family config;
-    entry.resolve(config);
-    const auto family = entry.make(config, {}, "");
+    entry.Resolve(config);
+    const auto family = entry.Make(config, {}, "");
     if (family.ok() && (*family)->flops_per_token() == 0) entries.push_back(&entry);
   }
   return entries;
@@ -79,53 +79,130 @@ std::vector<const FamilyEntry*> Entries() {
 INSTANTIATE_TEST_SUITE_P(All, FamiliesTest, testing::ValuesIn(Entries()),
                          [](const auto& test) { return std::string(test.param->name); });
 
-// Every integer of the family's knobs at the least value that it takes, some families' smallest shapes.
-class SmallestTest : public testing::TestWithParam<const FamilyEntry*> {
+// Shapes at the ends of the schema's ranges.
+class ShapesTest : public testing::TestWithParam<const FamilyEntry*> {
  protected:
   static absl::StatusOr<std::unique_ptr<Family>> Make(v1::Family config, const FamilyContext& context) {
-    GetParam()->resolve(config);
-    return GetParam()->make(config, context, "family");
+    GetParam()->Resolve(config);
+    return GetParam()->Make(config, context, "family");
   }
 
-  // Null if the family takes none of its knobs' values, as of an alphabet that is too small.
+  // The message of the family's knobs, with every default.
+  static google::protobuf::Message& Knobs(v1::Family& config) {
+    GetParam()->Resolve(config);
+    const auto* kind = v1::Family::descriptor()->FindFieldByNumber(static_cast<int>(GetParam()->kind));
+    return *config.GetReflection()->MutableMessage(&config, kind);
+  }
+
+  // Calls visit(knob, setting) for every integer knob.
+  template <typename Visit>
+  static void ForEachInteger(google::protobuf::Message& knobs, const Visit& visit) {
+    for (int i = 0; i < knobs.GetDescriptor()->field_count(); ++i) {
+      const google::protobuf::FieldDescriptor* field = knobs.GetDescriptor()->field(i);
+      if (field->is_repeated() || field->message_type() != v1::Integer::descriptor()) continue;
+      visit(dynamic_cast<v1::Integer&>(*knobs.GetReflection()->MutableMessage(&knobs, field)),
+            field->options().GetExtension(v1::setting));
+    }
+  }
+
+  // Every integer of the knobs at the least value that it takes. Null if the family takes none, as of an alphabet that
+  // is too small.
   static std::unique_ptr<Family> MakeSmallest(const FamilyContext& context) {
     v1::Family config;
-    GetParam()->resolve(config);
-    const auto* kind = v1::Family::descriptor()->FindFieldByNumber(static_cast<int>(GetParam()->kind));
-    google::protobuf::Message* knobs = config.GetReflection()->MutableMessage(&config, kind);
-    for (int i = 0; i < knobs->GetDescriptor()->field_count(); ++i) {
-      const google::protobuf::FieldDescriptor* field = knobs->GetDescriptor()->field(i);
-      if (field->is_repeated() || field->message_type() != v1::Integer::descriptor()) continue;
-      auto& knob = *dynamic_cast<v1::Integer*>(knobs->GetReflection()->MutableMessage(knobs, field));
+    ForEachInteger(Knobs(config), [&](v1::Integer& knob, const v1::Setting& setting) {
       const v1::Integer before = knob;
+      const auto min = static_cast<std::int64_t>(setting.min());
       bool taken = false;
-      for (int value = 0; value <= 16 && !taken; ++value) {
+      for (std::int64_t value = min; value <= min + 16 && !taken; ++value) {
         knob.set_fixed(value);
         taken = Make(config, context).ok();
       }
       if (!taken) knob = before;
-    }
+    });
     auto family = Make(config, context);
     return family.ok() ? *std::move(family) : nullptr;
   }
+
+  static void ExpectSymbolsBelowTheAlphabet(const Family& family, const FamilyContext& context, std::uint64_t seeds) {
+    for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+      SampledProgram sampled(family, context, seed, 3);
+      sampled.Run();
+      for (int r = 0; r < 3; ++r) {
+        for (int t = 0; t < context.length; ++t) ASSERT_LT(sampled.out.row(r)[t], context.alphabet) << "seed " << seed;
+      }
+    }
+  }
 };
 
-TEST_P(SmallestTest, SymbolsStayBelowTheAlphabet) {
+void ExpectRangesAreChecked(const FamilyEntry& entry, v1::Family& config, google::protobuf::Message& message,
+                            const std::string& path) {
+  const auto* reflection = message.GetReflection();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const google::protobuf::FieldDescriptor* field = message.GetDescriptor()->field(i);
+    const v1::Setting& setting = field->options().GetExtension(v1::setting);
+    const std::string below = path + "." + field->name();
+    if (field->is_repeated()) continue;
+    const bool integer = field->message_type() == v1::Integer::descriptor();
+    const bool real = field->message_type() == v1::Real::descriptor();
+    if (field->message_type() != nullptr && !integer && !real) {
+      google::protobuf::Message& nested = *reflection->MutableMessage(&message, field);
+      WriteDefaults(nested);
+      ExpectRangesAreChecked(entry, config, nested, below);
+      continue;
+    }
+    for (const double value : {setting.min() - 1, setting.max() + 1}) {
+      std::unique_ptr<google::protobuf::Message> before(message.New());
+      before->CopyFrom(message);
+      if (integer) {
+        dynamic_cast<v1::Integer&>(*reflection->MutableMessage(&message, field))
+            .set_fixed(static_cast<std::int64_t>(value));
+      } else if (real) {
+        dynamic_cast<v1::Real&>(*reflection->MutableMessage(&message, field)).set_fixed(value);
+      } else if (field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_INT64) {
+        reflection->SetInt64(&message, field, static_cast<std::int64_t>(value));
+      } else if (field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_DOUBLE) {
+        reflection->SetDouble(&message, field, value);
+      } else {
+        break;  // bools and enums have no range
+      }
+      const absl::Status status = entry.Make(config, {}, "family").status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << below;
+      EXPECT_EQ(std::string(status.message()).find(below), 0U) << status;
+      EXPECT_NE(std::string(status.message()).find("must lie within"), std::string::npos) << status;
+      message.CopyFrom(*before);
+    }
+  }
+}
+
+TEST_P(ShapesTest, ValuesOutsideTheRangesAreRefused) {
+  v1::Family config;
+  google::protobuf::Message& knobs = Knobs(config);
+  ExpectRangesAreChecked(*GetParam(), config, knobs, "family");
+}
+
+TEST_P(ShapesTest, TheSmallestKeepsSymbolsBelowTheAlphabet) {
   int made = 0;
   for (const int alphabet : {2, 3, 5, 64, 256, 1000}) {
     const FamilyContext context{.alphabet = alphabet, .length = 40};
     const std::unique_ptr<Family> family = MakeSmallest(context);
     if (!family) continue;
     ++made;
-    for (std::uint64_t seed = 0; seed < 20; ++seed) {
-      SampledProgram sampled(*family, context, seed, 3);
-      sampled.Run();
-      for (int r = 0; r < 3; ++r) {
-        for (int t = 0; t < 40; ++t) ASSERT_LT(sampled.out.row(r)[t], alphabet) << "seed " << seed;
-      }
-    }
+    ExpectSymbolsBelowTheAlphabet(*family, context, 20);
   }
   EXPECT_GE(made, 3);
+}
+
+// Arrays of kernels have room for the schema's maxima: one knob at a time at its largest.
+TEST_P(ShapesTest, TheLargestKeepsSymbolsBelowTheAlphabet) {
+  const FamilyContext context{.alphabet = 4096, .length = 24};
+  v1::Family config;
+  ForEachInteger(Knobs(config), [&](v1::Integer& knob, const v1::Setting& setting) {
+    const v1::Integer before = knob;
+    knob.set_fixed(static_cast<std::int64_t>(setting.max()));
+    // Refused where it depends on other fields.
+    if (const auto family = Make(config, context); family.ok()) ExpectSymbolsBelowTheAlphabet(**family, context, 1);
+    knob = before;
+  });
 }
 
 std::vector<const FamilyEntry*> AllEntries() {
@@ -134,7 +211,7 @@ std::vector<const FamilyEntry*> AllEntries() {
   return entries;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SmallestTest, testing::ValuesIn(AllEntries()),
+INSTANTIATE_TEST_SUITE_P(All, ShapesTest, testing::ValuesIn(AllEntries()),
                          [](const auto& test) { return std::string(test.param->name); });
 
 }  // namespace

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "tests/randnet/allocations.h"
 #include "tests/randnet/targets.h"
+#include "tests/support/allocations.h"
 
 namespace iterand {
 namespace {
@@ -27,13 +27,16 @@ v1::Family FamilyConfig(const std::string& json) {
   return config;
 }
 
-std::unique_ptr<Family> MakeFamily(const std::string& json, const FamilyContext& context) {
+absl::StatusOr<std::unique_ptr<Family>> TryMakeFamily(const std::string& json, const FamilyContext& context) {
   v1::Family config = FamilyConfig(json);
   const FamilyEntry* entry = FindFamily(config.kind_case());
-  EXPECT_NE(entry, nullptr) << json;
-  if (entry == nullptr) return nullptr;
-  entry->resolve(config);
-  auto family = entry->make(config, context, std::string(entry->name));
+  if (entry == nullptr) return absl::InternalError("test: no family in " + json);
+  entry->Resolve(config);
+  return entry->Make(config, context, "families[0]." + std::string(entry->name));
+}
+
+std::unique_ptr<Family> MakeFamily(const std::string& json, const FamilyContext& context) {
+  auto family = TryMakeFamily(json, context);
   EXPECT_TRUE(family.ok()) << family.status();
   return family.ok() ? *std::move(family) : nullptr;
 }
@@ -138,16 +141,10 @@ void CheckMemory(const std::string& json, const FamilyContext& context) {
   EXPECT_GT(family->most_seconds(2 * kFew), family->most_seconds(kFew)) << json;
 }
 
-void CheckRefused(const std::string& json, const std::string& text, const FamilyContext& context) {
-  v1::Family config = FamilyConfig(json);
-  const FamilyEntry* entry = FindFamily(config.kind_case());
-  ASSERT_NE(entry, nullptr) << json;
-  entry->resolve(config);
-  const auto family = entry->make(config, context, std::string(entry->name));
-  ASSERT_FALSE(family.ok()) << json << " was not refused";
-  EXPECT_EQ(family.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_NE(std::string(family.status().message()).find(text), std::string::npos)
-      << json << ": " << std::string(family.status().message());
+std::string Refusal(const std::string& json, const FamilyContext& context) {
+  const absl::Status status = TryMakeFamily(json, context).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << json << ": " << status;
+  return std::string(status.message());
 }
 
 }  // namespace iterand

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/thread_clock.h"
 #include "randnet/family.h"
 #include "tests/randnet/family_checks.h"
 
@@ -74,9 +75,9 @@ class LookMeter final : public RunControl::Pauser {
     control_->set_pauser(this);
     control_->RequestPause();
   }
-  void Begin() { last_ = Now(); }
+  void Begin() { last_ = ThreadSeconds(); }
   void Pause() override {
-    const double now = Now();
+    const double now = ThreadSeconds();
     longest_ = std::max(longest_, now - last_);
     last_ = now;
     control_->RequestPause();
@@ -84,13 +85,8 @@ class LookMeter final : public RunControl::Pauser {
   double longest() const { return longest_; }
 
  private:
-  static double Now() {
-    timespec now{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-  }
   RunControl* const control_;
-  double last_ = Now();
+  double last_ = ThreadSeconds();
   double longest_ = 0;
 };
 

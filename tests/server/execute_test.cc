@@ -1,5 +1,5 @@
 // The method Execute: results, errors, cancelling, a server that stops, and its share of the cores.
-#include "server/requests/execute.h"
+#include "server/answers/execute.h"
 
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "clients/cpp/rpc_client.h"
+#include "common/rpc/error_info.h"
 #include "iterate/presets.h"
 #include "iterate/recipe_json.h"
 #include "iterate/stream.h"
@@ -127,8 +128,13 @@ class ServiceTest : public ::testing::Test {
   absl::Status StreamError(const v1::StreamRequest& request) {
     absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(request);
     Batch batch;
-    static_cast<void>((*reader)->Next(batch));
-    return (*reader)->status();
+    if ((*reader)->Next(batch)) return absl::OkStatus();
+    const absl::Status& status = (*reader)->status();
+    // Whatever the server refuses, it says why to programs too.
+    if (!status.ok() && !absl::IsUnavailable(status)) {
+      EXPECT_NE(ReasonOf(status), v1::ERROR_REASON_UNSPECIFIED) << status;
+    }
+    return status;
   }
 
   static v1::StreamRequest Cheap() {

@@ -102,14 +102,14 @@ def main() -> None:
     torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    stream = iterand.describe(options.server, options.recipe, seed=options.seed, length=options.length).stream
+    stream = iterand.describe(options.recipe, seed=options.seed, length=options.length, server=options.server).stream
     dataset = StreamDataset(
-        options.server,
         options.recipe,
         seed=options.seed,
         length=options.length,
         batch_size=options.batch_size,
         expected_fingerprint=stream.fingerprint,
+        server=options.server,
     )
     loader = StreamLoader(dataset, num_workers=options.workers)
     model = Transformer(stream.vocab_size, options.length, options.width, options.depth, options.heads).to(device)

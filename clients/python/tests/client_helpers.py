@@ -20,7 +20,7 @@ FEW = Retry(attempts=2, first_wait=0.05)
 def collect(address: str, **options: object) -> np.ndarray:
     """The rows of a whole stream."""
     options = {"recipe": "up", "length": LENGTH, **options}
-    with iterand.stream(address, **options) as stream:  # type: ignore[arg-type]
+    with iterand.stream(server=address, **options) as stream:  # type: ignore[arg-type]
         return np.concatenate(list(stream))
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from client_helpers import LENGTH, collect, threads, wait_for_threads
-from conftest import Server, sample
 
 import iterand
+from client_helpers import LENGTH, collect, threads, wait_for_threads
+from conftest import Server, sample
 
 RECIPE = {"families": [{"uniform": {}}], "length": 64}
 
@@ -46,7 +46,9 @@ def test_shards_are_every_nth_sequence(address: str, reference: np.ndarray, worl
 
 
 def test_start_inside_a_shard(address: str, reference: np.ndarray) -> None:
-    with iterand.stream(address, "up", length=LENGTH, rank=1, world_size=4, start=10, count=5, batch_size=2) as stream:
+    with iterand.stream(
+        "up", length=LENGTH, rank=1, world_size=4, start=10, count=5, batch_size=2, server=address
+    ) as stream:
         assert stream.next_index == 13
         rows = np.concatenate(list(stream))
         assert stream.next_index == 13 + 5 * 4
@@ -59,9 +61,9 @@ def test_seed_and_recipe_change_the_stream(address: str, reference: np.ndarray) 
 
 
 def test_read_is_random_access(address: str, reference: np.ndarray) -> None:
-    rows = iterand.read(address, 5, 10, stride=7, recipe="up", length=LENGTH)
+    rows = iterand.read("up", range(5, 5 + 10 * 7, 7), length=LENGTH, server=address)
     np.testing.assert_array_equal(rows, reference[5:75:7])
-    far = iterand.read(address, 10**9, 2, recipe="up", length=LENGTH)
+    far = iterand.read("up", range(10**9, 10**9 + 2), length=LENGTH, server=address)
     np.testing.assert_array_equal(far, collect(address, start=10**9, count=2))
 
 
@@ -89,7 +91,7 @@ def test_wide_tokens(address: str) -> None:
             "alphabet_size": 300,
             "relabel": "RELABEL_SEQUENCE",
         }
-        with iterand.stream(address, recipe, count=20, batch_size=5) as stream:
+        with iterand.stream(recipe, count=20, batch_size=5, server=address) as stream:
             batches = list(stream)
         assert all(batch.dtype == dtype and batch.flags.aligned for batch in batches)
         rows = np.concatenate(batches)
@@ -99,7 +101,7 @@ def test_wide_tokens(address: str) -> None:
 
 
 def test_payload_is_not_copied(address: str) -> None:
-    with iterand.stream(address, "up", length=LENGTH, count=1, batch_size=1) as stream:
+    with iterand.stream("up", length=LENGTH, count=1, batch_size=1, server=address) as stream:
         tokens = next(stream)
     assert not tokens.flags.writeable
     base = tokens
@@ -109,7 +111,7 @@ def test_payload_is_not_copied(address: str) -> None:
 
 
 def test_provenance(address: str) -> None:
-    with iterand.stream(address, "up", length=LENGTH, count=40, batch_size=40, provenance=True) as stream:
+    with iterand.stream("up", length=LENGTH, count=40, batch_size=40, provenance=True, server=address) as stream:
         batch = stream.next_batch()
     assert len(batch.provenance) == batch.rows == 40
     assert [row.lane for row in batch.provenance] == [index % 32 for index in range(40)]
@@ -117,18 +119,18 @@ def test_provenance(address: str) -> None:
 
 
 def test_describe(address: str) -> None:
-    bare = iterand.describe(address)
+    bare = iterand.describe(server=address)
     assert bare.stream is None
     assert {"up", "uniform"} <= set(bare.presets)
     assert "lstm" in {family.name for family in bare.families}
-    info = iterand.describe(address, "up", seed=3, length=LENGTH).stream
+    info = iterand.describe("up", seed=3, length=LENGTH, server=address).stream
     assert info is not None
     assert (info.seed, info.length, info.vocab_size, info.dtype, len(info.fingerprint)) == (3, 128, 256, "uint8", 32)
-    with iterand.stream(address, "up", seed=3, length=LENGTH, count=1) as stream:
+    with iterand.stream("up", seed=3, length=LENGTH, count=1, server=address) as stream:
         next(stream)
         assert stream.fingerprint == info.fingerprint
     rows = info.max_batch_size
-    with iterand.stream(address, length=LENGTH, count=rows, batch_size=rows, provenance=True) as stream:
+    with iterand.stream(length=LENGTH, count=rows, batch_size=rows, provenance=True, server=address) as stream:
         assert next(stream).shape == (rows, LENGTH)
 
 
@@ -143,20 +145,20 @@ def test_a_stream_ends_with_the_last_index(address: str, count: int | None) -> N
 def test_a_shard_without_an_index_left_is_out_of_range(address: str) -> None:
     with (
         pytest.raises(iterand.OutOfRange, match="shard 0 of 2 has no index"),
-        iterand.stream(address, "up", start=2**64 - 1, rank=0, world_size=2) as stream,
+        iterand.stream("up", start=2**64 - 1, rank=0, world_size=2, server=address) as stream,
     ):
         next(iter(stream))
 
 
 def test_nothing_is_left_behind(address: str) -> None:
     wait_for_threads(0)
-    stream = iterand.stream(address, "up", length=LENGTH)
+    stream = iterand.stream("up", length=LENGTH, server=address)
     next(stream)
     assert threads() == 1
     stream.close()
     stream.close()
     wait_for_threads(0)
-    dropped = iterand.stream(address, "up", length=LENGTH)
+    dropped = iterand.stream("up", length=LENGTH, server=address)
     next(dropped)
     del dropped
     gc.collect()

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from client_helpers import FEW, collect
 
 import iterand
+from client_helpers import FEW, collect
 from iterand import Client, Retry, Tls
 
 
@@ -42,34 +42,34 @@ def test_errors_carry_the_servers_message(address: str) -> None:
     with pytest.raises(iterand.FingerprintMismatch, match="fingerprint"):
         collect(address, expected_fingerprint=bytes(32), count=1)
     with pytest.raises(iterand.InvalidRecipe, match="nonsense"):
-        iterand.describe(address, {"nonsense": 1})
+        iterand.describe({"nonsense": 1}, server=address)
     with pytest.raises(iterand.Error):
-        iterand.read(address, 0, 1, recipe="no-such-preset")
+        iterand.read("no-such-preset", 0, server=address)
 
 
 def test_wrong_arguments_are_told_before_any_call(tmp_path: Path) -> None:
     nobody = "127.0.0.1:1"
     for wrong in ("localhost", "http://localhost:50051", "", [], [nobody, "localhost"]):
         with pytest.raises(iterand.InvalidArgument, match="host:port"):
-            iterand.stream(wrong)
+            iterand.stream(server=wrong)
     for wrong in ("localhost:65536", "[::1]:0"):  # of which gRPC takes the first for port 0
         with pytest.raises(iterand.InvalidArgument, match="port must be from 1 to 65535"):
-            iterand.stream(wrong)
+            iterand.stream(server=wrong)
     for wrong in (1.0, "1", True, None):
         with pytest.raises(iterand.InvalidArgument, match=r"seed is .* whole number"):
-            iterand.stream(nobody, seed=cast("int", wrong))
+            iterand.stream(seed=cast("int", wrong), server=nobody)
     for wrong in (1, -1, 0.5, None):
         with pytest.raises(iterand.InvalidArgument, match="rank is "):
-            iterand.stream(nobody, rank=cast("int", wrong))
+            iterand.stream(rank=cast("int", wrong), server=nobody)
     for wrong in (0, -1, 2**32, "4", None):
         with pytest.raises(iterand.InvalidArgument, match="world_size is "):
-            iterand.stream(nobody, world_size=cast("int", wrong))
+            iterand.stream(world_size=cast("int", wrong), server=nobody)
     # gRPC itself would say "Invalid metadata".
     for wrong in ("open\nsesame", "Sésame", "\0"):
         with pytest.raises(iterand.InvalidArgument, match="printable ASCII"):
-            iterand.describe(nobody, token=wrong)
+            iterand.describe(token=wrong, server=nobody)
     with pytest.raises(iterand.InvalidArgument, match=r"missing\.pem"):
-        iterand.describe(nobody, tls=Tls(ca_file=tmp_path / "missing.pem"))
+        iterand.describe(tls=Tls(ca_file=tmp_path / "missing.pem"), server=nobody)
 
 
 def test_arguments_under_an_old_name_are_refused_with_the_new_one() -> None:
@@ -90,19 +90,19 @@ def test_arguments_of_a_wrong_type_are_named() -> None:
     nobody = "127.0.0.1:1"
     for wrong in (None, 5, [None], b"127.0.0.1:1"):
         with pytest.raises(iterand.InvalidArgument, match="target"):
-            iterand.describe(cast("str", wrong))
+            iterand.describe(server=cast("str", wrong))
     with pytest.raises(iterand.InvalidArgument, match=r"tls is 'cert.pem'; .*Tls\(ca_file="):
-        iterand.describe(nobody, tls=cast("bool", "cert.pem"))
+        iterand.describe(tls=cast("bool", "cert.pem"), server=nobody)
     with pytest.raises(iterand.InvalidArgument, match="token is a bytes"):
-        iterand.describe(nobody, token=cast("str", b"x"))
+        iterand.describe(token=cast("str", b"x"), server=nobody)
     for fingerprint in ("abc", b"abc"):
         with pytest.raises(iterand.InvalidArgument, match=r"expected_fingerprint is .*32 bytes"):
-            iterand.stream(nobody, expected_fingerprint=cast("bytes", fingerprint))
+            iterand.stream(expected_fingerprint=cast("bytes", fingerprint), server=nobody)
     for name in ("loss_mask", "provenance"):
         with pytest.raises(iterand.InvalidArgument, match=f"{name} is 'no'; it must be True or False"):
-            iterand.stream(nobody, **{name: "no"})  # type: ignore[arg-type]
+            iterand.stream(server=nobody, **{name: "no"})  # type: ignore[arg-type]
     with pytest.raises(iterand.InvalidArgument, match="retry is 5; it must be a Retry"):
-        iterand.describe(nobody, retry=cast("Retry", 5))
+        iterand.describe(retry=cast("Retry", 5), server=nobody)
     for timeout in ("a", 0, -1, float("nan"), True):
         with pytest.raises(iterand.InvalidArgument, match="timeout is"):
             Client(nobody).read(0, timeout=cast("float", timeout))
@@ -118,7 +118,7 @@ def test_another_kind_of_server_is_told_with_its_address() -> None:
     nothing.start()
     try:
         with pytest.raises(iterand.Error, match=rf"127.0.0.1:{port}: no iterand server answers there"):
-            iterand.describe(f"127.0.0.1:{port}")
+            iterand.describe(server=f"127.0.0.1:{port}")
     finally:
         nothing.stop(None)
 
@@ -144,8 +144,8 @@ def test_no_server() -> None:
         nobody = f"127.0.0.1:{free.getsockname()[1]}"
     for call in (
         lambda: collect(nobody, retry=FEW, count=1),
-        lambda: iterand.read(nobody, 0, retry=FEW),
-        lambda: iterand.describe(nobody, retry=FEW),
+        lambda: iterand.read("up", 0, retry=FEW, server=nobody),
+        lambda: iterand.describe(retry=FEW, server=nobody),
     ):
         with pytest.raises(iterand.Unavailable, match=nobody):
             call()

@@ -11,10 +11,10 @@ from typing import cast
 
 import numpy as np
 import pytest
-from client_helpers import FEW, LENGTH, collect, opened_streams, wait_for_threads
-from conftest import Server, sample
 
 import iterand
+from client_helpers import FEW, LENGTH, collect, opened_streams, wait_for_threads
+from conftest import Server, sample
 from iterand import Retry
 
 
@@ -27,13 +27,13 @@ def test_waits_stay_bounded_however_many_there_were() -> None:
 def test_a_full_server_is_left_for_the_next(address: str) -> None:
     full = Server("--max-streams", "1")
     try:
-        with iterand.stream(full.address, "uniform", length=LENGTH) as taken:
+        with iterand.stream("uniform", length=LENGTH, server=full.address) as taken:
             next(taken)
             both = [full.address, address]
             rows = collect(cast("str", both), recipe="uniform", count=100)
             np.testing.assert_array_equal(rows, sample(100, recipe="uniform", length=LENGTH))
-            assert iterand.read(both, 0, 1, recipe="uniform", length=LENGTH).shape == (1, LENGTH)
-            assert len(list(iterand.execute(both, "."))) == 1
+            assert iterand.read("uniform", 0, length=LENGTH, server=both).shape == (1, LENGTH)
+            assert len(list(iterand.execute(".", server=both))) == 1
             with pytest.raises(iterand.Unavailable, match=f"{full.address}.* 1 calls .* open"):
                 collect(full.address, retry=FEW, count=1)
     finally:
@@ -46,8 +46,8 @@ def test_gives_up_soon_on_a_server_that_was_never_reached() -> None:
         nobody = f"127.0.0.1:{free.getsockname()[1]}"
     for call in (
         lambda retry: collect(nobody, retry=retry, count=1),
-        lambda retry: iterand.describe(nobody, retry=retry),
-        lambda retry: list(iterand.execute(nobody, "+.", retry=retry)),
+        lambda retry: iterand.describe(retry=retry, server=nobody),
+        lambda retry: list(iterand.execute("+.", retry=retry, server=nobody)),
     ):
         begin = time.monotonic()
         with pytest.raises(iterand.Unavailable):
@@ -61,7 +61,7 @@ def test_gives_up_soon_on_a_server_that_was_never_reached() -> None:
 def test_server_restarted_in_mid_stream(own_server: Server, monkeypatch: pytest.MonkeyPatch, how: int) -> None:
     requests = opened_streams(monkeypatch)
     restart = threading.Timer(0.5, own_server.start)
-    with iterand.stream(own_server.address, "uniform", length=LENGTH, batch_size=7, prefetch=2) as stream:
+    with iterand.stream("uniform", length=LENGTH, batch_size=7, prefetch=2, server=own_server.address) as stream:
         rows = [next(stream) for _ in range(5)]
         own_server.stop(how)
         restart.start()
@@ -76,7 +76,7 @@ def test_server_restarted_in_mid_stream(own_server: Server, monkeypatch: pytest.
 
 def test_falls_back_to_the_next_server(own_server: Server, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = opened_streams(monkeypatch)
-    with iterand.stream([own_server.address, address], "uniform", length=LENGTH, prefetch=1) as stream:
+    with iterand.stream("uniform", length=LENGTH, prefetch=1, server=[own_server.address, address]) as stream:
         rows = [next(stream)]
         own_server.stop(signal.SIGKILL)
         while len(requests) < 2:
@@ -157,7 +157,7 @@ def test_a_closed_client_stays_closed(address: str) -> None:
 
 
 def test_server_gone_for_good(own_server: Server) -> None:
-    with iterand.stream(own_server.address, "up", length=LENGTH, prefetch=1, retry=FEW) as stream:
+    with iterand.stream("up", length=LENGTH, prefetch=1, retry=FEW, server=own_server.address) as stream:
         next(stream)
         own_server.stop()
         with pytest.raises(iterand.Unavailable):

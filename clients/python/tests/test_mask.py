@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import binary
 
 import iterand
+from conftest import binary
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, ROWS = 64, 40
@@ -62,7 +62,7 @@ def test_layout_and_masks_are_the_same_everywhere(address: str, tmp_path: Path) 
         )
         np.testing.assert_array_equal(part, tokens[rank::4])
         np.testing.assert_array_equal(part_mask, mask[rank::4])
-    with iterand.stream(address, LAID_OUT, batch_size=7, count=ROWS) as stream:
+    with iterand.stream(LAID_OUT, batch_size=7, count=ROWS, server=address) as stream:
         batches = list(stream.batches())
     np.testing.assert_array_equal(np.concatenate([batch.tokens for batch in batches]), tokens)
     np.testing.assert_array_equal(np.concatenate([batch.loss_mask for batch in batches]), mask)
@@ -71,20 +71,20 @@ def test_layout_and_masks_are_the_same_everywhere(address: str, tmp_path: Path) 
 def test_client_has_the_masks_of_the_stream(address: str) -> None:
     tokens, mask = expected()
     assert 0.1 < mask.mean() < 0.9
-    with iterand.stream(address, "tasks", length=LENGTH, batch_size=7, count=ROWS, loss_mask=True) as stream:
+    with iterand.stream("tasks", length=LENGTH, batch_size=7, count=ROWS, loss_mask=True, server=address) as stream:
         batches = list(stream.batches())
     np.testing.assert_array_equal(np.concatenate([batch.tokens for batch in batches]), tokens)
     np.testing.assert_array_equal(np.concatenate([batch.loss_mask for batch in batches]), mask)
     with iterand.Client(address) as client:
-        batch = client.read_batch(3, 5, recipe="tasks", length=LENGTH, loss_mask=True)
+        batch = client.read_batch("tasks", range(3, 3 + 5), length=LENGTH, loss_mask=True)
     np.testing.assert_array_equal(batch.loss_mask, mask[3:8])
 
 
 def test_no_mask_unless_asked_for(address: str) -> None:
-    with iterand.stream(address, "tasks", length=LENGTH, batch_size=4) as stream:
+    with iterand.stream("tasks", length=LENGTH, batch_size=4, server=address) as stream:
         assert stream.next_batch().loss_mask is None
     with (
-        iterand.stream(address, "up-noit", loss_mask=True) as refused,
+        iterand.stream("up-noit", loss_mask=True, server=address) as refused,
         pytest.raises(iterand.InvalidRecipe, match="loss_mask"),
     ):
         next(refused)
@@ -93,7 +93,7 @@ def test_no_mask_unless_asked_for(address: str) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_datasets_give_pairs(address: str, workers: int) -> None:
     tokens, mask = expected()
-    data = StreamDataset(address, "tasks", length=LENGTH, batch_size=4, count=ROWS, loss_mask=True)
+    data = StreamDataset("tasks", length=LENGTH, batch_size=4, count=ROWS, loss_mask=True, server=address)
     pairs = list(StreamLoader(data, num_workers=workers))
     assert all(m.dtype == torch.bool and m.shape == t.shape for t, m in pairs)
     found = {tuple(row.tolist()): m for t, ms in pairs for row, m in zip(t, ms, strict=True)}

@@ -58,10 +58,10 @@ def hostile_server() -> Iterator[str]:
 
 def test_errors_of_a_hostile_server(hostile_server: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(iterand.InvalidArgument) as raised:
-        iterand.describe(hostile_server)
+        iterand.describe(server=hostile_server)
     assert str(raised.value) == ESCAPED
-    with pytest.raises(iterand.InvalidArgument) as raised, iterand.stream(hostile_server) as stream:
+    with pytest.raises(iterand.InvalidArgument) as raised, iterand.stream(server=hostile_server) as stream:
         next(stream)
     assert str(raised.value) == ESCAPED
-    assert live.main(["--server", hostile_server, "--batches", "1"]) == 1
+    assert live.main(["--server", hostile_server, "--batches", "1"]) == 2
     assert capfd.readouterr().err == f"iterand: {ESCAPED}\n"

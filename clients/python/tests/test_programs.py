@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import Server
 
 pytest.importorskip("torch")
@@ -115,19 +116,26 @@ def test_live_ends_at_sigterm(address: str) -> None:
 
 
 def test_live_says_what_is_wrong(address: str) -> None:
-    done = subprocess.run([*LIVE, address, "--recipe", "no-such-preset"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert "no-such-preset" in done.stderr
-    assert "Traceback" not in done.stderr
+    for arguments, message in (
+        (["--recipe", "no-such-preset"], "no-such-preset"),
+        (["--tls-root", "ca.pem"], "(--tls-root is now --ca-file)"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate\n"),
+        (["--tls-cert", "client.pem"], "both --tls-cert and --tls-key"),
+        (["--connect-timeout", "-1"], "connect_timeout of Retry is -1.0"),
+    ):
+        done = subprocess.run([*LIVE, address, *arguments], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_live_looks_at_its_files_first(tmp_path: Path) -> None:
     nobody = "127.0.0.1:1"
-    for option in ("--svg", "--token-file"):
+    for option, name in (("--svg", "--svg"), ("--token-file", "token file"), ("--ca-file", "TLS file")):
         command = [*LIVE, nobody, option, str(tmp_path / "nowhere" / "file")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
-        assert f"{option} {tmp_path}/nowhere/file: " in done.stderr
+        assert f"{name} {tmp_path}/nowhere/file" in done.stderr
 
 
 def test_live_without_rich_draws_no_picture(address: str, tmp_path: Path) -> None:
@@ -136,18 +144,20 @@ def test_live_without_rich_draws_no_picture(address: str, tmp_path: Path) -> Non
     command = [*LIVE, address, "--batches", "1", "--svg", str(tmp_path / "stream.svg")]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "pip install 'clients/python[live]'" in done.stderr
+    assert "pip install '.[live]'" in done.stderr
 
 
 def test_live_with_a_token(tmp_path: Path) -> None:
     token = tmp_path / "token"
-    token.write_text("secret\n")
+    token.write_text("# Rotated in May.\n\nsecret\nolder secret\n")
+    token.chmod(0o644)
     locked = Server("--token-file", str(token))
     try:
         command = [*LIVE, locked.address, "--batches", "3"]
         assert subprocess.run(command, capture_output=True, timeout=60).returncode == 1
         done = subprocess.run([*command, "--token-file", str(token)], capture_output=True, text=True, timeout=60)
         assert SUMMARY.match(done.stdout.splitlines()[-1])
+        assert f"every user of this machine may read the secret in {token} (mode 0644): chmod o-r" in done.stderr
     finally:
         locked.stop()
 

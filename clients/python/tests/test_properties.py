@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sample
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import iterand
+from conftest import sample
 from iterand import ProtocolError
 from iterand._position import Place, Position
 from iterand._wire import Batch, decode_batch
@@ -138,7 +138,6 @@ def test_resumed_iterations_continue(
 ) -> None:
     def new() -> Any:
         data = StreamDataset(
-            address,
             RECIPE,
             length=LENGTH,
             dtype=torch.uint8,
@@ -147,6 +146,7 @@ def test_resumed_iterations_continue(
             world_size=shard[1],
             start=start,
             count=count,
+            server=address,
         )
         return StreamLoader(data) if kind == "loader" else data
 
@@ -191,7 +191,7 @@ json_values = st.recursive(
 @example(("stream", "fingerprint"), "00")
 @example(("worker", "given"), float("nan"))
 def test_states_that_are_none_are_refused(path: tuple[str, ...], value: Any) -> None:
-    good = StreamDataset("localhost:1", batch_size=4).state_dict() | {"worker": {"id": 0, "given": 3}}
+    good = StreamDataset(batch_size=4, server="localhost:1").state_dict() | {"worker": {"id": 0, "given": 3}}
     state: Any = value
     if path:
         state = part = copy.deepcopy(good)
@@ -199,7 +199,7 @@ def test_states_that_are_none_are_refused(path: tuple[str, ...], value: Any) -> 
             part = part[name]
         part[path[-1]] = value
     for make in (lambda data: data, StreamLoader):
-        loader = make(StreamDataset("localhost:1", batch_size=4))
+        loader = make(StreamDataset(batch_size=4, server="localhost:1"))
         before = loader.state_dict()
         try:
             loader.load_state_dict(state)
@@ -207,7 +207,7 @@ def test_states_that_are_none_are_refused(path: tuple[str, ...], value: Any) -> 
             assert loader.state_dict() == before
         else:
             loaded = json.loads(json.dumps(loader.state_dict()))
-            make(StreamDataset("localhost:1", batch_size=4)).load_state_dict(loaded)
+            make(StreamDataset(batch_size=4, server="localhost:1")).load_state_dict(loaded)
             iter(loader)
 
 

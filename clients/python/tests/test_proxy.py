@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Server, binary
 
 import iterand
+from conftest import Server, binary
 from iterand import Retry
 from iterand._proxy import proxy_for, without_password
 
@@ -87,7 +87,7 @@ def test_this_machine_is_reached_directly(
     clean.setenv(variable, refusing.url)
     port = address.rpartition(":")[2]
     for target in (address, f"localhost:{port}", f"dns:///localhost:{port}", f"ipv4:127.0.0.1:{port}"):
-        assert iterand.describe(target).engine_version >= 1
+        assert iterand.describe(server=target).engine_version >= 1
     done = subprocess.run([binary(), "describe", "up", "--server", address], capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert not refusing.asked
@@ -97,7 +97,7 @@ def test_a_unix_socket_is_reached_directly(tmp_path: Path, clean: pytest.MonkeyP
     clean.setenv("http_proxy", refusing.url)
     server = Server(listen=f"unix:{tmp_path}/socket")
     try:
-        assert iterand.describe(f"unix:{tmp_path}/socket").engine_version >= 1
+        assert iterand.describe(server=f"unix:{tmp_path}/socket").engine_version >= 1
     finally:
         server.stop()
     assert not refusing.asked
@@ -107,7 +107,7 @@ def test_another_host_is_reached_through_the_proxy(address: str, clean: pytest.M
     proxy = Proxy(address)
     try:
         clean.setenv("http_proxy", proxy.url)
-        assert iterand.describe("noise.example:50051").engine_version >= 1
+        assert iterand.describe(server="noise.example:50051").engine_version >= 1
         assert proxy.asked == ["noise.example:50051"]
         done = subprocess.run(
             [binary(), "describe", "up", "--server", "noise.example:50051"], capture_output=True, timeout=60
@@ -124,7 +124,7 @@ def test_an_error_through_a_proxy_names_it(clean: pytest.MonkeyPatch, refusing: 
     with pytest.raises(
         iterand.Unavailable, match=rf"noise\.example:1 \(through the proxy {shown}, .*https_proxy"
     ) as info:
-        iterand.describe("noise.example:1", retry=Retry(attempts=0))
+        iterand.describe(retry=Retry(attempts=0), server="noise.example:1")
     assert "secret" not in str(info.value)
     command = [binary(), "describe", "up", "--server", "noise.example:1", "--connect-timeout", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

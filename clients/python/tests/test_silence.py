@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from client_helpers import LENGTH, opened_streams
-from conftest import Server, sample
 
 import iterand
+from client_helpers import LENGTH, opened_streams
+from conftest import Server, sample
 from iterand import Retry
 
 QUICK = Retry(keepalive_time=0.5, keepalive_timeout=1.0, first_wait=0.05)
@@ -24,7 +24,9 @@ SLOW = {"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes
 
 
 def test_a_stopped_server_is_left_within_ten_seconds(own_server: Server, address: str) -> None:
-    with iterand.stream([own_server.address, address], "uniform", length=LENGTH, batch_size=7, prefetch=1) as stream:
+    with iterand.stream(
+        "uniform", length=LENGTH, batch_size=7, prefetch=1, server=[own_server.address, address]
+    ) as stream:
         rows = [next(stream)]
         own_server.process.send_signal(signal.SIGSTOP)
         try:
@@ -60,14 +62,16 @@ def test_a_server_that_only_accepts_is_left(address: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         targets = [f"127.0.0.1:{mute.getsockname()[1]}", address]
         begin = time.monotonic()
-        with iterand.stream(targets, "uniform", length=LENGTH) as stream:
+        with iterand.stream("uniform", length=LENGTH, server=targets) as stream:
             next(stream)
-        assert len(list(iterand.execute(targets, "."))) == 1
+        assert len(list(iterand.execute(".", server=targets))) == 1
         assert time.monotonic() - begin < 20
 
 
 def test_a_silent_server_that_wakes_up_goes_on(own_server: Server) -> None:
-    with iterand.stream(own_server.address, "uniform", length=LENGTH, batch_size=7, prefetch=1, retry=QUICK) as stream:
+    with iterand.stream(
+        "uniform", length=LENGTH, batch_size=7, prefetch=1, retry=QUICK, server=own_server.address
+    ) as stream:
         rows = [next(stream)]
         own_server.process.send_signal(signal.SIGSTOP)
         waking = threading.Timer(4, own_server.process.send_signal, [signal.SIGCONT])
@@ -86,14 +90,14 @@ def test_a_silent_server_that_wakes_up_goes_on(own_server: Server) -> None:
 def test_a_slow_stream_is_not_silent(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = opened_streams(monkeypatch)
     retry = Retry(keepalive_time=0.0, keepalive_timeout=5.0, connect_timeout=0.1)
-    with iterand.stream(address, SLOW, batch_size=64, retry=retry) as stream:
+    with iterand.stream(SLOW, batch_size=64, retry=retry, server=address) as stream:
         next(stream)
     assert len(requests) == 1
 
 
 def test_a_consumer_that_pauses_keeps_its_call(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = opened_streams(monkeypatch)
-    with iterand.stream(address, "uniform", length=LENGTH, prefetch=2, retry=QUICK) as stream:
+    with iterand.stream("uniform", length=LENGTH, prefetch=2, retry=QUICK, server=address) as stream:
         next(stream)
         time.sleep(4)  # the windows are full, and nobody reads
         for _ in range(200):
@@ -104,9 +108,9 @@ def test_a_consumer_that_pauses_keeps_its_call(address: str, monkeypatch: pytest
 @pytest.mark.parametrize(
     "call",
     [
-        lambda target: iterand.describe(target, timeout=0.7),
-        lambda target: iterand.read(target, 0, timeout=0.7),
-        lambda target: list(iterand.execute(target, ".", timeout=0.7)),
+        lambda target: iterand.describe(timeout=0.7, server=target),
+        lambda target: iterand.read("up", 0, timeout=0.7, server=target),
+        lambda target: list(iterand.execute(".", timeout=0.7, server=target)),
         lambda target: iterand.Client(target).read_batch(0, timeout=0.7),
         lambda target: list(iterand.Client(target).execute(".", timeout=0.7)),
     ],
@@ -126,13 +130,13 @@ def test_a_timeout_bounds_all_attempts() -> None:
         nobody = f"127.0.0.1:{free.getsockname()[1]}"
         begin = time.monotonic()
         with pytest.raises(iterand.DeadlineExceeded, match=f"{nobody}.*timeout of 1 s.*last attempt.*refused"):
-            iterand.describe(nobody, timeout=1, retry=Retry(attempts=1000, connect_timeout=60))
+            iterand.describe(timeout=1, retry=Retry(attempts=1000, connect_timeout=60), server=nobody)
         assert 0.9 < time.monotonic() - begin < 4
 
 
 def test_execute_bounds_a_program_that_takes_long(address: str) -> None:
     with pytest.raises(iterand.DeadlineExceeded, match=r"timeout of 0\.5 s"):
-        list(iterand.execute(address, ["+[]"] * 2000, max_steps=2**22, timeout=0.5))
+        list(iterand.execute(["+[]"] * 2000, max_steps=2**22, timeout=0.5, server=address))
 
 
 def test_waiting_is_logged_once_and_so_is_its_end(own_server: Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +144,7 @@ def test_waiting_is_logged_once_and_so_is_its_end(own_server: Server, caplog: py
     starting = threading.Timer(1.5, own_server.start)
     starting.start()
     with caplog.at_level(logging.INFO, "iterand"):
-        iterand.describe(own_server.address, retry=Retry(attempts=100, connect_timeout=30, longest_wait=0.2))
+        iterand.describe(retry=Retry(attempts=100, connect_timeout=30, longest_wait=0.2), server=own_server.address)
     starting.join()
     lines = [record.getMessage() for record in caplog.records if record.name == "iterand"]
     assert len(lines) == 2

@@ -10,17 +10,17 @@ import types
 import numpy as np
 import pytest
 import torch
-from conftest import sample
 from torch.utils.data import DataLoader
 
 import iterand
+from conftest import sample
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, BATCH = 32, 4
 
 
 def dataset(address: str, **options: object) -> StreamDataset:
-    return StreamDataset(address, "up", length=LENGTH, **{"batch_size": BATCH, **options})  # type: ignore[arg-type]
+    return StreamDataset("up", length=LENGTH, server=address, **{"batch_size": BATCH, **options})  # type: ignore[arg-type]
 
 
 def take(loader: object, batches: int) -> list[torch.Tensor]:
@@ -135,7 +135,7 @@ def test_state_of_another_stream_is_refused(address: str) -> None:
 
 
 def test_errors_of_workers_reach_the_loop(address: str) -> None:
-    bad = StreamLoader(StreamDataset(address, "no-such-preset"), num_workers=1)
+    bad = StreamLoader(StreamDataset("no-such-preset", server=address), num_workers=1)
     with pytest.raises(iterand.UnknownPreset, match="no-such-preset"):
         take(bad, 1)
     with pytest.raises(iterand.InvalidArgument, match="lanes"):
@@ -179,14 +179,14 @@ def test_wrong_arguments_are_told_before_any_worker_starts(address: str) -> None
 
 
 def test_workers_started_while_a_stream_is_open(address: str) -> None:
-    with iterand.stream(address, "up", length=LENGTH) as stream:
+    with iterand.stream("up", length=LENGTH, server=address) as stream:
         next(stream)
         assert len(take(StreamLoader(dataset(address), num_workers=2), 4)) == 4
         next(stream)
 
 
 def test_workers_forked_from_a_process_that_has_used_grpc_say_so(address: str) -> None:
-    iterand.describe(address)
+    iterand.describe(server=address)
     with pytest.raises(iterand.ForkedProcess, match="forkserver"):
         take(DataLoader(dataset(address), batch_size=None, num_workers=1, multiprocessing_context="fork"), 1)
 

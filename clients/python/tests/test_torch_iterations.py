@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sample
 from torch.utils.data import DataLoader
 
 import iterand
+from conftest import sample
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, BATCH = 32, 4
@@ -29,7 +29,7 @@ def rows(address: str) -> np.ndarray:
 
 
 def dataset(address: str, **options: Any) -> StreamDataset:
-    return StreamDataset(address, "up", length=LENGTH, **{"batch_size": BATCH, **options})
+    return StreamDataset("up", length=LENGTH, server=address, **{"batch_size": BATCH, **options})
 
 
 def plain_loader(data: StreamDataset, workers: int, persistent: bool = False, method: str = "forkserver") -> Any:

@@ -18,10 +18,10 @@ from typing import Any
 import grpc
 import pytest
 import torch
-from conftest import Server
 from torch.utils.data import DataLoader
 
 import iterand
+from conftest import Server
 from iterand import _workers
 from iterand.torch import StreamDataset, StreamLoader
 
@@ -29,7 +29,7 @@ LENGTH, BATCH = 32, 4
 
 
 def dataset(address: str, **options: Any) -> StreamDataset:
-    return StreamDataset(address, "up", length=LENGTH, **{"batch_size": BATCH, **options})
+    return StreamDataset("up", length=LENGTH, server=address, **{"batch_size": BATCH, **options})
 
 
 def plain_loader(data: StreamDataset, workers: int, **options: Any) -> Any:
@@ -206,8 +206,8 @@ def test_errors_survive_pickling(cls: type[iterand.Error]) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_errors_of_workers_keep_class_words_and_code(address: str, workers: int) -> None:
     cases: list[tuple[StreamDataset, type[iterand.Error], str]] = [
-        (StreamDataset(address, "no-such-preset"), iterand.UnknownPreset, "no-such-preset"),
-        (StreamDataset(address, {"lanes": -1}), iterand.InvalidRecipe, "lanes"),
+        (StreamDataset("no-such-preset", server=address), iterand.UnknownPreset, "no-such-preset"),
+        (StreamDataset({"lanes": -1}, server=address), iterand.InvalidRecipe, "lanes"),
         (dataset(address, expected_fingerprint=bytes(32)), iterand.FingerprintMismatch, "fingerprint"),
         (dataset(address, batch_size=2**31), iterand.InvalidArgument, "batch"),
     ]
@@ -342,13 +342,13 @@ def test_the_interpreter_ends_with_a_live_iterator(
 
 
 def test_representations() -> None:
-    data = StreamDataset("localhost:50051", token="secret", length=512)
+    data = StreamDataset(token="secret", length=512, server="localhost:50051")
     assert (
         repr(data) == "StreamDataset('localhost:50051', 'up', seed=0, length=512, batch_size=64, rank=0, world_size=1)"
     )
     assert repr(StreamLoader(data, 2, pin_memory=True)) == f"StreamLoader({data!r}, num_workers=2, pin_memory=True)"
     recipe = {"families": [{"name": "x" * 4000}]}
-    long = StreamDataset(["a:1", "b:2"], recipe, count=5, start=7, loss_mask=True, dtype=torch.uint8, seed=9)
+    long = StreamDataset(recipe, count=5, start=7, loss_mask=True, dtype=torch.uint8, seed=9, server=["a:1", "b:2"])
     assert len(repr(long)) < 250
     assert "seed=9, batch_size=64, rank=0, world_size=1, start=7, count=5, loss_mask=True, dtype=torch.uint8)" in repr(
         long
@@ -377,7 +377,7 @@ def test_divisors_around_a_number() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_interrupted_iteration_can_continue(own_server: Server, workers: int) -> None:
     """Ctrl-C while the loop waits for a batch loses none."""
-    data = StreamDataset(own_server.address, "uniform", length=8192, batch_size=BATCH, prefetch=1)
+    data = StreamDataset("uniform", length=8192, batch_size=BATCH, prefetch=1, server=own_server.address)
     loader = StreamLoader(data, num_workers=workers)
     iterator, done, over = iter(loader), 0, threading.Event()
 
@@ -404,7 +404,7 @@ def test_an_interrupted_iteration_can_continue(own_server: Server, workers: int)
         thread.join()
         own_server.process.send_signal(signal.SIGCONT)
     assert loader.state_dict()["position"] == {"origin": done * BATCH, "batches": 0, "workers": max(1, workers)}
-    left = iterand.stream(own_server.address, "uniform", length=8192, batch_size=BATCH, start=done * BATCH)
+    left = iterand.stream("uniform", length=8192, batch_size=BATCH, start=done * BATCH, server=own_server.address)
     for _ in range(3):
         assert next(iterator).tolist() == next(left).tolist()
 

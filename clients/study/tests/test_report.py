@@ -181,15 +181,17 @@ def test_differences_are_paired_by_seed_and_seeds_that_never_reach_are_told(
         (each["variant"], each["seed"]): each["final_bits"] for each in found["finetuning"] if each["stage"] == "linux"
     }
     page = without_plots(monkeypatch, found, tmp_path).split("### Finetuning on linux")[1]
-    seeds = [seed for variant, seed in final if variant == "up"]
-    mean, width = intervals.mean_and_interval([final["up", seed] - final["scratch", seed] for seed in seeds])
+    seeds = [seed for variant, seed in final if variant == "up-statistics"]
+    mean, width = intervals.mean_and_interval([final["up-statistics", seed] - final["scratch", seed] for seed in seeds])
     compared = table(page, "start | seeds | against scratch")
     never = " / ".join(["never"] * len(seeds))
-    assert compared["up, pretrained"][1:] == [f"{mean:+.3f} ± {width:.3f} ({len(seeds)})", "-", never]
-    both = [seed for variant, seed in final if variant == "up, relabelled"]
+    assert compared["up-statistics, pretrained"][1:] == [f"{mean:+.3f} ± {width:.3f} ({len(seeds)})", "-", never]
+    both = [seed for variant, seed in final if variant == "up-statistics, relabelled"]
     assert len(seeds) > len(both) > 1
-    mean, width = intervals.mean_and_interval([final["up, relabelled", seed] - final["up", seed] for seed in both])
-    assert compared["up, relabelled, pretrained"][2] == f"{mean:+.3f} ± {width:.3f} ({len(both)})"
+    mean, width = intervals.mean_and_interval(
+        [final["up-statistics, relabelled", seed] - final["up-statistics", seed] for seed in both]
+    )
+    assert compared["up-statistics, relabelled, pretrained"][2] == f"{mean:+.3f} ± {width:.3f} ({len(both)})"
     assert "499 712 real tokens" in page
     assert report.shares([0.25, None, 0.5]) == "25 % / never / 50 %"
     assert report.shares([0.25, 0.25]) == "25 ± 0 %"

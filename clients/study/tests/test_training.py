@@ -202,6 +202,21 @@ def test_streams_that_do_not_fit_are_refused(address: str, tmp_path: Path) -> No
         pretrain.run(each, None, tmp_path / "out")
 
 
+def test_a_result_with_the_names_of_an_earlier_version_is_not_trained_again(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = study(address)
+    each = dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, recipe="tasks", loss_mask=True))
+    pretrain.run(each, address, tmp_path)
+    file = tmp_path / "pretrain.json"
+    result = json.loads(file.read_text())
+    result["config"]["pretrain"]["mask"] = result["config"]["pretrain"].pop("loss_mask")
+    result["stream"]["shard"] = {"rank": 0, "world": 1}
+    file.write_text(json.dumps(result))
+    forbid_training(monkeypatch)
+    assert pretrain.run(each, address, tmp_path) == result
+
+
 def test_a_loss_mask_leaves_out_what_cannot_be_predicted(address: str, tmp_path: Path) -> None:
     """From a server, from a dump, and where the recipe asks for it itself; without, the random words count too."""
     recipe = {"families": [{"tasks": {"kinds": ["IDENTITY"], "items": {"fixed": 4}, "symbols": {"fixed": 16}}}]}

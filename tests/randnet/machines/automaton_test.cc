@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_split.h"
-#include "tests/randnet/program_testing.h"
+#include "tests/randnet/family_checks.h"
 
 namespace iterand {
 namespace {

@@ -8,81 +8,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "randnet/machines/stepped_program.h"
-#include "tests/randnet/program_testing.h"
+#include "tests/randnet/family_checks.h"
+#include "tests/support/tape.h"
 
 namespace iterand {
 namespace {
 
 using testing::HasSubstr;
-
-struct Outcome {
-  std::vector<Symbol> output;
-  std::uint64_t steps = 0;
-  TapeHalt halt = TapeHalt::kEnded;
-};
-
-// The machine of randnet/machines/tape_machine.h, one instruction at a time.
-Outcome Interpret(const std::string& text, const std::vector<Symbol>& input, const TapeLimits& limits,
-                  std::size_t capacity) {
-  Outcome outcome;
-  std::map<std::size_t, std::size_t> match;
-  std::vector<std::size_t> open;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '[') open.push_back(i);
-    if (text[i] == ']') {
-      match[i] = open.back();
-      match[open.back()] = i;
-      open.pop_back();
-    }
-  }
-  const auto cells = static_cast<std::size_t>(limits.cells);
-  const int symbols = limits.symbols;
-  std::vector<int> tape(cells);
-  std::size_t pointer = 0;
-  std::size_t read = 0;
-  for (std::size_t at = 0;; ++at) {
-    if (at == text.size()) {
-      if (!limits.repeat || text.empty()) return outcome;
-      at = 0;
-    }
-    if (outcome.steps == limits.max_steps) {
-      outcome.halt = TapeHalt::kStepLimit;
-      return outcome;
-    }
-    ++outcome.steps;
-    int& cell = tape[pointer];
-    switch (text[at]) {
-      case '+':
-        cell = (cell + 1) % symbols;
-        break;
-      case '-':
-        cell = (cell + symbols - 1) % symbols;
-        break;
-      case '>':
-        pointer = (pointer + 1) % cells;
-        break;
-      case '<':
-        pointer = (pointer + cells - 1) % cells;
-        break;
-      case '.':
-        outcome.output.push_back(static_cast<Symbol>(cell));
-        if (outcome.output.size() == capacity) {
-          outcome.halt = TapeHalt::kOutputLimit;
-          return outcome;
-        }
-        break;
-      case ',':
-        cell = input.empty() ? 0 : input[read % input.size()] % symbols;
-        ++read;
-        break;
-      case '[':
-        if (cell == 0) at = match[at];
-        break;
-      default:
-        if (cell != 0) at = match[at];
-    }
-  }
-}
 
 // A random well-formed text.
 std::string RandomText(Rng& rng, int length) {
@@ -99,7 +31,7 @@ std::string RandomText(Rng& rng, int length) {
 
 void ExpectSame(const std::string& text, const std::vector<Symbol>& input, const TapeLimits& limits,
                 std::size_t capacity) {
-  const Outcome expected = Interpret(text, input, limits, capacity);
+  const TapeOutcome expected = Interpret(text, input, limits, capacity);
   const auto program = TapeProgram::Parse(text);
   ASSERT_TRUE(program.ok()) << program.status();
   std::vector<Symbol> output(capacity);
@@ -186,8 +118,8 @@ TEST(TapeMachineTest, RowsAreWhatTheProgramWrites) {
       runner.SampleAndRun(seed);
       std::uint64_t steps = 0;
       for (int r = 0; r < 9; ++r) {
-        const Outcome outcome = Interpret(ProgramOf(runner), runner.InputRow(r),
-                                          {.max_steps = 1600, .cells = 64, .symbols = 200, .repeat = repeat}, 100);
+        const TapeOutcome outcome = Interpret(ProgramOf(runner), runner.InputRow(r),
+                                              {.max_steps = 1600, .cells = 64, .symbols = 200, .repeat = repeat}, 100);
         std::vector<Symbol> expected(100);
         silent += outcome.output.empty() ? 1 : 0;
         for (std::size_t t = 0; t < 100 && !outcome.output.empty(); ++t) {
@@ -243,19 +175,13 @@ TEST(TapeMachineTest, MutantsAndCrossings) {
   EXPECT_GT(crossed, 20);
 }
 
-TEST(TapeMachineTest, RefusesBadParameters) {
+TEST(TapeMachineTest, RefusesBadProgramsAndSharesOfNone) {
   EXPECT_THAT(Refusal(R"({"tape_machine": {"programs": ["+", "+]"]}})"),
               HasSubstr("families[0].tape_machine.programs[1]: program: position 1: ']' closes no loop"));
+  EXPECT_THAT(Refusal(absl::StrCat(R"({"tape_machine": {"programs": [")", std::string(4097, '+'), R"("]}})")),
+              HasSubstr("families[0].tape_machine.programs[0]: has 4097 instructions, may have at most 4096"));
   EXPECT_THAT(Refusal(R"({"tape_machine": {"archive_share": 0.5}})"),
-              HasSubstr("families[0].tape_machine.archive_share: is 0.5"));
-  EXPECT_THAT(Refusal(R"({"tape_machine": {"cross_probability": -1}})"),
-              HasSubstr("families[0].tape_machine.cross_probability: is -1"));
-  EXPECT_THAT(Refusal(R"({"tape_machine": {"symbols": {"fixed": 257}}})"),
-              HasSubstr("families[0].tape_machine.symbols.fixed: is 257"));
-  EXPECT_THAT(Refusal(R"({"tape_machine": {"cells": {"fixed": 0}}})"),
-              HasSubstr("families[0].tape_machine.cells.fixed: is 0"));
-  EXPECT_THAT(Refusal(R"({"tape_machine": {"steps_per_token": {"fixed": 5000}}})"),
-              HasSubstr("families[0].tape_machine.steps_per_token.fixed: is 5000"));
+              HasSubstr("families[0].tape_machine.archive_share: is 0.5, must be 0"));
 }
 
 }  // namespace

@@ -82,16 +82,5 @@ TEST(MlpWindowTest, IsASourceOfItsOrder) {
   }
 }
 
-TEST(MlpWindowTest, RefusesWhatItCannotDo) {
-  CheckRefused(R"({"mlp_window": {"order": {"fixed": 0}}})", "mlp_window.order");
-  CheckRefused(R"({"mlp_window": {"input_window": {"fixed": 65}}})", "mlp_window.input_window");
-  CheckRefused(R"({"mlp_window": {"symbols": {"fixed": 1}}})", "mlp_window.symbols");
-  CheckRefused(R"({"mlp_window": {"layers": {"fixed": 9}}})", "mlp_window.layers");
-  CheckRefused(R"({"mlp_window": {"hidden": {"fixed": 1025}}})", "mlp_window.hidden");
-  CheckRefused(R"({"mlp_window": {"weight_factor": {"fixed": -1}}})", "mlp_window.weight_factor");
-  CheckRefused(R"({"mlp_window": {"output_scale": {"fixed": -1}}})", "mlp_window.output_scale");
-  CheckRefused(R"({"mlp_window": {"temperature": {"fixed": -1}}})", "mlp_window.temperature");
-}
-
 }  // namespace
 }  // namespace iterand

@@ -1,5 +1,6 @@
 #include "randnet/networks/nca.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <Eigen/Dense>
@@ -11,6 +12,8 @@
 
 namespace iterand {
 namespace {
+
+using testing::HasSubstr;
 
 constexpr FamilyContext kPaper{.alphabet = 10002, .length = 200};
 constexpr FamilyContext kBytes{.alphabet = 256, .length = 100};
@@ -179,25 +182,20 @@ TEST(NcaTest, TemperatureDrawsFromTheSoftmax) {
   for (const int count : counts) EXPECT_NEAR(count, (context.length - 144) / 10.0, 90);
 }
 
-TEST(NcaTest, RefusesWhatItCannotDo) {
-  CheckRefused(R"({"nca": {"height": 0}})", "nca.height", kPaper);
-  CheckRefused(R"({"nca": {"width": 100000}})", "nca.width", kPaper);
-  CheckRefused(R"({"nca": {"height": 1024, "width": 1024}})", "nca.width", kPaper);
-  CheckRefused(R"({"nca": {"colours": {"fixed": 1}}})", "nca.colours", kPaper);
-  CheckRefused(R"({"nca": {"colours": {"fixed": 255}}})", "nca.colours", kBytes);
-  CheckRefused(
-      R"({"nca": {"colours": {"fixed": 4000}, "patch_height": 16, "patch_width": 16, "height": 16, "width": 16}})",
-      "nca.colours", kPaper);
-  CheckRefused(R"({"nca": {"features": {"fixed": 65}}})", "nca.features", kPaper);
-  CheckRefused(R"({"nca": {"hidden": {"fixed": 257}}})", "nca.hidden", kPaper);
-  CheckRefused(R"({"nca": {"weight_scale": {"fixed": -1}}})", "nca.weight_scale", kPaper);
-  CheckRefused(R"({"nca": {"bias_scale": {"fixed": -1}}})", "nca.bias_scale", kPaper);
-  CheckRefused(R"({"nca": {"identity_bias": {"fixed": 1e7}}})", "nca.identity_bias", kPaper);
-  CheckRefused(R"({"nca": {"temperature": {"fixed": -1}}})", "nca.temperature", kPaper);
-  CheckRefused(R"({"nca": {"warm_up": {"fixed": 1001}}})", "nca.warm_up", kPaper);
-  CheckRefused(R"({"nca": {"patch_height": 2}})", "nca.patch_width", kPaper);
-  CheckRefused(R"({"nca": {"patch_height": 5, "patch_width": 1}})", "nca.patch_height", kPaper);
-  CheckRefused(R"({"nca": {"patch_height": 1, "patch_width": 5}})", "nca.patch_width", kPaper);
+TEST(NcaTest, RefusesGridsPatchesAndColoursThatDoNotFit) {
+  EXPECT_THAT(Refusal(R"({"nca": {"height": 1024, "width": 1024}})", kPaper),
+              HasSubstr("families[0].nca.width: is 1024, which makes a grid of 1048576 cells"));
+  EXPECT_THAT(Refusal(R"({"nca": {"colours": {"fixed": 255}}})", kBytes), HasSubstr("families[0].nca.colours: 255"));
+  EXPECT_THAT(
+      Refusal(
+          R"({"nca": {"colours": {"fixed": 4000}, "patch_height": 16, "patch_width": 16, "height": 16, "width": 16}})",
+          kPaper),
+      HasSubstr("families[0].nca.colours: 4000"));
+  EXPECT_THAT(Refusal(R"({"nca": {"patch_height": 2}})", kPaper), HasSubstr("families[0].nca.patch_width: is 0"));
+  EXPECT_THAT(Refusal(R"({"nca": {"patch_height": 5, "patch_width": 1}})", kPaper),
+              HasSubstr("families[0].nca.patch_height: is 5, must divide the height 12"));
+  EXPECT_THAT(Refusal(R"({"nca": {"patch_height": 1, "patch_width": 5}})", kPaper),
+              HasSubstr("families[0].nca.patch_width: is 5, must divide the width 12"));
 }
 
 }  // namespace

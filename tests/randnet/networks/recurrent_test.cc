@@ -64,8 +64,8 @@ v1::Family VariedConfig(Cell cell) {
 
 absl::StatusOr<std::unique_ptr<Family>> TryMake(v1::Family config, int alphabet, int length) {
   const FamilyEntry& entry = *FindFamily(config.kind_case());
-  entry.resolve(config);
-  return entry.make(config, {.alphabet = alphabet, .length = length}, "families[0]." + std::string(entry.name));
+  entry.Resolve(config);
+  return entry.Make(config, {.alphabet = alphabet, .length = length}, "families[0]." + std::string(entry.name));
 }
 
 struct Made {

@@ -89,15 +89,5 @@ TEST(ReservoirTest, ForgetsAtTheDefaultScale) {
   EXPECT_LT(std::abs(logits[floats - 1] - logits[2 * floats - 1]), 1e-5F);
 }
 
-TEST(ReservoirTest, RefusesWhatItCannotDo) {
-  CheckRefused(R"({"reservoir": {"width": {"fixed": 3}}})", "reservoir.width");
-  CheckRefused(R"({"reservoir": {"connections": {"fixed": 0}}})", "reservoir.connections");
-  CheckRefused(R"({"reservoir": {"weight_scale": {"fixed": -1}}})", "reservoir.weight_scale");
-  CheckRefused(R"({"reservoir": {"embedding_scale": {"fixed": 1e9}}})", "reservoir.embedding_scale");
-  CheckRefused(R"({"reservoir": {"emitted": {"uniform": {"low": 0, "high": 4}}}})", "reservoir.emitted");
-  CheckRefused(R"({"reservoir": {"output_scale": {"fixed": -0.5}}})", "reservoir.output_scale");
-  CheckRefused(R"({"reservoir": {"temperature": {"uniform": {"low": -1, "high": 1}}}})", "reservoir.temperature");
-}
-
 }  // namespace
 }  // namespace iterand

@@ -105,15 +105,9 @@ TEST(StateSpaceTest, EmptyPromptStartsFromTheInput) {
   for (int r = 0; r < 3; ++r) EXPECT_EQ(sampled.out.row(r)[0], sampled.input.row(r)[0]);
 }
 
-TEST(StateSpaceTest, RefusesWhatItCannotDo) {
-  CheckRefused(R"({"state_space": {"layers": {"fixed": 17}}})", "state_space.layers");
-  CheckRefused(R"({"state_space": {"width": {"fixed": 3}}})", "state_space.width");
-  CheckRefused(R"({"state_space": {"shortest_time": {"fixed": 0}}})", "state_space.shortest_time");
-  CheckRefused(R"({"state_space": {"longest_time": {"fixed": 1e7}}})", "state_space.longest_time");
-  CheckRefused(R"({"state_space": {"embedding_scale": {"fixed": -1}}})", "state_space.embedding_scale");
-  CheckRefused(R"({"state_space": {"weight_factor": {"fixed": -1}}})", "state_space.weight_factor");
-  CheckRefused(R"({"state_space": {"temperature": {"fixed": -1}}})", "state_space.temperature");
-  CheckRefused(R"({"state_space": {"prompt_length": {"fixed": 513}}})", "state_space.prompt_length");
+TEST(StateSpaceTest, APromptIsNoLongerThanARow) {
+  EXPECT_EQ(Refusal(R"({"state_space": {"prompt_length": {"uniform": {"low": 0, "high": 513}}}})"),
+            "families[0].state_space.prompt_length: is up to 513, must lie within [0, 512], no longer than a row");
 }
 
 }  // namespace

@@ -237,19 +237,9 @@ TEST(TransformerTest, SumsHaveOneOrderOnEveryTarget) {
   });
 }
 
-TEST(TransformerTest, RefusesWhatItCannotDo) {
-  CheckRefused(R"({"transformer": {"width": {"fixed": 8}}})", "transformer.width");
-  CheckRefused(R"({"transformer": {"layers": {"fixed": 65}}})", "transformer.layers");
-  CheckRefused(R"({"transformer": {"heads": {"fixed": 0}}})", "transformer.heads");
-  CheckRefused(R"({"transformer": {"feed_forward": {"fixed": 9}}})", "transformer.feed_forward");
-  CheckRefused(R"({"transformer": {"embedding_scale": {"fixed": -1}}})", "transformer.embedding_scale");
-  CheckRefused(R"({"transformer": {"position_scale": {"fixed": -1}}})", "transformer.position_scale");
-  CheckRefused(R"({"transformer": {"weight_factor": {"fixed": 1e5}}})", "transformer.weight_factor");
-  CheckRefused(R"({"transformer": {"head_scale": {"fixed": -1}}})", "transformer.head_scale");
-  CheckRefused(R"({"transformer": {"head_bias_scale": {"fixed": -1}}})", "transformer.head_bias_scale");
-  CheckRefused(R"({"transformer": {"temperature": {"fixed": -1}}})", "transformer.temperature");
-  CheckRefused(R"({"transformer": {"window": 0}})", "transformer.window");
-  CheckRefused(R"({"transformer": {"prompt_length": {"fixed": 600}}})", "transformer.prompt_length");
+TEST(TransformerTest, APromptIsNoLongerThanARow) {
+  EXPECT_EQ(Refusal(R"({"transformer": {"prompt_length": {"fixed": 600}}})"),
+            "families[0].transformer.prompt_length: is up to 600, must lie within [0, 512], no longer than a row");
 }
 
 }  // namespace

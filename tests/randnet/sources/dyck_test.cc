@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "randnet/sources/dyck_shuffle.h"
-#include "tests/randnet/program_testing.h"
+#include "tests/randnet/family_checks.h"
 
 namespace iterand {
 namespace {
@@ -113,15 +113,6 @@ TEST(DyckTest, SmallAlphabetsLowerTheKinds) {
   ProgramRunner runner(Config("dyck", 64, 0.5, 16), 1, {.alphabet = 7, .length = 64});
   runner.SampleAndRun(5);
   EXPECT_THAT(runner.program().Describe(), HasSubstr("kinds=3 "));
-}
-
-TEST(DyckTest, RefusesBadParameters) {
-  for (const std::string family : {"dyck", "dyck_shuffle"}) {
-    EXPECT_THAT(Refusal(Config(family, 0, 0.5, 16)), HasSubstr("families[0]." + family + ".kinds.fixed: is 0"));
-    EXPECT_THAT(Refusal(Config(family, 1, 1.5, 16)),
-                HasSubstr("families[0]." + family + ".open_probability.fixed: is 1.5"));
-    EXPECT_THAT(Refusal(Config(family, 1, 0.5, 0)), HasSubstr("families[0]." + family + ".max_depth.fixed: is 0"));
-  }
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include "randnet/sources/pcfg.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -9,12 +8,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "tests/randnet/program_testing.h"
+#include "tests/randnet/family_checks.h"
 
 namespace iterand {
 namespace {
-
-using testing::HasSubstr;
 
 struct GrammarSymbol {
   bool terminal;
@@ -193,16 +190,6 @@ TEST(PcfgTest, RulesFollowTheirProbabilities) {
   int ones = 0;
   for (const Symbol symbol : runner.Row(0)) ones += symbol;
   EXPECT_NEAR(ones, 10000, 450);
-}
-
-TEST(PcfgTest, RefusesBadParameters) {
-  EXPECT_THAT(Refusal(R"({"pcfg": {"nonterminals": {"fixed": 0}}})"),
-              HasSubstr("families[0].pcfg.nonterminals.fixed: is 0"));
-  EXPECT_THAT(Refusal(R"({"pcfg": {"branching": {"fixed": 9}}})"), HasSubstr("families[0].pcfg.branching.fixed: is 9"));
-  EXPECT_THAT(Refusal(R"({"pcfg": {"ambiguity": {"fixed": 1.1}}})"),
-              HasSubstr("families[0].pcfg.ambiguity.fixed: is 1.1"));
-  EXPECT_THAT(Refusal(R"({"pcfg": {"max_depth": {"fixed": 65}}})"),
-              HasSubstr("families[0].pcfg.max_depth.fixed: is 65"));
 }
 
 }  // namespace

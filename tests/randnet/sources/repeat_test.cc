@@ -5,13 +5,12 @@
 
 #include <set>
 
-#include "tests/randnet/program_testing.h"
+#include "tests/randnet/family_checks.h"
 
 namespace iterand {
 namespace {
 
 using testing::Each;
-using testing::HasSubstr;
 using testing::Lt;
 
 TEST(RepeatTest, RowsRepeatWordsOfTheirOwn) {
@@ -74,12 +73,6 @@ TEST(RepeatTest, IsLoweredToRowAndAlphabet) {
   std::vector<std::uint8_t> mask(16, 2);
   runner.program().MarkTargets(0, runner.Row(0), mask);
   EXPECT_THAT(mask, Each(0));
-}
-
-TEST(RepeatTest, RefusesBadParameters) {
-  EXPECT_THAT(Refusal(R"({"repeat": {"period": {"fixed": 0}}})"), HasSubstr("families[0].repeat.period.fixed: is 0"));
-  EXPECT_THAT(Refusal(R"({"repeat": {"symbols": {"fixed": 70000}}})"),
-              HasSubstr("families[0].repeat.symbols.fixed: is 70000"));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "tests/randnet/program_testing.h"
+#include "tests/randnet/family_checks.h"
 
 namespace iterand {
 namespace {
@@ -175,10 +175,11 @@ TEST(TasksTest, SmallAlphabets) {
   EXPECT_THAT(runner.program().Describe(), HasSubstr("symbols=2 "));
 }
 
-TEST(TasksTest, RefusesBadParameters) {
-  EXPECT_THAT(Refusal(R"({"tasks": {"kinds": ["KIND_UNSPECIFIED"]}})"), HasSubstr("families[0].tasks.kinds[0]: is 0"));
-  EXPECT_THAT(Refusal(R"({"tasks": {"symbols": {"fixed": 1}}})"), HasSubstr("families[0].tasks.symbols.fixed: is 1"));
-  EXPECT_THAT(Refusal(R"({"tasks": {"items": {"fixed": 0}}})"), HasSubstr("families[0].tasks.items.fixed: is 0"));
+TEST(TasksTest, RefusesUnknownKindsAndSmallAlphabets) {
+  EXPECT_EQ(Refusal(R"({"tasks": {"kinds": ["SET", "KIND_UNSPECIFIED"]}})"),
+            "families[0].tasks.kinds[1]: is 0, must be one of set, reverse, identity, union, sort, delete, stack");
+  EXPECT_THAT(Refusal(R"({"tasks": {}})", {.alphabet = 4, .length = 64}),
+              HasSubstr("families[0].tasks: needs an alphabet_size of at least 5"));
 }
 
 }  // namespace

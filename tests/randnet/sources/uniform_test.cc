@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "randnet/base/noise.h"
-#include "tests/randnet/program_testing.h"
+#include "tests/randnet/family_checks.h"
 
 namespace iterand {
 namespace {

@@ -4,11 +4,11 @@
 
 #include <atomic>
 #include <chrono>
-#include <ctime>
 #include <functional>
 #include <memory>
 #include <thread>
 
+#include "common/thread_clock.h"
 #include "server/engine/engine.h"
 #include "tests/server/engine/consumer.h"
 #include "tests/server/fixture.h"
@@ -18,12 +18,7 @@ namespace {
 
 // Uses so much core time.
 void Burn(double seconds) {
-  const auto now = [] {
-    timespec time{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-  };
-  for (const double end = now() + seconds; now() < end;) continue;
+  for (const double end = ThreadSeconds() + seconds; ThreadSeconds() < end;) continue;
 }
 
 TEST(BackgroundTask, PiecesAreRunOnce) {

@@ -14,15 +14,31 @@
 
 namespace iterand {
 
+// What a reader's callback raises.
+class Signal {
+ public:
+  void Raise() {
+    const std::lock_guard lock(mutex_);
+    raised_ = true;
+    changed_.notify_all();
+  }
+  void Wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return raised_; });
+    raised_ = false;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool raised_ = false;
+};
+
 // Waits for a reader's rows.
 class Consumer {
  public:
   Consumer(Engine& engine, std::shared_ptr<SharedStream> stream, const SequenceReader::Options& options)
-      : reader_(*engine.NewReader(std::move(stream), options, [signal = signal_] {
-          std::lock_guard lock(signal->mutex);
-          signal->raised = true;
-          signal->changed.notify_all();
-        })) {}
+      : reader_(*engine.NewReader(std::move(stream), options, [signal = signal_] { signal->Raise(); })) {}
   Consumer(Engine& engine, std::shared_ptr<SharedStream> stream, std::uint64_t first, std::uint64_t stride,
            std::uint64_t count)
       : Consumer(engine, std::move(stream), {.first = first, .stride = stride, .count = count}) {}
@@ -46,11 +62,7 @@ class Consumer {
     return bytes;
   }
 
-  void Wait() {
-    std::unique_lock lock(signal_->mutex);
-    signal_->changed.wait(lock, [&] { return signal_->raised; });
-    signal_->raised = false;
-  }
+  void Wait() { signal_->Wait(); }
 
   SequenceReader& reader() { return *reader_; }
 
@@ -58,11 +70,6 @@ class Consumer {
   int pieces() const { return pieces_; }
 
  private:
-  struct Signal {
-    std::mutex mutex;
-    std::condition_variable changed;
-    bool raised = false;
-  };
   const std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
   const std::unique_ptr<SequenceReader> reader_;
   const std::byte* last_row_ = nullptr;

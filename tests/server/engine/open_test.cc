@@ -2,23 +2,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <ctime>
 #include <memory>
 #include <thread>
 #include <vector>
 
+#include "common/thread_clock.h"
 #include "iterate/presets.h"
 #include "server/engine/engine.h"
 
 namespace iterand {
 namespace {
-
-// Core time of this thread, in seconds.
-double ThreadSeconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
 
 TEST(EngineOpen, WhatIsOpenIsNotBuiltAgain) {
   // Expensive to build: every lane is given one of 256 families.

@@ -72,6 +72,35 @@ TEST(SequenceReader, TheFirstBatchMayBeTakenInParts) {
   }
 }
 
+TEST(SequenceReader, ExclusiveRowsMayBeWrittenTo) {
+  const v1::Recipe recipe = RecipeOf(kCheapRecipe);
+  Engine engine(Options(2, 4 << 20));
+  const std::shared_ptr<SharedStream> stream = *engine.Open(recipe, 0);
+  constexpr int kRows = 3 * static_cast<int>(kStripeRows);
+  const std::string expected = InProcess(recipe, 0, 0, 1, kRows);
+  const auto take = [&](bool exclusive, bool write) {
+    std::string bytes;
+    Consumer consumer(engine, stream, {.count = kRows, .first_batch_size = 7, .exclusive = exclusive});
+    const std::size_t row_bytes = stream->stream().sequence_bytes();
+    for (int rows = 0; rows < kRows;) {
+      const absl::StatusOr<int> taken =
+          consumer.reader().Take(7, [&](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
+            const std::byte* const row = segment->row(offset);
+            bytes.append(reinterpret_cast<const char*>(row), row_bytes);
+            if (write) std::fill_n(const_cast<std::byte*>(row), row_bytes, std::byte{0xFF});
+          });
+      ASSERT_TRUE(taken.ok()) << taken.status();
+      rows += *taken;
+      if (*taken == 0) consumer.Wait();
+    }
+    EXPECT_TRUE(bytes == expected);
+  };
+  take(/*exclusive=*/false, /*write=*/false);  // what the cache keeps is nothing for an exclusive reader
+  for (int i = 0; i < 3; ++i) take(/*exclusive=*/true, /*write=*/true);
+  take(/*exclusive=*/false, /*write=*/false);
+  EXPECT_LE(engine.stats().cache_bytes, kStripeRows * 4 * stream->stream().sequence_bytes() * 2);
+}
+
 TEST(SequenceReader, AReaderWithoutRowsEndsAtOnce) {
   Engine engine(Options(1));
   const std::shared_ptr<SharedStream> stream = *engine.Open(RecipeOf(kCheapRecipe), 0);

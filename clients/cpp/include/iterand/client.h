@@ -16,7 +16,8 @@
 // its reader receives what it would have received.
 //
 // Errors are absl::Status with the code and the message of the server. Messages contain nothing that could command a
-// terminal or break a line of a log.
+// terminal or break a line of a log. ErrorInfoOf (iterand/error.h) gives the machine-readable reason of a server's
+// error. Programs should use that, since messages may change.
 #pragma once
 
 #include <chrono>
@@ -30,6 +31,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "iterand/batch.h"
+#include "iterand/error.h"
 #include "iterand/execute.h"
 #include "iterand/types.h"
 
@@ -50,6 +52,7 @@ struct ClientOptions {
   std::string tls_key_file;     // private key (PEM) of the client certificate
   std::string tls_server_name;  // expected in the server's certificate, if not the host of the address
   std::string token;            // sent as "authorization: Bearer TOKEN", if not empty
+  std::string token_file;       // instead: the first token of this file, which may have the form of a server's
 
   // How long Connect tries each server.
   std::chrono::milliseconds connect_timeout = std::chrono::seconds(3);
@@ -137,7 +140,8 @@ class RpcClient;
 class Client {
  public:
   // Connects to "host:port" or "unix:path". Errors:
-  //   InvalidArgument  the address has another form, the token is not one line of printable ASCII, a TLS file is faulty
+  //   InvalidArgument  the address has another form; the token is not one line of printable ASCII; a token and a token
+  //                    file are given; a file is faulty
   //   NotFound         a file cannot be read
   //   Unavailable      no server answers within connect_timeout
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address, const ClientOptions& options = {});

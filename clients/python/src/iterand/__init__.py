@@ -2,48 +2,96 @@
 
     import iterand
 
-    for tokens in iterand.stream("localhost:50051", recipe="up", seed=0, length=512, batch_size=64):
+    for tokens in iterand.stream("up", length=512, batch_size=64):
         ...  # a numpy array, 64 x 512
 
-A stream is a pure function of (recipe, seed, index). `iterand.torch` has datasets for PyTorch.
+A stream is a pure function of (recipe, seed, index). It is made in this process, or by a server: `server="host:port"`.
+`iterand.torch` has datasets for PyTorch.
+
+Importing this package imports nothing else: each name brings what it needs when it is first used.
 """
 
-import iterand._grpc_log  # noqa: F401
-from iterand._connection import Retry, Tls
-from iterand._description import Cost, Description, FamilyInfo, StreamInfo
-from iterand._execute import Execution, InputTape
-from iterand._requests import RecipeLike
-from iterand._stream import Stream
-from iterand._wire import Batch, LossMask, Provenance, Tokens
-from iterand.client import Client, describe, execute, read, stream
-from iterand.errors import (
-    Cancelled,
-    DeadlineExceeded,
-    Error,
-    FingerprintMismatch,
-    ForkedProcess,
-    InvalidArgument,
-    InvalidRecipe,
-    OutOfRange,
-    ProtocolError,
-    ResourceExhausted,
-    Starved,
-    Unauthenticated,
-    Unavailable,
-    UnknownPreset,
-)
+from __future__ import annotations
+
+from iterand import _processor
+
+_processor.check()
+
+TYPE_CHECKING = False  # as typing's, whose import takes most of this one's time
+if TYPE_CHECKING:
+    from iterand._batch import Batch, LossMask, Provenance, Tokens
+    from iterand._connection import Retry, Tls
+    from iterand._description import Cost, Description, FamilyInfo, StreamInfo
+    from iterand._execute import Execution, InputTape
+    from iterand._explanation import Explanation, Step
+    from iterand._requests import RecipeLike
+    from iterand._server import Server
+    from iterand._stream import Stream
+    from iterand.api import complexity, describe, execute, explain, read, set_threads, stream
+    from iterand.client import Client
+    from iterand.errors import (
+        Cancelled,
+        ConcurrentUse,
+        DeadlineExceeded,
+        Error,
+        FingerprintMismatch,
+        ForkedProcess,
+        InvalidArgument,
+        InvalidRecipe,
+        OutOfRange,
+        ProtocolError,
+        ResourceExhausted,
+        Starved,
+        Unauthenticated,
+        Unavailable,
+        UnknownPreset,
+    )
 
 __version__ = "0.1.0"
+
+# Where the public names are defined.
+_MODULES = {
+    "_batch": ("Batch", "LossMask", "Provenance", "Tokens"),
+    "_connection": ("Retry", "Tls"),
+    "_description": ("Cost", "Description", "FamilyInfo", "StreamInfo"),
+    "_execute": ("Execution", "InputTape"),
+    "_explanation": ("Explanation", "Step"),
+    "_requests": ("RecipeLike",),
+    "_server": ("Server",),
+    "_stream": ("Stream",),
+    "api": ("complexity", "describe", "execute", "explain", "read", "set_threads", "stream"),
+    "client": ("Client",),
+    "errors": (
+        "Cancelled",
+        "ConcurrentUse",
+        "DeadlineExceeded",
+        "Error",
+        "FingerprintMismatch",
+        "ForkedProcess",
+        "InvalidArgument",
+        "InvalidRecipe",
+        "OutOfRange",
+        "ProtocolError",
+        "ResourceExhausted",
+        "Starved",
+        "Unauthenticated",
+        "Unavailable",
+        "UnknownPreset",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Batch",
     "Cancelled",
     "Client",
+    "ConcurrentUse",
     "Cost",
     "DeadlineExceeded",
     "Description",
     "Error",
     "Execution",
+    "Explanation",
     "FamilyInfo",
     "FingerprintMismatch",
     "ForkedProcess",
@@ -57,7 +105,9 @@ __all__ = [
     "RecipeLike",
     "ResourceExhausted",
     "Retry",
+    "Server",
     "Starved",
+    "Step",
     "Stream",
     "StreamInfo",
     "Tls",
@@ -65,8 +115,29 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnknownPreset",
+    "complexity",
     "describe",
     "execute",
+    "explain",
     "read",
+    "set_threads",
     "stream",
 ]
+
+_SUBMODULES = ("client", "errors", "live", "torch")
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(f"iterand.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f"iterand.{name}")
+    raise AttributeError(f"module 'iterand' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

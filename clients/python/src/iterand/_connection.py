@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from iterand import errors
+from iterand._proxy import proxy_for, without_password
+from iterand._requests import check_range, check_timeout
+from iterand._secrets import warn_if_readable_by_all
+
+# gRPC reads the variable when it is imported. What its lines on standard error tell of is raised as an exception. Who
+# sets the variable, or has imported gRPC before, has it otherwise.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 import grpc.experimental
 
-from iterand import _fork, errors
+from iterand import _fork
 from iterand._keepalive import Link, Waiting, unshared
-from iterand._proxy import proxy_for, without_password
-from iterand._requests import check_range, check_timeout
 
 _SERVICE = "/iterand.v1.NoiseService/"
 
@@ -78,14 +85,51 @@ class Tls:
     key_file: str | os.PathLike[str] | None = None
     server_name: str | None = None  # if the certificate names another host than the address does
 
-    def credentials(self) -> grpc.ChannelCredentials:
-        def pem(path: str | os.PathLike[str] | None) -> bytes | None:
-            try:
-                return None if path is None else Path(path).read_bytes()
-            except OSError as error:
-                raise errors.InvalidArgument(f"TLS file {path} cannot be read: {error.strerror}") from error
+    def __post_init__(self) -> None:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise errors.InvalidArgument("Tls has one of cert_file and key_file; a client certificate needs both")
 
-        return grpc.ssl_channel_credentials(pem(self.ca_file), pem(self.key_file), pem(self.cert_file))
+    def check(self) -> None:
+        """Reads the files, without gRPC. Errors: InvalidArgument for what a handshake could not use.
+
+        Logs a warning if every user of the machine may read the key.
+        """
+        self._pems()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca_file is not None:
+            try:
+                context.load_verify_locations(self.ca_file)
+            except ssl.SSLError as error:
+                raise errors.InvalidArgument(f"ca_file {self.ca_file} has no PEM certificate ({error})") from error
+        if self.cert_file is not None and self.key_file is not None:
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file, password=_no_passphrase)
+            except ssl.SSLError as error:
+                raise errors.InvalidArgument(
+                    f"cert_file {self.cert_file} and key_file {self.key_file} must be a PEM certificate and its key "
+                    f"without a passphrase ({error})"
+                ) from error
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Errors: InvalidArgument if a file cannot be read."""
+        authorities, key, certificate = self._pems()
+        return grpc.ssl_channel_credentials(authorities, key, certificate)
+
+    def _pems(self) -> tuple[bytes | None, ...]:
+        if self.key_file is not None:
+            warn_if_readable_by_all(self.key_file)
+        return tuple(_pem(path) for path in (self.ca_file, self.key_file, self.cert_file))
+
+
+def _pem(path: str | os.PathLike[str] | None) -> bytes | None:
+    try:
+        return None if path is None else Path(path).read_bytes()
+    except OSError as error:
+        raise errors.InvalidArgument(f"TLS file {path} cannot be read: {error.strerror}") from error
+
+
+def _no_passphrase() -> bytes:
+    return b""  # where OpenSSL would ask at the terminal
 
 
 class Connection:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from iterand import _fork, errors
-from iterand._connection import Attempts, Connection
+from iterand import errors
 from iterand._requests import check_bool, check_range
 from iterand.v1 import noise_service_pb2 as service
+
+if TYPE_CHECKING:
+    from iterand._connection import Connection
+
+_MAX_REQUEST_BYTES = 16 << 20  # of a server, as noise_service.proto says
 
 InputTape = bytes | int | None  # the tape's bytes, a seed of random ones, or an empty tape
 
@@ -74,6 +78,14 @@ def _listed(name: str, given: Any) -> list[Any]:
 
 def run_programs(connection: Connection, request: service.ExecuteRequest, timeout: float | None) -> Iterator[Execution]:
     """Results in order. Where a connection breaks, programs whose results have not come are asked for again."""
+    from iterand import _fork
+    from iterand._connection import Attempts
+
+    if (size := request.ByteSize()) > _MAX_REQUEST_BYTES:
+        raise errors.ResourceExhausted(
+            f"the request has {size} bytes and may have at most {_MAX_REQUEST_BYTES}: "
+            "give it fewer or shorter programs at a time"
+        )
     attempts = Attempts(connection, timeout)
     first = 0  # of the programs still in the request
     done = 0
@@ -82,10 +94,9 @@ def run_programs(connection: Connection, request: service.ExecuteRequest, timeou
         try:
             for response in call:
                 attempts.succeeded()
-                for result in response.results:
-                    done = first + result.program + 1
-                    halt = service.ExecuteResult.Halt.Name(result.halt).lower()
-                    yield Execution(first + result.program, result.output, result.steps, halt)
+                for execution in executions(response, first):
+                    done = execution.program + 1
+                    yield execution
                     _fork.check()
             return
         except errors.Error as failure:
@@ -95,3 +106,10 @@ def run_programs(connection: Connection, request: service.ExecuteRequest, timeou
                 if not request.programs:
                     return  # the connection broke behind the last result
             attempts.failed(call.link, failure)
+
+
+def executions(response: service.ExecuteResponse, first: int) -> Iterator[Execution]:
+    """The results in a message; `first` is the place of the request's first program."""
+    for result in response.results:
+        halt = service.ExecuteResult.Halt.Name(result.halt).lower()
+        yield Execution(first + result.program, result.output, result.steps, halt)

@@ -1,21 +1,26 @@
-"""Requests for streams, made from what a caller gives: recipes in all their forms, shards, ranges."""
+"""Requests for streams, made from what a caller gives: recipes in all their forms, shards, ranges.
+
+Only the functions that make messages import protobuf: a stream of this process does without it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeGuard
 
 import numpy as np
-from google.protobuf import json_format
 
 from iterand import errors
-from iterand.v1 import noise_service_pb2 as service
-from iterand.v1 import recipe_pb2
 
-RecipeLike = str | os.PathLike[str] | Mapping[str, Any] | recipe_pb2.Recipe
+if TYPE_CHECKING:
+    from iterand.v1 import noise_service_pb2 as service
+    from iterand.v1 import recipe_pb2
+
+RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | recipe_pb2.Recipe"
 
 
 def is_recipe_file(recipe: object) -> bool:
@@ -32,7 +37,9 @@ def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
     a brace, a path if it has a / in it or ends with .json, else a name. Errors: InvalidRecipe for an unreadable file or
     broken JSON.
     """
-    if isinstance(recipe, recipe_pb2.Recipe):
+    if _is_message(recipe):
+        from google.protobuf import json_format
+
         return None, json_format.MessageToJson(recipe, preserving_proto_field_name=True)
     if isinstance(recipe, Mapping):
         try:
@@ -51,6 +58,12 @@ def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
         raise errors.InvalidRecipe(f"recipe file {os.fspath(recipe)}: {error}") from error
 
 
+def _is_message(recipe: object) -> TypeGuard[recipe_pb2.Recipe]:
+    # Without the module there is no such object, nor while another thread imports it.
+    message = getattr(sys.modules.get("iterand.v1.recipe_pb2"), "Recipe", None)
+    return message is not None and isinstance(recipe, message)
+
+
 def _plain(value: Any) -> Any:
     """A number of numpy's as Python's own."""
     if isinstance(value, np.generic):
@@ -61,6 +74,20 @@ def _plain(value: Any) -> Any:
 def stream_spec(
     recipe: RecipeLike, seed: int, length: int | None, expected_fingerprint: bytes | None, loss_mask: bool = False
 ) -> service.StreamSpec:
+    check_spec(seed, length, expected_fingerprint, loss_mask)
+    from iterand.v1 import noise_service_pb2 as service
+
+    preset, text = recipe_text(recipe)
+    spec = service.StreamSpec(
+        preset=preset, recipe_json=text, seed=seed, length=length, expected_fingerprint=expected_fingerprint
+    )
+    if loss_mask:  # if not, the recipe decides
+        spec.loss_mask = True
+    return spec
+
+
+def check_spec(seed: int, length: int | None, expected_fingerprint: bytes | None, loss_mask: bool) -> None:
+    """Errors: InvalidArgument for what names no stream."""
     check_range("seed", seed, 0, 2**64 - 1)
     if expected_fingerprint is not None and not (
         isinstance(expected_fingerprint, bytes) and len(expected_fingerprint) == 32
@@ -71,13 +98,6 @@ def stream_spec(
     if length is not None:
         check_range("length", length, 0, 2**32 - 1)  # the server knows what is allowed
     check_bool("loss_mask", loss_mask)
-    preset, text = recipe_text(recipe)
-    spec = service.StreamSpec(
-        preset=preset, recipe_json=text, seed=seed, length=length, expected_fingerprint=expected_fingerprint
-    )
-    if loss_mask:  # if not, the recipe decides
-        spec.loss_mask = True
-    return spec
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:
@@ -106,35 +126,15 @@ def check_timeout(timeout: float | None) -> None:
         raise errors.InvalidArgument(f"timeout is {timeout!r}; it must be more than 0 seconds, or None for no limit")
 
 
-def stream_request(
-    recipe: RecipeLike,
-    seed: int,
-    length: int | None,
-    batch_size: int,
-    rank: int,
-    world_size: int,
-    start: int,
-    count: int | None,
-    provenance: bool,
-    expected_fingerprint: bytes | None,
-    loss_mask: bool = False,
-) -> service.StreamRequest:
-    """The message for a shard of a stream. Errors: InvalidArgument, InvalidRecipe."""
+def check_shard(batch_size: int, rank: int, world_size: int, start: int, count: int | None, provenance: bool) -> None:
+    """Errors: InvalidArgument for what is no shard of a stream."""
     check_range("world_size", world_size, 1, 2**32 - 1)
     check_range("rank", rank, 0, world_size - 1)
-    check_range("batch_size", batch_size, 1, 2**32 - 1)
+    check_range("batch_size", batch_size, 1, 2**31 - 1)
     check_range("start", start, 0, 2**64 - 1)
     if count is not None:
         check_range("count", count, 0, 2**64 - 1)
     check_bool("provenance", provenance)
-    return service.StreamRequest(
-        stream=stream_spec(recipe, seed, length, expected_fingerprint, loss_mask),
-        shard=service.Shard(rank=rank, world_size=world_size),
-        start=start,
-        count=count,
-        batch_size=batch_size,
-        provenance=bool(provenance),
-    )
 
 
 def first_of_shard(start: int, rank: int, world_size: int) -> int:

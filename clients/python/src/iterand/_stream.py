@@ -1,147 +1,153 @@
-"""A stream of batches that survives its connections.
+"""A stream of batches, from this process or from a server.
 
-When a connection breaks, `Stream` asks again from the index that it has reached, on the same server or on the next of
-the list, and demands the same fingerprint: the array that follows is the one that would have followed.
+The position in a stream is one number, the index of the first row of the next global batch. A global batch has
+batch_size * world_size rows, batch_size for each reader: with its first row at index p, reader `rank` takes the rows
+p + rank, p + rank + world_size, ... So the position is enough to continue from there, with any batch size, as any
+reader of any world size.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
-import threading
+import operator
 import time
-import weakref
-from collections.abc import Iterator
-from queue import Empty, SimpleQueue
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-
-from iterand import _fork, errors
-from iterand._connection import Attempts, Connection
-from iterand._requests import first_of_shard
-from iterand._wire import Batch, Tokens, decode_batch
-from iterand.v1 import noise_service_pb2 as service
+from iterand import _checkpoint, errors
+from iterand._batch import Batch, Tokens
+from iterand._requests import check_range
 
 
-class _Buffer:
-    """A bounded queue from the thread that reads the network to the one that trains.
+class Source(Protocol):
+    """Batches in order, from one index on."""
 
-    It is made of SimpleQueues because they are cheap, and because `close` may come from a finaliser, in the middle of
-    anything that this or another thread does: their `put` is reentrant.
-    """
+    def next(self) -> Batch | None:
+        """Waits for the next batch; None at the end. Errors: any `iterand.Error`."""
 
-    def __init__(self, capacity: int) -> None:
-        self._items: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
-        self._room: SimpleQueue[None] = SimpleQueue()  # an entry for each item that may be put
-        for _ in range(capacity):
-            self._room.put(None)
-        self._hurry: SimpleQueue[None] = SimpleQueue()  # ends a pause
-        self._call: Any = None
-        self.closed = False
+    def close(self) -> None: ...
 
-    def put(self, item: Batch | BaseException | None) -> None:
-        """Waits for room; drops the item if the consumer has gone. None ends the stream."""
-        if not self.closed:
-            self._room.get()
-        if not self.closed:
-            self._items.put(item)
 
-    def get(self) -> Batch | BaseException | None:
-        item = self._items.get()
-        self._room.put(None)
-        return item
+class Road(Protocol):
+    """Where a stream comes from."""
 
-    def watch(self, call: Any) -> bool:
-        """Remembers the call in flight, so that it can be cancelled. False if closed already."""
-        self._call = call  # before `closed` is read; who closes does it the other way round, so one sees the other
-        return not self.closed
+    @property
+    def place(self) -> str:
+        """For people: a server's address."""
 
-    def pause(self, seconds: float) -> None:
-        """Waits, but not beyond closing."""
-        with contextlib.suppress(Empty):
-            self._hurry.get(timeout=seconds)
+    @property
+    def fingerprint(self) -> bytes | None:
+        """None until it is known."""
 
-    def cancel(self) -> None:
-        """Cancels the call in flight."""
-        call = self._call
-        if call is not None:
-            call.cancel()
+    def expect(self, fingerprint: bytes) -> None:
+        """Refuse any other stream from now on (FingerprintMismatch)."""
 
-    def close(self) -> None:
-        """Sends both sides away. The call in flight has to be cancelled next."""
-        self.closed = True
-        self._room.put(None)
-        self._hurry.put(None)
-        with contextlib.suppress(Empty):
-            while True:
-                self._items.get_nowait()
-        self._items.put(None)
+    def resolve(self) -> tuple[bytes, int]:
+        """Fingerprint and engine version; asks for them if need be."""
+
+    def open(self, first: int, stride: int, count: int | None, batch_size: int) -> Source:
+        """`count` rows at the indices first, first + stride, ...; None: all there are."""
+
+    def read(self, indices: Sequence[int]) -> Batch: ...
+
+    def check_process(self) -> None:
+        """Errors: ForkedProcess if the road cannot be used in this process."""
+
+    def close(self) -> None: ...
 
 
 class Stream(Iterator[Tokens]):
-    """A shard of a stream, in order: iterates over arrays of up to `batch_size` rows x `length` tokens.
+    """A stream's rows for one reader, in order: iterates over arrays of up to `batch_size` rows x `length` tokens.
 
-    Arrays are read-only views of the messages that came in, of dtype uint8, uint16 or uint32, whichever is the
-    smallest for the vocabulary. A background thread reads up to `prefetch` batches ahead. Use it in a `with`
-    statement, or call `close`, to leave before the end; a stream that is dropped closes itself. One thread at a time
-    may iterate.
+    Arrays are of dtype uint8, uint16 or uint32, whichever is the smallest for the vocabulary, and may be written to.
+    One that was made in this process shares memory with those made just before and after it, which stays as long as one
+    of them does: copy what is to be kept for long. Use a stream in a `with` statement, or call `close`, to leave before
+    the end; a stream that is dropped closes itself. One thread at a time may iterate.
     """
 
     def __init__(
         self,
-        connection: Connection,
-        request: service.StreamRequest,
-        prefetch: int,
-        owns_connection: bool,
+        road: Road,
+        name: _checkpoint.Name,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        start: int,
+        count: int | None,
     ) -> None:
-        _fork.check()
-        _keep_freed_memory()
-        spec = request.stream
-        self._name = f"{spec.preset or 'own recipe'}, seed {spec.seed}"
-        self._connection = connection
-        self._buffer = _Buffer(prefetch)
-        self._next_index = first_of_shard(request.start, request.shard.rank, request.shard.world_size)
-        self._fingerprint: bytes | None = None
-        self.waited = 0.0  # seconds that the consumer spent waiting for data
+        self._road = road
+        self._name = name
+        self._batch_size = int(batch_size)
+        self._rank = int(rank)
+        self._world_size = int(world_size)
+        self._end = None if count is None else int(start) + int(count) * self._world_size
+        self._next_index = int(start)
+        self._fingerprint = road.fingerprint
+        self._begun = False  # a batch was taken
         self._finished = False
-        self._thread = threading.Thread(
-            target=_pump, args=(connection, request, self._buffer), name="iterand-stream", daemon=True
-        )
-        # Not a method of self: neither the thread nor the finaliser may keep the stream alive.
-        self._finalizer = weakref.finalize(self, _shut, self._buffer, connection if owns_connection else None)
-        self._thread.start()
-        _open_streams.add(self)
+        self._closed = False
+        self.waited = 0.0  # seconds that the consumer spent waiting for data
+        self._source: Source | None = self._open()
+
+    def _open(self) -> Source:
+        """From the position on."""
+        first = self._next_index + self._rank
+        if first >= 2**64:
+            raise errors.OutOfRange(
+                f"start is {self._next_index}: reader {self._rank} of {self._world_size} has no index from there to "
+                "2^64 - 1"
+            )
+        left = None if self._end is None else max(0, -((first - self._end) // self._world_size))
+        return self._road.open(first, self._world_size, left, self._batch_size)
 
     @property
     def next_index(self) -> int:
-        """Index of the next row: `start=stream.next_index` of a new stream goes on where this one stands."""
+        """The position: the index of the first row of the next global batch. `start=stream.next_index` of a new stream,
+        with any batch size and any world size, continues where this one stands.
+        """
         return self._next_index
 
     @property
     def fingerprint(self) -> bytes | None:
-        """32 bytes that name the stream; None before the first batch."""
+        """32 bytes that name the stream; None before the first batch from a server."""
         return self._fingerprint
 
     def next_batch(self) -> Batch:
         """The next batch with its indices and provenance. Errors: StopIteration at the end, or any `iterand.Error`."""
-        _fork.check()
-        if self._finished:
-            raise StopIteration
+        self._road.check_process()
+        while not (self._finished or self._closed):
+            batch = self._take()
+            if batch is None:
+                if self._at_end() or self._closed:
+                    self._finished = True
+                self._close_source()
+            elif batch.first_index != self._next_index + self._rank:
+                self._close_source()  # Ctrl-C came between the batch before and its caller: that one is due again
+            else:
+                after = self._next_index + len(batch.tokens) * self._world_size
+                self._begun = True
+                self._fingerprint = batch.fingerprint
+                self._next_index = after  # nothing after it can be interrupted
+                return batch
+        raise StopIteration
+
+    def _take(self) -> Batch | None:
+        if self._source is None:
+            self._source = self._open()
         begin = time.perf_counter()
-        item = self._buffer.get()
-        self.waited += time.perf_counter() - begin
-        if isinstance(item, Batch):
-            self._next_index = item.next_index
-            self._fingerprint = item.fingerprint
-            return item
-        self._finished = True
-        self.close()
-        if item is None:
-            raise StopIteration
-        raise item
+        try:
+            return self._source.next()
+        except errors.ConcurrentUse:
+            raise
+        except Exception:
+            self.close()
+            raise
+        finally:
+            self.waited += time.perf_counter() - begin
+
+    def _at_end(self) -> bool:
+        first = self._next_index + self._rank
+        return first >= 2**64 or (self._end is not None and first >= self._end)
 
     def batches(self) -> Iterator[Batch]:
         """The batches themselves, with masks, indices and provenance."""
@@ -151,9 +157,53 @@ class Stream(Iterator[Tokens]):
             except StopIteration:
                 return
 
+    def read(self, indices: int | Sequence[int]) -> Tokens:
+        """Random access: the sequences of any indices, in the order given, as an array of len(indices) x length tokens.
+
+        indices: one index, a range, or a sequence or array of them. The position stays where it is.
+        """
+        return self.read_batch(indices).tokens
+
+    def read_batch(self, indices: int | Sequence[int]) -> Batch:
+        """As `read`, with loss mask and, if the stream has it, provenance. `stride` is 0 if the indices have none."""
+        self._road.check_process()
+        if self._closed:
+            raise errors.Cancelled("the stream is closed")
+        return self._road.read(checked_indices(indices))
+
+    def seek(self, index: int) -> None:
+        """Moves to a position: the next global batch begins at `index`. `count` rows still end where they did."""
+        check_range("index", index, 0, 2**64 - 1)
+        if self._closed:
+            raise errors.Cancelled("the stream is closed")
+        self._close_source()
+        self._next_index = int(index)
+        self._finished = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which stream this is, and the position in it, as plain data that JSON can hold."""
+        return _checkpoint.to_dict(self._name, self._fingerprint, self._next_index)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state of a stream with any batch size, rank and world size, in any process.
+
+        Errors: InvalidArgument if it is no state or iteration has begun; FingerprintMismatch if it is of another
+        recipe, seed or engine version, with what differs.
+        """
+        if self._begun:
+            raise errors.InvalidArgument(
+                "load_state_dict was called after iteration had begun; call it on a new stream, or use seek"
+            )
+        next_index, fingerprint = _checkpoint.check(state, self._name, self._fingerprint, self._road.resolve)
+        self.seek(next_index)
+        if fingerprint is not None:
+            self._fingerprint = fingerprint
+            self._road.expect(fingerprint)
+
     def __repr__(self) -> str:
-        state = ", ended" if self._finished else ""
-        return f"<Stream of {self._name}, at index {self._next_index}, from {self._connection.target}{state}>"
+        state = ", closed" if self._closed else ", ended" if self._finished else ""
+        shard = f", reader {self._rank} of {self._world_size}" if self._world_size > 1 else ""
+        return f"<Stream of {self._name}{shard}, at index {self._next_index}, from {self._road.place}{state}>"
 
     def __next__(self) -> Tokens:
         return self.next_batch().tokens
@@ -162,13 +212,15 @@ class Stream(Iterator[Tokens]):
         return self
 
     def close(self) -> None:
-        """Cancels the stream. The server frees its work at once. Does nothing in a forked process."""
-        if _fork.inherited():
-            return
-        self._finished = True
-        self._finalizer()
-        # A thread that is inside of gRPC when the interpreter ends aborts the process.
-        self._thread.join(_GOODBYE)
+        """Ends the stream: nothing more is made for it. Does nothing to a server's stream in a forked process."""
+        self._closed = True
+        self._close_source()
+        self._road.close()
+
+    def _close_source(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -179,85 +231,25 @@ class Stream(Iterator[Tokens]):
         self.close()
 
 
-# Seconds that closing waits at most for the thread that reads: it has nothing left to do.
-_GOODBYE = 1.0
-
-_open_streams: weakref.WeakSet[Stream] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for stream in list(_open_streams):
-        stream.close()
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Has malloc keep up to 32 MB of what is freed: see KeepFreedMemory in clients/cpp/client.cc."""
-    np.empty(16 << 20, np.uint8)
-
-
-def _shut(buffer: _Buffer, connection: Connection | None) -> None:
-    if _fork.inherited():  # the call is the parent's
-        return
-    buffer.close()
-    if connection is not None:
-        connection.close()
-    else:
-        buffer.cancel()
-
-
-def _pump(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
-    """Reads batches into the buffer until the end, an error that no retry mends, or the buffer's closing."""
+def checked_indices(indices: int | Sequence[int]) -> Sequence[int]:
+    """The indices as a sequence. Errors: InvalidArgument for what is none of them."""
+    if isinstance(indices, range):
+        if len(indices) > 0:
+            check_range("indices", min(indices[0], indices[-1]), 0, 2**64 - 1)
+            check_range("indices", max(indices[0], indices[-1]), 0, 2**64 - 1)
+        return indices
     try:
-        _pump_batches(connection, request, buffer)
-    except Exception as error:
-        buffer.put(error)
+        return [_checked_index(operator.index(indices))]  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    try:
+        return [_checked_index(operator.index(index)) for index in indices]  # type: ignore[union-attr]
+    except TypeError as error:
+        raise errors.InvalidArgument(
+            f"indices is {indices!r}; it must be an index, a range or a sequence of indices"
+        ) from error
 
 
-def _pump_batches(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
-    world_size = max(request.shard.world_size, 1)
-    position = first_of_shard(request.start, request.shard.rank, world_size)
-    if position >= 2**64:
-        raise errors.OutOfRange(
-            f"start is {request.start}: shard {request.shard.rank} of {world_size} has no index from there to 2^64 - 1"
-        )
-    remaining = request.count if request.HasField("count") else None
-    attempts = Attempts(connection)
-    while remaining is None or remaining > 0:
-        request.start = position
-        if remaining is not None:
-            request.count = remaining
-        call = connection.server_stream("Stream", request, bytes)
-        if not buffer.watch(call):
-            call.cancel()
-            return
-        try:
-            for data in call:
-                batch = decode_batch(data)
-                if batch.first_index != position or batch.stride != world_size:
-                    raise errors.ProtocolError(
-                        f"batch has rows {batch.first_index} + i * {batch.stride}, "
-                        f"expected {position} + i * {world_size}"
-                    )
-                request.stream.expected_fingerprint = batch.fingerprint
-                position = batch.next_index
-                if remaining is not None:
-                    remaining -= batch.rows
-                attempts.succeeded()
-                buffer.put(batch)  # if nobody wants it any more the call is about to end, and frees what it holds then
-            if position >= 2**64 or (remaining is not None and remaining <= 0):
-                break
-            failure: errors.Error = errors.Unavailable(
-                f"{call.link.where}: the server ended the stream at index {position}"
-            )
-        except errors.Error as error:
-            failure = error
-            if isinstance(error, errors.Unavailable) and remaining is not None and remaining <= 0:
-                break  # the connection broke behind the last batch
-        if buffer.closed:
-            return
-        attempts.failed(call.link, failure, buffer.pause)
-        if buffer.closed:
-            return
-    buffer.put(None)
+def _checked_index(index: int) -> int:
+    check_range("indices", index, 0, 2**64 - 1)
+    return index

@@ -1,59 +1,21 @@
 """Reads a serialised `iterand.v1.Batch` without parsing it into a message.
 
-The tokens are nearly all of a batch, and protobuf's Python runtime would copy them once more. Walking over the handful
-of fields before them costs a few microseconds, and the array that comes out is a view of the bytes that gRPC
-delivered.
+The tokens are nearly all of a batch, and protobuf's Python runtime would copy them twice. Walking over the handful of
+fields before them costs a few microseconds. The arrays are the one copy, so that they may be written to.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
+from iterand._batch import Batch, LossMask, Provenance
 from iterand.errors import ProtocolError
 from iterand.v1 import noise_service_pb2
 
-Tokens = npt.NDArray[np.unsignedinteger[Any]]
-LossMask = npt.NDArray[np.bool_]
-
 _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<u4")}
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a row came from: see Provenance in noise_service.proto."""
-
-    lane: int
-    segment: int
-    round: int
-    row: int
-    family: str
-    depth: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """`rows` sequences of the stream. Row i is the sequence with index first_index + i * stride."""
-
-    tokens: Tokens  # rows x length, read-only
-    first_index: int
-    stride: int
-    fingerprint: bytes
-    provenance: tuple[Provenance, ...] = ()
-    loss_mask: LossMask | None = None  # rows x length, true where a token is to be predicted; if the stream has masks
-
-    @property
-    def rows(self) -> int:
-        return int(self.tokens.shape[0])
-
-    @property
-    def next_index(self) -> int:
-        """The index after the last row's, for the same shard."""
-        return self.first_index + self.rows * self.stride
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -117,15 +79,14 @@ def decode_batch(data: bytes) -> Batch:
         raise ProtocolError(f"batch has the unknown dtype {dtype_number}; this client may be older than the server")
     if rows * length * dtype.itemsize != tokens_size:
         raise ProtocolError(f"batch says {rows} x {length} tokens of {dtype}, but holds {tokens_size} bytes")
-    flat = np.frombuffer(data, dtype, rows * length, tokens_at) if tokens_size else np.empty(0, dtype)
-    if not flat.flags.aligned:  # the payload's one copy: wide tokens may start at an odd byte of the message
-        flat = flat.copy()
-        flat.flags.writeable = False
+    # The payload's one copy: what gRPC delivered may not be written to, and wide tokens may start at an odd byte.
+    flat = np.empty(rows * length, dtype)
+    flat.view(np.uint8)[:] = np.frombuffer(data, np.uint8, tokens_size, tokens_at)
     loss_mask: LossMask | None = None
     if mask_size:
         if mask_size != rows * length:
             raise ProtocolError(f"batch says {rows} x {length} tokens, but its loss_mask has {mask_size} bytes")
         if np.frombuffer(data, np.uint8, mask_size, mask_at).max() > 1:
             raise ProtocolError("batch has a loss_mask with bytes other than 0 and 1")
-        loss_mask = np.frombuffer(data, np.bool_, mask_size, mask_at).reshape(rows, length)
+        loss_mask = np.frombuffer(data, np.bool_, mask_size, mask_at).reshape(rows, length).copy()
     return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance), loss_mask)

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import context
 from typing import Any
 
-from iterand import client, errors
+from iterand import api, errors
 
 _log = logging.getLogger("iterand")
 
@@ -132,7 +132,7 @@ def _nearest(whole: int, wanted: int) -> str:
 
 def lanes_of(stream: dict[str, Any]) -> int:
     """Lanes of the recipe, by its server. `stream` holds the arguments of `iterand.describe`."""
-    info = client.describe(**stream).stream
+    info = api.describe(**stream).stream
     if info is None:
         raise errors.ProtocolError("the server described no stream")
     return info.lanes

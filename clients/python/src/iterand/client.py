@@ -6,18 +6,22 @@ and every call may be made again on another server.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
 from iterand import errors
-from iterand._connection import SINGLE_THREADED, Connection, Retry, Tls
+from iterand._batch import Batch, Tokens
+from iterand._checkpoint import Name
+from iterand._connection import Connection, Retry, Tls
 from iterand._description import Description, description
 from iterand._execute import Execution, InputTape, execute_request, run_programs
+from iterand._remote import RemoteRoad
 from iterand._renamed import refuse_old_names
-from iterand._requests import RecipeLike, check_bool, check_prefetch, check_range, stream_request, stream_spec
-from iterand._stream import Stream
-from iterand._wire import Batch, Tokens, decode_batch
+from iterand._requests import RecipeLike, check_bool, check_prefetch, check_shard, recipe_text, stream_spec
+from iterand._secrets import checked_token, read_token
+from iterand._stream import Stream, checked_indices
 from iterand.v1 import noise_service_pb2 as service
 
 
@@ -26,6 +30,9 @@ class Client:
 
     target: "host:port", or a list of such; all must serve the same streams (any iterand servers of one engine version
     do).
+    tls: True for an encrypted connection that trusts the system's authorities; Tls for other files.
+    token: what the server asks every call for.
+    token_file: a file whose first token is sent instead. It may have the form of a server's token file.
     """
 
     def __init__(
@@ -34,6 +41,7 @@ class Client:
         *,
         tls: Tls | bool = False,
         token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
@@ -42,10 +50,12 @@ class Client:
             raise errors.InvalidArgument(f"tls is {tls!r}; it must be True, False or a Tls, as Tls(ca_file='ca.pem')")
         if not isinstance(retry, Retry | None):
             raise errors.InvalidArgument(f"retry is {retry!r}; it must be a Retry, as Retry(attempts=3), or None")
+        if isinstance(tls, Tls):
+            tls.check()
         self._connection = Connection(
             targets,
             Tls() if tls is True else (tls or None),
-            None if token is None else _checked_token(token),
+            _token(token, token_file),
             retry if retry is not None else Retry(),
             options,
         )
@@ -90,33 +100,40 @@ class Client:
         loss_mask: bool = False,
     ) -> Stream:
         """See `iterand.stream`."""
-        request = stream_request(
-            recipe,
-            seed,
-            length,
-            batch_size,
-            rank,
-            world_size,
-            start,
-            count,
-            provenance,
-            expected_fingerprint,
-            loss_mask,
-        )
-        return self._stream(request, prefetch, owns_connection=False)
+        check_shard(batch_size, rank, world_size, start, count, provenance)
+        return self._stream(
+            recipe, seed, length, batch_size, rank, world_size, start, count, provenance, prefetch,
+            expected_fingerprint, loss_mask, owns_connection=False,
+        )  # fmt: skip
 
-    def _stream(self, request: service.StreamRequest, prefetch: int, owns_connection: bool) -> Stream:
+    def _stream(
+        self,
+        recipe: RecipeLike,
+        seed: int,
+        length: int | None,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        start: int,
+        count: int | None,
+        provenance: bool,
+        prefetch: int,
+        expected_fingerprint: bytes | None,
+        loss_mask: bool,
+        owns_connection: bool,
+    ) -> Stream:
         check_prefetch(prefetch)
-        return Stream(self._connection, request, prefetch, owns_connection)
+        spec = stream_spec(recipe, seed, length, expected_fingerprint, loss_mask)
+        road = RemoteRoad(self._connection, spec, int(prefetch), bool(provenance), owns_connection)
+        name = Name.of(*recipe_text(recipe), seed, length, loss_mask)
+        return Stream(road, name, batch_size, rank, world_size, start, count)
 
     @refuse_old_names
     def read_batch(
         self,
-        first_index: int,
-        rows: int = 1,
+        recipe: RecipeLike,
+        indices: int | Sequence[int],
         *,
-        stride: int = 1,
-        recipe: RecipeLike = "up",
         seed: int = 0,
         length: int | None = None,
         provenance: bool = False,
@@ -125,35 +142,22 @@ class Client:
         timeout: float | None = None,
     ) -> Batch:
         """As `read`, with indices, fingerprint and, if asked for, provenance and the loss masks."""
-        check_range("first_index", first_index, 0, 2**64 - 1)
-        check_range("rows", rows, 0, 2**32 - 1)
-        check_range("stride", stride, 1, 2**64 - 1)
+        wanted = checked_indices(indices)
         check_bool("provenance", provenance)
-        request = service.ReadRequest(
-            stream=stream_spec(recipe, seed, length, expected_fingerprint, loss_mask),
-            first_index=first_index,
-            stride=stride,
-            rows=rows,
-            provenance=bool(provenance),
-        )
-        data = self._connection.unary("Read", request, bytes, timeout)
-        return decode_batch(data)
+        spec = stream_spec(recipe, seed, length, expected_fingerprint, loss_mask)
+        return RemoteRoad(self._connection, spec, 1, bool(provenance), owns_connection=False).read(wanted, timeout)
 
     def read(
         self,
-        first_index: int,
-        rows: int = 1,
+        recipe: RecipeLike,
+        indices: int | Sequence[int],
         *,
-        stride: int = 1,
-        recipe: RecipeLike = "up",
         seed: int = 0,
         length: int | None = None,
         timeout: float | None = None,
     ) -> Tokens:
         """See `iterand.read`."""
-        return self.read_batch(
-            first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length, timeout=timeout
-        ).tokens
+        return self.read_batch(recipe, indices, seed=seed, length=length, timeout=timeout).tokens
 
     @refuse_old_names
     def describe(
@@ -205,136 +209,9 @@ def _checked_targets(target: str | Sequence[str]) -> list[str]:
     return targets
 
 
-def _checked_token(token: str) -> str:
-    """The token without the white space around it, which a file that it was read from may have."""
-    if not isinstance(token, str):
-        raise errors.InvalidArgument(f"token is a {type(token).__name__}; it must be a str")
-    token = token.strip()
-    if not (token.isascii() and token.isprintable()):
-        raise errors.InvalidArgument("token has a character that no header can carry; it must be printable ASCII")
-    return token
-
-
-@refuse_old_names
-def stream(
-    target: str | Sequence[str],
-    recipe: RecipeLike = "up",
-    *,
-    seed: int = 0,
-    length: int | None = None,
-    batch_size: int = 64,
-    rank: int = 0,
-    world_size: int = 1,
-    start: int = 0,
-    count: int | None = None,
-    provenance: bool = False,
-    prefetch: int = 8,
-    expected_fingerprint: bytes | None = None,
-    loss_mask: bool = False,
-    tls: Tls | bool = False,
-    token: str | None = None,
-    retry: Retry | None = None,
-) -> Stream:
-    """Streams one shard of a recipe's sequences: iterates over arrays of rows x length tokens.
-
-    target: "host:port" of a server, or a list of them to fall back on.
-    recipe: a preset's name, a dict, JSON text, or the path of a JSON file.
-    length: tokens a sequence, instead of the recipe's own.
-    rank, world_size: only the indices g with g mod world_size = rank, the shard of reader `rank` of `world_size`.
-        world_size must divide the recipe's lanes.
-    start: the shard's sequences with index >= start.
-    count: how many sequences this shard gives; None: endless.
-    prefetch: batches read ahead.
-    expected_fingerprint: refuse any other stream (FingerprintMismatch).
-    loss_mask: ask for loss masks, as a recipe with loss_mask does: `stream.batches()` then gives batches whose
-        `loss_mask` is true where a token is to be predicted, which may be nowhere in a row. The fingerprint is that
-        recipe's; the tokens are the same.
-    Errors are `iterand.Error`s; they come from the iteration, since the connection is made in the background.
-    """
-    request = stream_request(
-        recipe, seed, length, batch_size, rank, world_size, start, count, provenance, expected_fingerprint, loss_mask
-    )
-    client = Client(target, tls=tls, token=token, retry=retry, options=SINGLE_THREADED)
-    return client._stream(request, prefetch, owns_connection=True)
-
-
-def read(
-    target: str | Sequence[str],
-    first_index: int,
-    rows: int = 1,
-    *,
-    stride: int = 1,
-    recipe: RecipeLike = "up",
-    seed: int = 0,
-    length: int | None = None,
-    tls: Tls | bool = False,
-    token: str | None = None,
-    retry: Retry | None = None,
-    timeout: float | None = None,
-) -> Tokens:
-    """Random access: the sequences first_index, first_index + stride, ... as an array of rows x length tokens.
-
-    timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
-    """
-    with Client(target, tls=tls, token=token, retry=retry) as client:
-        return client.read(first_index, rows, stride=stride, recipe=recipe, seed=seed, length=length, timeout=timeout)
-
-
-@refuse_old_names
-def describe(
-    target: str | Sequence[str],
-    recipe: RecipeLike | None = None,
-    *,
-    seed: int = 0,
-    length: int | None = None,
-    loss_mask: bool = False,
-    tls: Tls | bool = False,
-    token: str | None = None,
-    retry: Retry | None = None,
-    timeout: float | None = None,
-) -> Description:
-    """Presets, families and engine version of a server and, if a recipe is given, what it resolves to; with
-    `loss_mask` the stream that `iterand.stream` with a loss mask reads, which has a fingerprint of its own.
-
-    timeout: seconds for the call with all its attempts (DeadlineExceeded); None for no limit but those of `retry`.
-    """
-    with Client(target, tls=tls, token=token, retry=retry) as client:
-        return client.describe(recipe, seed=seed, length=length, loss_mask=loss_mask, timeout=timeout)
-
-
-def execute(
-    target: str | Sequence[str],
-    programs: str | bytes | Sequence[str | bytes],
-    inputs: InputTape | Sequence[InputTape] = None,
-    *,
-    max_steps: int | None = None,
-    max_output: int | None = None,
-    cells: int | None = None,
-    symbols: int | None = None,
-    repeat: bool = False,
-    tls: Tls | bool = False,
-    token: str | None = None,
-    retry: Retry | None = None,
-    timeout: float | None = None,
-) -> Iterator[Execution]:
-    """Runs programs on the server's byte machine and yields what each did, in order, as the results come.
-
-    programs: one text or many, of the instructions + - > < [ ] . , and white space.
-    inputs: the input tape of all programs, or one for each: bytes, the seed of random ones, or None for an empty tape.
-    max_steps, max_output, cells, symbols: limits and the machine's size; the defaults stand in noise_service.proto.
-    repeat: a program that ends begins again on the same tape.
-    timeout: seconds from the first result that is asked for to the last (DeadlineExceeded); None for no limit.
-    Errors are `iterand.Error`s and come with the first result; a program that is none is an InvalidArgument that names
-    it, the position and the character.
-    """
-    with Client(target, tls=tls, token=token, retry=retry) as client:
-        yield from client.execute(
-            programs,
-            inputs,
-            max_steps=max_steps,
-            max_output=max_output,
-            cells=cells,
-            symbols=symbols,
-            repeat=repeat,
-            timeout=timeout,
-        )
+def _token(token: str | None, token_file: str | os.PathLike[str] | None) -> str | None:
+    if token is not None and token_file is not None:
+        raise errors.InvalidArgument("token and token_file are given; it must be one of them")
+    if token_file is not None:
+        return read_token(token_file)
+    return None if token is None else checked_token(token)

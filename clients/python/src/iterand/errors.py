@@ -1,29 +1,47 @@
-"""Exceptions. Everything that iterand raises is an `Error`; its text is the server's message, made safe for a terminal.
+"""Exceptions. Everything that iterand raises is an `Error`. Its text is the server's message, made safe for a terminal.
 
-So are wrong arguments, of a wrong type too: InvalidArgument, which is a ValueError, names the argument.
+A wrong argument, also one of a wrong type, raises InvalidArgument, which is a ValueError and names the argument.
 """
 
 from __future__ import annotations
 
-import grpc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from iterand._printable import printable
 
+if TYPE_CHECKING:
+    import grpc
+
+    from iterand.v1 import errors_pb2
+
 
 class Error(Exception):
-    """Base class. `code` is the gRPC status, None where the error was found on this side."""
+    """Base class.
 
-    def __init__(self, message: str, code: grpc.StatusCode | None = None) -> None:
+    `code` is the gRPC status, None where the error was found on this side. `reason` is the name of an ErrorReason of
+    proto/iterand/v1/errors.proto, which also says what `metadata` holds; None where the server gave none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: grpc.StatusCode | None = None,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
 
-    def __reduce__(self) -> tuple[type[Error], tuple[str, grpc.StatusCode | None]]:
-        return type(self), (self.message, self.code)
+    def __reduce__(self) -> tuple[type[Error], tuple[str, grpc.StatusCode | None, str | None, dict[str, str]]]:
+        return type(self), (self.message, self.code, self.reason, self.metadata)
 
 
 class InvalidArgument(Error, ValueError):
-    """The request is wrong: a shard that does not divide the lanes, a field out of range."""
+    """The request is wrong: a world_size that does not divide the lanes, a field out of range."""
 
 
 class InvalidRecipe(InvalidArgument):
@@ -35,7 +53,7 @@ class UnknownPreset(InvalidRecipe):
 
 
 class FingerprintMismatch(Error):
-    """The server's stream is not the one that was asked for: another recipe, seed or engine version."""
+    """The server's stream is not the requested one: another recipe, seed or engine version."""
 
 
 class OutOfRange(Error, IndexError):
@@ -47,15 +65,15 @@ class ResourceExhausted(Error):
 
 
 class Starved(Error):
-    """The recipe's filters let nothing through any more."""
+    """The recipe's filters let nothing through."""
 
 
 class Unauthenticated(Error):
-    """The server wants a token, or another one."""
+    """The server needs a token, or another one."""
 
 
 class Unavailable(Error, ConnectionError):
-    """No server answers, or all have as many calls open as they allow, also after all retries."""
+    """After all retries, no server answers, or all have as many calls open as they allow."""
 
 
 class DeadlineExceeded(Error, TimeoutError):
@@ -66,49 +84,106 @@ class Cancelled(Error):
     """The call was cancelled."""
 
 
+class ConcurrentUse(Error, RuntimeError):
+    """Another thread is in the middle of a call that only one thread at a time may make. It is not disturbed."""
+
+
 class ForkedProcess(Error, RuntimeError):
-    """This process was forked from one that had used gRPC, which cannot be used in it."""
+    """This process was forked from one that had used gRPC, so it cannot use gRPC."""
 
 
 class ProtocolError(Error):
-    """The server sent something that is not a batch of the stream that was asked for."""
+    """The server sent something other than a batch of the requested stream."""
 
 
-_BY_CODE: dict[grpc.StatusCode, type[Error]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
-    grpc.StatusCode.NOT_FOUND: UnknownPreset,
-    grpc.StatusCode.OUT_OF_RANGE: OutOfRange,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
-    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
-    grpc.StatusCode.PERMISSION_DENIED: Unauthenticated,
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.CANCELLED: Cancelled,
+# By the name of an ErrorReason.
+_BY_REASON: dict[str, type[Error]] = {
+    "INVALID_REQUEST": InvalidArgument,
+    "INVALID_RECIPE": InvalidRecipe,
+    "UNKNOWN_PRESET": UnknownPreset,
+    "FINGERPRINT_MISMATCH": FingerprintMismatch,
+    "STARVED": Starved,
+    "INDEX_OUT_OF_RANGE": OutOfRange,
+    "REPLAY_TOO_LONG": OutOfRange,
+    "REQUEST_TOO_LARGE": ResourceExhausted,
+    "STREAM_TOO_LARGE": ResourceExhausted,
+    "TOKEN_MISSING": Unauthenticated,
+    "TOKEN_INVALID": Unauthenticated,
+    "SERVER_BUSY": Unavailable,
+    "SERVER_STOPPING": Unavailable,
+    "REQUEST_TIMEOUT": DeadlineExceeded,
+    "CALL_CANCELLED": Cancelled,
 }
+
+# Where there is no reason, or one that this version does not know: by the number of the status.
+_BY_CODE: dict[int, type[Error]] = {
+    1: Cancelled,
+    3: InvalidArgument,
+    4: DeadlineExceeded,
+    5: UnknownPreset,
+    7: Unauthenticated,
+    8: ResourceExhausted,
+    10: ConcurrentUse,
+    11: OutOfRange,
+    14: Unavailable,
+    16: Unauthenticated,
+}
+_FAILED_PRECONDITION, _UNIMPLEMENTED = 9, 12
+_OF_THE_SERVER = (4, 14)  # errors that are about the address
+
+
+def _class_for(code: int, reason: str | None) -> type[Error]:
+    by_code = _BY_CODE.get(code, Error)
+    return by_code if reason is None else _BY_REASON.get(reason, by_code)
+
+
+def from_status(code: int, message: str, reason: str | None, metadata: Mapping[str, str]) -> Error:
+    """The exception for an error of the native module."""
+    return _class_for(code, reason)(printable(message), None, reason, metadata)
 
 
 def from_rpc(error: grpc.RpcError, target: str) -> Error:
-    """The exception for a failed call."""
-    code = error.code() if isinstance(error, grpc.Call) else None
-    # Tracebacks and logs print it, and the server may be anybody's.
-    details = printable((error.details() if isinstance(error, grpc.Call) else None) or str(error))
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        # The server begins with the path of the field; what is none of the request's own is the recipe's.
-        request_field = details.split(":")[0].split(" ")[0].split(".")[0].split("[")[0].lower()
-        cls = InvalidArgument if request_field in _REQUEST_FIELDS else InvalidRecipe
-        return cls(details, code)
-    if code is grpc.StatusCode.FAILED_PRECONDITION:
-        return (FingerprintMismatch if "fingerprint" in details.lower() else Starved)(details, code)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
-        details = f"{details}: the request is larger than {target} takes; give it fewer or shorter programs at a time"
-    elif code is grpc.StatusCode.UNIMPLEMENTED:  # by a web server, or gRPC's word for a method that is not there
+    """The exception for a failed call. Its class follows from the server's reason, else from the status."""
+    import grpc
+
+    call = error if isinstance(error, grpc.Call) else None
+    status = None if call is None else call.code()
+    # Tracebacks and logs print it, and the server may be anyone.
+    details = printable((None if call is None else call.details()) or str(error))
+    if call is None or status is None:
+        return Error(f"{target}: {details}")
+    code: int = status.value[0]
+    if code == _UNIMPLEMENTED:  # from a web server, or gRPC's answer for a method that does not exist
         details = f"{target}: no iterand server answers there, or one too old ({details})"
-    elif code not in _BY_CODE or code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    elif code in _OF_THE_SERVER or (code not in _BY_CODE and code != _FAILED_PRECONDITION):
         details = f"{target}: {details}"
-    return _BY_CODE.get(code, Error)(details, code) if code is not None else Error(details)
+    info = _error_info(call)
+    if info is None:
+        return _class_for(code, None)(details, status)
+    reason = printable(info.reason)
+    metadata = {printable(key): printable(value) for key, value in info.metadata.items()}
+    return _class_for(code, reason)(details, status, reason, metadata)
 
 
-_REQUEST_FIELDS = frozenset(
-    {"shard", "world_size", "rank", "batch_size", "rows", "stride", "start", "count", "first_index", "stream"}
-    | {"programs", "max_steps", "max_output", "cells", "symbols"}
-)
+_DETAILS = "grpc-status-details-bin"
+_INFO_TYPE = "type.googleapis.com/google.rpc.ErrorInfo"
+
+
+def _error_info(call: grpc.Call) -> errors_pb2.ErrorInfo | None:
+    """What the trailer of a failed call says. None if there is nothing of the domain "iterand" to read."""
+    from google.protobuf.message import DecodeError
+
+    from iterand.v1 import errors_pb2
+
+    for key, value in call.trailing_metadata() or ():
+        if key != _DETAILS or not isinstance(value, bytes):
+            continue
+        try:
+            status = errors_pb2.RichStatus.FromString(value)
+            for detail in status.details:
+                if detail.type_url == _INFO_TYPE:
+                    info = errors_pb2.ErrorInfo.FromString(detail.value)
+                    return info if info.domain == "iterand" else None
+        except DecodeError:
+            return None
+    return None

@@ -210,20 +210,26 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64, metavar="ROWS")
     parser.add_argument("--batches", type=int, metavar="N", help="stop after N batches (default: at Ctrl-C)")
     parser.add_argument("--svg", metavar="FILE", help="write the last picture to an SVG file")
+    # As of `iterand sample`.
     parser.add_argument(
         "--tls", action="store_true", help="encrypt the connection; the system's authorities are trusted"
     )
+    parser.add_argument("--ca-file", metavar="FILE", help="encrypt it, and trust the authorities of this PEM file")
+    parser.add_argument("--tls-cert", metavar="FILE", help="client certificate (PEM), for a server that asks for one")
+    parser.add_argument("--tls-key", metavar="FILE", help="private key (PEM) of the client certificate")
+    parser.add_argument("--tls-server-name", metavar="NAME", help="name in the server's certificate, if another one")
     parser.add_argument(
-        "--ca-file", metavar="FILE", help="encrypt it, and trust the authorities of this PEM file instead"
+        "--token-file", metavar="FILE", help="file whose first line is a secret that the server asks for"
     )
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file with the server's token")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--connect-timeout", type=float, default=3.0, metavar="S", help="seconds to try (default: 3)")
+    options, unknown = parser.parse_known_args(arguments)
+    for word in unknown:
+        renamed = " (--tls-root is now --ca-file)" if word.split("=")[0] == "--tls-root" else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{renamed}")
     if options.batches is not None and options.batches < 1:
         parser.error(f"--batches is {options.batches}; it must be at least 1")
-    try:
-        options.token = None if options.token_file is None else options.token_file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        parser.error(f"--token-file {options.token_file}: {error}")
+    if (options.tls_cert is None) != (options.tls_key is None):
+        parser.error("a client certificate needs both --tls-cert and --tls-key")
     if options.svg:
         try:
             with Path(options.svg).open("a"):  # now, not after the last batch
@@ -231,6 +237,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         except OSError as error:
             parser.error(f"--svg {options.svg}: {error.strerror}")
     return options
+
+
+def _tls(options: argparse.Namespace) -> iterand.Tls | bool:
+    files = (options.ca_file, options.tls_cert, options.tls_key)
+    if options.tls_server_name is None and not any(files):
+        return bool(options.tls)
+    return iterand.Tls(*files, server_name=options.tls_server_name)
 
 
 def _watch(stream: iterand.Stream, counter: Counter, options: argparse.Namespace, console: Console) -> None:
@@ -303,15 +316,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counter = Counter()
     try:
         with iterand.stream(
-            options.server,
             options.recipe,
             seed=options.seed,
             length=options.length,
             batch_size=options.batch_size,
             count=None if options.batches is None else options.batches * options.batch_size,
             provenance=console is not None,
-            tls=iterand.Tls(ca_file=options.ca_file) if options.ca_file else options.tls,
-            token=options.token,
+            server=options.server,
+            tls=_tls(options),
+            token_file=options.token_file,
+            retry=iterand.Retry(connect_timeout=options.connect_timeout),
         ) as stream:
             if console is not None:
                 _watch(stream, counter, options, console)
@@ -321,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pass
     except iterand.Error as error:
         print(f"iterand: {printable(str(error))}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, iterand.InvalidArgument) else 1  # as the program `iterand`
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

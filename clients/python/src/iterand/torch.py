@@ -1,6 +1,6 @@
 """Streams as PyTorch datasets.
 
-    dataset = StreamDataset("localhost:50051", recipe="up", length=512, batch_size=64, rank=rank, world_size=world_size)
+    dataset = StreamDataset("up", length=512, batch_size=64, rank=rank, world_size=world_size)
     for tokens in StreamLoader(dataset, num_workers=2):
         ...  # int64 tensor, 64 x 512
 
@@ -27,26 +27,29 @@ With "spawn" every worker imports torch again, at every epoch, unless the DataLo
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from iterand import _extras, _state, _workers, client, errors
-from iterand._connection import Retry, Tls
+from iterand import _extras, _state, _workers, api, errors
+from iterand._batch import Tokens
 from iterand._position import Place, Position
 from iterand._progress import Progress, called_by_torchdata
 from iterand._renamed import refuse_old_names
-from iterand._requests import RecipeLike, check_prefetch, check_range, first_of_shard, recipe_text, stream_request
-from iterand._wire import Tokens
-from iterand.client import Client
+from iterand._requests import RecipeLike, check_prefetch, check_range, check_shard, check_spec, recipe_text
 
 try:
     import torch
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 except ImportError as error:
     raise _extras.missing("iterand.torch", "torch", "torch", error) from error
+
+if TYPE_CHECKING:
+    from iterand._connection import Retry, Tls
+    from iterand._server import Server
 
 
 class StreamDataset(IterableDataset[Any]):
@@ -69,7 +72,6 @@ class StreamDataset(IterableDataset[Any]):
     @refuse_old_names
     def __init__(
         self,
-        target: str | Sequence[str],
         recipe: RecipeLike = "up",
         *,
         seed: int = 0,
@@ -83,20 +85,27 @@ class StreamDataset(IterableDataset[Any]):
         prefetch: int = 8,
         expected_fingerprint: bytes | None = None,
         loss_mask: bool = False,
+        server: str | Sequence[str] | Server | Literal[False] | None = None,
         tls: Tls | bool = False,
         token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         retry: Retry | None = None,
     ) -> None:
         super().__init__()
         # Wrong arguments should fail here and not in a worker.
-        stream_request(
-            recipe, seed, length, batch_size, rank, world_size, start, count, False, expected_fingerprint, loss_mask
-        )
+        check_spec(seed, length, expected_fingerprint, loss_mask)
+        check_shard(batch_size, rank, world_size, start, count, False)
         check_prefetch(prefetch)
-        Client(target, tls=tls, token=token, retry=retry).close()  # which has not connected yet
+        addresses = api.addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry)
+        if addresses is not None:
+            from iterand.client import Client
+
+            Client(
+                addresses, tls=tls, token=token, token_file=token_file, retry=retry
+            ).close()  # which has not connected yet
         _numpy_dtype(dtype)
         preset, text = recipe_text(recipe)
-        self.target = target
+        self.server = addresses  # None: sequences are made in the process that iterates
         self.recipe: str = text if preset is None and text is not None else str(preset)
         self.seed = seed
         self.length = length
@@ -111,6 +120,7 @@ class StreamDataset(IterableDataset[Any]):
         self.loss_mask = loss_mask
         self.tls = tls
         self.token = token
+        self.token_file = token_file
         self.retry = retry
         self._progress = Progress()
         self._starts = _workers.WorkerStarts()
@@ -119,13 +129,15 @@ class StreamDataset(IterableDataset[Any]):
 
     def __repr__(self) -> str:
         recipe = self.recipe if len(self.recipe) <= 40 else f"{self.recipe[:37]}..."
-        parts = [repr(self.target), repr(recipe), f"seed={self.seed}"]
+        parts = [repr(recipe), f"seed={self.seed}"]
         parts += [] if self.length is None else [f"length={self.length}"]
         parts += [f"batch_size={self.batch_size}", f"rank={self.rank}", f"world_size={self.world_size}"]
         parts += [f"start={self.start}"] if self.start else []
         parts += [] if self.count is None else [f"count={self.count}"]
         parts += ["loss_mask=True"] if self.loss_mask else []
         parts += [f"dtype={self.dtype}"] if self.dtype != torch.int64 else []
+        server = self.server[0] if self.server is not None and len(self.server) == 1 else self.server
+        parts += [] if server is None else [f"server={server!r}"]
         return f"StreamDataset({', '.join(parts)})"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -192,37 +204,37 @@ class StreamDataset(IterableDataset[Any]):
 
     def _description(self) -> dict[str, Any]:
         """The arguments of `iterand.describe` for this stream."""
-        names = ("target", "recipe", "seed", "length", "loss_mask", "tls", "token", "retry")
-        return {name: getattr(self, name) for name in names}
+        names = ("recipe", "seed", "length", "loss_mask", "tls", "token", "token_file", "retry")
+        return {"server": self.server or False, **{name: getattr(self, name) for name in names}}
 
     def _read(self, place: Place, worker: int, workers: int) -> Iterator[Any]:
         """The batches of `worker` of `workers` from `place`, which that worker has taken up."""
         row = place.next_row(worker, self.batch_size)
         count = None if self.count is None else max(0, -(-(self.count - row) // workers))
-        index = first_of_shard(self.start, self.rank, self.world_size) + row * self.world_size
+        index = self.start + self.rank + row * self.world_size
         if index >= 2**64:
             return
-        with client.stream(
-            self.target,
+        with api.stream(
             self.recipe,
             seed=self.seed,
             length=self.length,
             batch_size=self.batch_size,
-            rank=index % (self.world_size * workers),
             world_size=self.world_size * workers,
             start=index,
             count=count,
             prefetch=self.prefetch,
             expected_fingerprint=self.fingerprint,
             loss_mask=self.loss_mask,
+            server=self.server or False,
             tls=self.tls,
             token=self.token,
+            token_file=self.token_file,
             retry=self.retry,
         ) as stream:
             for batch in stream.batches():
                 self.fingerprint = stream.fingerprint
                 tokens = _to_tensor(batch.tokens, self.dtype)
-                yield (tokens, torch.from_numpy(batch.loss_mask.copy())) if batch.loss_mask is not None else tokens
+                yield (tokens, torch.from_numpy(batch.loss_mask)) if batch.loss_mask is not None else tokens
 
     def _misfit(self, workers: int) -> str | None:
         """Why the server refuses this shard, in the words of the caller's arguments; None if for another reason."""
@@ -324,6 +336,11 @@ class StreamLoader:
         if not isinstance(dataset, StreamDataset):
             raise errors.InvalidArgument(f"dataset is a {type(dataset).__name__}; it must be a StreamDataset")
         check_range("num_workers", num_workers, 0, 2**16)
+        if num_workers > 0 and dataset.server is None:
+            raise errors.InvalidArgument(
+                f"num_workers is {num_workers}, but the dataset has no server: its sequences are made on threads of "
+                "this process, ahead of the loop. Use num_workers=0, or an iterand.Server that workers share (server=)"
+            )
         for name in ("batch_size", "persistent_workers", "shuffle", "sampler", "batch_sampler", "drop_last"):
             if name in options:
                 raise errors.InvalidArgument(f"StreamLoader does not take {name}: the stream settles it")

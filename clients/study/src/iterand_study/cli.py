@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"iterand-study: {error}", file=sys.stderr)
         return 1
     except ImportError as error:
-        install = "pip install iterand-study (from a clone: pip install clients/python clients/study)"
+        install = "pip install iterand-study (from a clone: pip install . clients/study)"
         print(
             f"iterand-study: the package {error.name} cannot be imported ({error}): {install}",
             file=sys.stderr,

@@ -73,7 +73,7 @@ def describe(study: config.Study, address: str | None) -> dict[str, Any]:
         if address is None:
             raise config.ConfigError("pretraining needs a server or a dump")
         answer = iterand.describe(
-            address, options.recipe, seed=options.stream_seed, length=length, loss_mask=options.loss_mask
+            options.recipe, seed=options.stream_seed, length=length, loss_mask=options.loss_mask, server=address
         )
         described = answer.stream
         assert described is not None  # a recipe was named
@@ -135,7 +135,6 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         return
     assert address is not None  # checked by describe
     with iterand.stream(
-        address,
         options.recipe,
         seed=options.stream_seed,
         length=length,
@@ -146,6 +145,7 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         count=count // world_size,
         expected_fingerprint=bytes.fromhex(info["fingerprint"]),
         loss_mask=options.loss_mask,
+        server=address,
     ) as batches:
         yield Stream(((batch.tokens, batch.loss_mask) for batch in batches.batches()), info)
 

@@ -1,0 +1,5 @@
+"""python -m iterand: the command `iterand`."""
+
+from iterand._program import main
+
+main()

@@ -1,0 +1,94 @@
+// SEQUENTIAL: all rows are written side by side, token by token.
+#include <algorithm>
+#include <cmath>
+
+#include "randnet/networks/transformer.h"
+#include "randnet/networks/transformer_kernels.h"
+
+namespace iterand {
+
+void TransformerProgram::RunSequential(BlockView input, int start, const RowRng& rng, MutableBlockView out,
+                                       float* logits) {
+  const int rows = out.rows();
+  const int slots = matrix::Padded(std::min(knobs_.window, context_.length));
+  const std::size_t floats = Size(rows) * Size(width_);
+  for (matrix::Floats* buffer : {&values_, &memory_, &attended_, &added_}) buffer->resize(floats);
+  qkv_.resize(3 * floats);
+  scores_.resize(Size(slots));
+  gathered_.resize(Size(matrix::Padded(head_width())));
+  caches_.assign(2 * Size(layers_) * Size(rows) * Size(heads_) * CacheFloats(slots), 0.0F);
+  rngs_.clear();
+  for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(r));
+  for (int t = 0; t + 1 < out.length() && !stopped(); ++t) {
+    const float* const p = position(t);
+    for (int r = 0; r < rows; ++r) {
+      const float* const e = embedding(out.row(r)[t]);
+      const float* const m = embedding(input.row(r)[t]);
+      for (int n = 0; n < width_; ++n) {
+        values_[Size(r) * Size(width_) + Size(n)] = e[n] + p[n];
+        memory_[Size(r) * Size(width_) + Size(n)] = m[n] + p[n];
+      }
+    }
+    if (!Step(t, rows)) return;
+    if (t + 1 < start) continue;
+    ForEachLogits(rows, logits, [&](int r, float* at) {
+      out.row(r)[t + 1] = matrix::Choose(at, context_.alphabet, temperature_, rngs_[Size(r)]);
+    });
+  }
+}
+
+bool TransformerProgram::Step(int t, int rows) {
+  // Queries of the cross attention are in the first third of qkv_, its keys and values in the rest.
+  float* const qkv = qkv_.data();
+  float* const kv = qkv + Size(rows) * Size(width_);
+  for (int l = 0; l < layers_; ++l) {
+    if (stopped()) return false;
+    const Layer& layer = layer_[Size(l)];
+    layer.qkv.Apply(values_.data(), width_, rows, qkv, 3 * width_);
+    AttendRows(l, Attention::kSelf, t, rows, qkv, 3 * width_, qkv + width_, 3 * width_);
+    layer.output.Apply(attended_.data(), width_, rows, added_.data(), width_);
+    AddAndNormalise(added_.data(), width_, rows, width_, values_.data(), width_);
+
+    layer.cross_query.Apply(values_.data(), width_, rows, qkv, width_);
+    layer.cross_kv.Apply(memory_.data(), width_, rows, kv, 2 * width_);
+    AttendRows(l, Attention::kCross, t, rows, qkv, width_, kv, 2 * width_);
+    layer.cross_output.Apply(attended_.data(), width_, rows, added_.data(), width_);
+    AddAndNormalise(added_.data(), width_, rows, width_, values_.data(), width_);
+
+    FeedForward(layer, rows);
+  }
+  return true;
+}
+
+void TransformerProgram::AttendRows(int layer, Attention kind, int t, int rows, const float* query, int query_stride,
+                                    const float* kv, int kv_stride) {
+  const int width = head_width();
+  const int slots = matrix::Padded(std::min(knobs_.window, context_.length));
+  const std::size_t first_row = Size(2 * layer + (kind == Attention::kCross ? 1 : 0)) * Size(rows);
+  for (int r = 0; r < rows && !stopped(); ++r) {
+    for (int head = 0; head < heads_; ++head) {
+      const std::size_t offset = ((first_row + Size(r)) * Size(heads_) + Size(head)) * CacheFloats(slots);
+      const float* const key = kv + static_cast<std::ptrdiff_t>(r) * kv_stride + head * width;
+      AttendStep(CacheAt(offset, slots), t, query + static_cast<std::ptrdiff_t>(r) * query_stride + head * width, key,
+                 key + width_, attended_.data() + static_cast<std::ptrdiff_t>(r) * width_ + head * width);
+    }
+  }
+}
+
+void TransformerProgram::AttendStep(Cache cache, int t, const float* query, const float* key, const float* value,
+                                    float* out) {
+  const int width = head_width();
+  const int window = std::min(knobs_.window, context_.length);
+  const int slots = matrix::Padded(window);
+  StoreKey(cache, t % window, slots, key, value);
+  const int keys = std::min(t + 1, window);
+  matrix::Multiply(query, width, 1, width, cache.keys, static_cast<std::ptrdiff_t>(width) * matrix::kPanel, keys,
+                   nullptr, scores_.data(), slots);
+  const float inverse =
+      AttentionWeights(scores_.data(), keys, matrix::Padded(keys), 1.0F / std::sqrt(static_cast<float>(width)));
+  matrix::Multiply(scores_.data(), slots, 1, keys, cache.values, static_cast<std::ptrdiff_t>(slots) * matrix::kPanel,
+                   width, nullptr, gathered_.data(), matrix::Padded(width));
+  for (int c = 0; c < width; ++c) out[c] = gathered_[Size(c)] * inverse;
+}
+
+}  // namespace iterand

@@ -1,0 +1,26 @@
+// Defaults and ranges of a recipe's fields, as the schema states them: the option `setting` of
+// proto/iterand/v1/knobs.proto. Nothing else states them; the code of a family has only what depends on several fields,
+// on the alphabet or on the length of a row.
+#pragma once
+
+#include <google/protobuf/message.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace iterand {
+
+// Writes the default of every field that is not given, in `message` and in all messages below it, and removes defaults
+// that resolved recipes leave out. A default that is computed from other fields stays with the caller.
+void WriteDefaults(google::protobuf::Message& message);
+
+// Checks that every field of a message with all defaults written out, and of all messages below it, is one that this
+// build knows and lies within its range. Errors: InvalidArgument with the path of the field, which begins with `path`,
+// its value and what is allowed.
+absl::Status CheckFields(const google::protobuf::Message& message, const std::string& path);
+
+// Checks the size of a list alone.
+absl::Status CheckSize(const google::protobuf::Message& message, int field_number);
+
+}  // namespace iterand

@@ -1,0 +1,17 @@
+// Counts what operator new hands out, so that tests can show that the steady state allocates nothing.
+#pragma once
+
+#include <cstdint>
+
+namespace iterand {
+
+// Whether anything is counted: gcc's sanitizers have an operator new of their own, which is not replaced.
+bool CountsAllocations();
+
+// Calls of operator new by this thread so far.
+std::uint64_t Allocations();
+
+// Bytes that they asked for, freed ones too.
+std::uint64_t AllocatedBytes();
+
+}  // namespace iterand
