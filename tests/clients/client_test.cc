@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +19,7 @@ namespace iterand::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kRecipe[] = R"({"families": [{"markov": {}}, {"automaton": {}}], "vocab_size": 1000, "length": 32,
                                "lanes": 4, "segment_sequences": 6, "relabel": "RELABEL_SEQUENCE"})";
@@ -182,6 +184,29 @@ TEST_F(PublicClient, RefusalsNameTheOption) {
   ExpectError(FirstError({.recipe = file}), kInvalid, file + ": families[0]");
   ExpectError(client_->Describe({.recipe = file}).status(), kInvalid, file + ": families[0]");
   ExpectError(client_->Read({.recipe = file}, {}).status(), kInvalid, file + ": families[0]");
+}
+
+TEST_F(PublicClient, ErrorsHaveReasons) {
+  const absl::Status unknown = FirstError({.recipe = "markvo"});
+  ASSERT_TRUE(ErrorInfoOf(unknown)) << unknown;
+  EXPECT_EQ(ErrorInfoOf(unknown)->reason, "UNKNOWN_PRESET");
+  EXPECT_EQ(ErrorInfoOf(unknown)->metadata, (std::map<std::string, std::string>{{"preset", "markvo"}}));
+  EXPECT_FALSE(ErrorInfoOf(absl::NotFoundError("none")));
+
+  // An error names the recipe's file only if the recipe is to blame.
+  const ScratchFolder scratch;
+  const std::string file = scratch.File("recipe.json");
+  WriteWholeFile(file, kRecipe);
+  const absl::Status world_size = FirstError({.recipe = file, .world_size = 3});
+  ASSERT_TRUE(ErrorInfoOf(world_size)) << world_size;
+  EXPECT_EQ(ErrorInfoOf(world_size)->reason, "INVALID_REQUEST");
+  EXPECT_EQ(ErrorInfoOf(world_size)->metadata, (std::map<std::string, std::string>{{"field", "shard.world_size"}}));
+  EXPECT_THAT(std::string(world_size.message()), Not(HasSubstr(file)));
+  WriteWholeFile(file, R"({"families": [{"lstn": {}}]})");
+  const absl::Status faulty = FirstError({.recipe = file});
+  ASSERT_TRUE(ErrorInfoOf(faulty)) << faulty;
+  EXPECT_EQ(ErrorInfoOf(faulty)->reason, "INVALID_RECIPE");
+  EXPECT_THAT(std::string(faulty.message()), HasSubstr(file));
 }
 
 TEST_F(PublicClient, RunsPrograms) {

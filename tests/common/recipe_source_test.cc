@@ -9,6 +9,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "common/fingerprint_text.h"
 
@@ -47,6 +48,9 @@ TEST(RecipeSource, ASlashOrJsonMakesAPath) {
   EXPECT_EQ(source->path, path);
   EXPECT_EQ(source->Annotate(absl::InvalidArgumentError("length: is 30")).message(), path + ": length: is 30");
   EXPECT_EQ(source->Annotate(absl::UnavailableError("no server")).message(), "no server");
+  absl::Status with_payload = absl::InvalidArgumentError("length: is 30");
+  with_payload.SetPayload("type", absl::Cord("payload"));
+  EXPECT_EQ(source->Annotate(with_payload).GetPayload("type"), absl::Cord("payload"));
 
   std::ofstream(path) << std::string(kMaxBytes + 1, ' ');
   const absl::Status large = ReadRecipeSource(path, kMaxBytes).status();
