@@ -193,6 +193,21 @@ def table(title: str, columns: list[str], rows: list[list[str]], words: int) -> 
     return result
 
 
+PRESET_COLUMNS = [
+    "preset",
+    "threads",
+    "tokens/s",
+    "FLOP/s",
+    "of peak",
+    "bytes/s",
+    "served tokens/s",
+    "first batch s",
+    "served",
+    "structured",
+    "memory",
+]
+
+
 def preset_rows(presets: list[Row]) -> Iterator[list[str]]:
     """Rows of the first table."""
     for row in presets:
@@ -215,84 +230,75 @@ def preset_rows(presets: list[Row]) -> Iterator[list[str]]:
         ]
 
 
+def peers_table(peers: list[Row]) -> Table:
+    rows = [
+        [row["preset"], row["peer"], row["error"]]
+        if "error" in row
+        else [
+            row["preset"],
+            row["peer"],
+            big(row["peer_tokens_per_second"]),
+            big(row["tokens_per_second"]),
+            f"{row['ratio']:.2f}",
+        ]
+        for row in peers
+    ]
+    columns = ["preset", "peer", "peer tokens/s", "iterand tokens/s", "ratio"]
+    return table("Peers, same run, one thread of ours", columns, rows, 2)
+
+
+def wire_table(cpp: list[Row], python: list[Row]) -> Table:
+    rows = []
+    for row in cpp:
+        base, many = row["bare_bytes"]["per_second"], row["bare_many_bytes"]["per_second"]
+        for kind in ("cached", "generated"):
+            rate = row[f"{kind}_bytes"]["per_second"]
+            figures = [big(base), big(many), big(rate), f"{rate / base:.2f}", f"{rate / many:.2f}"]
+            rows.append(["C++", kind, str(row["batch_size"]), *figures])
+    for row in python:
+        base, rate = big(row["bare_bytes_per_second"]), big(row["cached_bytes_per_second"])
+        rows.append(["Python", "cached", str(row["batch_size"]), base, "", rate, f"{row['ratio']:.2f}"])
+    columns = ["client", "rows come", "batch size", "bare bytes/s", "many", "iterand bytes/s", "ratio", "to many"]
+    return table("Wire: against a bare gRPC stream of equal messages", columns, rows, 2)
+
+
+def serving_table(serving: list[Row]) -> Table:
+    rows = []
+    for served in serving:
+        one, two, remote = (served[f"{key}_tokens"]["per_second"] for key in ("one_thread", "two_threads", "served"))
+        rows.append([served["preset"], big(one), big(two), f"{two / one:.2f}", big(remote), f"{remote / two:.3f}"])
+    columns = ["preset", "1 thread", "2 threads", "scaling", "served", "of 2 threads"]
+    return table("Serving: tokens/s", columns, rows, 1)
+
+
+def trainer_table(trainer: list[Row]) -> Table:
+    rows = [
+        [
+            row["preset"],
+            big(row["tokens_per_second"]),
+            str(row["prefetch"]),
+            f"{row['wait_share']:.2%}",
+            f"{1e3 * row['longest_wait_s']:.1f}",
+        ]
+        for row in trainer
+    ]
+    columns = ["preset", "takes tokens/s", "ahead", "waits", "longest, ms"]
+    return table("Trainer, in batches of 64: share of its time that it waits", columns, rows, 1)
+
+
 def show(report: Row) -> None:
     """Prints the tables of the parts that were measured."""
     console = Console(width=max(140, Console().width))
     if "presets" in report:
-        columns = [
-            "preset",
-            "threads",
-            "tokens/s",
-            "FLOP/s",
-            "of peak",
-            "bytes/s",
-            "served tokens/s",
-            "first batch s",
-            "served",
-            "structured",
-            "memory",
-        ]
         title = f"Presets ({report['machine']}), medians"
-        console.print(table(title, columns, list(preset_rows(report["presets"])), 1))
+        console.print(table(title, PRESET_COLUMNS, list(preset_rows(report["presets"])), 1))
     if "peers" in report:
-        rows = [
-            [row["preset"], row["peer"], row["error"]]
-            if "error" in row
-            else [
-                row["preset"],
-                row["peer"],
-                big(row["peer_tokens_per_second"]),
-                big(row["tokens_per_second"]),
-                f"{row['ratio']:.2f}",
-            ]
-            for row in report["peers"]
-        ]
-        columns = ["preset", "peer", "peer tokens/s", "iterand tokens/s", "ratio"]
-        console.print(table("Peers, same run, one thread of ours", columns, rows, 2))
+        console.print(peers_table(report["peers"]))
     if "wire" in report:
         wire = report["wire"]
-        rows = []
-        for row in wire["wire"]:
-            base, many = row["bare_bytes"]["per_second"], row["bare_many_bytes"]["per_second"]
-            for kind in ("cached", "generated"):
-                rate = row[f"{kind}_bytes"]["per_second"]
-                figures = [big(base), big(many), big(rate), f"{rate / base:.2f}", f"{rate / many:.2f}"]
-                rows.append(["C++", kind, str(row["batch_size"]), *figures])
-        rows += [
-            [
-                "Python",
-                "cached",
-                str(row["batch_size"]),
-                big(row["bare_bytes_per_second"]),
-                "",
-                big(row["cached_bytes_per_second"]),
-                f"{row['ratio']:.2f}",
-            ]
-            for row in wire["python"]
-        ]
-        columns = ["client", "rows come", "batch size", "bare bytes/s", "many", "iterand bytes/s", "ratio", "to many"]
-        console.print(table("Wire: against a bare gRPC stream of equal messages", columns, rows, 2))
-        rows = []
-        for served in wire["serving"]:
-            one, two, remote = (
-                served[f"{key}_tokens"]["per_second"] for key in ("one_thread", "two_threads", "served")
-            )
-            figures = [big(one), big(two), f"{two / one:.2f}", big(remote), f"{remote / two:.3f}"]
-            rows.append([served["preset"], *figures])
-        columns = ["preset", "1 thread", "2 threads", "scaling", "served", "of 2 threads"]
-        console.print(table("Serving: tokens/s", columns, rows, 1))
-        rows = [
-            [
-                row["preset"],
-                big(row["tokens_per_second"]),
-                str(row["prefetch"]),
-                f"{row['wait_share']:.2%}",
-                f"{1e3 * row['longest_wait_s']:.1f}",
-            ]
-            for row in wire["trainer"]
-        ]
-        columns = ["preset", "takes tokens/s", "ahead", "waits", "longest, ms"]
-        console.print(table("Trainer, in batches of 64: share of its time that it waits", columns, rows, 1))
+        console.print(wire_table(wire["wire"], wire["python"]))
+        console.print(serving_table(wire["serving"]))
+        console.print(trainer_table(wire["trainer"]))
 
 
 def main() -> None:

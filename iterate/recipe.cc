@@ -29,7 +29,7 @@ void ComputeDefaults(v1::Recipe& recipe) {
 absl::Status CheckBand(const v1::Band& band) {
   if (band.low() <= band.high()) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("band.low: is ", band.low(), ", must be at most high, which is ", band.high()));
+      absl::StrCat("band: is low ", band.low(), ", high ", band.high(), ", must have low <= high"));
 }
 
 absl::Status CheckFamilies(const v1::Recipe& recipe) {

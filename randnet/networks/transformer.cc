@@ -68,7 +68,7 @@ class TransformerFamily final : public Family {
   // Weights of a layer, as a multiple of width x width.
   double Matrices(double feed_forward) const { return (knobs_.sequential ? 8 : 4) + 2 * feed_forward; }
 
-  // The most that so many lines take where a layer does not attend: the feed-forward layer, and `single` products of
+  // The most time of `lines` lines where a layer does not attend: the feed-forward layer, and `single` products of
   // width x width.
   double LineSeconds(double lines, double single) const {
     const double width = largest_.width;
@@ -79,7 +79,8 @@ class TransformerFamily final : public Family {
            norms * (lines * cost::kCall + matrix::ActivationSeconds(lines, width));
   }
 
-  // Of all heads: so many queries that see so many keys each, at most. The values of a head are padded to whole panels.
+  // The most time of all heads for `queries` queries that each see `keys` keys. The values of a head are padded to
+  // whole panels.
   double AttendSeconds(double queries, double keys) const {
     const double heads = std::min(largest_.heads, largest_.width);
     const double width = std::ceil(largest_.width / heads);

@@ -34,7 +34,7 @@
 //   of E(z_j) + P_j for the same j; the slot of a key is its position modulo the window.
 //
 // The published program's mask test is true nearly everywhere, ours compares with zero. Its sequential variant computes
-// a window of 64 tokens anew for each token; here keys and values stay as they were computed, which costs a 64th and
+// a window of 64 tokens again for each token; here keys and values stay as they were computed, which costs a 64th and
 // lets a token depend on what lies before the window, layer by layer.
 #pragma once
 
@@ -137,13 +137,13 @@ class TransformerProgram final : public Program {
 
   // ---- Of both modes (transformer_program.cc). ----
 
-  // The keys and values of one head with so many slots, a multiple of 16: floats, and where they are.
+  // The keys and values of one head with `slots` slots, a multiple of 16: floats, and where they are.
   std::size_t CacheFloats(int slots) const;
   Cache CacheAt(std::size_t offset, int slots);
   void StoreKey(Cache cache, int slot, int slots, const float* key, const float* value) const;
-  // x = LayerNorm(x + the feed-forward layer of x) for so many lines of values_.
+  // x = LayerNorm(x + the feed-forward layer of x) for the first `lines` lines of values_.
   void FeedForward(const Layer& layer, int lines);
-  // Calls write(line, logits) for so many lines of values_, in ascending order, and copies the logits.
+  // Calls write(line, logits) for the first `lines` lines of values_, in ascending order, and copies the logits.
   template <typename Write>
   void ForEachLogits(int lines, float*& copy, const Write& write);
 

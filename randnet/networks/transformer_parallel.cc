@@ -8,7 +8,7 @@
 namespace iterand {
 namespace {
 
-// Lines that pass the projections of the attention together: so many that this takes no more than some milliseconds.
+// Lines that pass the projections of the attention together, which takes a few milliseconds at most.
 constexpr int ProjectedLines(int width) { return width <= 512 ? 512 : TransformerProgram::kChunk; }
 
 }  // namespace

@@ -18,21 +18,14 @@ import grpc
 import iterand
 import pytest
 from iterand._server import ServerProcess
+from server_program import binary
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "attack-token"
 
 # What every attack must keep to: growth of the server's peak resident memory, and the time that a health check of
 # another client takes. The slack is for machines that do other work as well.
 MOST_GROWTH = 200 << 20
 MOST_LATENCY = 2.0  # seconds; milliseconds on an idle machine, but a shared one adds pauses of its own
-
-
-def binary() -> str:
-    path = Path(os.environ.get("ITERAND_BINARY", REPOSITORY / "build/release/clients/cli/iterand"))
-    if not path.is_file():
-        pytest.exit(f"{path} is not there: build the target `iterand`, or name its binary by ITERAND_BINARY", 2)
-    return str(path)
 
 
 class Server:

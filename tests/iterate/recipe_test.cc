@@ -41,7 +41,7 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"uniform":{}}],"mix":1.5})", "mix", "is 1.5", "one of round"},
     {R"({"families":[{"uniform":{}}],'length':64})", "recipe", "column 30", "JSON"},
     {R"({"families":[{"uniform":{}}],"chain":{"rows":6,"rows":{"fixed":7}}})", "chain", "\"rows\" twice", "once"},
-    {R"({})", "families", "empty", "at least one"},
+    {R"({})", "families", "0 entries", "1 to 256"},
     {R"({"families":[{}]})", "families[0]", "no family", "lstm"},
     {R"({"families":[{"lstm":{}}],"colour":3})", "colour", "colour", "field"},
     {R"({"families":[{"lstm":{"hiden":{"fixed":3}}}]})", "families[0].lstm", "hiden", "field"},

@@ -101,7 +101,7 @@ class ProgramRunner {
 void CheckRows(const std::string& json, const FamilyContext& context);
 
 // Once a program has run, sampling and running more allocates nothing, and what was allocated until then lies within
-// program_bytes (but for what Highway allocates, which is not counted).
+// program_bytes (except what Highway allocates, which is not counted).
 void CheckMemory(const std::string& json, const FamilyContext& context);
 
 // The message with which a configuration is refused, with InvalidArgument; the test fails if it is not.

@@ -39,7 +39,7 @@ std::string Refusal(const std::string& text) {
   return std::string(status.message());
 }
 
-// All fields of a message and of the messages below it, but for those of knobs.
+// All fields of a message and of the messages below it, except those of knobs.
 std::set<const FieldDescriptor*> FieldsOf(const Descriptor& type) {
   std::set<const FieldDescriptor*> fields;
   for (int i = 0; i < type.field_count(); ++i) {

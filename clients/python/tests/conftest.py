@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
+from server_program import binary
 
 from iterand._server import ServerProcess
 
@@ -20,15 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Workers of loaders are forked from a server that has imported torch, once for all tests.
 multiprocessing.set_forkserver_preload(["iterand.torch"])
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-def binary() -> str:
-    path = Path(os.environ.get("ITERAND_BINARY", REPOSITORY / "build/release/clients/cli/iterand"))
-    if not path.is_file():
-        pytest.exit(f"{path} is not there: build the target `iterand`, or name its binary by ITERAND_BINARY", 2)
-    return str(path)
 
 
 class Server:

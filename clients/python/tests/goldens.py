@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-
-from conftest import REPOSITORY
+from server_program import REPOSITORY
 
 ROWS = 64
 

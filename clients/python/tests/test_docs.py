@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
-from conftest import REPOSITORY, binary
+from server_program import REPOSITORY, binary
 
 PAGES = ["README.md", "docs/quickstart.md", "docs/which-preset.md"]
 PORT = "50051"

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from server_program import binary
 
 import iterand
-from conftest import Server, binary, sample
+from conftest import Server, sample
 from goldens import ROWS, Golden, goldens, hash_of
 
 LENGTH = 128

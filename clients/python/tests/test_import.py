@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from server_program import REPOSITORY
 
 import iterand
-from conftest import REPOSITORY
 from iterand import _processor
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from server_program import binary
 
 import iterand
-from conftest import binary
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, ROWS = 64, 40

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from server_program import binary
 
 import iterand
-from conftest import Server, binary
+from conftest import Server
 from iterand import Retry
 from iterand._proxy import proxy_for, without_password
 

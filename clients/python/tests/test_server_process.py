@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from server_program import binary
 
 import iterand
-from conftest import binary
 from iterand._server import Server, ServerProcess
 
 
