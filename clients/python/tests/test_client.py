@@ -49,10 +49,10 @@ def test_start_inside_a_shard(address: str, reference: np.ndarray) -> None:
     with iterand.stream(
         "up", length=LENGTH, rank=1, world_size=4, start=10, count=5, batch_size=2, server=address
     ) as stream:
-        assert stream.next_index == 13
+        assert stream.next_index == 10
         rows = np.concatenate(list(stream))
-        assert stream.next_index == 13 + 5 * 4
-    np.testing.assert_array_equal(rows, reference[13:33:4])
+        assert stream.next_index == 10 + 5 * 4
+    np.testing.assert_array_equal(rows, reference[11:31:4])
 
 
 def test_seed_and_recipe_change_the_stream(address: str, reference: np.ndarray) -> None:
@@ -100,14 +100,11 @@ def test_wide_tokens(address: str) -> None:
         assert rows.max() >= 300
 
 
-def test_payload_is_not_copied(address: str) -> None:
+def test_arrays_may_be_written_to(address: str) -> None:
     with iterand.stream("up", length=LENGTH, count=1, batch_size=1, server=address) as stream:
         tokens = next(stream)
-    assert not tokens.flags.writeable
-    base = tokens
-    while isinstance(base, np.ndarray):
-        base = base.base  # type: ignore[assignment]
-    assert isinstance(base, bytes)  # the message itself
+    tokens[:] = 0
+    assert not tokens.any()
 
 
 def test_provenance(address: str) -> None:
@@ -144,8 +141,8 @@ def test_a_stream_ends_with_the_last_index(address: str, count: int | None) -> N
 
 def test_a_shard_without_an_index_left_is_out_of_range(address: str) -> None:
     with (
-        pytest.raises(iterand.OutOfRange, match="shard 0 of 2 has no index"),
-        iterand.stream("up", start=2**64 - 1, rank=0, world_size=2, server=address) as stream,
+        pytest.raises(iterand.OutOfRange, match="reader 1 of 2 has no index"),
+        iterand.stream("up", start=2**64 - 1, rank=1, world_size=2, server=address) as stream,
     ):
         next(iter(stream))
 

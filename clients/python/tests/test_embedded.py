@@ -377,7 +377,9 @@ def test_only_one_thread_at_a_time_may_iterate() -> None:
                 errors.append(error)
 
         threads = [threading.Thread(target=take) for _ in range(4)]
-        for thread in threads:
+        threads[0].start()
+        time.sleep(0.2)  # its batch takes seconds
+        for thread in threads[1:]:
             thread.start()
         for thread in threads:
             thread.join()

@@ -13,11 +13,11 @@ CASES = {
     "next": "expect(lambda: next(stream))",
     "batches": "expect(lambda: next(stream.batches()))",
     "describe": "expect(client.describe)",
-    "read": "expect(lambda: client.read(0))",
+    "read": "expect(lambda: client.read('uniform', 0))",
     "execute": "expect(lambda: next(client.execute('.')))",
     "execution": "expect(lambda: next(running))",
     "new stream": "expect(lambda: client.stream('uniform'))",
-    "new client": "expect(lambda: iterand.describe(address))",
+    "new client": "expect(lambda: iterand.describe(server=address))",
     "close": "stream.close(); client.close(); running.close(); expect(lambda: next(stream))",
     "collect": "del stream, client, running; gc.collect()",
     "exit": "sys.exit(0)",
@@ -46,7 +46,7 @@ def double(x):
 
 retry = iterand.Retry(attempts=0)
 client = iterand.Client(address, retry=retry)
-stream = iterand.stream(address, "uniform", length=128, batch_size=8, prefetch=2, retry=retry)
+stream = iterand.stream("uniform", length=128, batch_size=8, prefetch=2, retry=retry, server=address)
 running = client.execute(["."] * 4_000)
 rows = [next(stream) for _ in range(3)]
 results = [next(running)]
@@ -66,7 +66,7 @@ else:
 rows += [next(stream) for _ in range(200)]
 results += running
 tokens = np.concatenate(rows)
-np.testing.assert_array_equal(tokens, client.read(0, len(tokens), recipe="uniform", length=128))
+np.testing.assert_array_equal(tokens, client.read("uniform", range(len(tokens)), length=128))
 assert [result.program for result in results] == list(range(4_000))
 stream.close()
 print("whole")

@@ -111,7 +111,7 @@ def test_a_consumer_that_pauses_keeps_its_call(address: str, monkeypatch: pytest
         lambda target: iterand.describe(timeout=0.7, server=target),
         lambda target: iterand.read("up", 0, timeout=0.7, server=target),
         lambda target: list(iterand.execute(".", timeout=0.7, server=target)),
-        lambda target: iterand.Client(target).read_batch(0, timeout=0.7),
+        lambda target: iterand.Client(target).read_batch("up", 0, timeout=0.7),
         lambda target: list(iterand.Client(target).execute(".", timeout=0.7)),
     ],
 )

@@ -134,8 +134,8 @@ class RemoteRoad:
             return Batch(batch.tokens[:0], 0, 1, batch.fingerprint, (), mask)
         batches = []
         for first, stride, rows in runs(indices):
-            left = None if end is None else max(0.001, end - time.monotonic())
-            batches.append(self._read_run(first, stride, rows, left))
+            batches.append(self._read_run(first, stride, rows, timeout))
+            timeout = None if end is None else max(0.001, end - time.monotonic())
         if len(batches) == 1:
             return batches[0]
         masks = [batch.loss_mask for batch in batches if batch.loss_mask is not None]
