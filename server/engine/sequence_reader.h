@@ -42,7 +42,7 @@ class SequenceReader {
     // Rows of the first batch. It is generated before what steady readers want ahead. 0: a reader that wants all at
     // once and has no such privilege.
     std::uint64_t first_batch_size = 0;
-    // The segments are generated for this reader alone and leave the engine with it: whoever takes rows may write to
+    // The segments are generated for this reader alone, and no cache keeps them. The receiver of rows may write to
     // their memory.
     bool exclusive = false;
   };

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <ctime>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -99,6 +100,21 @@ const LongRun kLargeRuns[] = {
     {R"({"transformer": {"mode": "SEQUENTIAL", "width": {"fixed": 512}}})", 56, 512},
 };
 
+// The longest core time between two looks of a run that is stopped after 600 ms.
+double LongestWithoutLook(const Family& family, const FamilyContext& context, const LongRun& wanted) {
+  SampledProgram run(family, context, 1, wanted.rows);
+  RunControl control;
+  LookMeter meter(&control);
+  run.program->set_stop(&control);
+  const std::jthread later([&control] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));
+    control.Stop();
+  });
+  meter.Begin();
+  run.Run();
+  return meter.longest();
+}
+
 // A pause of any computation is due within some milliseconds, the drawing of programs included.
 TEST(StopTest, ComputationsLookOften) {
   std::vector<LongRun> runs(std::begin(kLongRuns), std::end(kLongRuns));
@@ -107,21 +123,16 @@ TEST(StopTest, ComputationsLookOften) {
     const FamilyContext context{.alphabet = 256, .length = wanted.length};
     const std::unique_ptr<Family> family = MakeFamily(wanted.json, context);
     ASSERT_NE(family, nullptr);
-    SampledProgram run(*family, context, 1, wanted.rows);
-    RunControl control;
-    LookMeter meter(&control);
-    run.program->set_stop(&control);
-    const std::jthread later([&control] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(600));
-      control.Stop();
-    });
-    meter.Begin();
-    run.Run();
-    // An idle machine takes at most 30 ms; a shared one adds pauses of its own. Unoptimised and sanitized builds are
-    // some ten times slower.
-    EXPECT_LT(meter.longest(), kIsOptimised ? 0.2 : 1) << wanted.json;
-    RecordProperty("longest", std::to_string(meter.longest()));
-    std::printf("%6.1f ms  %s\n", 1e3 * meter.longest(), wanted.json);
+    // Other work on the machine only lengthens what is measured, so the shortest of a few runs counts. Unoptimised and
+    // sanitized builds are about ten times slower.
+    const double bound = kIsOptimised ? 0.05 : 1;
+    double longest = std::numeric_limits<double>::infinity();
+    for (int tries = 0; tries < 3 && longest >= bound; ++tries) {
+      longest = std::min(longest, LongestWithoutLook(*family, context, wanted));
+    }
+    EXPECT_LT(longest, bound) << wanted.json;
+    RecordProperty("longest", std::to_string(longest));
+    std::printf("%6.1f ms  %s\n", 1e3 * longest, wanted.json);
   }
 }
 
