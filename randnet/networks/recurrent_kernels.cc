@@ -91,8 +91,10 @@ HWY_NOINLINE void MakeTableRows(const RecurrentNet& net, const Symbol* symbols, 
   table.used += static_cast<std::uint32_t>(count);
 }
 
-// Makes the missing table rows of all symbols of a block's first `length` columns.
-void MakeTableRows(const RecurrentNet& net, BlockView symbols, int length, EmbeddingTable& table, float* gathered) {
+// Makes the missing table rows of all symbols of a block's first `length` columns. Returns false if the computation was
+// stopped.
+bool MakeTableRows(const RecurrentNet& net, BlockView symbols, int length, EmbeddingTable& table, float* gathered,
+                   const RunControl* stop) {
   Symbol missing[kChunkRows];
   int count = 0;
   const auto flush = [&] {
@@ -105,10 +107,13 @@ void MakeTableRows(const RecurrentNet& net, BlockView symbols, int length, Embed
       if (HWY_LIKELY(table.slot[row[t]] != EmbeddingTable::kNone)) continue;
       table.slot[row[t]] = 0;  // noted; its slot follows
       missing[count++] = row[t];
-      if (count == kChunkRows) flush();
+      if (count < kChunkRows) continue;
+      if (stop != nullptr && stop->ShouldStop()) return false;  // large rows take milliseconds
+      flush();
     }
   }
   flush();
+  return true;
 }
 
 // One layer's update of one or more groups of units (at most Cell::kGroups) in some rows. All pointers are at the first
@@ -307,8 +312,10 @@ HWY_INLINE void Run(RecurrentNet& net, BlockView input, int start, std::span<Rng
     return scratch + static_cast<std::size_t>(parity * (net.layers + 1) + l) * layout.level_floats;
   };
   float* const gathered = scratch + layout.gathered;
-  MakeTableRows(net, input, out.length() - 1, net.z, gathered);
-  MakeTableRows(net, out, std::min(start, out.length() - 1), net.x, gathered);
+  if (!MakeTableRows(net, input, out.length() - 1, net.z, gathered, stop) ||
+      !MakeTableRows(net, out, std::min(start, out.length() - 1), net.x, gathered, stop)) {
+    return;
+  }
   const auto table_row = [stride = net.table_stride()](const EmbeddingTable& table, Symbol symbol) {
     return table.rows + static_cast<std::ptrdiff_t>(table.slot[symbol]) * stride;
   };

@@ -16,7 +16,8 @@ void TransformerProgram::RunSequential(BlockView input, int start, const RowRng&
   qkv_.resize(3 * floats);
   scores_.resize(Size(slots));
   gathered_.resize(Size(matrix::Padded(head_width())));
-  caches_.assign(2 * Size(layers_) * Size(rows) * Size(heads_) * CacheFloats(slots), 0.0F);
+  caches_.clear();
+  if (!Resize(caches_, 2 * Size(layers_) * Size(rows) * Size(heads_) * CacheFloats(slots))) return;
   rngs_.clear();
   for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(r));
   for (int t = 0; t + 1 < out.length() && !stopped(); ++t) {

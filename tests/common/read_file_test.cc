@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <filesystem>
@@ -20,7 +21,8 @@ class ReadFileTest : public ::testing::Test {
 
   void Write(const std::string& content) const { std::ofstream(path_, std::ios::binary) << content; }
 
-  const std::string path_ = ::testing::TempDir() + "read_file_test";
+  // Tests run side by side, each in a process.
+  const std::string path_ = ::testing::TempDir() + "/read_file_test_" + std::to_string(getpid());
 };
 
 TEST_F(ReadFileTest, AnEmptyFileIsEmptyContent) {

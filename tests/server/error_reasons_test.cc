@@ -1,6 +1,7 @@
 // Errors say why in a form for programs, and say it over the wire too.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <fstream>
@@ -245,7 +246,7 @@ TEST_F(ErrorReasons, OfLimits) {
 }
 
 TEST_F(ErrorReasons, OfTokens) {
-  const std::string file = ::testing::TempDir() + "/error_reasons_tokens";
+  const std::string file = ::testing::TempDir() + "/error_reasons_tokens_" + std::to_string(getpid());
   std::ofstream(file) << "# Rotated.\n\nfirst\nsecond\n";
   ServerOptions options;
   options.token_file = file;

@@ -4,6 +4,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -123,7 +124,7 @@ class RequestIntake : public ServiceTest {
 // --------------------------------------------------------------------------------------------------
 
 TEST_F(RequestIntake, ACallWithoutTokenEndsBeforeItsRequestIsRead) {
-  const std::string path = testing::TempDir() + "/intake_token";
+  const std::string path = testing::TempDir() + "/intake_token_" + std::to_string(getpid());
   std::ofstream(path) << "secret\n";
   ServerOptions options;
   options.token_file = path;
