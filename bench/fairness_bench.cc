@@ -30,7 +30,7 @@
 #include <vector>
 
 #include "bench/process.h"
-#include "clients/cpp/client.h"
+#include "clients/cpp/rpc_client.h"
 #include "iterate/presets.h"
 
 namespace iterand {
@@ -69,8 +69,8 @@ std::unique_ptr<ServerProcess> StartServer(const std::string& program, int threa
                                         "--max-streams", "2000", "--log-level", "error"});
 }
 
-std::unique_ptr<Client> Connect(const ServerProcess& server) {
-  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(server.address());
+std::unique_ptr<RpcClient> Connect(const ServerProcess& server) {
+  absl::StatusOr<std::unique_ptr<RpcClient>> client = RpcClient::Connect(server.address());
   if (!client.ok()) Fail(client.status());
   return *std::move(client);
 }
@@ -82,15 +82,15 @@ v1::StreamRequest PresetRequest(const std::string& preset, std::uint64_t seed) {
   return request;
 }
 
-std::unique_ptr<BatchReader> OpenStream(Client& client, const v1::StreamRequest& request) {
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client.Stream(request);
+std::unique_ptr<RemoteStream> OpenStream(RpcClient& client, const v1::StreamRequest& request) {
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client.Stream(request);
   if (!reader.ok()) Fail(reader.status());
   return *std::move(reader);
 }
 
-void ReadBatch(BatchReader& reader) {
+void ReadBatch(RemoteStream& reader) {
   Batch batch;
-  if (const absl::StatusOr<bool> more = reader.Next(batch); !more.ok()) Fail(more.status());
+  if (!reader.Next(batch)) Fail(reader.status());
 }
 
 // ---- gaps ----------------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ struct Gaps {
   double batches_per_second = 0;
 };
 
-Gaps MeasureGaps(BatchReader& reader, double seconds) {
+Gaps MeasureGaps(RemoteStream& reader, double seconds) {
   Gaps gaps;
   const Clock::time_point start = Clock::now();
   for (Clock::time_point before = start; SecondsSince(start) < seconds;) {
@@ -115,13 +115,13 @@ Gaps MeasureGaps(BatchReader& reader, double seconds) {
 
 nlohmann::json RunGaps(const std::string& program, int threads, double seconds) {
   const std::unique_ptr<ServerProcess> server = StartServer(program, threads);
-  const std::unique_ptr<Client> client = Connect(*server);
+  const std::unique_ptr<RpcClient> client = Connect(*server);
   nlohmann::json report = nlohmann::json::array();
   double control_p99 = 0;
   for (const int huge : {0, 1, threads + 1}) {
-    const std::unique_ptr<BatchReader> markov = OpenStream(*client, PresetRequest("markov", Seed(huge)));
+    const std::unique_ptr<RemoteStream> markov = OpenStream(*client, PresetRequest("markov", Seed(huge)));
     ReadBatch(*markov);
-    std::vector<std::unique_ptr<BatchReader>> readers;
+    std::vector<std::unique_ptr<RemoteStream>> readers;
     for (int i = 0; i < huge; ++i) {
       v1::StreamRequest request;
       request.mutable_stream()->set_recipe_json(kHugeRounds);
@@ -156,13 +156,13 @@ nlohmann::json RunGaps(const std::string& program, int threads, double seconds) 
 // Seconds until the first batch of each preset, alone on an idle server.
 std::map<std::string, double> FirstBatchesAlone(const std::string& program, int threads) {
   const std::unique_ptr<ServerProcess> server = StartServer(program, threads);
-  const std::unique_ptr<Client> client = Connect(*server);
+  const std::unique_ptr<RpcClient> client = Connect(*server);
   std::map<std::string, double> alone;
   for (const PresetEntry& preset : AllPresets()) {
     std::vector<double> seconds;
     for (std::uint64_t seed = 1000; seed < 1003; ++seed) {
       const Clock::time_point start = Clock::now();
-      const std::unique_ptr<BatchReader> reader = OpenStream(*client, PresetRequest(std::string(preset.name), seed));
+      const std::unique_ptr<RemoteStream> reader = OpenStream(*client, PresetRequest(std::string(preset.name), seed));
       ReadBatch(*reader);
       seconds.push_back(SecondsSince(start));
       reader->Cancel();
@@ -177,7 +177,7 @@ std::map<std::string, double> FirstBatchesAlone(const std::string& program, int 
 nlohmann::json RunFirst(const std::string& program, int threads, int streams, bool keep_reading) {
   const std::map<std::string, double> alone = FirstBatchesAlone(program, threads);
   const std::unique_ptr<ServerProcess> server = StartServer(program, threads);
-  std::vector<std::unique_ptr<Client>> clients;
+  std::vector<std::unique_ptr<RpcClient>> clients;
   for (int i = 0; i < streams; i += kStreamsPerClient) clients.push_back(Connect(*server));
   struct Result {
     std::string preset;
@@ -194,7 +194,7 @@ nlohmann::json RunFirst(const std::string& program, int threads, int streams, bo
     sum += alone.at(results[i].preset);
     threads_of_clients.emplace_back([&, i] {
       go.wait(false);
-      const std::unique_ptr<BatchReader> reader =
+      const std::unique_ptr<RemoteStream> reader =
           OpenStream(*clients[i % clients.size()], PresetRequest(results[i].preset, i));
       ReadBatch(*reader);
       results[i].seconds = SecondsSince(start);

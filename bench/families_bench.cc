@@ -91,6 +91,9 @@ iterand::v1::Recipe Unfiltered(iterand::v1::Recipe recipe) {
   recipe.clear_band();
   recipe.clear_distinct();
   recipe.clear_relabel();
+  for (iterand::v1::Part& part : *recipe.mutable_mixture()) {
+    *part.mutable_recipe() = Unfiltered(part.has_recipe() ? part.recipe() : Preset(part.preset()));
+  }
   return recipe;
 }
 
@@ -98,9 +101,13 @@ Json MeasureFamily(const std::string& preset, double seconds, int rows, const it
   const iterand::v1::Recipe recipe = Preset(preset);
   const auto plan = iterand::StreamPlan::Make(recipe, 0);
   if (!plan.ok()) Fail(plan.status());
-  const iterand::FamilyMix& mix = (*plan)->mix();
+  int families = 0;
   int readers = 0;
-  for (int i = 0; i < mix.size(); ++i) readers += mix.family(i).reads_input() ? 1 : 0;
+  for (int part = 0; part < (*plan)->parts(); ++part) {
+    const iterand::FamilyMix& mix = (*plan)->part(part).mix();
+    families += mix.size();
+    for (int i = 0; i < mix.size(); ++i) readers += mix.family(i).reads_input() ? 1 : 0;
+  }
 
   auto plain = Stream::Open(Unfiltered(recipe), 0);
   std::vector<std::byte> tokens(static_cast<std::size_t>(rows) * (*plain)->sequence_bytes());
@@ -111,15 +118,14 @@ Json MeasureFamily(const std::string& preset, double seconds, int rows, const it
 
   const Run run = Generate(recipe, seconds);
   Json row = {{"preset", preset},
-              {"family", mix.size() == 1 ? mix.name(0) : "several"},
-              {"reads_input", readers == 0            ? "no"
-                              : readers == mix.size() ? "yes"
-                                                      : "some"},
+              {"family", families == 1 ? (*plan)->mix().name(0) : "several"},
+              {"reads_input", readers == 0 ? "no" : (readers == families ? "yes" : "some")},
               {"tokens_per_second", run.kept / run.seconds},
               {"structured_share", statistics.structured_share},
               {"distinct_share", 1 - statistics.duplicate_share},
               {"kept_per_generated", run.kept / run.generated}};
   row["bands"] = Json::array();
+  if (!recipe.mixture().empty()) return row;  // its parts have bands of their own
   for (const auto& [low, high] : kBands) {
     Json band = {{"low", low}, {"high", high}};
     for (const bool trial : {false, true}) {
@@ -153,6 +159,7 @@ void PrintFamilies(const Json& rows) {
   std::printf("\n");
   for (const Json& row : rows) {
     std::printf("%-14s", row["preset"].get<std::string>().c_str());
+    if (row["bands"].empty()) std::printf("  %38s  %38s  %38s", "-", "-", "-");
     for (const Json& band : row["bands"]) {
       if (band.contains("plain") && band.contains("trial")) {
         std::printf("  %.3f -> %.3f | %8.1f -> %8.1f", band["plain"]["kept_per_generated"].get<double>(),
@@ -178,40 +185,52 @@ class FamilyOfRound final : public iterand::RoundObserver {
   int family_ = 0;
 };
 
-// A preset's families: their shares of the rounds, of the kept sequences and of the core time.
+// A preset's families: their shares of the rounds, of the kept sequences and of the core time; of a mixture, those of
+// each part.
 Json Shares(const std::string& preset, double seconds) {
   auto stream = Stream::Open(Preset(preset), 0);
   if (!stream.ok()) Fail(stream.status());
-  const iterand::FamilyMix& mix = (*stream)->plan().mix();
-  const auto iteration = iterand::MakeIteration((*stream)->plan());
+  const iterand::StreamPlan& plan = (*stream)->plan();
   FamilyOfRound observer;
-  iteration->set_observer(&observer);
   struct Family {
     double rounds = 0;
     double kept = 0;
     double seconds = 0;
   };
-  std::vector<Family> families(static_cast<std::size_t>(mix.size()));
+  struct Part {
+    std::unique_ptr<iterand::Iteration> iteration;
+    std::vector<Family> families;
+  };
+  std::vector<Part> parts;
+  for (int i = 0; i < plan.parts(); ++i) {
+    parts.push_back({iterand::MakeIteration(plan.part(i)), {}});
+    parts.back().families.resize(static_cast<std::size_t>(plan.part(i).mix().size()));
+    parts.back().iteration->set_observer(&observer);
+  }
   Family all;
   auto workspace = (*stream)->NewWorkspace();
   iterand::Segment segment;
-  for (std::uint64_t s = 0; all.seconds < seconds; ++s) {
-    if (absl::Status status = (*stream)->GenerateSegment(0, s, *workspace, nullptr, segment); !status.ok()) {
+  const auto lanes = static_cast<std::uint64_t>((*stream)->lanes());
+  for (std::uint64_t n = 0; all.seconds < seconds; ++n) {
+    const auto lane = static_cast<std::uint32_t>(n % lanes);
+    const std::uint64_t s = n / lanes;
+    if (absl::Status status = (*stream)->GenerateSegment(lane, s, *workspace, nullptr, segment); !status.ok()) {
       Fail(status);
     }
+    Part& part = parts[segment.provenance.front().part];
     std::uint64_t rounds = 0;  // of the segment; those after the last kept row's were not run
     for (const iterand::RowProvenance& row : segment.provenance) {
-      ++families[row.family].kept;
+      ++part.families[row.family].kept;
       ++all.kept;
       rounds = std::max(rounds, row.round + 1);
     }
-    iterand::RandomKey key{.seed = 0, .lane = 0, .segment = s};
-    iteration->Start(key);
+    iterand::RandomKey key{.seed = 0, .lane = lane, .segment = s};
+    part.iteration->Start(key);
     for (key.round = 0; key.round < rounds; ++key.round) {
       const double start = iterand::ThreadSeconds();
-      (void)iteration->Advance(key);
+      (void)part.iteration->Advance(key);
       const double took = iterand::ThreadSeconds() - start;
-      Family& family = families[static_cast<std::size_t>(observer.family())];
+      Family& family = part.families[static_cast<std::size_t>(observer.family())];
       family.seconds += took;
       ++family.rounds;
       all.seconds += took;
@@ -220,15 +239,31 @@ Json Shares(const std::string& preset, double seconds) {
   }
   Json rows = Json::array();
   std::printf("%s: shares of\n%-14s %8s %10s %10s\n", preset.c_str(), "family", "rounds", "sequences", "core time");
-  for (std::size_t i = 0; i < families.size(); ++i) {
-    const Family& family = families[i];
-    const std::string& name = mix.name(static_cast<int>(i));
-    rows.push_back({{"family", name},
+  const auto add = [&](const char* indent, const std::string& part, const std::string& name, const Family& family) {
+    rows.push_back({{"part", part},
+                    {"family", name},
                     {"rounds", family.rounds / all.rounds},
                     {"sequences", family.kept / all.kept},
                     {"core_time", family.seconds / all.seconds}});
-    std::printf("%-14s %7.1f%% %9.1f%% %9.1f%%\n", name.c_str(), 100 * family.rounds / all.rounds,
+    std::printf("%-14s %7.1f%% %9.1f%% %9.1f%%\n", (indent + name).c_str(), 100 * family.rounds / all.rounds,
                 100 * family.kept / all.kept, 100 * family.seconds / all.seconds);
+  };
+  const std::vector<std::string>& names = (*stream)->part_names();
+  for (std::size_t p = 0; p < parts.size(); ++p) {
+    const std::string name = names.empty() ? "" : names[p];
+    if (!names.empty()) {
+      Family whole;
+      for (const Family& family : parts[p].families) {
+        whole.rounds += family.rounds;
+        whole.kept += family.kept;
+        whole.seconds += family.seconds;
+      }
+      add("", name, name, whole);
+    }
+    for (std::size_t i = 0; i < parts[p].families.size(); ++i) {
+      add(names.empty() ? "" : "  ", name, plan.part(static_cast<int>(p)).mix().name(static_cast<int>(i)),
+          parts[p].families[i]);
+    }
   }
   return rows;
 }

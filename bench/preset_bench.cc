@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "clients/cpp/client.h"
+#include "clients/cpp/rpc_client.h"
 #include "iterate/presets.h"
 #include "iterate/recipe_json.h"
 #include "iterate/statistics.h"
@@ -145,7 +145,7 @@ int main(int argc, char** argv) {
     result["peak_flops"] = peak;
     result["peak_share"] = flops / peak;
   } else {
-    auto client = iterand::Client::Connect(server);
+    auto client = iterand::RpcClient::Connect(server);
     if (!client.ok()) Fail(client.status());
     const auto opened = Clock::now();
     iterand::v1::StreamRequest request;
@@ -160,8 +160,7 @@ int main(int argc, char** argv) {
     measured = Measure(
         opened, seconds,
         [&]() -> View {
-          auto more = (*reader)->Next(batch);
-          if (!more.ok()) Fail(more.status());
+          if (!(*reader)->Next(batch)) Fail((*reader)->status());
           index += static_cast<std::uint64_t>(batch.rows());
           return {batch.tokens().data(), batch.token_bytes(), batch.rows(),
                   static_cast<double>(batch.rows()) * batch.length()};

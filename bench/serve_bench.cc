@@ -9,8 +9,8 @@
 //             wire. The one message stays in the processor's cache; what memory costs is shown by the bare server once
 //             more with as many ready-made messages, in turn, as our cache holds. Servers are processes of their own.
 //             Alternating, medians.
-//   serving   presets `lstm`, which computes, and `up`, which the wire limits, in this process with one thread and
-//             with two, and served by two. Alternating, medians of the same sequences.
+//   serving   presets `lstm`, which computes, and `up-statistics`, which the wire limits, in this process with one
+//             thread and with two, and served by two. Alternating, medians of the same sequences.
 //   trainer   a consumer that takes batches of these, with some received ahead, at half the rate that is served and, if
 //             that is more than trainers take, at ten million tokens a second: the share of its time that it waits.
 //   serve_bench --serve-bare    the bare server alone, for clients in other languages: bench/wire.py
@@ -37,7 +37,7 @@
 #include "bench/bare_stream.h"
 #include "bench/process.h"
 #include "clients/cli/run_until_signal.h"
-#include "clients/cpp/client.h"
+#include "clients/cpp/rpc_client.h"
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/presets.h"
 #include "iterate/stream.h"
@@ -136,12 +136,13 @@ struct Until {
 
 // Tokens of a stream. From the first batch of a segment of every lane to the first of another: at these moments the
 // engine has done the same work ahead.
-Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamRequest& request, const Until& until) {
+Rate ServedTokens(const ServerProcess& server, RpcClient& client, const v1::StreamRequest& request,
+                  const Until& until) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(request.stream().preset()), 0);
   if (!stream.ok()) Fail(stream.status());
   const std::uint64_t period = Period(**stream);
   const Clock::time_point begin = Clock::now();
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client.Stream(request);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client.Stream(request);
   if (!reader.ok()) Fail(reader.status());
   Batch batch;
   Rate rate;
@@ -150,16 +151,16 @@ Rate ServedTokens(const ServerProcess& server, Client& client, const v1::StreamR
   double tokens = 0;
   int segments = -1;
   for (std::uint64_t batches = 0;; ++batches) {
-    const absl::StatusOr<bool> more = (*reader)->Next(batch);
-    if (!more.ok()) Fail(more.status());
+    const bool more = (*reader)->Next(batch);
+    if (!(*reader)->status().ok()) Fail((*reader)->status());
     if (batches == 0) rate.first_batch_seconds = SecondsSince(begin);
-    const bool at_boundary = !*more || (batches > 0 && batch.first_index() % period < request.batch_size());
+    const bool at_boundary = !more || (batches > 0 && batch.first_index() % period < request.batch_size());
     if (at_boundary && !cpu) {
       start = Clock::now();
       cpu.emplace(server.pid());
     }
     if (at_boundary) ++segments;
-    if (at_boundary && (!*more || segments == until.segments || SecondsSince(start) >= until.seconds)) break;
+    if (at_boundary && (!more || segments == until.segments || SecondsSince(start) >= until.seconds)) break;
     if (cpu) tokens += static_cast<double>(batch.rows()) * batch.length();
   }
   rate.per_second = tokens / SecondsSince(start);
@@ -196,14 +197,14 @@ struct Waiting {
   int batches = 0;
 };
 
-Waiting WaitingShare(Client& client, const v1::StreamRequest& request, int prefetch, double tokens_per_second,
+Waiting WaitingShare(RpcClient& client, const v1::StreamRequest& request, int prefetch, double tokens_per_second,
                      double seconds) {
   Waiting waiting;
   const Clock::time_point begin = Clock::now();
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client.Stream(request, prefetch);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client.Stream(request, prefetch);
   if (!reader.ok()) Fail(reader.status());
   Batch batch;
-  if (const absl::StatusOr<bool> more = (*reader)->Next(batch); !more.ok()) Fail(more.status());
+  if (!(*reader)->Next(batch)) Fail((*reader)->status());
   waiting.first_batch_seconds = SecondsSince(begin);
   const Clock::duration step = std::chrono::duration_cast<Clock::duration>(
       std::chrono::duration<double>(batch.rows() * static_cast<double>(batch.length()) / tokens_per_second));
@@ -212,7 +213,7 @@ Waiting WaitingShare(Client& client, const v1::StreamRequest& request, int prefe
   while (SecondsSince(start) < seconds) {
     std::this_thread::sleep_for(step);  // the training step
     const Clock::time_point ask = Clock::now();
-    if (const absl::StatusOr<bool> more = (*reader)->Next(batch); !more.ok()) Fail(more.status());
+    if (!(*reader)->Next(batch)) Fail((*reader)->status());
     const double wait = SecondsSince(ask);
     waited += wait;
     waiting.longest_seconds = std::max(waiting.longest_seconds, wait);
@@ -227,7 +228,7 @@ nlohmann::json ToJson(const Rate& rate) {
 }
 
 // The cached stream, from its beginning to its end again and again.
-Rate CachedTokens(const ServerProcess& server, Client& client, const v1::StreamRequest& whole, double seconds) {
+Rate CachedTokens(const ServerProcess& server, RpcClient& client, const v1::StreamRequest& whole, double seconds) {
   std::vector<Rate> rates;
   const Clock::time_point start = Clock::now();
   do {
@@ -239,7 +240,7 @@ Rate CachedTokens(const ServerProcess& server, Client& client, const v1::StreamR
 nlohmann::json MeasureWire(const std::vector<int>& batch_size, double seconds, int repeats) {
   const ServerProcess bare("--serve-bare");
   const ServerProcess iterand("--serve-iterand");
-  const auto client = Client::Connect(iterand.address());
+  const auto client = RpcClient::Connect(iterand.address());
   if (!client.ok()) Fail(client.status());
   std::printf(
       "wire: MB/s, MB per second of core time (both processes), and their ratios to the bare server's; bare with many "
@@ -290,7 +291,7 @@ nlohmann::json MeasureWire(const std::vector<int>& batch_size, double seconds, i
 
 nlohmann::json MeasureServing(const std::vector<std::string>& presets, double seconds, int repeats) {
   const ServerProcess iterand("--serve-iterand");
-  const auto client = Client::Connect(iterand.address());
+  const auto client = RpcClient::Connect(iterand.address());
   if (!client.ok()) Fail(client.status());
   std::printf("\nserving: tokens/s\n%12s %12s %12s %9s | %12s %12s %16s\n", "preset", "1 thread", "2 threads",
               "scaling", "served", "of 2 threads", "first batch s");
@@ -328,7 +329,7 @@ nlohmann::json MeasureServing(const std::vector<std::string>& presets, double se
 
 nlohmann::json MeasureTrainer(const std::vector<std::string>& presets, double seconds) {
   const ServerProcess iterand("--serve-iterand");
-  const auto client = Client::Connect(iterand.address());
+  const auto client = RpcClient::Connect(iterand.address());
   if (!client.ok()) Fail(client.status());
   std::printf("\ntrainer, at half of the served rate and at ten million tokens/s\n%12s %12s %12s %12s %12s %14s %16s\n",
               "preset", "tokens/s", "ahead", "batches", "wait share", "longest wait s", "first batch s");

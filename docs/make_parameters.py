@@ -191,7 +191,7 @@ def section(schema: Schema, title: str, message: Descriptor) -> Iterator[str]:
         yield ""
     for field in message.fields:
         below = field.message_type
-        if below is not None and below.name not in ("Integer", "Real", "Family"):
+        if below is not None and below.name not in ("Integer", "Real", "Family", "Recipe"):
             name = f"`{field.name}`" if title == "Recipe" else f"{title}: `{field.name}`"
             yield from section(schema, name, below)
 

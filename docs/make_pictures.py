@@ -4,7 +4,8 @@
 
 Needs numpy, Pillow and matplotlib, which the Python environment of ./check has. A line is a sequence, a column a token;
 successive sequences come from different programs. The colour is the token's rank by frequency within its own sequence
-(labels mean nothing), on a logarithmic scale: the most frequent is lightest.
+(labels mean nothing), on a logarithmic scale: the most frequent is lightest. The lines of `curriculum` are far apart:
+they span its schedule, from index 0 at the top.
 
 passes.png, the picture of the README, has three panels: rows of noise, rows of `up` that one random program made of
 noise, and the same rows after three programs.
@@ -24,6 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).resolve().parent.parent
 SEQUENCES, TOKENS = 20, 512
 LINE_HEIGHT, GAP, SCALE = 8, 2, 2
+STEPS = {"curriculum": 27648}  # from line to line, in sequences; other presets: 1
 PASSES_ROWS, PASSES_TOKENS, PASSES_FROM = 16, 256, 6144  # lines and columns of a panel; sequences to choose from
 PASSES_MARGIN, PASSES_TITLE = 32, 44  # pixels between panels and above them
 
@@ -49,10 +51,13 @@ def draw(rows: np.ndarray) -> Image.Image:
     return picture
 
 
-def sample(iterand: str, preset: str, count: int, length: int) -> list[Any]:
-    """Sequences of a preset, with their provenance, as `iterand sample --format jsonl` writes them."""
-    command = [iterand, "sample", "--recipe", preset, "--count", str(count), "--length", str(length)]
-    lines = subprocess.run([*command, "--format", "jsonl"], capture_output=True, check=True).stdout.splitlines()
+def sample(iterand: str, preset: str, count: int, length: int, step: int = 1) -> list[Any]:
+    """Sequences 0, step, 2 step, ... of a preset, with provenance, as `iterand sample --format jsonl` writes them."""
+    command = [iterand, "sample", "--recipe", preset, "--length", str(length), "--format", "jsonl"]
+    lines: list[bytes] = []
+    for start, rows in [(0, count)] if step == 1 else [(i * step, 1) for i in range(count)]:
+        part = [*command, "--start", str(start), "--count", str(rows)]
+        lines += subprocess.run(part, capture_output=True, check=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -124,7 +129,7 @@ def main() -> None:
         if preset == "passes":
             picture = draw_passes(arguments.iterand)
         else:
-            rows = sample(arguments.iterand, preset, SEQUENCES, TOKENS)
+            rows = sample(arguments.iterand, preset, SEQUENCES, TOKENS, STEPS.get(preset, 1))
             picture = draw(np.array([found["tokens"] for found in rows]))
         picture.save(out / f"{preset}.png", optimize=True)
         print(f"docs/pictures/{preset}.png: {(out / f'{preset}.png').stat().st_size} bytes")

@@ -49,9 +49,9 @@ absl::Status EndlessLane::Next(Pool& pool, SegmentWriter& writer, Segment& out) 
       pending.symbols.insert(pending.symbols.end(), row, row + length);
       pending.origins.push_back(origin);
       pending.provenance.push_back(RowProvenance{.lane = static_cast<std::uint32_t>(key_.lane),
+                                                 .row = static_cast<std::uint32_t>(r),
                                                  .segment = live_.segment,
                                                  .round = round,
-                                                 .row = static_cast<std::uint32_t>(r),
                                                  .family = origin.family,
                                                  .depth = origin.depth});
     }

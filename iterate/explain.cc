@@ -184,9 +184,10 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
                                               kMaxReplayRounds, " rounds"));
   }
 
+  const StreamPlan& part = plan().part(provenance.part);
   // The rounds up to the sequence's, recorded. The rounds of an endless pool count from the lane's start.
   RandomKey key{.seed = seed(), .lane = position.lane, .segment = plan().endless() ? 0 : position.segment};
-  const std::unique_ptr<Iteration> iteration = MakeIteration(plan());
+  const std::unique_ptr<Iteration> iteration = MakeIteration(part);
   Recorder recorder;
   iteration->set_observer(&recorder);
   iteration->Start(key);
@@ -196,11 +197,11 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
     finished = iteration->Advance(key);
   }
   const int last = recorder.Emitted(provenance.row);
-  explanation.steps = StepsTo(last, recorder, plan().mix());
+  explanation.steps = StepsTo(last, recorder, part.mix());
 
   // The row again. A fresh row, which no program made, is reproduced by the replay itself.
   const Symbol* const row = finished.rows.row(static_cast<int>(provenance.row));
-  std::vector<Symbol> alone(row, row + plan().layout().symbols());
+  std::vector<Symbol> alone(row, row + part.layout().symbols());
   if (last >= 0) {
     const Step& step = recorder.step(last);
     LastRun again;
@@ -213,9 +214,9 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
       read = &again;
     }
     key.round = step.round;
-    RunAlone(plan(), key, step, *read, alone);
+    RunAlone(part, key, step, *read, alone);
   }
-  explanation.reproduced = IsServed(plan(), alone, segment.row(position.offset));
+  explanation.reproduced = IsServed(part, alone, segment.row(position.offset));
   return explanation;
 }
 

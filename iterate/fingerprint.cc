@@ -45,6 +45,13 @@ void AppendValue(const Message& message, const FieldDescriptor& field, const std
   }
 }
 
+// What is for people, and no part of the stream.
+bool IsForPeople(const FieldDescriptor& field) {
+  const auto* type = field.containing_type();
+  return (type == v1::Recipe::descriptor() && field.number() == v1::Recipe::kDescriptionFieldNumber) ||
+         (type == v1::Part::descriptor() && field.number() == v1::Part::kNameFieldNumber);
+}
+
 void AppendCanonical(const Message& message, const std::string& path, std::string& out) {
   const Reflection& reflection = *message.GetReflection();
   std::vector<const FieldDescriptor*> fields;
@@ -52,7 +59,7 @@ void AppendCanonical(const Message& message, const std::string& path, std::strin
   // An empty message must differ from an absent one.
   if (fields.empty()) absl::StrAppend(&out, path, "={}\n");
   for (const FieldDescriptor* field : fields) {
-    if (path.empty() && field->number() == v1::Recipe::kDescriptionFieldNumber) continue;
+    if (IsForPeople(*field)) continue;
     const std::string below = path.empty() ? field->name() : absl::StrCat(path, ".", field->name());
     if (!field->is_repeated()) {
       AppendValue(message, *field, below, out);

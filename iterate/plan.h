@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "iterand/v1/recipe.pb.h"
@@ -17,6 +18,7 @@
 #include "iterate/fingerprint.h"
 #include "iterate/index_map.h"
 #include "iterate/layout.h"
+#include "iterate/mixture.h"
 #include "iterate/recipe.h"
 #include "iterate/stream_cost.h"
 
@@ -34,8 +36,17 @@ class StreamPlan {
   std::uint64_t seed() const { return seed_; }
   const Fingerprint& fingerprint() const { return fingerprint_; }
 
-  const FamilyMix& mix() const { return mix_; }
+  // The parts of a mixture; nullptr if the recipe is none.
+  const MixturePlan* mixture() const { return mixture_.get(); }
+  // The plans that segments are made by: those of the parts, or this one if the recipe is no mixture.
+  int parts() const { return mixture_ ? mixture_->size() : 1; }
+  const StreamPlan& part(int i) const { return mixture_ ? mixture_->part(i) : *this; }
+  // Length and marks; of a mixture, each part has its own number of symbols per row.
   const SequenceLayout& layout() const { return resolved_.layout(); }
+
+  // ---- Of a recipe that is no mixture. ----
+
+  const FamilyMix& mix() const { return mix_; }
   int alphabet() const { return static_cast<int>(recipe().alphabet_size()); }
   // The strategy of the rounds; nullptr if the recipe has the other one.
   const ChainSettings* chain() const { return resolved_.chain(); }
@@ -43,17 +54,21 @@ class StreamPlan {
   bool endless() const { return resolved_.endless(); }
   int max_program_rows() const { return resolved_.max_program_rows(); }  // that one round computes
 
+  // ---- Of all recipes. ----
+
   const IndexMap& index_map() const { return index_map_; }
   Dtype dtype() const { return dtype_; }
   const StreamCost& cost() const { return cost_; }
 
  private:
   StreamPlan(ResolvedRecipe resolved, std::uint64_t seed, FamilyMix mix);
+  StreamPlan(ResolvedRecipe resolved, std::uint64_t seed, std::unique_ptr<const MixturePlan> mixture);
 
   const ResolvedRecipe resolved_;
   const std::uint64_t seed_;
   const Fingerprint fingerprint_;
-  const FamilyMix mix_;
+  const FamilyMix mix_;  // empty in a mixture
+  const std::unique_ptr<const MixturePlan> mixture_;
   const IndexMap index_map_;
   const Dtype dtype_;
   const StreamCost cost_;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "iterate/limits.h"
+#include "iterate/resolve_mixture.h"
 #include "randnet/family.h"
 #include "randnet/settings.h"
 
@@ -22,7 +23,7 @@ void ComputeDefaults(v1::Recipe& recipe) {
     if (entry != nullptr && entry->compute_defaults != nullptr) entry->compute_defaults(family);
   }
   if (recipe.has_pool()) PoolSettings::ComputeDefaults(*recipe.mutable_pool());
-  if (!recipe.has_lanes()) recipe.set_lanes(recipe.pool().endless() ? 1 : 32);
+  if (!recipe.has_lanes()) recipe.set_lanes(recipe.pool().endless() ? 1 : kDefaultLanes);
   SequenceLayout::ComputeDefaults(recipe);
 }
 
@@ -68,31 +69,42 @@ absl::Status CheckBesidePool(const v1::Recipe& recipe) {
 ResolvedRecipe::ResolvedRecipe(v1::Recipe proto, const SequenceLayout& layout, Rounds rounds)
     : proto_(std::move(proto)), layout_(layout), rounds_(std::move(rounds)) {}
 
-absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe) {
+absl::Status AtPath(const std::string& path, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(path, status.message()));
+}
+
+absl::StatusOr<ResolvedRecipe> ResolveSingle(v1::Recipe recipe) {
+  // First, since what follows takes time and memory for each family.
+  if (absl::Status s = CheckSize(recipe, v1::Recipe::kFamiliesFieldNumber); !s.ok()) return s;
+  if (!recipe.has_pool()) recipe.mutable_chain();
+  WriteDefaults(recipe);
+  if (absl::Status s = CheckFields(recipe, ""); !s.ok()) return s;
+  ComputeDefaults(recipe);
+  const absl::StatusOr<SequenceLayout> layout = SequenceLayout::Make(recipe);
+  if (!layout.ok()) return layout.status();
+  if (absl::Status s = CheckBand(recipe.band()); !s.ok()) return s;
+  if (absl::Status s = CheckFamilies(recipe); !s.ok()) return s;
+  if (!recipe.has_pool()) {
+    absl::StatusOr<ChainSettings> chain = ChainSettings::Make(recipe.chain());
+    if (!chain.ok()) return chain.status();
+    return ResolvedRecipe(std::move(recipe), *layout, *std::move(chain));
+  }
+  const absl::StatusOr<PoolSettings> pool = PoolSettings::Make(recipe.pool());
+  if (!pool.ok()) return pool.status();
+  if (absl::Status s = CheckBesidePool(recipe); !s.ok()) return s;
+  return ResolvedRecipe(std::move(recipe), *layout, *pool);
+}
+
+absl::StatusOr<ResolvedRecipe> ResolveRecipe(const v1::Recipe& recipe, const PresetLoader& presets) {
   if (recipe.ByteSizeLong() > kMaxRecipeJsonBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("recipe: has ", recipe.ByteSizeLong(), " bytes, may have at most ", kMaxRecipeJsonBytes));
   }
-  // First, since what follows takes time and memory for each of them.
-  if (absl::Status s = CheckSize(recipe, v1::Recipe::kFamiliesFieldNumber); !s.ok()) return s;
-  v1::Recipe resolved = recipe;
-  if (!resolved.has_pool()) resolved.mutable_chain();
-  WriteDefaults(resolved);
-  if (absl::Status s = CheckFields(resolved, ""); !s.ok()) return s;
-  ComputeDefaults(resolved);
-  const absl::StatusOr<SequenceLayout> layout = SequenceLayout::Make(resolved);
-  if (!layout.ok()) return layout.status();
-  if (absl::Status s = CheckBand(resolved.band()); !s.ok()) return s;
-  if (absl::Status s = CheckFamilies(resolved); !s.ok()) return s;
-  if (!resolved.has_pool()) {
-    absl::StatusOr<ChainSettings> chain = ChainSettings::Make(resolved.chain());
-    if (!chain.ok()) return chain.status();
-    return ResolvedRecipe(std::move(resolved), *layout, *std::move(chain));
-  }
-  const absl::StatusOr<PoolSettings> pool = PoolSettings::Make(resolved.pool());
-  if (!pool.ok()) return pool.status();
-  if (absl::Status s = CheckBesidePool(resolved); !s.ok()) return s;
-  return ResolvedRecipe(std::move(resolved), *layout, *pool);
+  if (recipe.mixture().empty()) return ResolveSingle(recipe);
+  // First, since what follows takes time and memory for each part.
+  if (absl::Status s = CheckPartCount(recipe.mixture_size()); !s.ok()) return s;
+  if (absl::Status s = CheckKnown(recipe, ""); !s.ok()) return s;
+  return ResolveMixture(recipe, presets);
 }
 
 }  // namespace iterand

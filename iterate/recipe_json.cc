@@ -57,11 +57,18 @@ const FieldDescriptor* FixedOf(const Descriptor& type) {
   return fixed != nullptr && fixed->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE ? fixed : nullptr;
 }
 
+// The field `points` of a weight's message; nullptr of other messages.
+const FieldDescriptor* PointsOf(const Descriptor& type) {
+  return &type == v1::Weight::descriptor() ? type.FindFieldByNumber(v1::Weight::kPointsFieldNumber) : nullptr;
+}
+
 // What a field's value must be.
 std::string Expected(const FieldDescriptor& field) {
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_MESSAGE:
-      return absl::StrCat(FixedOf(*field.message_type()) != nullptr ? "a number, or " : "", "an object with fields of ",
+      return absl::StrCat(FixedOf(*field.message_type()) != nullptr ? "a number, " : "",
+                          PointsOf(*field.message_type()) != nullptr ? "a list of points, " : "",
+                          FixedOf(*field.message_type()) != nullptr ? "or " : "", "an object with fields of ",
                           absl::StrJoin(FieldNames(*field.message_type()), ", "));
     case FieldDescriptor::CPPTYPE_ENUM:
       return "one of " + absl::StrJoin(EnumNames(*field.enum_type()), ", ");
@@ -206,6 +213,7 @@ class Reader final : public nlohmann::json_sax<Json> {
 
   bool start_array(std::size_t /*elements*/) override {
     if (frames_.empty()) return NotAnObject("a list");
+    if (!OpenPoints()) return false;
     Frame& top = frames_.back();
     if (!top.field->is_repeated() || top.in_list) return MustBe("a list");
     if (!Choose()) return false;
@@ -216,7 +224,9 @@ class Reader final : public nlohmann::json_sax<Json> {
 
   bool end_array() override {
     frames_.back().in_list = false;
-    return true;
+    if (!frames_.back().only_points) return true;
+    frames_.pop_back();
+    return Next();
   }
 
   bool key(std::string& name) override {
@@ -252,6 +262,7 @@ class Reader final : public nlohmann::json_sax<Json> {
     const FieldDescriptor* field = nullptr;  // of the last key
     std::string name{};                      // the key as written
     bool in_list = false;
+    bool only_points = false;                    // the object is written as the list of its points
     int element = 0;                             // of the list
     std::map<std::string, std::string> given{};  // oneof, or field that is in none -> its key, as written
   };
@@ -303,6 +314,18 @@ class Reader final : public nlohmann::json_sax<Json> {
     if (other->second == top.name)
       return Fail(absl::StrCat(where, ": has \"", top.name, "\" twice, must have it once"));
     return Fail(absl::StrCat(where, ": has both ", other->second, " and ", top.name, ", must have one of them"));
+  }
+
+  // If the present key's value may be a list of points in place of an object, opens the object at its points.
+  bool OpenPoints() {
+    const Frame& top = frames_.back();
+    if (top.field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || top.field->is_repeated()) return true;
+    const FieldDescriptor* const points = PointsOf(*top.field->message_type());
+    if (points == nullptr) return true;
+    if (!Choose()) return false;
+    Message* const below = top.message->GetReflection()->MutableMessage(top.message, top.field);
+    frames_.push_back({.message = below, .field = points, .name = points->name(), .only_points = true});
+    return true;
   }
 
   // After a value.

@@ -298,9 +298,9 @@ absl::StatusOr<LaneState> LaneSnapshots::Load(std::uint64_t segment, const PoolS
   for (std::size_t i = 0; i < waiting; ++i) {
     const RowOrigin& origin = state.pending.origins[i];
     state.pending.provenance.push_back({.lane = lane_,
+                                        .row = snapshot.pending_round_rows(static_cast<int>(i)),
                                         .segment = segment,
                                         .round = snapshot.pending_rounds(static_cast<int>(i)),
-                                        .row = snapshot.pending_round_rows(static_cast<int>(i)),
                                         .family = origin.family,
                                         .depth = origin.depth});
   }

@@ -40,12 +40,14 @@ double StatisticsCollector::ZlibRatio(const void* bytes, std::size_t size) {
   return static_cast<double>(compressed) / static_cast<double>(size);
 }
 
-void StatisticsCollector::Add(const void* tokens, int rows) {
+void StatisticsCollector::Add(const void* tokens, int rows, std::span<const std::uint8_t> parts) {
   const std::size_t bytes = static_cast<std::size_t>(length_) * DtypeBytes(dtype_);
-  for (int r = 0; r < rows; ++r) AddRow(static_cast<const std::byte*>(tokens) + static_cast<std::size_t>(r) * bytes);
+  for (std::size_t r = 0; r < static_cast<std::size_t>(rows); ++r) {
+    AddRow(static_cast<const std::byte*>(tokens) + r * bytes, parts.empty() ? -1 : parts[r]);
+  }
 }
 
-void StatisticsCollector::AddRow(const std::byte* row) {
+void StatisticsCollector::AddRow(const std::byte* row, int part) {
   const std::size_t width = DtypeBytes(dtype_);
   const std::size_t length = tokens_.size();
   std::uint64_t hash = 0;
@@ -65,10 +67,15 @@ void StatisticsCollector::AddRow(const std::byte* row) {
     entropy -= p * std::log2(p);
   }
   const double ratio = ZlibRatio(row, length * width);
-  if (counts_.size() == 1) {
-    ++constants_;
-  } else if (ratio > kStructuredLow && ratio < kStructuredHigh) {
-    ++structured_;
+  const bool structured = counts_.size() > 1 && ratio > kStructuredLow && ratio < kStructuredHigh;
+  if (counts_.size() == 1) ++constants_;
+  if (structured) ++structured_;
+  if (part >= 0) {
+    const auto number = static_cast<std::size_t>(part);
+    if (number >= parts_.size()) parts_.resize(number + 1);
+    ++parts_[number].sequences;
+    parts_[number].structured_share += structured ? 1 : 0;
+    parts_[number].mean_entropy += entropy;
   }
   entropies_.push_back(static_cast<float>(entropy));
   distinct_tokens_.push_back(static_cast<std::uint32_t>(counts_.size()));
@@ -111,13 +118,19 @@ StreamStatistics StatisticsCollector::Summary() const {
     summary.entropy_quantiles[i] = Quantile(entropies_, kQuantiles[i]);
   }
   for (std::size_t i = 0; i < markov_sum_.size(); ++i) summary.markov_bits[i] = markov_sum_[i] / total;
+  summary.parts = parts_;
+  for (PartStatistics& part : summary.parts) {
+    if (part.sequences == 0) continue;
+    part.structured_share /= static_cast<double>(part.sequences);
+    part.mean_entropy /= static_cast<double>(part.sequences);
+  }
   return summary;
 }
 
-std::string FormatStatistics(const StreamStatistics& s) {
+std::string FormatStatistics(const StreamStatistics& s, std::span<const std::string> part_names) {
   const auto& q = s.entropy_quantiles;
   const auto& m = s.markov_bits;
-  return absl::StrFormat(
+  std::string text = absl::StrFormat(
       "sequences                              %d\n"
       "constant (one token repeated)          %.1f %%\n"
       "order-0 entropy above 7 bits           %.1f %%\n"
@@ -128,6 +141,18 @@ std::string FormatStatistics(const StreamStatistics& s) {
       "in-context Markov, orders 0-3          %.2f %.2f %.2f %.2f bits\n",
       s.sequences, 100 * s.constant_share, 100 * s.high_entropy_share, 100 * s.structured_share,
       100 * s.duplicate_share, s.median_distinct_tokens, q[0], q[1], q[2], q[3], q[4], m[0], m[1], m[2], m[3]);
+  if (s.parts.empty()) return text;
+  std::size_t width = 4;
+  for (const std::string& name : part_names) width = std::max(width, name.size());
+  const int columns = static_cast<int>(width);
+  absl::StrAppendFormat(&text, "\n%-*s  sequences  structured  mean order-0 entropy\n", columns, "part");
+  for (std::size_t i = 0; i < part_names.size(); ++i) {
+    const PartStatistics part = i < s.parts.size() ? s.parts[i] : PartStatistics();
+    absl::StrAppendFormat(&text, "%-*s  %7.1f %%  %8.1f %%  %15.2f bits\n", columns, part_names[i],
+                          100 * static_cast<double>(part.sequences) / static_cast<double>(s.sequences),
+                          100 * part.structured_share, part.mean_entropy);
+  }
+  return text;
 }
 
 }  // namespace iterand

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -11,6 +12,13 @@
 #include "iterate/segment.h"
 
 namespace iterand {
+
+// Of the sequences that one part of a mixture made.
+struct PartStatistics {
+  std::uint64_t sequences = 0;
+  double structured_share = 0;  // as in StreamStatistics
+  double mean_entropy = 0;      // order 0, bits a token
+};
 
 struct StreamStatistics {
   std::uint64_t sequences = 0;
@@ -24,6 +32,7 @@ struct StreamStatistics {
   std::array<double, 5> entropy_quantiles{};  // order-0 entropy in bits a token: 5, 25, 50, 75, 95 %
   std::array<double, 4> markov_bits{};        // in-context Markov code length, orders 0-3, bits a token, mean over the
                                               // second halves; counts within the row, 0.01 added to each token's
+  std::vector<PartStatistics> parts;          // by number of the part; empty if no parts were given
 };
 
 // Collects statistics of sequences of one length and dtype, in memory of 8 bytes a sequence and more for distinct ones.
@@ -31,8 +40,8 @@ class StatisticsCollector {
  public:
   StatisticsCollector(Dtype dtype, int length, std::uint64_t vocab_size);
 
-  // Adds `rows` sequences, row-major.
-  void Add(const void* tokens, int rows);
+  // Adds `rows` sequences, row-major; of a mixture, with the part that made each.
+  void Add(const void* tokens, int rows, std::span<const std::uint8_t> parts = {});
 
   StreamStatistics Summary() const;
 
@@ -40,7 +49,8 @@ class StatisticsCollector {
   static double ZlibRatio(const void* bytes, std::size_t size);
 
  private:
-  void AddRow(const std::byte* row);
+  // Adds a row, of a part or of none (-1).
+  void AddRow(const std::byte* row, int part);
 
   Dtype dtype_;
   int length_;
@@ -53,9 +63,11 @@ class StatisticsCollector {
   std::vector<std::uint32_t> distinct_tokens_;
   std::unordered_map<std::uint64_t, std::uint32_t> row_hashes_;  // 64-bit hash of a row's bytes -> how often
   std::array<double, 4> markov_sum_{};
+  // By part; sums in place of the share and the mean.
+  std::vector<PartStatistics> parts_;
 };
 
-// The statistics as lines of "name value", for people.
-std::string FormatStatistics(const StreamStatistics& statistics);
+// The statistics as lines of "name value", for people; and a table of the parts, whose names are given.
+std::string FormatStatistics(const StreamStatistics& statistics, std::span<const std::string> part_names = {});
 
 }  // namespace iterand

@@ -10,7 +10,7 @@ namespace iterand {
 
 Stream::Impl::Impl(std::shared_ptr<const StreamPlan> stream_plan,
                    const std::shared_ptr<const SnapshotFolder>& snapshots)
-    : plan(std::move(stream_plan)), held(plan->index_map().lanes()) {
+    : plan(std::move(stream_plan)), part_names(PartNames(plan->recipe())), held(plan->index_map().lanes()) {
   if (!plan->endless()) return;
   const std::uint64_t rounds = plan->pool()->MinRounds(plan->index_map().segment_sequences());
   for (std::uint32_t lane = 0; lane < plan->index_map().lanes(); ++lane) {
@@ -38,6 +38,7 @@ std::shared_ptr<Stream> Stream::FromPlan(std::shared_ptr<const StreamPlan> plan,
 }
 
 const StreamPlan& Stream::plan() const { return *impl_->plan; }
+const std::shared_ptr<const StreamPlan>& Stream::shared_plan() const { return impl_->plan; }
 const v1::Recipe& Stream::recipe() const { return plan().recipe(); }
 std::uint64_t Stream::seed() const { return plan().seed(); }
 const Fingerprint& Stream::fingerprint() const { return plan().fingerprint(); }
@@ -47,7 +48,19 @@ int Stream::lanes() const { return static_cast<int>(index_map().lanes()); }
 int Stream::segment_sequences() const { return static_cast<int>(index_map().segment_sequences()); }
 std::size_t Stream::sequence_bytes() const { return static_cast<std::size_t>(length()) * DtypeBytes(dtype()); }
 bool Stream::has_loss_mask() const { return recipe().loss_mask(); }
-const std::string& Stream::family_name(int family) const { return plan().mix().name(family); }
+const std::string& Stream::family_name(const RowProvenance& row) const {
+  return plan().part(row.part).mix().name(row.family);
+}
+const std::vector<std::string>& Stream::part_names() const { return impl_->part_names; }
+Provenance Stream::NamedProvenance(const RowProvenance& from) const {
+  return {.lane = from.lane,
+          .segment = from.segment,
+          .round = from.round,
+          .row = from.row,
+          .family = family_name(from),
+          .depth = from.depth,
+          .part = part_names().empty() ? std::string() : part_names()[from.part]};
+}
 const StreamCost& Stream::Cost() const { return plan().cost(); }
 const IndexMap& Stream::index_map() const { return plan().index_map(); }
 

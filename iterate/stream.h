@@ -53,8 +53,9 @@ struct Explanation {
   bool reproduced = false;           // the row was made again alone, and its tokens are the stream's
 };
 
-// Buffers of one generating thread: program objects, blocks, scratch memory. Reused from segment to segment, so that
-// the steady state allocates nothing. One thread at a time may use a workspace, and only with the stream that made it.
+// Buffers of one generating thread: program objects, blocks, scratch memory; of a mixture, for each part that a segment
+// has had. Reused from segment to segment, so that the steady state allocates nothing. One thread at a time may use a
+// workspace, and only with the stream that made it.
 class Workspace {
  public:
   ~Workspace();
@@ -63,6 +64,7 @@ class Workspace {
   friend class SegmentJob;
   friend class Stream;
   struct Buffers;
+  struct PartBuffers;  // of one part of a mixture
   explicit Workspace(const StreamPlan& plan);
   std::unique_ptr<Buffers> buffers_;
 };
@@ -98,9 +100,10 @@ class SegmentJob {
  private:
   friend class Stream;
   SegmentJob(const Stream& stream, std::uint32_t lane, std::uint64_t segment, Segment& out, const RunControl* control);
-  bool RunRounds(Workspace::Buffers& buffers, Seconds slice);
+  bool RunRounds(Workspace::PartBuffers& buffers, Seconds slice);
   // Writes the rows of one round that pass the filters.
-  void RunRound(Workspace::Buffers& buffers);
+  void RunRound(Workspace::PartBuffers& buffers);
+  const StreamPlan& plan() const;  // of the segment's part
   absl::Status StarvedError() const;
 
   const Stream* stream_;
@@ -111,6 +114,7 @@ class SegmentJob {
   bool keeps_workspace_ = false;
   std::uint64_t replay_left_ = 0;
   std::uint64_t round_ = 0;
+  int part_ = 0;                              // of a mixture; known from the first Run on
   std::int64_t rounds_without_survivor_ = 0;  // except rounds of a pool that finished no row
   absl::Status status_;
 };
@@ -140,6 +144,7 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   const StreamPlan& plan() const;
+  const std::shared_ptr<const StreamPlan>& shared_plan() const;
   const v1::Recipe& recipe() const;  // every default written out
   std::uint64_t seed() const;
   const Fingerprint& fingerprint() const;
@@ -147,9 +152,13 @@ class Stream {
   int length() const;  // tokens per sequence
   int lanes() const;
   int segment_sequences() const;
-  std::size_t sequence_bytes() const;                // length() * DtypeBytes(dtype())
-  bool has_loss_mask() const;                        // sequences come with loss masks (Recipe.loss_mask)
-  const std::string& family_name(int family) const;  // of RowProvenance::family
+  std::size_t sequence_bytes() const;  // length() * DtypeBytes(dtype())
+  bool has_loss_mask() const;          // sequences come with loss masks (Recipe.loss_mask)
+  // The family that made a row last, by name.
+  const std::string& family_name(const RowProvenance& row) const;
+  // Names of a mixture's parts, by RowProvenance::part (PartNames, iterate/mixture.h); empty if the recipe is none.
+  const std::vector<std::string>& part_names() const;
+  Provenance NamedProvenance(const RowProvenance& from) const;
   const StreamCost& Cost() const;
 
   const IndexMap& index_map() const;  // index <-> lane, segment, offset

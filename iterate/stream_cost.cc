@@ -1,9 +1,12 @@
 #include "iterate/stream_cost.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "iterate/family_mix.h"
 #include "iterate/limits.h"
+#include "iterate/mixture.h"
+#include "iterate/plan.h"
 #include "iterate/provenance.h"
 #include "iterate/recipe.h"
 #include "randnet/block.h"
@@ -15,6 +18,20 @@ constexpr std::uint64_t kFirstBatchSequences = 64;
 
 double SymbolsBytes(const ResolvedRecipe& resolved) {
   return sizeof(Symbol) * static_cast<double>(resolved.layout().symbols());
+}
+
+// What does not depend on programs: the sizes of segments and of the first batch.
+StreamCost SegmentCost(const ResolvedRecipe& resolved) {
+  StreamCost cost;
+  const IndexMap map = resolved.index_map();
+  const std::uint64_t sequences = map.segment_sequences();
+  const auto length = static_cast<std::uint64_t>(resolved.layout().length());
+  cost.segment_bytes =
+      sequences * length * (DtypeBytes(resolved.dtype()) + (resolved.proto().loss_mask() ? std::uint64_t{1} : 0));
+  const std::uint64_t lanes = std::min<std::uint64_t>(kFirstBatchSequences, map.lanes());
+  const std::uint64_t per_lane = (kFirstBatchSequences + lanes - 1) / lanes;
+  cost.first_batch_sequences = lanes * ((per_lane + sequences - 1) / sequences) * sequences;
+  return cost;
 }
 
 }  // namespace
@@ -59,7 +76,7 @@ double EndlessLaneBytes(const ResolvedRecipe& resolved) {
 }
 
 StreamCost EstimateCost(const ResolvedRecipe& resolved, const FamilyMix& mix) {
-  StreamCost cost;
+  StreamCost cost = SegmentCost(resolved);
   double workspace = RowBytes(resolved) + DistinctBytes(resolved);
   for (int i = 0; i < mix.size(); ++i) {
     cost.flops_per_token += mix.share(i) * mix.family(i).flops_per_token();
@@ -69,15 +86,26 @@ StreamCost EstimateCost(const ResolvedRecipe& resolved, const FamilyMix& mix) {
   cost.flops_per_token *= static_cast<double>(layout.symbols()) / layout.length();
   if (resolved.pool() != nullptr) cost.flops_per_token *= resolved.pool()->RowsPerEmitted();
   cost.workspace_bytes = static_cast<std::uint64_t>(workspace);
-  const IndexMap map = resolved.index_map();
-  const std::uint64_t sequences = map.segment_sequences();
-  const auto length = static_cast<std::uint64_t>(layout.length());
-  cost.segment_bytes =
-      sequences * length * (DtypeBytes(resolved.dtype()) + (resolved.proto().loss_mask() ? std::uint64_t{1} : 0));
-  if (resolved.endless()) cost.endless_bytes = map.lanes() * static_cast<std::uint64_t>(EndlessLaneBytes(resolved));
-  const std::uint64_t lanes = std::min<std::uint64_t>(kFirstBatchSequences, map.lanes());
-  const std::uint64_t per_lane = (kFirstBatchSequences + lanes - 1) / lanes;
-  cost.first_batch_sequences = lanes * ((per_lane + sequences - 1) / sequences) * sequences;
+  if (resolved.endless()) {
+    cost.endless_bytes = resolved.index_map().lanes() * static_cast<std::uint64_t>(EndlessLaneBytes(resolved));
+  }
+  return cost;
+}
+
+double MixtureFlops(const MixturePlan& mixture, std::uint64_t index) {
+  std::vector<double> shares;
+  mixture.Shares(index, shares);
+  double flops = 0;
+  for (int i = 0; i < mixture.size(); ++i) {
+    flops += shares[static_cast<std::size_t>(i)] * mixture.part(i).cost().flops_per_token;
+  }
+  return flops;
+}
+
+StreamCost EstimateCost(const ResolvedRecipe& resolved, const MixturePlan& mixture) {
+  StreamCost cost = SegmentCost(resolved);
+  cost.flops_per_token = MixtureFlops(mixture, 0);
+  cost.workspace_bytes = mixture.workspace_bytes();
   return cost;
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -39,6 +40,7 @@ class Stream::Impl {
   Position PositionOf(const ReadOptions& options, int row) const;
 
   const std::shared_ptr<const StreamPlan> plan;
+  const std::vector<std::string> part_names;
   std::vector<std::unique_ptr<EndlessLane>> endless;  // one per lane, if the pool is endless
 
   // State of Read.

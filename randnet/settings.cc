@@ -4,6 +4,7 @@
 #include <google/protobuf/unknown_field_set.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -122,10 +123,23 @@ absl::Status CheckList(const Message& message, const FieldDescriptor& field, con
   return absl::OkStatus();
 }
 
+std::string PathBelow(const std::string& path, const FieldDescriptor& field) {
+  return path.empty() ? field.name() : absl::StrCat(path, ".", field.name());
+}
+
+// Refuses fields that this build does not know in a message, but not in those below it.
+absl::Status CheckOwnFields(const Message& message, const std::string& path) {
+  const UnknownFieldSet& unknown = message.GetReflection()->GetUnknownFields(message);
+  if (unknown.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path.empty() ? "recipe" : path, ": has unknown field number ",
+                                                 unknown.field(0).number(),
+                                                 "; this server may be older than the client"));
+}
+
 absl::Status CheckField(const Message& message, const FieldDescriptor& field, const std::string& path) {
   const Reflection& reflection = *message.GetReflection();
   const v1::Setting& setting = SettingOf(field);
-  const std::string below = path.empty() ? field.name() : absl::StrCat(path, ".", field.name());
+  const std::string below = PathBelow(path, field);
   if (field.is_repeated()) return CheckList(message, field, below);
   if (!reflection.HasField(message, &field)) return absl::OkStatus();
   switch (field.cpp_type()) {
@@ -145,39 +159,64 @@ absl::Status CheckField(const Message& message, const FieldDescriptor& field, co
   }
 }
 
+void WriteDefault(Message& message, const FieldDescriptor& field) {
+  const Reflection& reflection = *message.GetReflection();
+  if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !IsKnob(field)) {
+    if (field.is_repeated()) {
+      for (int j = 0; j < reflection.FieldSize(message, &field); ++j) {
+        WriteDefaults(*reflection.MutableRepeatedMessage(&message, &field, j));
+      }
+    } else if (reflection.HasField(message, &field)) {
+      WriteDefaults(*reflection.MutableMessage(&message, &field));
+    }
+  } else if (const v1::Setting& setting = SettingOf(field); setting.omitted()) {
+    if (HasDefault(message, field, setting)) reflection.ClearField(&message, &field);
+  } else if (!field.is_repeated() && !IsGiven(message, field)) {
+    SetDefault(message, field, setting);
+  }
+}
+
 }  // namespace
 
 void WriteDefaults(Message& message) {
   const Descriptor& type = *message.GetDescriptor();
-  const Reflection& reflection = *message.GetReflection();
-  for (int i = 0; i < type.field_count(); ++i) {
-    const FieldDescriptor& field = *type.field(i);
-    if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !IsKnob(field)) {
-      if (field.is_repeated()) {
-        for (int j = 0; j < reflection.FieldSize(message, &field); ++j) {
-          WriteDefaults(*reflection.MutableRepeatedMessage(&message, &field, j));
-        }
-      } else if (reflection.HasField(message, &field)) {
-        WriteDefaults(*reflection.MutableMessage(&message, &field));
-      }
-    } else if (const v1::Setting& setting = SettingOf(field); setting.omitted()) {
-      if (HasDefault(message, field, setting)) reflection.ClearField(&message, &field);
-    } else if (!field.is_repeated() && !IsGiven(message, field)) {
-      SetDefault(message, field, setting);
-    }
-  }
+  for (int i = 0; i < type.field_count(); ++i) WriteDefault(message, *type.field(i));
+}
+
+void WriteDefault(Message& message, int field_number) {
+  WriteDefault(message, *message.GetDescriptor()->FindFieldByNumber(field_number));
 }
 
 absl::Status CheckFields(const Message& message, const std::string& path) {
-  const UnknownFieldSet& unknown = message.GetReflection()->GetUnknownFields(message);
-  if (!unknown.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(path.empty() ? "recipe" : path, ": has unknown field number ",
-                                                   unknown.field(0).number(),
-                                                   "; this server may be older than the client"));
-  }
+  if (absl::Status status = CheckOwnFields(message, path); !status.ok()) return status;
   const Descriptor& type = *message.GetDescriptor();
   for (int i = 0; i < type.field_count(); ++i) {
     if (absl::Status status = CheckField(message, *type.field(i), path); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckField(const Message& message, int field_number) {
+  return CheckField(message, *message.GetDescriptor()->FindFieldByNumber(field_number), "");
+}
+
+absl::Status CheckKnown(const Message& message, const std::string& path) {
+  if (absl::Status status = CheckOwnFields(message, path); !status.ok()) return status;
+  const Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
+    const std::string below = PathBelow(path, *field);
+    if (!field->is_repeated()) {
+      if (absl::Status status = CheckKnown(reflection.GetMessage(message, field), below); !status.ok()) return status;
+      continue;
+    }
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
+      absl::Status status =
+          CheckKnown(reflection.GetRepeatedMessage(message, field, i), absl::StrCat(below, "[", i, "]"));
+      if (!status.ok()) return status;
+    }
   }
   return absl::OkStatus();
 }

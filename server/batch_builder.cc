@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/error_info.h"
+#include "iterate/plan.h"
 #include "server/answers/describe.h"
 
 namespace iterand {
@@ -30,11 +32,12 @@ constexpr std::size_t kFreeBytes = 1 << 20;
 constexpr std::size_t kFreeBuffers = 3;
 
 // Upper bound of the fields before provenance: four varints of at most 10 + 10 + 5 + 5 bytes, the dtype, 32 bytes of
-// fingerprint, their tags, and the tags and lengths of mask and tokens.
+// fingerprint, their tags, and the tags and lengths of parts, mask and tokens.
 constexpr std::size_t kHeaderBytes = 96;
 
-// Likewise of one provenance entry without the family's name: 5 + 10 + 10 + 5 + 5 bytes, six tags, two lengths.
-constexpr std::size_t kProvenanceBytes = 48;
+// Likewise of one provenance entry without the names of family and part: 5 + 10 + 10 + 5 + 5 bytes, eight tags, and
+// three lengths of two bytes.
+constexpr std::size_t kProvenanceBytes = 52;
 
 constexpr std::size_t kCacheLine = 64;
 
@@ -94,36 +97,44 @@ class BatchBuilder::BufferPool : public std::enable_shared_from_this<BatchBuilde
   std::vector<Buffer> free_;
 };
 
-BatchBuilder::BatchBuilder(const Stream& stream, bool provenance)
+BatchBuilder::BatchBuilder(const Stream& stream, bool provenance, std::vector<std::string> part_names)
     : stream_(stream),
       with_provenance_(provenance),
+      part_names_(part_names.empty() ? stream.part_names() : std::move(part_names)),
       row_bytes_(stream.sequence_bytes()),
       mask_bytes_(stream.has_loss_mask() ? static_cast<std::size_t>(stream.length()) : 0),
+      part_bytes_(stream.plan().mixture() != nullptr ? 1 : 0),
       buffers_(std::make_shared<BufferPool>()),
       copied_(grpc_empty_slice()) {
   if (with_provenance_) {
     std::size_t longest = 0;
-    for (int i = 0; i < stream.recipe().families_size(); ++i) longest = std::max(longest, stream.family_name(i).size());
-    provenance_bytes_ = kProvenanceBytes + longest;
+    for (int part = 0; part < stream.plan().parts(); ++part) {
+      const FamilyMix& mix = stream.plan().part(part).mix();
+      for (int i = 0; i < mix.size(); ++i) longest = std::max(longest, mix.name(i).size());
+    }
+    std::size_t longest_part = 0;
+    for (const std::string& name : part_names_) longest_part = std::max(longest_part, name.size());
+    provenance_bytes_ = kProvenanceBytes + longest + longest_part;
   }
 }
 
 BatchBuilder::~BatchBuilder() { grpc_slice_unref(copied_); }
 
 std::size_t BatchBuilder::MessageBytes(std::uint64_t rows) const {
-  return kHeaderBytes + rows * (row_bytes_ + mask_bytes_ + provenance_bytes_);
+  return kHeaderBytes + rows * (row_bytes_ + mask_bytes_ + part_bytes_ + provenance_bytes_);
 }
 
 std::string BatchBuilder::RowParts() const {
   std::string parts = absl::StrCat(row_bytes_, " bytes of tokens");
   if (mask_bytes_ > 0) absl::StrAppend(&parts, ", ", mask_bytes_, " of its mask");
+  if (part_bytes_ > 0) absl::StrAppend(&parts, ", ", part_bytes_, " of its part");
   if (provenance_bytes_ > 0) absl::StrAppend(&parts, ", up to ", provenance_bytes_, " of its provenance");
   return parts;
 }
 
 std::uint64_t BatchBuilder::MaxRows(std::size_t message_bytes) const {
-  return message_bytes < kHeaderBytes ? 0
-                                      : (message_bytes - kHeaderBytes) / (row_bytes_ + mask_bytes_ + provenance_bytes_);
+  const std::size_t row = row_bytes_ + mask_bytes_ + part_bytes_ + provenance_bytes_;
+  return message_bytes < kHeaderBytes ? 0 : (message_bytes - kHeaderBytes) / row;
 }
 
 void BatchBuilder::Begin(std::uint64_t first_index, std::uint64_t stride, int rows) {
@@ -141,15 +152,17 @@ void BatchBuilder::Begin(std::uint64_t first_index, std::uint64_t stride, int ro
 }
 
 void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
+  const RowProvenance& from = segment->provenance[offset];
+  if (part_bytes_ > 0) header_.mutable_parts()->push_back(static_cast<char>(from.part));
   if (with_provenance_) {
-    const RowProvenance& from = segment->provenance[offset];
     v1::Provenance& to = *header_.add_provenance();
     to.set_lane(from.lane);
     to.set_segment(from.segment);
     to.set_round(from.round);
     to.set_row(from.row);
-    to.set_family(stream_.family_name(from.family));
+    to.set_family(stream_.family_name(from));
     to.set_depth(from.depth);
+    if (part_bytes_ > 0) to.set_part(part_names_[from.part]);
   }
   if (mask_bytes_ > 0) {
     header_.mutable_loss_mask()->append(reinterpret_cast<const char*>(segment->loss_mask.data() + offset * mask_bytes_),
@@ -230,6 +243,25 @@ grpc::ByteBuffer BatchBuilder::Finish() {
   kept_bytes_ = 0;
   rows_ = added_ = 0;
   return message;
+}
+
+absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
+                       std::size_t max_batch_bytes) {
+  const std::uint64_t max_rows = sizes.MaxRows(max_batch_bytes);
+  if (max_rows == 0) {
+    const std::string message =
+        absl::StrCat("a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ",
+                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes a batch");
+    return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message),
+                      {{"limit", absl::StrCat(max_batch_bytes)}});
+  }
+  if (rows == 0) return InvalidField(field, absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
+  if (rows > max_rows) {
+    return InvalidField(
+        field, absl::StrCat(field, " is ", rows, ": of sequences of ", sizes.RowParts(), ", at most ", max_rows,
+                            " fit a batch of ", max_batch_bytes, " bytes, the limit of this server"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace iterand

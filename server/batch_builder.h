@@ -19,6 +19,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/stream.h"
 
@@ -26,7 +27,9 @@ namespace iterand {
 
 class BatchBuilder {
  public:
-  BatchBuilder(const Stream& stream, bool provenance);
+  // `part_names` are those of a mixture's parts as the client has them, which may not be the one that opened the
+  // stream; empty: the stream's own.
+  BatchBuilder(const Stream& stream, bool provenance, std::vector<std::string> part_names = {});
   ~BatchBuilder();
   BatchBuilder(const BatchBuilder&) = delete;
   BatchBuilder& operator=(const BatchBuilder&) = delete;
@@ -34,7 +37,8 @@ class BatchBuilder {
   // An upper bound of the size of a message of so many rows, in bytes.
   std::size_t MessageBytes(std::uint64_t rows) const;
 
-  // What a row takes, for error messages: "512 bytes of tokens, 512 of its mask, up to 52 of its provenance".
+  // What a row takes, for error messages: "512 bytes of tokens, 512 of its mask, 1 of its part, up to 52
+  // of its provenance".
   std::string RowParts() const;
 
   // The most rows whose message surely fits so many bytes; may be 0.
@@ -70,8 +74,10 @@ class BatchBuilder {
 
   const Stream& stream_;
   const bool with_provenance_;
+  const std::vector<std::string> part_names_;
   const std::size_t row_bytes_;
   const std::size_t mask_bytes_;      // a row
+  const std::size_t part_bytes_;      // a row
   std::size_t provenance_bytes_ = 0;  // upper bound, a row
   v1::Batch header_;
   int rows_ = 0;
@@ -93,5 +99,10 @@ class BatchBuilder {
   std::size_t copied_end_ = 0;
   std::size_t token_bytes_left_ = 0;  // of the message
 };
+
+// Errors carry their reason (common/rpc/error_info.h): InvalidArgument if `rows` is 0 or does not fit a message of
+// max_batch_bytes, as `sizes` knows; `field` names it. ResourceExhausted if no row fits.
+absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
+                       std::size_t max_batch_bytes);
 
 }  // namespace iterand

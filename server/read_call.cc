@@ -8,12 +8,13 @@
 
 namespace iterand {
 
-ReadCall::ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const v1::ReadRequest& request)
+ReadCall::ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const v1::ReadRequest& request,
+                   std::vector<std::string> part_names)
     : call_(call),
       calls_(calls),
       open_(std::move(open)),
       rows_(request.rows()),
-      builder_(open_->stream(), request.provenance()) {
+      builder_(open_->stream(), request.provenance(), std::move(part_names)) {
   builder_.Begin(request.first_index(), request.has_stride() ? request.stride() : 1, static_cast<int>(rows_));
 }
 

@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "iterand/v1/noise_service.pb.h"
 #include "server/batch_builder.h"
@@ -18,8 +20,10 @@ namespace iterand {
 
 class ReadCall final : public CallBody, public std::enable_shared_from_this<ReadCall> {
  public:
-  // `call` is not used after its end. The registry outlives this. The request's rows and stride are checked.
-  ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const v1::ReadRequest& request);
+  // `call` is not used after its end. The registry outlives this. The request's rows and stride are checked. For
+  // `part_names` see BatchBuilder.
+  ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const v1::ReadRequest& request,
+           std::vector<std::string> part_names);
 
   // What it serves from. To be called before Start, by whom made it.
   void set_reader(std::unique_ptr<SequenceReader> reader) { reader_ = std::move(reader); }

@@ -5,17 +5,18 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/rpc/error_info.h"
 #include "iterate/index_map.h"
 #include "server/answers/describe.h"
 #include "server/answers/execute.h"
+#include "server/answers/shard_plan.h"
 #include "server/answers/stream_spec.h"
 #include "server/batch_builder.h"
 #include "server/execute_call.h"
 #include "server/messages.h"
 #include "server/read_call.h"
-#include "server/request.h"
 #include "server/stream_call.h"
 
 namespace iterand {
@@ -94,12 +95,6 @@ ServerStats NoiseService::stats() const {
   return stats;
 }
 
-absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::StreamSpec& spec) {
-  const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(spec);
-  if (!recipe.ok()) return recipe.status();
-  return Open(spec, *recipe);
-}
-
 absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::StreamSpec& spec, const v1::Recipe& recipe) {
   absl::StatusOr<std::shared_ptr<SharedStream>> open = engine_->Open(recipe, spec.seed());
   if (!open.ok()) return open.status();
@@ -110,12 +105,15 @@ absl::StatusOr<std::shared_ptr<SharedStream>> NoiseService::Open(const v1::Strea
 NoiseService::Body NoiseService::OpenStreamCall(Call& call, const grpc::ByteBuffer& bytes) {
   const absl::StatusOr<v1::StreamRequest> request = ParseRequest<v1::StreamRequest>(bytes);
   if (!request.ok()) return request.status();
-  const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request->stream());
+  const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(request->stream());
+  if (!recipe.ok()) return recipe.status();
+  const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request->stream(), *recipe);
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
 
   const std::uint64_t rows = request->has_batch_size() ? request->batch_size() : 64;
-  const BatchBuilder sizes(stream, request->provenance());
+  std::vector<std::string> part_names = AskedPartNames(stream, *recipe);
+  const BatchBuilder sizes(stream, request->provenance(), part_names);
   if (absl::Status status = CheckRows("batch_size", rows, sizes, options_.max_batch_bytes); !status.ok()) {
     return status;
   }
@@ -123,7 +121,8 @@ NoiseService::Body NoiseService::OpenStreamCall(Call& call, const grpc::ByteBuff
   if (!plan.ok()) return plan.status();
   const std::uint64_t count = request->has_count() ? request->count() : IndicesLeft(plan->first, plan->stride);
 
-  auto body = std::make_shared<StreamCall>(&call, &calls_, *open, *plan, static_cast<int>(rows), request->provenance());
+  auto body = std::make_shared<StreamCall>(&call, &calls_, *open, *plan, static_cast<int>(rows), request->provenance(),
+                                           std::move(part_names));
   absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(
       *open, {.first = plan->first, .stride = plan->stride, .count = count, .first_batch_size = rows}, Notifier(body));
   if (!reader.ok()) return reader.status();
@@ -134,17 +133,20 @@ NoiseService::Body NoiseService::OpenStreamCall(Call& call, const grpc::ByteBuff
 NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer& bytes) {
   const absl::StatusOr<v1::ReadRequest> request = ParseRequest<v1::ReadRequest>(bytes);
   if (!request.ok()) return request.status();
-  const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request->stream());
+  const absl::StatusOr<v1::Recipe> recipe = NamedRecipe(request->stream());
+  if (!recipe.ok()) return recipe.status();
+  const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request->stream(), *recipe);
   if (!open.ok()) return open.status();
 
-  const BatchBuilder sizes((*open)->stream(), request->provenance());
+  std::vector<std::string> part_names = AskedPartNames((*open)->stream(), *recipe);
+  const BatchBuilder sizes((*open)->stream(), request->provenance(), part_names);
   if (absl::Status status = CheckRows("rows", request->rows(), sizes, options_.max_batch_bytes); !status.ok()) {
     return status;
   }
   const std::uint64_t stride = request->has_stride() ? request->stride() : 1;
   if (stride == 0) return InvalidField("stride", "stride is 0; it must be at least 1");
 
-  auto body = std::make_shared<ReadCall>(&call, &calls_, *open, *request);
+  auto body = std::make_shared<ReadCall>(&call, &calls_, *open, *request, std::move(part_names));
   absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(
       *open, {.first = request->first_index(), .stride = stride, .count = request->rows()}, Notifier(body));
   if (!reader.ok()) return reader.status();
@@ -166,10 +168,10 @@ absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const v1::DescribeRequ
   const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request.stream(), *recipe);
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
-  // The stream may have been opened by another client, whose description is none of this one's.
-  DescribeStream(stream, *recipe, *response.mutable_stream());
+  // The stream may have been opened by another client, whose names and descriptions are none of this one's.
+  DescribeStream(stream, *recipe, request.at(), *response.mutable_stream());
   response.mutable_stream()->set_max_batch_size(
-      BatchBuilder(stream, /*provenance=*/true).MaxRows(options_.max_batch_bytes));
+      BatchBuilder(stream, /*provenance=*/true, AskedPartNames(stream, *recipe)).MaxRows(options_.max_batch_bytes));
   return response;
 }
 

@@ -68,7 +68,6 @@ class NoiseService final : public grpc::Service {
   Body OpenReadCall(Call& call, const grpc::ByteBuffer& bytes);
   Body OpenDescribeCall(Call& call, const grpc::ByteBuffer& bytes);
   Body OpenExecuteCall(Call& call, const grpc::ByteBuffer& bytes);
-  absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::StreamSpec& spec);
   absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::StreamSpec& spec, const v1::Recipe& recipe);
   absl::StatusOr<v1::DescribeResponse> Answer(const v1::DescribeRequest& request);
 

@@ -10,13 +10,13 @@
 namespace iterand {
 
 StreamCall::StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan,
-                       int batch_size, bool provenance)
+                       int batch_size, bool provenance, std::vector<std::string> part_names)
     : call_(call),
       calls_(calls),
       open_(std::move(open)),
       batch_size_(batch_size),
       stride_(plan.stride),
-      builder_(open_->stream(), provenance),
+      builder_(open_->stream(), provenance, std::move(part_names)),
       resume_index_(plan.first) {}
 
 void StreamCall::Advance() {

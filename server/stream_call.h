@@ -13,14 +13,16 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "server/answers/shard_plan.h"
 #include "server/batch_builder.h"
 #include "server/call.h"
 #include "server/calls.h"
 #include "server/engine/engine.h"
-#include "server/request.h"
 
 namespace iterand {
 
@@ -29,9 +31,9 @@ inline constexpr int kWriteBufferBytes = 512 << 10;
 
 class StreamCall final : public CallBody, public std::enable_shared_from_this<StreamCall> {
  public:
-  // `call` is not used after its end. The registry outlives this.
+  // `call` is not used after its end. The registry outlives this. For `part_names` see BatchBuilder.
   StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan, int batch_size,
-             bool provenance);
+             bool provenance, std::vector<std::string> part_names);
 
   // What it serves from. To be called before Start, by whom made it.
   void set_reader(std::unique_ptr<SequenceReader> reader) { reader_ = std::move(reader); }

@@ -25,7 +25,7 @@
 #include "clients/cli/output.h"
 #include "clients/cli/progress.h"
 #include "clients/cli/second_signal.h"
-#include "clients/cli/source.h"
+#include "clients/cli/sequence_source.h"
 #include "common/printable.h"
 #include "iterate/snapshots.h"
 
@@ -119,7 +119,7 @@ absl::Status CheckSpace(const std::string& folder, double bytes) {
 absl::StatusOr<DumpIdentity> MakeIdentity(const DumpOptions& options, const StreamFacts& facts) {
   DumpIdentity identity;
   identity.format = options.format == "bin" ? DumpFormat::kBin : DumpFormat::kNpy;
-  identity.dtype = FromProto(facts.info.dtype());
+  identity.dtype = facts.dtype;
   if (identity.format == DumpFormat::kBin) {
     if (identity.dtype == Dtype::kUint32) {
       return absl::InvalidArgumentError(absl::StrCat("--format bin holds uint16 tokens, and this recipe's vocab_size ",
@@ -174,7 +174,7 @@ absl::Status WithSafePart(const absl::Status& status, const std::vector<DumpPart
 // what came before is made safe.
 absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t done, const std::vector<DumpPart>& parts,
                       Progress& progress) {
-  const bool widen = source.dtype() == Dtype::kUint8 && file_dtype == Dtype::kUint16;
+  const bool widen = source.facts().dtype == Dtype::kUint8 && file_dtype == Dtype::kUint16;
   absl::Status end;
   RowBatch batch;
   std::vector<std::uint16_t> wide;
@@ -183,9 +183,10 @@ absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t do
       end = absl::CancelledError("interrupted");
       break;
     }
-    const absl::StatusOr<bool> more = source.Next(batch);
-    if (!more.ok()) end = more.status();
-    if (!more.ok() || !*more) break;
+    if (!source.Next(batch)) {
+      end = source.status();
+      break;
+    }
     absl::Status status = parts[0].Append(widen ? Widen(batch.tokens, wide) : batch.tokens, done);
     if (status.ok() && parts.size() > 1) status = parts[1].Append(batch.loss_mask, done);
     for (const DumpPart& part : parts) {

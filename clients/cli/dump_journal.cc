@@ -9,8 +9,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "clients/cli/dtype.h"
 #include "common/read_file.h"
+#include "iterand/types.h"
 
 namespace iterand::cli {
 namespace {

@@ -18,7 +18,7 @@
 #include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "clients/cli/output.h"
-#include "clients/cli/source.h"
+#include "clients/cli/server_options.h"
 #include "common/read_file.h"
 #include "nlohmann/json.hpp"
 
@@ -131,10 +131,10 @@ absl::Status Execute(const ExecuteOptions& options) {
     return written.ok();
   };
   if (!options.server.address.empty()) {
-    const absl::StatusOr<std::unique_ptr<Client>> client = options.server.Connect();
+    const absl::StatusOr<std::unique_ptr<RpcClient>> client = options.server.Connect();
     if (!client.ok()) return client.status();
     const absl::Status status = (*client)->Execute(*request, write);
-    return written.ok() ? options.server.Named(status) : written;
+    return written.ok() ? options.server.Annotate(status) : written;
   }
   absl::StatusOr<Execution> execution = Execution::Make(*request);
   if (!execution.ok()) return execution.status();

@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -11,7 +12,8 @@
 #include "clients/cli/command.h"
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
-#include "clients/cli/source.h"
+#include "clients/cli/sequence_source.h"
+#include "common/printable.h"
 #include "iterate/stream.h"
 #include "nlohmann/json.hpp"
 
@@ -24,14 +26,21 @@ struct ExplainOptions {
   bool json = false;
 };
 
-std::string ToText(const Explanation& explanation, const std::string& family) {
+// What the explanation names by numbers.
+struct Names {
+  std::string family;
+  std::string part;  // empty if the recipe is no mixture
+};
+
+std::string ToText(const Explanation& explanation, const Names& names) {
   const RowProvenance& made = explanation.provenance;
   std::string text =
       absl::StrFormat("index %d: lane %d, segment %d, place %d in the segment\n", explanation.index,
                       explanation.position.lane, explanation.position.segment, explanation.position.offset);
+  if (!names.part.empty()) absl::StrAppend(&text, "part ", names.part, "\n");
   if (made.depth > 0) {
-    absl::StrAppend(&text, "made by ", family, " in round ", made.round, ", row ", made.row, ", at depth ", made.depth,
-                    "\n");
+    absl::StrAppend(&text, "made by ", names.family, " in round ", made.round, ", row ", made.row, ", at depth ",
+                    made.depth, "\n");
   } else {
     // A pool emits rows that no program has written yet.
     absl::StrAppend(&text, "a row of noise or constants, which no program has made; emitted in round ", made.round,
@@ -49,16 +58,17 @@ std::string ToText(const Explanation& explanation, const std::string& family) {
   return text;
 }
 
-std::string ToJson(const Explanation& explanation, const std::string& family) {
+std::string ToJson(const Explanation& explanation, const Names& names) {
   nlohmann::ordered_json json = {{"index", explanation.index},
                                  {"lane", explanation.position.lane},
                                  {"segment", explanation.position.segment},
                                  {"offset", explanation.position.offset},
                                  {"round", explanation.provenance.round},
                                  {"row", explanation.provenance.row},
-                                 {"family", family},
+                                 {"family", names.family},
                                  {"depth", explanation.provenance.depth},
                                  {"reproduced", explanation.reproduced}};
+  if (!names.part.empty()) json["part"] = names.part;
   json["steps"] = nlohmann::ordered_json::array();
   for (const ExplainedStep& step : explanation.steps) {
     json["steps"].push_back({{"round", step.round},
@@ -77,8 +87,10 @@ absl::Status Explain(const ExplainOptions& options) {
   if (!stream.ok()) return stream.status();
   absl::StatusOr<Explanation> explanation = (*stream)->Explain(options.index);
   if (!explanation.ok()) return explanation.status();
-  const std::string& family = (*stream)->family_name(explanation->provenance.family);
-  absl::Status written = WriteOutput(options.json ? ToJson(*explanation, family) : ToText(*explanation, family));
+  const RowProvenance& made = explanation->provenance;
+  const std::vector<std::string>& parts = (*stream)->part_names();
+  const Names names{.family = (*stream)->family_name(made), .part = parts.empty() ? "" : Printable(parts[made.part])};
+  absl::Status written = WriteOutput(options.json ? ToJson(*explanation, names) : ToText(*explanation, names));
   if (!written.ok()) return written;
   if (!explanation->reproduced) {
     return absl::InternalError(absl::StrCat("index ", options.index, ": made again alone, the sequence differs"));

@@ -32,6 +32,11 @@ std::string JsonString(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
 }
 
+// "part PART, " of a row of a mixture.
+std::string PartPrefix(const Provenance& provenance) {
+  return provenance.part.empty() ? "" : absl::StrCat("part ", Printable(provenance.part), ", ");
+}
+
 }  // namespace
 
 std::string JsonText(const nlohmann::ordered_json& json) {
@@ -49,7 +54,7 @@ void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<s
   }
 }
 
-void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
+void AppendPicture(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,
                    std::string& out) {
   struct Seen {
     std::uint32_t token;
@@ -71,17 +76,17 @@ void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::s
     by_rank[rank]->glyph = kGlyphs[rank];
   }
 
-  absl::StrAppend(&out, "# ", index, ": ", Printable(provenance.family()), ", depth ", provenance.depth(), ", ",
-                  seen.size(), seen.size() == 1 ? " token" : " different tokens", " (lane ", provenance.lane(),
-                  ", segment ", provenance.segment(), ", round ", provenance.round(), ", row ", provenance.row(),
-                  ")\n");
+  absl::StrAppend(&out, "# ", index, ": ", PartPrefix(provenance), Printable(provenance.family), ", depth ",
+                  provenance.depth, ", ", seen.size(), seen.size() == 1 ? " token" : " different tokens", " (lane ",
+                  provenance.lane, ", segment ", provenance.segment, ", round ", provenance.round, ", row ",
+                  provenance.row, ")\n");
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     out += seen[place[tokens[i]]].glyph;
     if ((i + 1) % kPictureWidth == 0 || i + 1 == tokens.size()) out += '\n';
   }
 }
 
-void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
+void AppendJsonLine(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,
                     std::span<const std::byte> mask, std::string& out) {
   absl::StrAppend(&out, "{\"index\": ", index, ", \"tokens\": [");
   char number[16];
@@ -97,10 +102,11 @@ void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::
       out += mask[i] == std::byte{0} ? '0' : '1';
     }
   }
-  absl::StrAppend(&out, R"(], "provenance": {"lane": )", provenance.lane(), R"(, "segment": )", provenance.segment(),
-                  R"(, "round": )", provenance.round(), R"(, "row": )", provenance.row());
-  absl::StrAppend(&out, R"(, "family": )", JsonString(provenance.family()), R"(, "depth": )", provenance.depth(),
-                  "}}\n");
+  absl::StrAppend(&out, R"(], "provenance": {"lane": )", provenance.lane, R"(, "segment": )", provenance.segment,
+                  R"(, "round": )", provenance.round, R"(, "row": )", provenance.row);
+  absl::StrAppend(&out, R"(, "family": )", JsonString(provenance.family), R"(, "depth": )", provenance.depth);
+  if (!provenance.part.empty()) absl::StrAppend(&out, R"(, "part": )", JsonString(provenance.part));
+  out += "}}\n";
 }
 
 }  // namespace iterand::cli

@@ -5,8 +5,9 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
-#include "clients/cli/source.h"
+#include "iterand/types.h"
 #include "nlohmann/json.hpp"
 
 namespace iterand::cli {
@@ -22,13 +23,13 @@ void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<s
 // character stands for the token's rank among the tokens of this sequence, by falling frequency (equals by first
 // occurrence): '.' is the commonest token, then a-z, A-Z, 0-9, and '#' for all rarer ones. So structure can be seen,
 // whatever labels the tokens have.
-void AppendPicture(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
+void AppendPicture(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,
                    std::string& out);
 
 // One JSON object, one line: {"index": .., "tokens": [..], "provenance": {"lane": .., "segment": .., "round": ..,
-// "row": .., "family": "..", "depth": ..}}; with a mask that is not empty, "loss_mask":
-// [0 and 1 ..] after the tokens.
-void AppendJsonLine(std::uint64_t index, const v1::Provenance& provenance, std::span<const std::uint32_t> tokens,
+// "row": .., "family": "..", "depth": .., "part": ".."}}, "part" only if the recipe is a mixture; with a mask that is
+// not empty, "loss_mask": [0 and 1 ..] after the tokens.
+void AppendJsonLine(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,
                     std::span<const std::byte> mask, std::string& out);
 
 }  // namespace iterand::cli

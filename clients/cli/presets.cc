@@ -1,4 +1,4 @@
-// iterand presets: the recipes and the families that there are.
+// iterand presets: lists the presets and the families.
 
 #include "iterate/presets.h"
 
@@ -14,11 +14,9 @@
 #include "clients/cli/command.h"
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
-#include "clients/cli/source.h"
+#include "clients/cli/sequence_source.h"
 #include "common/printable.h"
-#include "iterate/stream.h"
 #include "nlohmann/json.hpp"
-#include "randnet/family.h"
 
 namespace iterand::cli {
 namespace {
@@ -30,34 +28,7 @@ struct PresetsOptions {
   bool json = false;
 };
 
-absl::StatusOr<v1::DescribeResponse> LocalList() {
-  v1::DescribeResponse response;
-  response.set_engine_version(kEngineVersion);
-  for (const PresetEntry& entry : AllPresets()) {
-    absl::StatusOr<v1::Recipe> recipe = LoadPreset(entry.name);
-    if (!recipe.ok()) return recipe.status();
-    v1::Preset* preset = response.add_presets();
-    preset->set_name(std::string(entry.name));
-    preset->set_description(recipe->description());
-  }
-  for (const FamilyEntry& entry : AllFamilies()) {
-    v1::FamilyInfo* family = response.add_families();
-    family->set_name(std::string(entry.name));
-    family->set_summary(std::string(entry.summary));
-  }
-  return response;
-}
-
-absl::StatusOr<v1::DescribeResponse> List(const ServerChoice& server) {
-  if (server.address.empty()) return LocalList();
-  absl::StatusOr<std::unique_ptr<Client>> client = server.Connect();
-  if (!client.ok()) return client.status();
-  absl::StatusOr<v1::DescribeResponse> response = (*client)->Describe(v1::DescribeRequest());
-  if (!response.ok()) return server.Named(response.status());
-  return response;
-}
-
-// One entry of a list: the name, then the text beside it, broken into lines.
+// Appends one entry of a list: the name, then the text beside it, broken into lines.
 void AppendEntry(std::string& out, std::size_t name_width, const std::string& name, const std::string& text) {
   std::string line = absl::StrFormat("  %-*s ", static_cast<int>(name_width), name);
   const std::size_t indent = line.size();
@@ -96,13 +67,14 @@ std::string ToJson(const v1::DescribeResponse& list) {
   }
   json["families"] = nlohmann::ordered_json::array();
   for (const v1::FamilyInfo& family : list.families()) {
-    json["families"].push_back({{"name", family.name()}, {"summary", family.summary()}});
+    json["families"].push_back(
+        {{"name", family.name()}, {"summary", family.summary()}, {"reads_input", family.reads_input()}});
   }
   return JsonText(json);
 }
 
 absl::Status Presets(const PresetsOptions& options) {
-  absl::StatusOr<v1::DescribeResponse> list = List(options.server);
+  absl::StatusOr<v1::DescribeResponse> list = DescribeServer(options.server);
   if (!list.ok()) return list.status();
   return WriteOutput(options.json ? ToJson(*list) : ToText(*list));
 }

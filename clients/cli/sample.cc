@@ -9,7 +9,8 @@
 #include "clients/cli/command.h"
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
-#include "clients/cli/source.h"
+#include "clients/cli/sequence_source.h"
+#include "common/printable.h"
 #include "iterate/statistics.h"
 
 namespace iterand::cli {
@@ -38,22 +39,20 @@ absl::Status Sample(const SampleOptions& options) {
       options.stream, options.range, options.server, {.threads = options.threads, .provenance = !raw && !silent});
   if (!source.ok()) return source.status();
 
-  const std::size_t sequence_bytes = (*source)->sequence_bytes();
-  StatisticsCollector collector((*source)->dtype(), (*source)->length(), (*source)->facts().info.recipe().vocab_size());
+  const StreamFacts& facts = (*source)->facts();
+  const std::size_t sequence_bytes = facts.sequence_bytes();
+  StatisticsCollector collector(facts.dtype, facts.length(), facts.info.recipe().vocab_size());
   RowBatch batch;
   std::vector<std::uint32_t> tokens;
   std::string text;
-  for (;;) {
-    absl::StatusOr<bool> more = (*source)->Next(batch);
-    if (!more.ok()) return more.status();
-    if (!*more) break;
-    if (options.statistics) collector.Add(batch.tokens.data(), batch.rows);
+  while ((*source)->Next(batch)) {
+    if (options.statistics) collector.Add(batch.tokens.data(), batch.rows, batch.parts);
     if (silent) continue;
     if (raw) {
       if (absl::Status status = WriteOutput(batch.tokens); !status.ok()) return status;
     }
     for (int row = 0; row < batch.rows && !raw; ++row) {
-      WidenTokens(batch.tokens.subspan(row * sequence_bytes, sequence_bytes), (*source)->dtype(), tokens);
+      WidenTokens(batch.tokens.subspan(row * sequence_bytes, sequence_bytes), facts.dtype, tokens);
       const std::uint64_t index = batch.first_index + row * batch.stride;
       text.clear();
       if (json) {
@@ -68,8 +67,11 @@ absl::Status Sample(const SampleOptions& options) {
     // The next batch may take seconds, and Ctrl-C would lose what is not written.
     if (absl::Status status = FlushOutput(); !status.ok()) return status;
   }
+  if (!(*source)->status().ok()) return (*source)->status();
   if (!options.statistics) return absl::OkStatus();
-  const std::string summary = FormatStatistics(collector.Summary());
+  std::vector<std::string> parts;
+  for (const v1::PartInfo& part : (*source)->facts().info.parts()) parts.push_back(Printable(part.name()));
+  const std::string summary = FormatStatistics(collector.Summary(), parts);
   if (silent) return WriteOutput(summary);
   std::fputs(summary.c_str(), stderr);
   return absl::OkStatus();
@@ -91,7 +93,9 @@ void AddSample(CLI::App& app, Action& action) {
       "--stats prints shares of constant sequences, of order-0 entropy above 7 bits, of zlib ratios between 0.06 and "
       "0.9 "
       "and\n"
-      "of exact duplicates; quantiles of order-0 entropy; different tokens; in-context Markov code lengths.\n"
+      "of exact duplicates; quantiles of order-0 entropy; different tokens; in-context Markov code lengths; of a "
+      "mixture,\n"
+      "what each part has made.\n"
       "With --format as well, the sequences go to standard output and the statistics to standard error.");
   options->stream.AddTo(*command, /*positional=*/false);
   options->range.count = 8;

@@ -1,4 +1,4 @@
-#include "clients/cpp/batch.h"
+#include "iterand/batch.h"
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/wire_format_lite.h>
@@ -9,7 +9,9 @@
 #include <cstring>
 #include <limits>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "clients/cpp/from_proto.h"
 
 namespace iterand {
 namespace {
@@ -21,19 +23,6 @@ constexpr std::uint64_t kMaxInt = std::numeric_limits<int>::max();
 
 absl::Status Malformed(const std::string& what) {
   return absl::DataLossError(absl::StrCat("the server sent a malformed batch: ", what));
-}
-
-std::size_t DtypeBytes(v1::Dtype dtype) {
-  switch (dtype) {
-    case v1::DTYPE_UINT8:
-      return 1;
-    case v1::DTYPE_UINT16:
-      return 2;
-    case v1::DTYPE_UINT32:
-      return 4;
-    default:
-      return 0;
-  }
 }
 
 }  // namespace
@@ -52,18 +41,20 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
   stride_ = 0;
   rows_ = 0;
   length_ = 0;
-  dtype_ = v1::DTYPE_UNSPECIFIED;
+  dtype_ = Dtype::kUint8;
   token_bytes_ = 0;
   fingerprint_.clear();
   provenance_.clear();
   loss_mask_.clear();
+  parts_.clear();
   pieces_.clear();
   joined_.clear();
   slices_ = std::make_unique<Slices>();
   if (!message.Dump(&slices_->all).ok()) return Malformed("it cannot be read");
 
-  // The fields of v1.Batch; the tokens are not read but located.
+  // The fields of v1.Batch. The tokens are located and not read.
   std::size_t tokens_begin = 0;
+  auto dtype = v1::DTYPE_UNSPECIFIED;
   grpc::ProtoBufferReader reader(&message);
   CodedInputStream in(&reader);
   for (std::uint32_t tag = in.ReadTag(); tag != 0; tag = in.ReadTag()) {
@@ -87,7 +78,7 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
         break;
       case v1::Batch::kDtypeFieldNumber:
         ok = in.ReadVarint64(&number);
-        dtype_ = static_cast<v1::Dtype>(number);
+        dtype = static_cast<v1::Dtype>(number);
         break;
       case v1::Batch::kFingerprintFieldNumber:
         ok = in.ReadVarint32(&size) && in.ReadString(&fingerprint_, static_cast<int>(size));
@@ -95,12 +86,17 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
       case v1::Batch::kProvenanceFieldNumber: {
         ok = in.ReadVarint32(&size);
         const CodedInputStream::Limit limit = in.PushLimit(static_cast<int>(size));
-        ok = ok && provenance_.emplace_back().ParseFromCodedStream(&in) && in.BytesUntilLimit() == 0;
+        v1::Provenance provenance;
+        ok = ok && provenance.ParseFromCodedStream(&in) && in.BytesUntilLimit() == 0;
+        provenance_.push_back(FromProto(provenance));
         in.PopLimit(limit);
         break;
       }
       case v1::Batch::kLossMaskFieldNumber:
         ok = in.ReadVarint32(&size) && in.ReadString(&loss_mask_, static_cast<int>(size));
+        break;
+      case v1::Batch::kPartsFieldNumber:
+        ok = in.ReadVarint32(&size) && in.ReadString(&parts_, static_cast<int>(size));
         break;
       case v1::Batch::kTokensFieldNumber:
         ok = in.ReadVarint32(&size);
@@ -114,17 +110,23 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
     if (!ok) return Malformed(absl::StrCat("field ", WireFormatLite::GetTagFieldNumber(tag), " is broken"));
   }
   const std::size_t tokens = static_cast<std::size_t>(rows_) * static_cast<std::size_t>(length_);
-  const std::size_t expected = tokens * DtypeBytes(dtype_);
-  if (token_bytes_ != expected) {
-    return Malformed(absl::StrCat(token_bytes_, " bytes of tokens for ", rows_, " rows of ", length_, " tokens"));
+  const std::optional<Dtype> known = FromProto(dtype);
+  if (known) dtype_ = *known;
+  const std::size_t expected = known ? tokens * DtypeBytes(dtype_) : 0;
+  if (token_bytes_ != expected || (!known && tokens > 0)) {
+    return Malformed(absl::StrCat(token_bytes_, " bytes of tokens for ", rows_, " rows of ", length_, " tokens of ",
+                                  known ? DtypeName(dtype_) : "an unknown dtype"));
   }
 
   if (!loss_mask_.empty() && loss_mask_.size() != tokens) {
     return Malformed(
         absl::StrCat(loss_mask_.size(), " bytes of loss_mask for ", rows_, " rows of ", length_, " tokens"));
   }
+  if (!parts_.empty() && parts_.size() != static_cast<std::size_t>(rows_)) {
+    return Malformed(absl::StrCat(parts_.size(), " parts for ", rows_, " rows"));
+  }
 
-  std::size_t position = 0;  // in the message, of the slice's begin
+  std::size_t position = 0;  // of the slice's begin in the message
   const std::size_t tokens_end = tokens_begin + token_bytes_;
   for (const grpc::Slice& slice : slices_->all) {
     const std::size_t begin = std::max(position, tokens_begin);
@@ -141,13 +143,15 @@ std::span<const std::byte> Batch::tokens() const {
   if (pieces_.size() <= 1) return pieces_.empty() ? std::span<const std::byte>() : pieces_.front();
   if (joined_.empty()) {
     joined_.resize(token_bytes_);
-    CopyTo(joined_.data());
+    CopyTo(joined_);
   }
   return joined_;
 }
 
-void Batch::CopyTo(void* out) const {
-  auto* to = static_cast<std::byte*>(out);
+std::string Batch::fingerprint() const { return absl::BytesToHexString(fingerprint_); }
+
+void Batch::CopyTo(std::span<std::byte> out) const {
+  std::byte* to = out.data();
   for (const std::span<const std::byte> piece : pieces_) {
     std::memcpy(to, piece.data(), piece.size());
     to += piece.size();

@@ -1,78 +1,73 @@
-#include "clients/cpp/client.h"
+#include "iterand/client.h"
 
-#include <grpcpp/grpcpp.h>
-
-#include <cstdlib>
-#include <thread>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "clients/cpp/connection.h"
-#include "clients/cpp/requests.h"
-#include "iterand/v1/noise_service.grpc.pb.h"
+#include "clients/cpp/from_proto.h"
+#include "clients/cpp/named_stream.h"
+#include "clients/cpp/rpc_client.h"
 
 namespace iterand {
 namespace {
 
-constexpr char kReadMethod[] = "/iterand.v1.NoiseService/Read";
-constexpr char kDescribeMethod[] = "/iterand.v1.NoiseService/Describe";
-constexpr char kExecuteMethod[] = "/iterand.v1.NoiseService/Execute";
-
-// What malloc may keep of freed memory, in bytes, is twice this.
-constexpr std::size_t kKeptBytes = 16 << 20;
-
-// gRPC receives into memory from malloc. As glibc begins, it gives freed memory back to the system as soon as 128 KiB
-// lie at the heap's end, and a client that frees a batch for each that comes spends most of its time on page faults.
-// The limit rises to twice the size of the largest block that was mapped and freed, up to 64 MiB (mallopt(3),
-// M_MMAP_THRESHOLD), as in any process that once had a large array. So one is mapped and freed, untouched. Limits that
-// were set by hand stay.
-void KeepFreedMemory() {
-  static const bool once = [] {
-    void* volatile block = std::malloc(kKeptBytes);
-    std::free(block);
-    return true;
-  }();
-  static_cast<void>(once);
+absl::StatusOr<StreamInfo> ToInfo(const v1::DescribeResponse& response) {
+  const v1::StreamInfo& from = response.stream();
+  const std::optional<Dtype> dtype = FromProto(from.dtype());
+  if (!response.has_stream() || !dtype || from.recipe().length() <= 0) {
+    return absl::DataLossError("the server sent a description without the stream's length or dtype");
+  }
+  StreamInfo info;
+  info.fingerprint = absl::BytesToHexString(from.fingerprint());
+  info.engine_version = response.engine_version();
+  info.seed = from.seed();
+  info.recipe_json = from.recipe_json();
+  info.dtype = *dtype;
+  info.length = static_cast<int>(from.recipe().length());
+  info.vocab_size = static_cast<std::uint64_t>(from.recipe().vocab_size());
+  info.loss_mask = from.recipe().loss_mask();
+  info.lanes = static_cast<int>(from.recipe().lanes());
+  info.segment_sequences = static_cast<int>(from.recipe().segment_sequences());
+  info.flops_per_token = from.cost().flops_per_token();
+  return info;
 }
 
-void Sleep(std::chrono::milliseconds time) { std::this_thread::sleep_for(time); }
-
-absl::Status CheckTimeout(Timeout timeout) {
-  if (!timeout || *timeout > std::chrono::milliseconds(0)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("the timeout is ", timeout->count(), " ms; it must be more than 0, or none"));
-}
-
-// The one response of a method, again where no server answers.
-absl::StatusOr<grpc::ByteBuffer> Unary(Connection& connection, const char* method, const grpc::ByteBuffer& request,
-                                       Timeout timeout) {
-  if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
-  Attempts attempts(connection, timeout);
-  for (;;) {
-    ServerStream call(connection, method, request, attempts.deadline());
-    grpc::ByteBuffer message;
-    const bool found = call.Read(message);
-    if (grpc::ByteBuffer more; found) call.Read(more);
-    if (call.status().ok() && found) {
-      attempts.Succeeded(*call.link());
-      return message;
-    }
-    const absl::Status failure =
-        call.status().ok() ? absl::InternalError("the server sent no response") : call.status();
-    if (absl::Status end = attempts.Failed(call, failure, Sleep); !end.ok()) return end;
+ExecuteResult::Halt ToHalt(v1::ExecuteResult::Halt halt) {
+  switch (halt) {
+    case v1::ExecuteResult::STEP_LIMIT:
+      return ExecuteResult::Halt::kStepLimit;
+    case v1::ExecuteResult::OUTPUT_LIMIT:
+      return ExecuteResult::Halt::kOutputLimit;
+    default:
+      return ExecuteResult::Halt::kEnded;
   }
 }
 
-template <typename Message>
-absl::Status Deserialize(grpc::ByteBuffer& bytes, Message& message) {
-  const grpc::Status status = grpc::SerializationTraits<Message>::Deserialize(&bytes, &message);
-  if (status.ok()) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("the server sent something that is no ", message.GetTypeName()));
+absl::StatusOr<v1::ExecuteRequest> MakeRequest(const std::vector<ExecuteProgram>& programs,
+                                               const ExecuteOptions& options) {
+  v1::ExecuteRequest request;
+  request.set_max_steps(options.max_steps);
+  request.set_max_output(options.max_output);
+  request.set_cells(options.cells);
+  request.set_symbols(options.symbols);
+  request.set_repeat(options.repeat);
+  for (std::size_t i = 0; i < programs.size(); ++i) {
+    const ExecuteProgram& from = programs[i];
+    if (from.input && from.seed) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("programs[", i, "]: has an input and a seed, may have one of them"));
+    }
+    v1::ExecuteProgram& to = *request.add_programs();
+    to.set_text(from.text);
+    if (from.input) to.set_input(*from.input);
+    if (from.seed) to.set_seed(*from.seed);
+  }
+  return request;
 }
 
 }  // namespace
 
-Client::Client() = default;
+Client::Client(std::unique_ptr<RpcClient> rpc) : rpc_(std::move(rpc)) {}
 Client::~Client() = default;
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address, const ClientOptions& options) {
@@ -81,64 +76,71 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
 
 absl::StatusOr<std::unique_ptr<Client>> Client::ConnectToAny(std::vector<std::string> addresses,
                                                              const ClientOptions& options) {
-  absl::StatusOr<std::shared_ptr<Connection>> connection = Connection::Make(std::move(addresses), options);
-  if (!connection.ok()) return connection.status();
-  KeepFreedMemory();
-  if (absl::Status status = (*connection)->WaitForServer(); !status.ok()) return status;
-  std::unique_ptr<Client> client(new Client());
-  client->connection_ = *std::move(connection);
-  return client;
+  absl::StatusOr<std::unique_ptr<RpcClient>> rpc = RpcClient::ConnectToAny(std::move(addresses), options);
+  if (!rpc.ok()) return rpc.status();
+  return std::unique_ptr<Client>(new Client(*std::move(rpc)));
 }
 
-absl::StatusOr<std::unique_ptr<BatchReader>> Client::Stream(const v1::StreamRequest& request, int prefetch) {
-  if (prefetch < 0) return absl::InvalidArgumentError(absl::StrCat("prefetch ", prefetch, ": 0 or more is wanted"));
-  return BatchReader::Start(connection_, request, prefetch);
+absl::StatusOr<std::unique_ptr<RemoteStream>> Client::Stream(const StreamOptions& options) {
+  absl::StatusOr<NamedStream> stream = NameStream({.recipe = options.recipe,
+                                                   .seed = options.seed,
+                                                   .length = options.length,
+                                                   .loss_mask = options.loss_mask,
+                                                   .expected_fingerprint = options.expected_fingerprint});
+  if (!stream.ok()) return stream.status();
+  if (options.world_size == 0) return absl::InvalidArgumentError("world_size: is 0, must be at least 1");
+  if (options.rank >= options.world_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank: is ", options.rank, ", must be below world_size, which is ", options.world_size));
+  }
+  v1::StreamRequest request;
+  *request.mutable_stream() = std::move(stream->spec);
+  request.mutable_shard()->set_rank(options.rank);
+  request.mutable_shard()->set_world_size(options.world_size);
+  request.set_start(options.start);
+  if (options.count) request.set_count(*options.count);
+  request.set_batch_size(options.batch_size);
+  request.set_provenance(options.provenance);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> opened = rpc_->Stream(request, options.prefetch);
+  if (opened.ok()) (*opened)->recipe_path_ = stream->source.path;
+  return opened;
 }
 
-absl::StatusOr<Batch> Client::Read(const v1::ReadRequest& request, Timeout timeout) {
-  absl::StatusOr<grpc::ByteBuffer> message = Unary(*connection_, kReadMethod, Serialize(request), timeout);
-  if (!message.ok()) return message.status();
-  Batch batch;
-  if (absl::Status parsed = batch.Parse(*message); !parsed.ok()) return parsed;
+absl::StatusOr<Batch> Client::Read(const StreamSpec& stream, const IndexRange& range, bool provenance,
+                                   Timeout timeout) {
+  absl::StatusOr<NamedStream> named = NameStream(stream);
+  if (!named.ok()) return named.status();
+  if (range.rows < 1) return absl::InvalidArgumentError(absl::StrCat("rows: is ", range.rows, ", must be at least 1"));
+  v1::ReadRequest request;
+  *request.mutable_stream() = std::move(named->spec);
+  request.set_first_index(range.first_index);
+  request.set_stride(range.stride);
+  request.set_rows(static_cast<std::uint32_t>(range.rows));
+  request.set_provenance(provenance);
+  absl::StatusOr<Batch> batch = rpc_->Read(request, timeout);
+  if (!batch.ok()) return AnnotateRecipeError(named->source, batch.status());
   return batch;
 }
 
-absl::StatusOr<v1::DescribeResponse> Client::Describe(const v1::DescribeRequest& request, Timeout timeout) {
-  absl::StatusOr<grpc::ByteBuffer> message = Unary(*connection_, kDescribeMethod, Serialize(request), timeout);
-  if (!message.ok()) return message.status();
-  v1::DescribeResponse response;
-  if (absl::Status parsed = Deserialize(*message, response); !parsed.ok()) return parsed;
-  return response;
+absl::StatusOr<StreamInfo> Client::Describe(const StreamSpec& stream, Timeout timeout) {
+  absl::StatusOr<NamedStream> named = NameStream(stream);
+  if (!named.ok()) return named.status();
+  v1::DescribeRequest request;
+  *request.mutable_stream() = std::move(named->spec);
+  const absl::StatusOr<v1::DescribeResponse> response = rpc_->Describe(request, timeout);
+  if (!response.ok()) return AnnotateRecipeError(named->source, response.status());
+  return ToInfo(*response);
 }
 
-absl::Status Client::Execute(const v1::ExecuteRequest& request, absl::FunctionRef<bool(const v1::ExecuteResult&)> sink,
-                             Timeout timeout) {
-  if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
-  Attempts attempts(*connection_, timeout);
-  v1::ExecuteRequest rest = request;
-  int first = 0;  // of the programs in `rest`, among those of `request`
-  int done = 0;
-  for (;;) {
-    ServerStream call(*connection_, kExecuteMethod, Serialize(rest), attempts.deadline());
-    for (grpc::ByteBuffer message; call.Read(message);) {
-      v1::ExecuteResponse response;
-      if (absl::Status parsed = Deserialize(message, response); !parsed.ok()) return parsed;
-      attempts.Succeeded(*call.link());
-      for (v1::ExecuteResult& result : *response.mutable_results()) {
-        result.set_program(result.program() + first);
-        done = static_cast<int>(result.program()) + 1;
-        if (!sink(result)) return absl::CancelledError("the call was given up");
-      }
-    }
-    if (call.status().ok()) return absl::OkStatus();
-    if (call.status().code() == absl::StatusCode::kUnavailable && done > first) {
-      // Programs whose results have not come are asked for again.
-      rest.mutable_programs()->DeleteSubrange(0, done - first);
-      first = done;
-      if (rest.programs().empty()) return absl::OkStatus();  // the connection broke behind the last result
-    }
-    if (absl::Status end = attempts.Failed(call, call.status(), Sleep); !end.ok()) return end;
-  }
+absl::Status Client::Execute(const std::vector<ExecuteProgram>& programs, const ExecuteOptions& options,
+                             const std::function<bool(ExecuteResult)>& sink, Timeout timeout) {
+  const absl::StatusOr<v1::ExecuteRequest> request = MakeRequest(programs, options);
+  if (!request.ok()) return request.status();
+  const auto convert = [&sink](const v1::ExecuteResult& from) {
+    return sink(
+        {.program = from.program(), .output = from.output(), .steps = from.steps(), .halt = ToHalt(from.halt())});
+  };
+  return rpc_->Execute(*request, convert, timeout);
 }
 
 }  // namespace iterand

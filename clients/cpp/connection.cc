@@ -13,6 +13,7 @@
 #include "common/pem.h"
 #include "common/printable.h"
 #include "common/rpc/grpc_status.h"
+#include "common/status_message.h"
 #include "common/token_file.h"
 #include "iterand/v1/noise_service.grpc.pb.h"
 
@@ -171,9 +172,7 @@ grpc::ChannelArguments Arguments(const ClientOptions& options, bool proxy) {
 absl::Status StatusOf(const grpc::Status& status, const Link& link) {
   absl::Status result = ToAbsl(status);
   if (!absl::IsUnavailable(result) || link.where == link.address) return result;
-  absl::Status named(result.code(), absl::StrCat(link.where, ": ", result.message()));
-  result.ForEachPayload([&](absl::string_view type, const absl::Cord& payload) { named.SetPayload(type, payload); });
-  return named;
+  return WithMessage(result, absl::StrCat(link.where, ": ", result.message()));
 }
 
 }  // namespace

@@ -17,7 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "clients/cpp/client.h"
+#include "iterand/client.h"
 
 namespace iterand {
 

@@ -34,17 +34,17 @@ absl::Status InvalidField(const std::string& field, const std::string& message) 
   return WithReason(v1::INVALID_REQUEST, absl::InvalidArgumentError(message), {{"field", field}});
 }
 
-std::optional<v1::ErrorInfo> ErrorInfoOf(const absl::Status& status) {
+std::optional<ErrorInfo> ErrorInfoOf(const absl::Status& status) {
   const auto payload = status.GetPayload(kErrorInfoType);
   v1::ErrorInfo info;
   if (!payload || !info.ParseFromString(std::string(*payload)) || info.domain() != kDomain) return std::nullopt;
-  return info;
+  return ErrorInfo{info.reason(), {info.metadata().begin(), info.metadata().end()}};
 }
 
 v1::ErrorReason ReasonOf(const absl::Status& status) {
-  const std::optional<v1::ErrorInfo> info = ErrorInfoOf(status);
+  const std::optional<ErrorInfo> info = ErrorInfoOf(status);
   v1::ErrorReason reason = v1::ERROR_REASON_UNSPECIFIED;
-  if (info) v1::ErrorReason_Parse(info->reason(), &reason);
+  if (info) v1::ErrorReason_Parse(info->reason, &reason);
   return reason;
 }
 

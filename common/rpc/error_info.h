@@ -1,18 +1,19 @@
 // The machine-readable reason of an error: what proto/iterand/v1/errors.proto says.
 //
 //   absl::Status status = client->Describe(request).status();
-//   if (ReasonOf(status) == v1::UNKNOWN_PRESET) ...  // ErrorInfoOf(status)->metadata().at("preset")
+//   if (ReasonOf(status) == v1::UNKNOWN_PRESET) ...  // ErrorInfoOf(status)->metadata.at("preset")
 //
-// A status carries its ErrorInfo as a payload of the type "type.googleapis.com/google.rpc.ErrorInfo".
+// A status carries its ErrorInfo as a payload of the type "type.googleapis.com/google.rpc.ErrorInfo". Other projects
+// see only iterand/error.h of this.
 #pragma once
 
 #include <initializer_list>
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "iterand/error.h"
 #include "iterand/v1/errors.pb.h"
 
 namespace iterand {
@@ -29,9 +30,6 @@ absl::Status WithDefaultReason(v1::ErrorReason reason, absl::Status status);
 
 // InvalidArgument with the reason INVALID_REQUEST. `field` is the path of the field that is to blame.
 absl::Status InvalidField(const std::string& field, const std::string& message);
-
-// The ErrorInfo of an error. Nothing if it has none, or one of another domain than "iterand".
-std::optional<v1::ErrorInfo> ErrorInfoOf(const absl::Status& status);
 
 // The reason of an error. ERROR_REASON_UNSPECIFIED if it has none, or one that this version does not know.
 v1::ErrorReason ReasonOf(const absl::Status& status);

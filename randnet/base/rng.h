@@ -26,6 +26,7 @@ enum class Purpose : std::uint32_t {
   kRelabel = 7,        // injections of the alphabet into the vocabulary
   kOrder = 8,          // order of the sequences of a segment
   kShape = 9,          // rows and depth of a chain
+  kMixture = 10,       // which parts make the segments of a stripe
 };
 
 // The place in a stream that a random stream belongs to.

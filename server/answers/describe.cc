@@ -3,11 +3,21 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "iterate/plan.h"
 #include "iterate/presets.h"
+#include "iterate/recipe.h"
 #include "iterate/recipe_json.h"
 #include "randnet/family.h"
 
 namespace iterand {
+namespace {
+
+v1::Recipe ResolvedAsAsked(const Stream& stream, const v1::Recipe& asked) {
+  const absl::StatusOr<ResolvedRecipe> resolved = ResolveRecipe(asked);
+  return resolved.ok() ? resolved->proto() : stream.recipe();  // it is, since the stream was opened by it
+}
+
+}  // namespace
 
 v1::Dtype ToProto(Dtype dtype) {
   switch (dtype) {
@@ -42,19 +52,34 @@ void DescribeServer(v1::DescribeResponse& response) {
   }
 }
 
-void DescribeStream(const Stream& stream, const v1::Recipe& asked, v1::StreamInfo& info) {
+void DescribeStream(const Stream& stream, const v1::Recipe& asked, std::uint64_t at, v1::StreamInfo& info) {
   v1::Recipe& recipe = *info.mutable_recipe();
-  recipe = stream.recipe();
-  recipe.clear_description();
-  if (asked.has_description()) recipe.set_description(asked.description());
+  recipe = ResolvedAsAsked(stream, asked);
   info.set_recipe_json(RecipeToJson(recipe));
   info.set_seed(stream.seed());
   info.set_fingerprint(stream.fingerprint().data(), stream.fingerprint().size());
   info.set_dtype(ToProto(stream.dtype()));
   const StreamCost cost = stream.Cost();
-  info.mutable_cost()->set_flops_per_token(cost.flops_per_token);
+  const MixturePlan* const mixture = stream.plan().mixture();
+  const double flops = mixture != nullptr ? MixtureFlops(*mixture, at) : cost.flops_per_token;
+  info.mutable_cost()->set_flops_per_token(flops);
   info.mutable_cost()->set_segment_bytes(cost.segment_bytes);
   info.mutable_cost()->set_first_batch_sequences(cost.first_batch_sequences);
+  if (mixture == nullptr) return;
+  const std::vector<std::string> names = PartNames(recipe);
+  std::vector<double> shares;
+  mixture->Shares(at, shares);
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    v1::PartInfo& part = *info.add_parts();
+    part.set_name(names[i]);
+    part.set_share(shares[i]);
+    part.set_flops_per_token(mixture->part(static_cast<int>(i)).cost().flops_per_token);
+  }
+}
+
+std::vector<std::string> AskedPartNames(const Stream& stream, const v1::Recipe& asked) {
+  if (stream.plan().mixture() == nullptr) return {};
+  return PartNames(ResolvedAsAsked(stream, asked));
 }
 
 }  // namespace iterand

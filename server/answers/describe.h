@@ -1,6 +1,10 @@
 // What Describe answers.
 #pragma once
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/stream.h"
 
@@ -12,8 +16,11 @@ v1::Dtype ToProto(Dtype dtype);
 void DescribeServer(v1::DescribeResponse& response);
 
 // What a stream's recipe resolves to, and what it costs. Not max_batch_size, which is a server's.
-// The description is that of the recipe that was asked for: the fingerprint leaves it out, so the stream's may be
-// another.
-void DescribeStream(const Stream& stream, const v1::Recipe& asked, v1::StreamInfo& info);
+// Descriptions and names of parts are those of the recipe that was asked for: the fingerprint leaves them out, so the
+// stream's may be others. Shares and cost of a mixture are those at index `at`.
+void DescribeStream(const Stream& stream, const v1::Recipe& asked, std::uint64_t at, v1::StreamInfo& info);
+
+// Names of the parts of a mixture, as the recipe that was asked for has them; empty if it is none.
+std::vector<std::string> AskedPartNames(const Stream& stream, const v1::Recipe& asked);
 
 }  // namespace iterand

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "clients/cpp/client.h"
+#include "clients/cpp/rpc_client.h"
 #include "iterate/presets.h"
 #include "iterate/stream.h"
 #include "tests/clients/command_line.h"
@@ -78,18 +78,18 @@ class MuteServer {
 class Failover : public ::testing::TestWithParam<int> {
  protected:
   // Reads on until a batch has taken over `gap`, and ten more. Returns the longest time that a batch took.
-  static milliseconds ReadOver(BatchReader& reader, milliseconds gap, std::string& bytes) {
+  static milliseconds ReadOver(RemoteStream& reader, milliseconds gap, std::string& bytes) {
     milliseconds longest{0};
     for (int more = 10; more > 0;) {
       Batch batch;
       const steady_clock::time_point begin = steady_clock::now();
-      const absl::StatusOr<bool> found = reader.Next(batch);
-      EXPECT_TRUE(found.ok() && *found) << found.status();
-      if (!found.ok() || !*found) return longest;
+      const bool found = reader.Next(batch);
+      EXPECT_TRUE(found) << reader.status();
+      if (!found) return longest;
       longest = std::max(longest, std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin));
       const std::size_t before = bytes.size();
       bytes.resize(before + batch.token_bytes());
-      batch.CopyTo(bytes.data() + before);
+      batch.CopyTo(std::as_writable_bytes(std::span(bytes)).subspan(before));
       if (longest >= gap) --more;
     }
     return longest;
@@ -101,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(Prefetch, Failover, ::testing::Values(0, 4));
 TEST_P(Failover, AStoppedServerIsLeftWithinTenSeconds) {
   RunningServer first;
   RunningServer second;
-  const auto client = *Client::ConnectToAny({first.address(), second.address()});
+  const auto client = *RpcClient::ConnectToAny({first.address(), second.address()});
   const auto reader = *client->Stream(Request(), GetParam());
   std::string bytes;
   EXPECT_LT(ReadOver(*reader, milliseconds(0), bytes), seconds(10));
@@ -122,7 +122,7 @@ TEST_P(Failover, AServerThatIsKilledIsLeft) {
     const std::lock_guard lock(mutex);
     lines.push_back(line);
   };
-  const auto client = *Client::ConnectToAny({first.address(), second.address()}, options);
+  const auto client = *RpcClient::ConnectToAny({first.address(), second.address()}, options);
   v1::StreamRequest request = Request();
   request.mutable_shard()->set_rank(0);
   request.mutable_shard()->set_world_size(2);
@@ -140,21 +140,19 @@ TEST_P(Failover, AServerThatIsKilledIsLeft) {
 TEST_P(Failover, AStreamOfKnownSizeEndsWhereItShould) {
   RunningServer first;
   RunningServer second;
-  const auto client = *Client::ConnectToAny({first.address(), second.address()});
+  const auto client = *RpcClient::ConnectToAny({first.address(), second.address()});
   v1::StreamRequest request = Request();
   request.set_count(500'000);
   const auto reader = *client->Stream(request, GetParam());
   Batch batch;
-  ASSERT_TRUE(*reader->Next(batch));
+  ASSERT_TRUE(reader->Next(batch)) << reader->status();
   std::uint64_t rows = batch.rows();
   first.process().Signal(SIGKILL);
-  for (;;) {
-    const absl::StatusOr<bool> more = reader->Next(batch);
-    ASSERT_TRUE(more.ok()) << more.status();
-    if (!*more) break;
+  while (reader->Next(batch)) {
     ASSERT_EQ(batch.first_index(), rows);
     rows += batch.rows();
   }
+  EXPECT_TRUE(reader->status().ok()) << reader->status();
   EXPECT_EQ(rows, 500'000);
   EXPECT_EQ(reader->next_index(), 500'000);
 }
@@ -162,7 +160,7 @@ TEST_P(Failover, AStreamOfKnownSizeEndsWhereItShould) {
 TEST(Calls, LeaveAServerThatIsSilent) {
   RunningServer first;
   RunningServer second;
-  const auto client = *Client::ConnectToAny({first.address(), second.address()});
+  const auto client = *RpcClient::ConnectToAny({first.address(), second.address()});
   EXPECT_TRUE(client->Describe({}).ok());
   first.process().Signal(SIGSTOP);
   const steady_clock::time_point begin = steady_clock::now();
@@ -181,7 +179,7 @@ TEST(Calls, ConnectToTheServerThatAnswers) {
   MuteServer mute;
   RunningServer server;
   const steady_clock::time_point begin = steady_clock::now();
-  const auto client = Client::ConnectToAny({mute.address(), "127.0.0.1:1", server.address()});
+  const auto client = RpcClient::ConnectToAny({mute.address(), "127.0.0.1:1", server.address()});
   ASSERT_TRUE(client.ok()) << client.status();
   EXPECT_TRUE((*client)->Describe({}).ok());
   EXPECT_LT(steady_clock::now() - begin, seconds(10));
@@ -189,7 +187,7 @@ TEST(Calls, ConnectToTheServerThatAnswers) {
 
 TEST(Calls, EndAtTheirTimeout) {
   RunningServer server;
-  const auto client = *Client::Connect(server.address());
+  const auto client = *RpcClient::Connect(server.address());
   server.process().Signal(SIGSTOP);
   const steady_clock::time_point begin = steady_clock::now();
   const absl::Status described = client->Describe({}, milliseconds(700)).status();
@@ -212,12 +210,12 @@ TEST(Calls, ACallerThatPausesKeepsItsStream) {
   options.keepalive_time = milliseconds(200);
   options.keepalive_timeout = milliseconds(1000);
   options.retry.attempts = 0;
-  const auto client = *Client::Connect(server.address(), options);
+  const auto client = *RpcClient::Connect(server.address(), options);
   const auto reader = *client->Stream(Request());
   Batch batch;
-  ASSERT_TRUE(reader->Next(batch).ok());
+  ASSERT_TRUE(reader->Next(batch)) << reader->status();
   std::this_thread::sleep_for(seconds(3));
-  for (int i = 0; i < 5000; ++i) ASSERT_TRUE(reader->Next(batch).ok());
+  for (int i = 0; i < 5000; ++i) ASSERT_TRUE(reader->Next(batch)) << reader->status();
   EXPECT_EQ(batch.first_index(), 5000U * 7);
 }
 
@@ -227,21 +225,20 @@ TEST(Calls, ASlowStreamIsNotSilent) {
   options.keepalive_time = milliseconds(1);
   options.connect_timeout = milliseconds(1000);
   options.retry.attempts = 0;
-  const auto client = *Client::Connect(server.address(), options);
+  const auto client = *RpcClient::Connect(server.address(), options);
   v1::StreamRequest request;
   request.mutable_stream()->set_recipe_json(
       R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4, "segment_sequences": 65536})");
   request.set_batch_size(64);
   const auto reader = *client->Stream(request);
   Batch batch;
-  const absl::StatusOr<bool> more = reader->Next(batch);
-  EXPECT_TRUE(more.ok() && *more) << more.status();
+  EXPECT_TRUE(reader->Next(batch)) << reader->status();
 }
 
 TEST(Calls, ExecutionsGoOnAtTheNextServer) {
   auto first = std::make_unique<RunningServer>();
   RunningServer second;
-  const auto client = *Client::ConnectToAny({first->address(), second.address()});
+  const auto client = *RpcClient::ConnectToAny({first->address(), second.address()});
   v1::ExecuteRequest request;
   for (int i = 0; i < 60; ++i) request.add_programs()->set_text("+[]");
   request.set_max_steps(1 << 22);

@@ -40,6 +40,7 @@ class HostileService final : public v1::NoiseService::Service {
     info->mutable_recipe()->set_vocab_size(256);
     info->mutable_recipe()->set_lanes(1);
     info->mutable_recipe()->set_description(kHostile);
+    info->add_parts()->set_name(kHostile);
     info->set_recipe_json(absl::StrCat("{\n \"description\": \"\xe2\x80\xae\x7f\xf3\xa0\x81\x81\"\n}"));
     info->set_fingerprint(std::string(32, 'f'));
     return grpc::Status::OK;
@@ -53,7 +54,10 @@ class HostileService final : public v1::NoiseService::Service {
     batch.set_dtype(v1::DTYPE_UINT8);
     batch.set_stride(1);
     batch.set_tokens("abcd");
-    batch.add_provenance()->set_family(kHostile);
+    v1::Provenance* from = batch.add_provenance();
+    from->set_family(kHostile);
+    from->set_part(kHostile);
+    batch.set_parts(std::string(1, '\0'));
     writer->Write(batch);
     return request->count() <= 1 ? grpc::Status::OK : grpc::Status(grpc::StatusCode::INTERNAL, kHostile);
   }
@@ -103,8 +107,11 @@ TEST_F(HostileServer, ListsAndDescriptions) {
 }
 
 TEST_F(HostileServer, Provenance) {
-  EXPECT_THAT(Run("sample --count 1").out, HasSubstr(kEscaped));
-  EXPECT_EQ(nlohmann::json::parse(Run("sample --count 1 --format jsonl").out)["provenance"]["family"], kHostile);
+  EXPECT_THAT(Run("sample --count 1").out, HasSubstr(absl::StrCat("part ", kEscaped, ", ", kEscaped, ", depth")));
+  const nlohmann::json row = nlohmann::json::parse(Run("sample --count 1 --format jsonl").out);
+  EXPECT_EQ(row["provenance"]["family"], kHostile);
+  EXPECT_EQ(row["provenance"]["part"], kHostile);
+  EXPECT_THAT(Run("sample --count 1 --stats").out, HasSubstr(kEscaped));
 }
 
 }  // namespace

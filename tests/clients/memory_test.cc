@@ -60,13 +60,13 @@ TEST(Memory, ABurstOfStreamsGivesItsMemoryBack) {
   };
   double peak = 0;
   {
-    const auto client = Client::Connect(server.address());
+    const auto client = RpcClient::Connect(server.address());
     ASSERT_TRUE(client.ok()) << client.status();
     const absl::StatusOr<v1::DescribeResponse> list = (*client)->Describe({});
     ASSERT_TRUE(list.ok()) << list.status();
-    std::vector<std::unique_ptr<Client>> clients;
-    for (int i = 0; i < 4; ++i) clients.push_back(*Client::Connect(server.address()));
-    std::vector<std::unique_ptr<BatchReader>> readers;
+    std::vector<std::unique_ptr<RpcClient>> clients;
+    for (int i = 0; i < 4; ++i) clients.push_back(*RpcClient::Connect(server.address()));
+    std::vector<std::unique_ptr<RemoteStream>> readers;
     for (int i = 0; i < streams; ++i) {
       v1::StreamRequest request;
       *request.mutable_stream() = PresetSpec(list->presets(i % list->presets_size()).name(), i);

@@ -40,18 +40,18 @@ TEST(RunUntilSignal, DrainsAndReturns) {
   ASSERT_TRUE(WaitUntil([&] { return static_cast<bool>(std::ifstream(file) >> address); }));
   ClientOptions once;
   once.retry.attempts = 0;
-  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(address, once);
+  absl::StatusOr<std::unique_ptr<RpcClient>> client = RpcClient::Connect(address, once);
   ASSERT_TRUE(client.ok()) << client.status();
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kCheapRecipe);
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = (*client)->Stream(request);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = (*client)->Stream(request);
   Batch batch;
-  ASSERT_TRUE((*reader)->Next(batch).ok());
+  ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();
   // That thread has blocked the signal and waits for it.
   pthread_kill(run.native_handle(), SIGTERM);  // NOLINT(bugprone-bad-signal-to-kill-thread)
-  absl::StatusOr<bool> more = true;
-  while (more.ok() && *more) more = (*reader)->Next(batch);
-  EXPECT_ERROR(more.status(), absl::StatusCode::kUnavailable, HasSubstr("resume from index"));
+  while ((*reader)->Next(batch)) {
+  }
+  EXPECT_ERROR((*reader)->status(), absl::StatusCode::kUnavailable, HasSubstr("resume from index"));
   run.join();
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_THAT(out.str(), AllOf(HasSubstr("listening on " + address + "\n"), HasSubstr("metrics on 127.0.0.1:")));
@@ -83,7 +83,7 @@ TEST(RunUntilSignal, HangupReloadsBeforeItIsReadyWhileItServesAndWhileItDrains) 
   const auto accepts = [&](const std::string& token) {
     ClientOptions client_options;
     client_options.token = token;
-    const auto client = Client::Connect(address, client_options);
+    const auto client = RpcClient::Connect(address, client_options);
     return client.ok() && (*client)->Describe({}).ok();
   };
   EXPECT_TRUE(accepts("old"));
@@ -95,7 +95,7 @@ TEST(RunUntilSignal, HangupReloadsBeforeItIsReadyWhileItServesAndWhileItDrains) 
   // A stream that nobody reads makes the drain last.
   ClientOptions client_options;
   client_options.token = "new";
-  const auto client = Client::Connect(address, client_options);
+  const auto client = RpcClient::Connect(address, client_options);
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kCheapRecipe);
   request.mutable_stream()->set_length(4096);
@@ -119,7 +119,7 @@ TEST(RunUntilSignal, AServerWithNothingToReloadSurvivesAHangup) {
     server.process().Signal(SIGHUP);
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  const auto client = Client::Connect(server.address());
+  const auto client = RpcClient::Connect(server.address());
   ASSERT_TRUE(client.ok()) << client.status();
   EXPECT_TRUE((*client)->Describe({}).ok());
   server.process().Signal(SIGTERM);

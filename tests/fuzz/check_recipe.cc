@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "iterate/limits.h"
+#include "iterate/mixture.h"
 #include "iterate/plan.h"
 #include "iterate/recipe.h"
 #include "iterate/recipe_json.h"
@@ -20,11 +22,10 @@ constexpr std::int64_t kLength = 48;
 // Work that a run of the fuzzer may take; what costs more is only opened.
 constexpr double kFlopsPerToken = 3e5;
 
-// The same recipe, so small that a segment of it is cheap.
-v1::Recipe Small(v1::Recipe recipe) {
-  recipe.set_length(std::clamp<std::int64_t>(recipe.length(), 16, kLength));
-  recipe.set_lanes(1);
-  recipe.set_segment_sequences(std::clamp<std::int64_t>(recipe.segment_sequences(), 1, 4));
+// Makes the rounds of a recipe, or of the parts of a mixture, so small that they are cheap.
+void ShrinkRounds(v1::Recipe& recipe) {
+  for (v1::Part& part : *recipe.mutable_mixture()) ShrinkRounds(*part.mutable_recipe());
+  if (!recipe.mixture().empty()) return;
   recipe.set_starvation_rounds(std::clamp<std::int64_t>(recipe.starvation_rounds(), 1, 3));
   if (recipe.has_chain()) {
     recipe.mutable_chain()->mutable_rows()->set_fixed(2);
@@ -50,7 +51,36 @@ v1::Recipe Small(v1::Recipe recipe) {
     if (family.has_automaton()) family.mutable_automaton()->mutable_states()->set_fixed(20);
     if (family.has_pitman_yor()) family.mutable_pitman_yor()->mutable_history()->set_fixed(40);
   }
+}
+
+// The same recipe, so small that a segment of it is cheap.
+v1::Recipe Small(v1::Recipe recipe) {
+  recipe.set_length(std::clamp<std::int64_t>(recipe.length(), 16, kLength));
+  recipe.set_lanes(1);
+  recipe.set_segment_sequences(std::clamp<std::int64_t>(recipe.segment_sequences(), 1, 4));
+  ShrinkRounds(recipe);
   return recipe;
+}
+
+// Shares are positive, add up to 1, and belong to the parts that are drawn.
+void CheckShares(const StreamPlan& plan) {
+  if (plan.mixture() == nullptr) return;
+  Expect(plan.parts() >= 1 && plan.parts() <= MaxParts(), "a bounded number of parts");
+  Expect(PartNames(plan.recipe()).size() == static_cast<std::size_t>(plan.parts()), "a name for each part");
+  PartDraw draw(plan);
+  const std::uint64_t stripe = plan.index_map().lanes() * std::uint64_t{plan.index_map().segment_sequences()};
+  std::vector<double> shares;
+  for (const std::uint64_t segment : {std::uint64_t{0}, std::uint64_t{1}, UINT64_MAX / stripe}) {
+    plan.mixture()->Shares(segment * stripe, shares);
+    double sum = 0;
+    for (const double share : shares) {
+      Expect(share >= 0 && share <= 1, "a share from 0 to 1");
+      sum += share;
+    }
+    Expect(std::abs(sum - 1) < 1e-9, "shares that add up to 1");
+    const int part = draw.PartOf(0, segment);
+    Expect(part >= 0 && part < plan.parts() && shares[static_cast<std::size_t>(part)] > 0, "a part with a share");
+  }
 }
 
 }  // namespace
@@ -63,6 +93,7 @@ void ExpectRefusal(const absl::Status& status) {
 void CheckRecipe(const v1::Recipe& recipe) {
   const absl::StatusOr<std::shared_ptr<const StreamPlan>> plan = StreamPlan::Make(recipe, 1);
   if (!plan.ok()) return ExpectRefusal(plan.status());
+  CheckShares(**plan);
   const v1::Recipe& resolved = (*plan)->recipe();
   const std::string text = CanonicalText(resolved);
   const absl::StatusOr<ResolvedRecipe> again = ResolveRecipe(resolved);
@@ -78,7 +109,9 @@ void CheckRecipe(const v1::Recipe& recipe) {
   }
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(Small(resolved), 1);
   if (!stream.ok()) return ExpectRefusal(stream.status());  // smaller is not always allowed: a prompt may be too long
-  if ((*stream)->Cost().flops_per_token > kFlopsPerToken) return;
+  for (int part = 0; part < (*stream)->plan().parts(); ++part) {
+    if ((*stream)->plan().part(part).cost().flops_per_token > kFlopsPerToken) return;
+  }
   const std::unique_ptr<Workspace> workspace = (*stream)->NewWorkspace();
   Segment first;
   Segment second;

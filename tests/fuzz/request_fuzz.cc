@@ -13,8 +13,8 @@
 #include "iterand/v1/noise_service.pb.h"
 #include "iterate/index_map.h"
 #include "iterate/stream.h"
+#include "server/answers/shard_plan.h"
 #include "server/batch_builder.h"
-#include "server/request.h"
 #include "tests/fuzz/expect.h"
 #include "tests/fuzz/fuzz_input.h"
 

@@ -20,7 +20,7 @@ void ExpectExplained(const Stream& stream, std::uint64_t index) {
   const auto& steps = explanation->steps;
   ASSERT_EQ(steps.size(), explanation->provenance.depth) << index;
   if (steps.empty()) return;
-  EXPECT_EQ(steps.back().family, stream.family_name(explanation->provenance.family));
+  EXPECT_EQ(steps.back().family, stream.family_name(explanation->provenance));
   EXPECT_NE(steps.front().input, "the step before");
   for (std::size_t i = 1; i < steps.size(); ++i) {
     EXPECT_EQ(steps[i].input, "the step before");

@@ -383,7 +383,7 @@ TEST(RecipeTest, ResolvingIsIdempotentAndExplicitDefaultsChangeNothing) {
 }
 
 TEST(RecipeTest, FingerprintSeesEveryFieldButTheDescription) {
-  const v1::Recipe base = ResolveRecipe(*LoadPreset("up"))->proto();
+  const v1::Recipe base = ResolveRecipe(*LoadPreset("mix"))->proto();
   const Fingerprint fingerprint = ComputeFingerprint(base, 0);
   EXPECT_NE(ComputeFingerprint(base, 1), fingerprint);
   v1::Recipe other = base;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -90,6 +91,36 @@ TEST(StatisticsTest, UpHasFewDuplicates) {
   EXPECT_LT(s.duplicate_share, 0.01);
 }
 
+// The default is iterated computation: half of its sequences have passed through two programs or more, and a network
+// made a fifth of them last, so that at least as many have passed through one.
+TEST(StatisticsTest, UpIsIteratedComputation) {
+  const std::set<std::string> networks = {"lstm",      "gru",         "rnn",        "transformer",
+                                          "reservoir", "state_space", "mlp_window", "nca"};
+  auto stream = *Stream::Open(*LoadPreset("up"), 0);
+  constexpr int kRows = 6144;  // four stripes
+  std::vector<std::byte> batch(kRows * stream->sequence_bytes());
+  std::vector<RowProvenance> provenance(kRows);
+  ASSERT_TRUE(stream->Read({.rows = kRows, .provenance = provenance}, batch).ok());
+  int chained = 0;
+  int of_networks = 0;
+  std::map<std::string, int> parts;
+  std::set<std::string> families;
+  for (const RowProvenance& row : provenance) {
+    const std::string& family = stream->family_name(row);
+    families.insert(family);
+    chained += row.depth >= 2 ? 1 : 0;
+    of_networks += networks.contains(family) ? 1 : 0;
+    ++parts[stream->part_names()[row.part]];
+  }
+  EXPECT_GE(chained, kRows / 2);
+  EXPECT_GE(of_networks, kRows / 5);
+  // Four fifths of 32 lanes are 25 or 26.
+  EXPECT_GE(parts["chains"], 4 * 25 * 48);
+  EXPECT_LE(parts["chains"], 4 * 26 * 48);
+  EXPECT_EQ(parts["chains"] + parts["networks"], kRows);
+  for (const std::string& network : networks) EXPECT_TRUE(families.contains(network)) << network;
+}
+
 // Every family has its part in `mix`, none more than a quarter, and what it makes is neither repeated nor dull.
 TEST(StatisticsTest, MixIsBalanced) {
   auto stream = *Stream::Open(*LoadPreset("mix"), 0);
@@ -104,7 +135,7 @@ TEST(StatisticsTest, MixIsBalanced) {
   EXPECT_GT(s.structured_share, 0.75);
   EXPECT_EQ(s.constant_share, 0);
   std::map<std::string, int> sequences;
-  for (const RowProvenance& row : provenance) ++sequences[stream->family_name(row.family)];
+  for (const RowProvenance& row : provenance) ++sequences[stream->family_name(row)];
   EXPECT_EQ(sequences.size(), static_cast<std::size_t>(stream->recipe().families_size()));
   for (const auto& [family, count] : sequences) {
     EXPECT_GT(count, rows / 100) << family;

@@ -39,18 +39,16 @@ std::string Refusal(const std::string& text) {
   return std::string(status.message());
 }
 
-// All fields of a message and of the messages below it, except those of knobs.
-std::set<const FieldDescriptor*> FieldsOf(const Descriptor& type) {
-  std::set<const FieldDescriptor*> fields;
+// Adds all fields of a message and of the messages below it, except those of knobs.
+void AddFields(const Descriptor& type, std::set<const FieldDescriptor*>& fields) {
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor* field = type.field(i);
-    fields.insert(field);
+    if (!fields.insert(field).second) continue;  // a recipe may have recipes below it
     const Descriptor* below = field->message_type();
     if (below != nullptr && below != v1::Integer::descriptor() && below != v1::Real::descriptor()) {
-      fields.merge(FieldsOf(*below));
+      AddFields(*below, fields);
     }
   }
-  return fields;
 }
 
 // What is wrong with a field's statement of its default and range; empty if nothing is.
@@ -88,14 +86,14 @@ std::string Fault(const FieldDescriptor& field) {
 }
 
 TEST(SettingsTest, EveryFieldStatesItsDefaultAndRange) {
-  int fields = 0;
-  for (const FieldDescriptor* field : FieldsOf(*v1::Recipe::descriptor())) {
+  std::set<const FieldDescriptor*> fields;
+  AddFields(*v1::Recipe::descriptor(), fields);
+  for (const FieldDescriptor* field : fields) {
     // Not given it reads as false, and recipes that say so keep their fingerprints.
     if (field->full_name() == "iterand.v1.Tasks.one_mark") continue;
     EXPECT_EQ(Fault(*field), "") << field->full_name();
-    ++fields;
   }
-  EXPECT_GT(fields, 150);
+  EXPECT_GT(fields.size(), 150U);
 }
 
 TEST(SettingsTest, DefaultsAreWrittenWhereNothingIsGiven) {
@@ -135,6 +133,26 @@ TEST(SettingsTest, SomeDefaultsAreLeftOut) {
   WriteDefaults(recipe);
   EXPECT_FALSE(recipe.has_pack());
   EXPECT_FALSE(recipe.has_loss_mask());
+}
+
+TEST(SettingsTest, OneFieldAlone) {
+  auto recipe = Parse<v1::Recipe>("marks { begin: false } loss_mask: false mixture { recipe {} }");
+  WriteDefault(recipe, v1::Recipe::kLengthFieldNumber);
+  WriteDefault(recipe, v1::Recipe::kMarksFieldNumber);
+  WriteDefault(recipe, v1::Recipe::kLossMaskFieldNumber);
+  EXPECT_EQ(recipe.ShortDebugString(), "length: 512 marks { } mixture { recipe { } }");
+  recipe.set_length(15);
+  EXPECT_EQ(CheckField(recipe, v1::Recipe::kLengthFieldNumber).message(), "length: is 15, must lie within [16, 65536]");
+  EXPECT_TRUE(CheckField(recipe, v1::Recipe::kLanesFieldNumber).ok());
+}
+
+TEST(SettingsTest, UnknownFieldsAreFoundInNestedRecipes) {
+  auto recipe = Parse<v1::Recipe>("mixture { preset: \"eca\" } mixture { recipe { families { eca {} } } }");
+  EXPECT_TRUE(CheckKnown(recipe, "").ok());
+  v1::Family& family = *recipe.mutable_mixture(1)->mutable_recipe()->mutable_families(0);
+  family.GetReflection()->MutableUnknownFields(&family)->AddVarint(9000, 1);
+  EXPECT_EQ(CheckKnown(recipe, "").message(),
+            "mixture[1].recipe.families[0]: has unknown field number 9000; this server may be older than the client");
 }
 
 TEST(SettingsTest, ErrorsNameTheFieldItsValueAndItsRange) {

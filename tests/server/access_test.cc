@@ -122,9 +122,9 @@ TEST_F(Access, RefusedCallsAreCounted) {
   EXPECT_FALSE(StreamError(unknown).ok());
   EXPECT_FALSE(StreamError(unknown).ok());
   EXPECT_FALSE(client_->Read({}).ok());
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(Cheap());
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(Cheap());
   Batch batch;
-  ASSERT_TRUE((*reader)->Next(batch).ok());
+  ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();
   EXPECT_FALSE(StreamError(Cheap()).ok());
   const auto ended = [&](Method method, grpc::StatusCode code) {
     return server_->stats().calls_ended[static_cast<std::size_t>(method)][code];
@@ -151,7 +151,7 @@ TEST_F(Access, Tls) {
   ClientOptions client_options;
   client_options.ca_file = files.cert_file;
   client_options.tls_server_name = "localhost";
-  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect((*server)->address(), client_options);
+  absl::StatusOr<std::unique_ptr<RpcClient>> client = RpcClient::Connect((*server)->address(), client_options);
   ASSERT_TRUE(client.ok()) << client.status();
   v1::StreamRequest request = Cheap();
   request.set_count(500);
@@ -162,7 +162,7 @@ TEST_F(Access, Tls) {
   // Neither without TLS nor with another's certificate.
   client_options = {};
   client_options.connect_timeout = std::chrono::milliseconds(500);
-  client = Client::Connect((*server)->address(), client_options);
+  client = RpcClient::Connect((*server)->address(), client_options);
   if (client.ok()) {
     EXPECT_FALSE(Served(**client, request).ok());
   } else {
@@ -171,14 +171,14 @@ TEST_F(Access, Tls) {
   const Certificate other("other");
   client_options.ca_file = other.cert_file;
   client_options.tls_server_name = "localhost";
-  EXPECT_EQ(Client::Connect((*server)->address(), client_options).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(RpcClient::Connect((*server)->address(), client_options).status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
   ClientOptions options;
   options.ca_file = testing::TempDir() + "/empty.pem_" + std::to_string(getpid());
   std::ofstream(options.ca_file).close();
-  EXPECT_ERROR(Client::Connect(server_->address(), options).status(), absl::StatusCode::kInvalidArgument,
+  EXPECT_ERROR(RpcClient::Connect(server_->address(), options).status(), absl::StatusCode::kInvalidArgument,
                HasSubstr("empty.pem has no PEM certificate"));
 }
 

@@ -46,7 +46,7 @@ class Equality : public testing::TestWithParam<std::tuple<std::string, int>> {
   v1::Recipe recipe_;
   v1::StreamSpec spec_;
   std::unique_ptr<Server> server_;
-  std::unique_ptr<Client> client_;
+  std::unique_ptr<RpcClient> client_;
 };
 
 TEST_P(Equality, BatchSizeDoNotMatter) {
@@ -77,13 +77,10 @@ TEST_P(Equality, FourShardsInterleaveToTheStream) {
     v1::StreamRequest request = Request(kStart, kCount, 7);
     request.mutable_shard()->set_rank(rank);
     request.mutable_shard()->set_world_size(4);
-    const absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+    const absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(request);
     Batch batch;
     int rows = 0;
-    while (true) {
-      const absl::StatusOr<bool> more = (*reader)->Next(batch);
-      ASSERT_TRUE(more.ok()) << more.status();
-      if (!*more) break;
+    while ((*reader)->Next(batch)) {
       EXPECT_EQ(batch.stride(), 4U);
       for (int i = 0; i < batch.rows(); ++i) {
         const std::uint64_t index = batch.first_index() + static_cast<std::uint64_t>(i) * batch.stride();
@@ -94,6 +91,7 @@ TEST_P(Equality, FourShardsInterleaveToTheStream) {
       }
       rows += batch.rows();
     }
+    EXPECT_TRUE((*reader)->status().ok()) << (*reader)->status();
     EXPECT_EQ(rows, kCount);
   }
   EXPECT_TRUE(merged == expected);
@@ -133,7 +131,7 @@ INSTANTIATE_TEST_SUITE_P(All, Equality,
 
 TEST(Served, FarIndicesAndTheLast) {
   const std::unique_ptr<Server> server = StartServer();
-  const std::unique_ptr<Client> client = Connect(*server);
+  const std::unique_ptr<RpcClient> client = Connect(*server);
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   for (const std::uint64_t first : {std::uint64_t{1'000'000'000}, ~std::uint64_t{0} - 9}) {
     v1::StreamRequest request;
@@ -155,7 +153,7 @@ TEST(Served, FarIndicesAndTheLast) {
 
 TEST(Served, DefaultPreset) {
   const std::unique_ptr<Server> server = StartServer();
-  const std::unique_ptr<Client> client = Connect(*server);
+  const std::unique_ptr<RpcClient> client = Connect(*server);
   v1::StreamRequest request;
   *request.mutable_stream() = PresetSpec("up");
   request.set_count(64);
@@ -166,7 +164,7 @@ TEST(Served, DefaultPreset) {
 
 TEST(Served, LengthOverride) {
   const std::unique_ptr<Server> server = StartServer();
-  const std::unique_ptr<Client> client = Connect(*server);
+  const std::unique_ptr<RpcClient> client = Connect(*server);
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kCheapRecipe);
   request.mutable_stream()->set_length(96);
@@ -194,27 +192,27 @@ TEST(Served, MasksAndProvenanceGoWithTheTokens) {
                   .ok());
 
   const std::unique_ptr<Server> server = StartServer();
-  const std::unique_ptr<Client> client = Connect(*server);
+  const std::unique_ptr<RpcClient> client = Connect(*server);
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kTasks);
   request.set_start(kStart);
   request.set_count(kRows);
   request.set_batch_size(50);
   request.set_provenance(true);
-  const absl::StatusOr<std::unique_ptr<BatchReader>> reader = client->Stream(request);
+  const absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client->Stream(request);
   ASSERT_TRUE(reader.ok()) << reader.status();
   std::string served;
   std::string served_mask;
   std::size_t row = 0;
-  for (Batch batch; *(*reader)->Next(batch);) {
+  for (Batch batch; (*reader)->Next(batch);) {
     served.append(reinterpret_cast<const char*>(batch.tokens().data()), batch.tokens().size());
     served_mask.append(reinterpret_cast<const char*>(batch.loss_mask().data()), batch.loss_mask().size());
-    for (const v1::Provenance& from : batch.provenance()) {
+    for (const Provenance& from : batch.provenance()) {
       ASSERT_LT(row, provenance.size());
-      EXPECT_EQ(from.lane(), provenance[row].lane);
-      EXPECT_EQ(from.segment(), provenance[row].segment);
-      EXPECT_EQ(from.round(), provenance[row].round);
-      EXPECT_EQ(from.row(), provenance[row].row);
+      EXPECT_EQ(from.lane, provenance[row].lane);
+      EXPECT_EQ(from.segment, provenance[row].segment);
+      EXPECT_EQ(from.round, provenance[row].round);
+      EXPECT_EQ(from.row, provenance[row].row);
       ++row;
     }
   }
@@ -225,7 +223,7 @@ TEST(Served, MasksAndProvenanceGoWithTheTokens) {
 
 TEST(Served, ProvenanceIsThatOfTheStream) {
   const std::unique_ptr<Server> server = StartServer();
-  const std::unique_ptr<Client> client = Connect(*server);
+  const std::unique_ptr<RpcClient> client = Connect(*server);
   v1::ReadRequest request;
   *request.mutable_stream() = SpecOf(kNetworkRecipe);
   request.set_first_index(5);
@@ -243,13 +241,13 @@ TEST(Served, ProvenanceIsThatOfTheStream) {
           ->Read({.first_index = 5, .rows = 30, .provenance = expected}, std::as_writable_bytes(std::span(tokens)))
           .ok());
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    const v1::Provenance& row = batch->provenance()[i];
-    EXPECT_EQ(row.lane(), expected[i].lane);
-    EXPECT_EQ(row.segment(), expected[i].segment);
-    EXPECT_EQ(row.round(), expected[i].round);
-    EXPECT_EQ(row.row(), expected[i].row);
-    EXPECT_EQ(row.depth(), expected[i].depth);
-    EXPECT_EQ(row.family(), "lstm");
+    const Provenance& row = batch->provenance()[i];
+    EXPECT_EQ(row.lane, expected[i].lane);
+    EXPECT_EQ(row.segment, expected[i].segment);
+    EXPECT_EQ(row.round, expected[i].round);
+    EXPECT_EQ(row.row, expected[i].row);
+    EXPECT_EQ(row.depth, expected[i].depth);
+    EXPECT_EQ(row.family, "lstm");
   }
 }
 

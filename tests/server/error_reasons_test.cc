@@ -38,9 +38,8 @@ ClientOptions WithTokenFile(const std::string& file) {
 }
 
 Metadata MetadataOf(const absl::Status& status) {
-  const std::optional<v1::ErrorInfo> info = ErrorInfoOf(status);
-  if (!info) return {{"no", "reason"}};
-  return {info->metadata().begin(), info->metadata().end()};
+  const std::optional<ErrorInfo> info = ErrorInfoOf(status);
+  return info ? info->metadata : Metadata{{"no", "reason"}};
 }
 
 // The details of a status, of which nothing but the bytes counts here.
@@ -234,14 +233,14 @@ TEST_F(ErrorReasons, OfLimits) {
 
   request = Cheap();
   request.set_batch_size(1);
-  const std::unique_ptr<BatchReader> first = *client_->Stream(request);
+  const std::unique_ptr<RemoteStream> first = *client_->Stream(request);
   Batch batch;
-  ASSERT_TRUE(*first->Next(batch));
+  ASSERT_TRUE(first->Next(batch)) << first->status();
   Expect(StreamError(request), absl::StatusCode::kUnavailable, v1::SERVER_BUSY, {});
   server_->Shutdown(std::chrono::seconds(10));
-  absl::StatusOr<bool> more = true;
-  while (more.ok() && *more) more = first->Next(batch);
-  Expect(more.status(), absl::StatusCode::kUnavailable, v1::SERVER_STOPPING,
+  while (first->Next(batch)) {
+  }
+  Expect(first->status(), absl::StatusCode::kUnavailable, v1::SERVER_STOPPING,
          {{"next_index", absl::StrCat(first->next_index())}});
 }
 
@@ -261,9 +260,9 @@ TEST_F(ErrorReasons, OfTokens) {
   }
   ClientOptions both = WithToken("first");
   both.token_file = file;
-  EXPECT_ERROR(Client::Connect(server_->address(), both).status(), absl::StatusCode::kInvalidArgument,
+  EXPECT_ERROR(RpcClient::Connect(server_->address(), both).status(), absl::StatusCode::kInvalidArgument,
                HasSubstr("use one of them"));
-  EXPECT_ERROR(Client::Connect(server_->address(), WithTokenFile(file + ".missing")).status(),
+  EXPECT_ERROR(RpcClient::Connect(server_->address(), WithTokenFile(file + ".missing")).status(),
                absl::StatusCode::kNotFound,
                AllOf(HasSubstr("token file"), HasSubstr(".missing"), Not(HasSubstr("first"))));
 }

@@ -214,9 +214,9 @@ TEST_F(ExecuteTest, CountsAmongTheCalls) {
   ServerOptions options;
   options.max_streams = 1;
   Restart(options);
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(Cheap());
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(Cheap());
   Batch batch;
-  ASSERT_TRUE((*reader)->Next(batch).ok());
+  ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();
   EXPECT_ERROR(Execute(Request({"."})).status(), absl::StatusCode::kUnavailable, HasSubstr("1 calls"));
 }
 
@@ -226,14 +226,14 @@ TEST_F(ExecuteTest, SharesTheCoresWithStreams) {
   options.threads = 1;
   options.cache_bytes = 0;
   Restart(options);
-  const std::unique_ptr<Client> other = Connect(*server_);
+  const std::unique_ptr<RpcClient> other = Connect(*server_);
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kNetworkRecipe);
   std::atomic<bool> stop = false;
   std::thread streaming([&] {
-    absl::StatusOr<std::unique_ptr<BatchReader>> reader = other->Stream(request);
+    absl::StatusOr<std::unique_ptr<RemoteStream>> reader = other->Stream(request);
     Batch batch;
-    while (!stop && (*reader)->Next(batch).ok()) {
+    while (!stop && (*reader)->Next(batch)) {
     }
   });
   ASSERT_TRUE(WaitUntil([&] { return server_->stats().segments_generated > 4; }));

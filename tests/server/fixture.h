@@ -12,7 +12,8 @@
 #include <string>
 #include <thread>
 
-#include "clients/cpp/client.h"
+#include "clients/cpp/rpc_client.h"
+#include "common/rpc/error_info.h"
 #include "iterate/presets.h"
 #include "iterate/recipe_json.h"
 #include "iterate/stream.h"
@@ -68,27 +69,26 @@ inline std::unique_ptr<Server> StartServer(ServerOptions options = {}) {
 }
 
 // Each call is tried once, so that a test sees how it ends.
-inline std::unique_ptr<Client> Connect(const Server& server, ClientOptions options = {}) {
+inline std::unique_ptr<RpcClient> Connect(const Server& server, ClientOptions options = {}) {
   options.retry.attempts = 0;
-  absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(server.address(), options);
+  absl::StatusOr<std::unique_ptr<RpcClient>> client = RpcClient::Connect(server.address(), options);
   EXPECT_TRUE(client.ok()) << client.status();
   return client.ok() ? *std::move(client) : nullptr;
 }
 
 // The tokens of a whole stream.
-inline absl::StatusOr<std::string> Served(Client& client, const v1::StreamRequest& request) {
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client.Stream(request);
+inline absl::StatusOr<std::string> Served(RpcClient& client, const v1::StreamRequest& request) {
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client.Stream(request);
   if (!reader.ok()) return reader.status();
   std::string bytes;
   Batch batch;
-  for (;;) {
-    const absl::StatusOr<bool> more = (*reader)->Next(batch);
-    if (!more.ok()) return more.status();
-    if (!*more) return bytes;
+  while ((*reader)->Next(batch)) {
     const std::size_t before = bytes.size();
     bytes.resize(before + batch.token_bytes());
-    batch.CopyTo(bytes.data() + before);
+    batch.CopyTo(std::as_writable_bytes(std::span(bytes)).subspan(before));
   }
+  if (!(*reader)->status().ok()) return (*reader)->status();
+  return bytes;
 }
 
 inline std::string InProcess(const v1::Recipe& recipe, std::uint64_t seed, std::uint64_t first, std::uint64_t stride,
@@ -126,15 +126,15 @@ class ServiceTest : public ::testing::Test {
 
   // The error of a stream's first batch.
   absl::Status StreamError(const v1::StreamRequest& request) {
-    absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+    absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(request);
     Batch batch;
-    const absl::StatusOr<bool> more = (*reader)->Next(batch);
-    if (more.ok()) return absl::OkStatus();
+    if ((*reader)->Next(batch)) return absl::OkStatus();
+    const absl::Status& status = (*reader)->status();
     // Whatever the server refuses, it says why to programs too.
-    if (!absl::IsUnavailable(more.status())) {
-      EXPECT_NE(ReasonOf(more.status()), v1::ERROR_REASON_UNSPECIFIED) << more.status();
+    if (!status.ok() && !absl::IsUnavailable(status)) {
+      EXPECT_NE(ReasonOf(status), v1::ERROR_REASON_UNSPECIFIED) << status;
     }
-    return more.status();
+    return status;
   }
 
   static v1::StreamRequest Cheap() {
@@ -144,7 +144,7 @@ class ServiceTest : public ::testing::Test {
   }
 
   std::unique_ptr<Server> server_;
-  std::unique_ptr<Client> client_;
+  std::unique_ptr<RpcClient> client_;
 };
 
 }  // namespace iterand

@@ -36,12 +36,13 @@ using Lifecycle = ServiceTest;
 TEST_F(Lifecycle, CancelledStreamFreesTheEngine) {
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kSlowRecipe);
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(request);
   ASSERT_TRUE(WaitUntil([&] { return server_->stats().segments_running == 2; }));
   EXPECT_GT(server_->stats().segments_queued, 0);
   (*reader)->Cancel();
   Batch batch;
-  EXPECT_EQ((*reader)->Next(batch).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_FALSE((*reader)->Next(batch));
+  EXPECT_EQ((*reader)->status().code(), absl::StatusCode::kCancelled);
   EXPECT_TRUE(WaitUntil([&] { return server_->stats().streams_open == 0; }, std::chrono::seconds(5)));
   EXPECT_TRUE(WaitUntil([&] { return server_->stats().segments_running == 0; }, std::chrono::seconds(5)));
   EXPECT_EQ(server_->stats().segments_queued, 0);
@@ -52,9 +53,9 @@ TEST_F(Lifecycle, CancelledStreamFreesTheEngine) {
 TEST_F(Lifecycle, ADestroyedReaderCancels) {
   v1::StreamRequest request = Cheap();
   {
-    absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+    absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(request);
     Batch batch;
-    ASSERT_TRUE((*reader)->Next(batch).ok());
+    ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();
     std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the reader is full
   }
   EXPECT_TRUE(WaitUntil([&] { return server_->stats().streams_open == 0; }, std::chrono::seconds(5)));
@@ -84,9 +85,9 @@ TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
   v1::StreamRequest request = Cheap();
   request.mutable_stream()->set_length(4096);
   request.set_batch_size(256);  // 1 MiB
-  absl::StatusOr<std::unique_ptr<BatchReader>> slow = client_->Stream(request);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> slow = client_->Stream(request);
   Batch batch;
-  ASSERT_TRUE((*slow)->Next(batch).ok());
+  ASSERT_TRUE((*slow)->Next(batch)) << (*slow)->status();
   // It stops reading: the pipes fill, then nothing is made any more.
   std::uint64_t generated = 0;
   ASSERT_TRUE(WaitUntil([&] {
@@ -98,7 +99,7 @@ TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
   EXPECT_LT(server_->stats().batch_bytes, 64U << 20);
 
   // Another stream runs meanwhile, on a connection of its own.
-  const std::unique_ptr<Client> other = Connect(*server_);
+  const std::unique_ptr<RpcClient> other = Connect(*server_);
   request.mutable_stream()->set_seed(1);
   request.set_count(100 * 256);
   const absl::StatusOr<std::string> served = Served(*other, request);
@@ -108,7 +109,7 @@ TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
 
   // And the slow one goes on where it was.
   const std::uint64_t next = (*slow)->next_index();
-  ASSERT_TRUE((*slow)->Next(batch).ok());
+  ASSERT_TRUE((*slow)->Next(batch)) << (*slow)->status();
   EXPECT_EQ(batch.first_index(), next);
 }
 
@@ -132,11 +133,11 @@ TEST_F(Lifecycle, TooManyStreams) {
   ServerOptions options;
   options.max_streams = 2;
   Restart(options);
-  std::vector<std::unique_ptr<BatchReader>> readers;
+  std::vector<std::unique_ptr<RemoteStream>> readers;
   Batch batch;
   for (int i = 0; i < 2; ++i) {
     readers.push_back(*client_->Stream(Cheap()));
-    ASSERT_TRUE(readers.back()->Next(batch).ok());
+    ASSERT_TRUE(readers.back()->Next(batch)) << readers.back()->status();
   }
   EXPECT_ERROR(StreamError(Cheap()), absl::StatusCode::kUnavailable,
                AllOf(HasSubstr("2 calls"), HasSubstr("another server")));
@@ -166,14 +167,14 @@ TEST_F(Lifecycle, StoppedMidStreamNamesTheIndexToResumeFrom) {
   request.set_batch_size(7);
   request.mutable_shard()->set_world_size(2);
   request.mutable_shard()->set_rank(1);
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(request);
   Batch batch;
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE((*reader)->Next(batch).ok());
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();
   std::thread stop([&] { server_->Shutdown(std::chrono::seconds(20)); });
-  absl::StatusOr<bool> more = true;
-  while (more.ok() && *more) more = (*reader)->Next(batch);
+  while ((*reader)->Next(batch)) {
+  }
   stop.join();
-  EXPECT_ERROR(more.status(), absl::StatusCode::kUnavailable,
+  EXPECT_ERROR((*reader)->status(), absl::StatusCode::kUnavailable,
                HasSubstr(absl::StrCat("resume from index ", (*reader)->next_index())));
   const std::uint64_t next = (*reader)->next_index();
   EXPECT_EQ(next % 2, 1U);
@@ -190,7 +191,7 @@ TEST_F(Lifecycle, StoppingDoesNotWaitForAClientThatDoesNotRead) {
   v1::StreamRequest request = Cheap();
   request.mutable_stream()->set_length(4096);
   request.set_batch_size(256);
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client_->Stream(request);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   const auto start = std::chrono::steady_clock::now();
   server_->Shutdown(std::chrono::milliseconds(200));
@@ -272,7 +273,7 @@ TEST_F(Lifecycle, AUnixSocketInUse) {
     ASSERT_TRUE(first.ok()) << first.status();
     EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kUnavailable,
                  AllOf(HasSubstr(path), HasSubstr("listening there")));
-    EXPECT_TRUE(Client::Connect(options.listen).ok());
+    EXPECT_TRUE(RpcClient::Connect(options.listen).ok());
   }
   // A socket that a killed server has left behind is in nobody's way.
   const int left = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -300,19 +301,19 @@ TEST_F(Lifecycle, AFileInPlaceOfAUnixSocketStays) {
 TEST(ClientTest, NobodyAnswers) {
   ClientOptions options;
   options.connect_timeout = std::chrono::milliseconds(200);
-  const auto client = Client::Connect("127.0.0.1:1", options);
+  const auto client = RpcClient::Connect("127.0.0.1:1", options);
   EXPECT_ERROR(client.status(), absl::StatusCode::kUnavailable, HasSubstr("127.0.0.1:1"));
 }
 
 TEST(ClientTest, RefusesWhatGrpcWouldMisread) {
   for (const char* wrong : {"", "localhost", "http://localhost:50051"}) {
-    EXPECT_ERROR(Client::Connect(wrong).status(), absl::StatusCode::kInvalidArgument, HasSubstr("host:port"));
+    EXPECT_ERROR(RpcClient::Connect(wrong).status(), absl::StatusCode::kInvalidArgument, HasSubstr("host:port"));
   }
   // gRPC ends the process for metadata that it cannot send.
   for (const char* wrong : {"two\nlines", "S\xc3\xa9same", "tab\t"}) {
     ClientOptions options;
     options.token = wrong;
-    EXPECT_ERROR(Client::Connect("127.0.0.1:1", options).status(), absl::StatusCode::kInvalidArgument,
+    EXPECT_ERROR(RpcClient::Connect("127.0.0.1:1", options).status(), absl::StatusCode::kInvalidArgument,
                  HasSubstr("printable ASCII"));
   }
 }

@@ -64,9 +64,9 @@ TEST(ListenSockets, AWildcardIsForBothFamilies) {
     const auto server = Server::Start(options);
     ASSERT_TRUE(server.ok()) << server.status();
     const std::string port = (*server)->address().substr((*server)->address().rfind(':'));
-    EXPECT_TRUE(Client::Connect("127.0.0.1" + port).ok()) << listen;
+    EXPECT_TRUE(RpcClient::Connect("127.0.0.1" + port).ok()) << listen;
     if (ListenSockets::Bind("[::1]:0").ok()) {  // where the machine has IPv6
-      EXPECT_TRUE(Client::Connect("[::1]" + port).ok()) << listen;
+      EXPECT_TRUE(RpcClient::Connect("[::1]" + port).ok()) << listen;
     }
   }
 }

@@ -47,7 +47,7 @@ class Protection : public testing::Test {
   // What a new connection of a client ends in.
   absl::Status Call(ClientOptions client_options) {
     client_options.connect_timeout = std::chrono::seconds(3);
-    absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(server_->address(), client_options);
+    absl::StatusOr<std::unique_ptr<RpcClient>> client = RpcClient::Connect(server_->address(), client_options);
     return client.ok() ? (*client)->Describe({}).status() : client.status();
   }
 
@@ -177,17 +177,17 @@ TEST_F(Protection, TokensAreRotated) {
 
   ClientOptions client_options;
   client_options.token = "old";
-  const std::unique_ptr<Client> client = Connect(*server_, client_options);
+  const std::unique_ptr<RpcClient> client = Connect(*server_, client_options);
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kCheapRecipe);
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client->Stream(request);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client->Stream(request);
   Batch batch;
-  ASSERT_TRUE((*reader)->Next(batch).ok());
+  ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();
   WriteTokens("new\nnewer\n");
   EXPECT_TRUE(server_->Reload().ok());
   EXPECT_TRUE(CallWithToken("newer").ok());
   EXPECT_EQ(CallWithToken("old").code(), absl::StatusCode::kUnauthenticated);
-  for (int i = 0; i < 100; ++i) ASSERT_TRUE((*reader)->Next(batch).ok());  // it was accepted before
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();  // it was accepted before
 
   // What cannot be used changes nothing, and never opens the server.
   for (const char* wrong : {"", "\n", "# nothing\n", "new\xff\n"}) {
@@ -218,18 +218,18 @@ TEST_F(Protection, CertificatesAreRotated) {
 
   ClientOptions client_options;
   client_options.ca_file = first.cert_file;
-  const std::unique_ptr<Client> client = Connect(*server_, client_options);
+  const std::unique_ptr<RpcClient> client = Connect(*server_, client_options);
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kCheapRecipe);
-  absl::StatusOr<std::unique_ptr<BatchReader>> reader = client->Stream(request);
+  absl::StatusOr<std::unique_ptr<RemoteStream>> reader = client->Stream(request);
   Batch batch;
-  ASSERT_TRUE((*reader)->Next(batch).ok());
+  ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();
   install(second);
   EXPECT_TRUE(CallTrusting(first).ok());  // not before it is asked to
   EXPECT_TRUE(server_->Reload().ok());
   EXPECT_TRUE(CallTrusting(second).ok()) << CallTrusting(second);
   EXPECT_EQ(CallTrusting(first).code(), absl::StatusCode::kUnavailable);
-  for (int i = 0; i < 100; ++i) ASSERT_TRUE((*reader)->Next(batch).ok());
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();
 
   // A certificate without its key, half a file and no file: the second one stays.
   std::filesystem::copy_file(first.cert_file, served.cert_file, std::filesystem::copy_options::overwrite_existing);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "iterate/plan.h"
@@ -48,9 +50,12 @@ absl::StatusOr<std::shared_ptr<EmbeddedStream>> EmbeddedStream::Open(const v1::S
   stream->length_ = open.length();
   stream->lanes_ = open.lanes();
   stream->has_loss_mask_ = open.has_loss_mask();
-  for (int family = 0; family < open.plan().mix().size(); ++family) {
-    stream->families_.push_back(open.family_name(family));
+  for (int part = 0; part < open.plan().parts(); ++part) {
+    const FamilyMix& mix = open.plan().part(part).mix();
+    std::vector<std::string>& names = stream->families_.emplace_back();
+    for (int family = 0; family < mix.size(); ++family) names.push_back(mix.name(family));
   }
+  stream->part_names_ = AskedPartNames(open, stream->recipe_);
   absl::Status status = CheckFingerprint(spec, open);
   if (!status.ok()) {
     stream->Detach();
@@ -69,6 +74,11 @@ EmbeddedStream::~EmbeddedStream() {
 }
 
 void EmbeddedStream::End() { Detach(); }
+
+const std::string& EmbeddedStream::part_name(const RowProvenance& row) const {
+  static const std::string kNone;
+  return is_mixture() ? part_names_[row.part] : kNone;
+}
 
 absl::Status EmbeddedStream::Attach() {
   Runtime& runtime = Runtime::Get();
@@ -103,12 +113,12 @@ absl::StatusOr<Explanation> EmbeddedStream::Explain(std::uint64_t index) {
   return explanation;
 }
 
-absl::StatusOr<v1::DescribeResponse> EmbeddedStream::Describe() {
+absl::StatusOr<v1::DescribeResponse> EmbeddedStream::Describe(std::uint64_t at) {
   const Runtime::Use use;
   if (absl::Status status = Attach(); !status.ok()) return status;
   v1::DescribeResponse response;
   DescribeServer(response);
-  DescribeStream(shared_->stream(), recipe_, *response.mutable_stream());
+  DescribeStream(shared_->stream(), recipe_, at, *response.mutable_stream());
   return response;
 }
 
@@ -213,6 +223,10 @@ void EmbeddedReader::AddRow(const std::shared_ptr<const Segment>& segment, std::
       batch_.loss_mask = std::make_shared<std::vector<std::uint8_t>>();
       batch_.loss_mask->reserve(wanted_ * static_cast<std::size_t>(stream_->length()));
     }
+    if (stream_->is_mixture()) {
+      batch_.parts = std::make_shared<std::vector<std::uint8_t>>();
+      batch_.parts->reserve(wanted_);
+    }
     if (options_.provenance) batch_.provenance.reserve(wanted_);
   } else if (!own_memory_ && (segment->elsewhere != batch_.owner || row != batch_.tokens + batch_.rows * row_bytes)) {
     MoveToOwnMemory();
@@ -223,6 +237,7 @@ void EmbeddedReader::AddRow(const std::shared_ptr<const Segment>& segment, std::
     const auto first = segment->loss_mask.begin() + static_cast<std::ptrdiff_t>(offset * length);
     batch_.loss_mask->insert(batch_.loss_mask->end(), first, first + static_cast<std::ptrdiff_t>(length));
   }
+  if (batch_.parts) batch_.parts->push_back(static_cast<std::uint8_t>(segment->provenance[offset].part));
   if (options_.provenance) batch_.provenance.push_back(segment->provenance[offset]);
   ++batch_.rows;
 }
@@ -260,6 +275,7 @@ absl::StatusOr<std::unique_ptr<EmbeddedRead>> EmbeddedRead::Open(std::shared_ptr
   if (of.has_loss_mask()) {
     rows.loss_mask = std::make_shared<std::vector<std::uint8_t>>(rows.rows * static_cast<std::size_t>(of.length()));
   }
+  if (of.is_mixture()) rows.parts = std::make_shared<std::vector<std::uint8_t>>(rows.rows);
   if (provenance) rows.provenance.resize(rows.rows);
   const Runtime::Use use;
   if (absl::Status status = of.Attach(); !status.ok()) return status;
@@ -300,6 +316,7 @@ absl::StatusOr<std::optional<Rows>> EmbeddedRead::Poll() {
         std::memcpy(rows_.tokens + row * row_bytes, segment->row(offset), row_bytes);
         if (rows_.loss_mask)
           std::copy_n(segment->loss_mask.data() + offset * length, length, rows_.loss_mask->data() + row * length);
+        if (rows_.parts) (*rows_.parts)[row] = static_cast<std::uint8_t>(segment->provenance[offset].part);
         if (!rows_.provenance.empty()) rows_.provenance[row] = segment->provenance[offset];
       });
   if (!whole.ok()) return whole.status();

@@ -27,6 +27,7 @@ struct Rows {
   std::byte* tokens = nullptr;
   std::shared_ptr<void> owner;
   std::shared_ptr<std::vector<std::uint8_t>> loss_mask;  // rows x length, 0 or 1; null if the stream has none
+  std::shared_ptr<std::vector<std::uint8_t>> parts;      // one per row, RowProvenance::part; null if it is no mixture
   std::vector<RowProvenance> provenance;                 // one per row, if asked for
 };
 
@@ -46,11 +47,14 @@ class EmbeddedStream final : public Session {
   int lanes() const { return lanes_; }
   std::size_t sequence_bytes() const { return static_cast<std::size_t>(length_) * DtypeBytes(dtype_); }
   bool has_loss_mask() const { return has_loss_mask_; }
-  const std::vector<std::string>& families() const { return families_; }  // by RowProvenance::family
+  bool is_mixture() const { return !part_names_.empty(); }
+  // Of a row of this stream: the family that made it last, and the part of a mixture, empty if the recipe is none.
+  const std::string& family_name(const RowProvenance& row) const { return families_[row.part][row.family]; }
+  const std::string& part_name(const RowProvenance& row) const;
 
   absl::StatusOr<Explanation> Explain(std::uint64_t index);
-  // The answer to Describe of this stream.
-  absl::StatusOr<v1::DescribeResponse> Describe();
+  // The answer to Describe of this stream, with shares and cost of a mixture at index `at`.
+  absl::StatusOr<v1::DescribeResponse> Describe(std::uint64_t at);
 
   void End() override;
 
@@ -72,8 +76,9 @@ class EmbeddedStream final : public Session {
   int length_ = 0;
   int lanes_ = 0;
   bool has_loss_mask_ = false;
-  std::vector<std::string> families_;
-  bool added_ = false;  // to the runtime
+  std::vector<std::vector<std::string>> families_;  // by RowProvenance::part and RowProvenance::family
+  std::vector<std::string> part_names_;             // by RowProvenance::part; empty if the recipe is no mixture
+  bool added_ = false;                              // to the runtime
 
   // Nobody holds it at a fork, since it is taken in a Use. What it guards only changes after a fork and at the end.
   std::mutex mutex_;

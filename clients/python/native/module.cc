@@ -15,6 +15,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -107,33 +108,39 @@ nb::dlpack::dtype ArrayType(Dtype dtype) {
 }
 
 // An array of numpy's that keeps `owner` as long as it lives.
-nb::object Array(void* data, std::size_t rows, std::size_t length, nb::dlpack::dtype type,
+nb::object Array(void* data, std::initializer_list<std::size_t> shape, nb::dlpack::dtype type,
                  std::shared_ptr<void> owner) {
   auto* const kept = new std::shared_ptr<void>(std::move(owner));
   const nb::capsule capsule(kept, [](void* memory) noexcept { delete static_cast<std::shared_ptr<void>*>(memory); });
-  const std::size_t shape[2] = {rows, length};
-  return nb::cast(nb::ndarray<nb::numpy>(data, 2, shape, capsule, nullptr, type), nb::rv_policy::reference);
+  return nb::cast(nb::ndarray<nb::numpy>(data, shape.size(), shape.begin(), capsule, nullptr, type),
+                  nb::rv_policy::reference);
 }
 
-// (tokens, loss mask or None, provenance or None, first index)
+// (tokens, loss mask or None, provenance or None, parts or None, first index)
 nb::tuple ToTuple(const EmbeddedStream& stream, Rows rows, bool with_provenance) {
   const auto length = static_cast<std::size_t>(stream.length());
   nb::object mask = nb::none();
   if (rows.loss_mask) {
     std::uint8_t* const bytes = rows.loss_mask->data();
-    mask = Array(bytes, rows.rows, length, {static_cast<std::uint8_t>(nb::dlpack::dtype_code::Bool), 8, 1},
+    mask = Array(bytes, {rows.rows, length}, {static_cast<std::uint8_t>(nb::dlpack::dtype_code::Bool), 8, 1},
                  std::move(rows.loss_mask));
+  }
+  nb::object parts = nb::none();
+  if (rows.parts) {
+    std::uint8_t* const bytes = rows.parts->data();
+    parts = Array(bytes, {rows.rows}, ArrayType(Dtype::kUint8), std::move(rows.parts));
   }
   nb::object provenance = nb::none();
   if (with_provenance) {
     nb::list list;
     for (const RowProvenance& row : rows.provenance) {
-      list.append(nb::make_tuple(row.lane, row.segment, row.round, row.row, stream.families()[row.family], row.depth));
+      list.append(nb::make_tuple(row.lane, row.segment, row.round, row.row, stream.family_name(row), row.depth,
+                                 stream.part_name(row)));
     }
     provenance = std::move(list);
   }
-  return nb::make_tuple(Array(rows.tokens, rows.rows, length, ArrayType(stream.dtype()), std::move(rows.owner)),
-                        std::move(mask), std::move(provenance), rows.first_index);
+  return nb::make_tuple(Array(rows.tokens, {rows.rows, length}, ArrayType(stream.dtype()), std::move(rows.owner)),
+                        std::move(mask), std::move(provenance), std::move(parts), rows.first_index);
 }
 
 // Hands what the engine reported to the package's logger.
@@ -297,18 +304,19 @@ class PyStream {
     dict["offset"] = explanation.position.offset;
     dict["round"] = row.round;
     dict["row"] = row.row;
-    dict["family"] = stream_->families()[row.family];
+    dict["family"] = stream_->family_name(row);
     dict["depth"] = row.depth;
+    dict["part"] = stream_->part_name(row);
     dict["reproduced"] = explanation.reproduced;
     dict["steps"] = steps;
     return dict;
   }
 
-  nb::bytes Describe() const {
+  nb::bytes Describe(std::uint64_t at) const {
     absl::StatusOr<v1::DescribeResponse> response;
     {
       const Unlocked unlocked;
-      response = stream_->Describe();
+      response = stream_->Describe(at);
     }
     const std::string bytes = ValueOrThrow(std::move(response)).SerializeAsString();
     return nb::bytes(bytes.data(), bytes.size());
@@ -386,9 +394,9 @@ void Translate(const std::exception_ptr& caught, void* /*payload*/) {
   } catch (const StatusError& error) {
     nb::object reason = nb::none();
     nb::dict metadata;
-    if (const std::optional<v1::ErrorInfo> info = ErrorInfoOf(error.status)) {
-      reason = nb::str(info->reason().c_str());
-      for (const auto& [key, value] : info->metadata()) metadata[key.c_str()] = nb::str(value.c_str());
+    if (const std::optional<ErrorInfo> info = ErrorInfoOf(error.status)) {
+      reason = nb::str(info->reason.c_str());
+      for (const auto& [key, value] : info->metadata) metadata[key.c_str()] = nb::str(value.c_str());
     }
     const nb::object exception = nb::module_::import_("iterand.errors")
                                      .attr("from_status")(static_cast<int>(error.status.code()),
@@ -417,7 +425,7 @@ NB_MODULE(_core, m) {
       .def("reader", &PyStream::NewReader, "first"_a, "stride"_a, "count"_a.none(), "batch_size"_a, "provenance"_a)
       .def("read", &PyStream::Read, "indices"_a, "provenance"_a)
       .def("explain", &PyStream::Explain, "index"_a)
-      .def("describe", &PyStream::Describe);
+      .def("describe", &PyStream::Describe, "at"_a);
 
   nb::class_<Programs>(m, "Programs").def(nb::init<const nb::bytes&>(), "request"_a).def("next", &Programs::Next);
 

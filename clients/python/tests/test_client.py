@@ -115,6 +115,48 @@ def test_provenance(address: str) -> None:
     assert all(row.family for row in batch.provenance)
 
 
+MIXTURE = {
+    "length": LENGTH,
+    "mixture": [
+        {"name": "noise", "weight": [{"at": 0, "weight": 1}, {"at": 3072, "weight": 0}], "preset": "uniform"},
+        {
+            "name": "sources",
+            "weight": {"points": [{"at": 0, "weight": 0}, {"at": 3072, "weight": 1}]},
+            "recipe": {"mixture": [{"preset": "markov", "weight": 3}, {"preset": "repeat"}]},
+        },
+    ],
+}
+
+
+def test_parts_of_a_mixture(address: str) -> None:
+    """A batch says which part made each row; describe names the parts and their shares at an index."""
+    with iterand.Client(address) as client:
+        info = client.describe(MIXTURE, at=1536).stream
+        assert info is not None
+        assert [part.name for part in info.parts] == ["noise", "sources/markov", "sources/repeat"]
+        assert [part.share for part in info.parts] == [0.5, 0.375, 0.125]
+        start = client.describe(MIXTURE).stream
+        assert start is not None
+        assert [part.share for part in start.parts] == [1, 0, 0]
+        with client.stream(MIXTURE, start=1536, count=32, batch_size=32, provenance=True) as stream:
+            batch = stream.next_batch()
+        assert batch.parts is not None
+        assert np.bincount(batch.parts, minlength=3).tolist() == [16, 12, 4]  # 32 lanes, in the shares at index 1536
+        assert [row.part for row in batch.provenance] == [info.parts[part].name for part in batch.parts]
+        read = client.read_batch(MIXTURE, range(1536, 1568))
+        assert read.parts is not None
+        assert read.parts.tolist() == batch.parts.tolist()
+        pieces = client.read_batch(MIXTURE, [1540, 1536, 1537])  # two calls to the server
+        assert pieces.parts is not None
+        assert pieces.parts.tolist() == batch.parts[[4, 0, 1]].tolist()
+        renamed = {**MIXTURE, "mixture": [{**part, "name": f"my {part['name']}"} for part in MIXTURE["mixture"]]}
+        mine = client.describe(renamed).stream
+        assert mine is not None
+        assert mine.fingerprint == info.fingerprint
+        with client.stream(renamed, start=1536, count=1, provenance=True) as stream:
+            assert stream.next_batch().provenance[0].part == f"my {batch.provenance[0].part}"
+
+
 def test_describe(address: str) -> None:
     bare = iterand.describe(server=address)
     assert bare.stream is None

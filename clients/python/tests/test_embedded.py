@@ -56,6 +56,45 @@ def test_batches_are_those_of_a_server_from_any_index(preset: str, address: str)
         assert here.next_index == there.next_index == 1_000_103
 
 
+MIXTURE = {
+    "length": LENGTH,
+    "mixture": [
+        {"name": "noise", "weight": [{"at": 0, "weight": 1}, {"at": 3072, "weight": 0}], "preset": "uniform"},
+        {"name": "chains", "recipe": {"mixture": [{"preset": "markov"}, {"preset": "lstm"}]}},
+    ],
+}
+
+
+def test_parts_of_a_mixture_are_those_of_a_server(address: str) -> None:
+    options: dict[str, Any] = {"batch_size": 9, "count": 100, "start": 1500, "provenance": True}
+    info = iterand.describe(MIXTURE, at=1536, server=False).stream
+    assert info is not None
+    assert [part.name for part in info.parts] == ["noise", "chains/markov", "chains/lstm"]
+    served = iterand.describe(MIXTURE, at=1536, server=address).stream
+    assert served is not None
+    assert (info.parts, info.cost, info.fingerprint) == (served.parts, served.cost, served.fingerprint)
+    seen: set[int] = set()
+    with (
+        iterand.stream(MIXTURE, server=False, **options) as here,
+        iterand.stream(MIXTURE, server=address, **options) as there,
+    ):
+        for mine, theirs in itertools.zip_longest(here.batches(), there.batches()):
+            assert mine.parts is not None
+            assert mine.parts.dtype == np.uint8
+            assert np.array_equal(mine.parts, theirs.parts)
+            assert mine.provenance == theirs.provenance
+            assert [row.part for row in mine.provenance] == [info.parts[part].name for part in mine.parts]
+            seen.update(mine.parts.tolist())
+        assert seen == {0, 1, 2}
+        indices = [1600, 3, 1600, 1536]
+        assert np.array_equal(here.read_batch(indices).parts, there.read_batch(indices).parts)
+    explained = iterand.explain(MIXTURE, 1600)
+    assert explained.reproduced
+    assert explained.part == iterand.stream(MIXTURE, provenance=True, server=False).read_batch(1600).provenance[0].part
+    assert iterand.stream(FAST, server=False).read_batch(0).parts is None
+    assert iterand.explain(FAST, 0).part == ""
+
+
 def test_loss_masks_are_those_of_a_server(address: str) -> None:
     options: dict[str, Any] = {"length": 64, "batch_size": 9, "count": 40, "loss_mask": True}
     with (

@@ -46,7 +46,17 @@ def test_mask() -> None:
     assert decode_batch(message().SerializeToString()).loss_mask is None
 
 
-@pytest.mark.parametrize("fields", [{"rows": 4}, {"dtype": 0}, {"dtype": 9}, {"tokens": b"x"}, {"loss_mask": b"x"}])
+def test_parts() -> None:
+    batch = decode_batch(message(parts=bytes([2, 0, 63])).SerializeToString())
+    assert batch.parts is not None
+    assert batch.parts.tolist() == [2, 0, 63]
+    assert batch.parts.flags.writeable
+    assert decode_batch(message().SerializeToString()).parts is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{"rows": 4}, {"dtype": 0}, {"dtype": 9}, {"tokens": b"x"}, {"loss_mask": b"x"}, {"parts": b"\0\0"}]
+)
 def test_refuses_a_batch_that_contradicts_itself(fields: dict[str, object]) -> None:
     with pytest.raises(ProtocolError):
         decode_batch(message(**fields).SerializeToString())

@@ -19,9 +19,9 @@ _processor.check()
 
 TYPE_CHECKING = False  # as typing's, whose import takes most of this one's time
 if TYPE_CHECKING:
-    from iterand._batch import Batch, LossMask, Provenance, Tokens
+    from iterand._batch import Batch, LossMask, Parts, Provenance, Tokens
     from iterand._connection import Retry, Tls
-    from iterand._description import Cost, Description, FamilyInfo, StreamInfo
+    from iterand._description import Cost, Description, FamilyInfo, PartInfo, StreamInfo
     from iterand._execute import Execution, InputTape
     from iterand._explanation import Explanation, Step
     from iterand._requests import RecipeLike
@@ -51,9 +51,9 @@ __version__ = "0.1.0"
 
 # Where the public names are defined.
 _MODULES = {
-    "_batch": ("Batch", "LossMask", "Provenance", "Tokens"),
+    "_batch": ("Batch", "LossMask", "Parts", "Provenance", "Tokens"),
     "_connection": ("Retry", "Tls"),
-    "_description": ("Cost", "Description", "FamilyInfo", "StreamInfo"),
+    "_description": ("Cost", "Description", "FamilyInfo", "PartInfo", "StreamInfo"),
     "_execute": ("Execution", "InputTape"),
     "_explanation": ("Explanation", "Step"),
     "_requests": ("RecipeLike",),
@@ -100,6 +100,8 @@ __all__ = [
     "InvalidRecipe",
     "LossMask",
     "OutOfRange",
+    "PartInfo",
+    "Parts",
     "ProtocolError",
     "Provenance",
     "RecipeLike",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 LossMask = npt.NDArray[np.bool_]
+Parts = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Provenance:
     row: int
     family: str
     depth: int
+    part: str = ""  # of a mixture; "OUTER/INNER" in a nested one
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Batch:
     fingerprint: bytes
     provenance: tuple[Provenance, ...] = ()
     loss_mask: LossMask | None = None  # rows x length, true where a token is to be predicted; if the stream has masks
+    # One number per row: the part of a mixture that made it, its place in `describe(...).stream.parts`. None if the
+    # recipe is no mixture.
+    parts: Parts | None = None
 
     @property
     def rows(self) -> int:

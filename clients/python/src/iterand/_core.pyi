@@ -8,11 +8,17 @@ import numpy.typing as npt
 
 ENGINE_VERSION: int
 
-# lane, segment, round, row, family, depth
-_Provenance = tuple[int, int, int, int, str, int]
+# lane, segment, round, row, family, depth, part
+_Provenance = tuple[int, int, int, int, str, int, str]
 
-# Tokens, loss mask, provenance, index of the first row. The arrays are writable, and nobody else sees them.
-_Rows = tuple[npt.NDArray[np.unsignedinteger[Any]], npt.NDArray[np.bool_] | None, list[_Provenance] | None, int]
+# Tokens, loss mask, provenance, parts, index of the first row. The arrays are writable, and nobody else sees them.
+_Rows = tuple[
+    npt.NDArray[np.unsignedinteger[Any]],
+    npt.NDArray[np.bool_] | None,
+    list[_Provenance] | None,
+    npt.NDArray[np.uint8] | None,
+    int,
+]
 
 class Reader:
     def next(self) -> _Rows | None:
@@ -42,7 +48,7 @@ class Stream:
     def reader(self, first: int, stride: int, count: int | None, batch_size: int, provenance: bool) -> Reader: ...
     def read(self, indices: npt.NDArray[np.uint64], provenance: bool) -> _Rows: ...
     def explain(self, index: int) -> dict[str, Any]: ...
-    def describe(self) -> bytes:
+    def describe(self, at: int) -> bytes:
         """A serialised DescribeResponse."""
 
 class Programs:

@@ -19,6 +19,15 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class PartInfo:
+    """A part of a mixture."""
+
+    name: str  # "OUTER/INNER" in a nested mixture
+    share: float  # of the segments, at the index that was asked about
+    flops_per_token: float
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """What a recipe resolves to."""
 
@@ -28,6 +37,7 @@ class StreamInfo:
     dtype: str
     cost: Cost
     max_batch_size: int  # most rows that this server sends in one batch; 0 if it is too old to say
+    parts: tuple[PartInfo, ...] = ()  # of a mixture, in the order of `Batch.parts`
 
     @property
     def length(self) -> int:
@@ -73,6 +83,7 @@ def description(answer: service.DescribeResponse) -> Description:
             dtype=service.Dtype.Name(found.dtype).removeprefix("DTYPE_").lower(),
             cost=Cost(found.cost.flops_per_token, found.cost.segment_bytes, found.cost.first_batch_sequences),
             max_batch_size=found.max_batch_size,
+            parts=tuple(PartInfo(part.name, part.share, part.flops_per_token) for part in found.parts),
         )
     return Description(
         engine_version=answer.engine_version,

@@ -88,6 +88,6 @@ class EmbeddedSource:
 
 
 def batch_of(rows: _core._Rows, stride: int, fingerprint: bytes) -> Batch:
-    tokens, loss_mask, provenance, first_index = rows
+    tokens, loss_mask, provenance, parts, first_index = rows
     origins = () if provenance is None else tuple(Provenance(*row) for row in provenance)
-    return Batch(tokens, first_index, stride, fingerprint, origins, loss_mask)
+    return Batch(tokens, first_index, stride, fingerprint, origins, loss_mask, parts)

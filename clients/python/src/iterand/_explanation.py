@@ -30,5 +30,6 @@ class Explanation:
     row: int
     family: str  # that made it last
     depth: int  # programs passed through since it was noise
+    part: str  # of a mixture, by name; empty if the recipe is no mixture
     reproduced: bool  # the row was made again alone, and its tokens are the stream's
     steps: tuple[Step, ...]  # from noise to the sequence

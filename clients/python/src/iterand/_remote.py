@@ -132,7 +132,8 @@ class RemoteRoad:
         if len(indices) == 0:
             batch = self._read_run(0, 1, 1, timeout)
             mask = None if batch.loss_mask is None else batch.loss_mask[:0]
-            return Batch(batch.tokens[:0], 0, 1, batch.fingerprint, (), mask)
+            no_parts = None if batch.parts is None else batch.parts[:0]
+            return Batch(batch.tokens[:0], 0, 1, batch.fingerprint, (), mask, no_parts)
         batches = []
         for first, stride, rows in runs(indices):
             batches.append(self._read_run(first, stride, rows, timeout))
@@ -140,6 +141,7 @@ class RemoteRoad:
         if len(batches) == 1:
             return batches[0]
         masks = [batch.loss_mask for batch in batches if batch.loss_mask is not None]
+        parts = [batch.parts for batch in batches if batch.parts is not None]
         return Batch(
             np.concatenate([batch.tokens for batch in batches]),
             batches[0].first_index,
@@ -147,6 +149,7 @@ class RemoteRoad:
             batches[0].fingerprint,
             tuple(row for batch in batches for row in batch.provenance),
             np.concatenate(masks) if masks else None,
+            np.concatenate(parts) if parts else None,
         )
 
     def _read_run(self, first: int, stride: int, rows: int, timeout: float | None) -> Batch:
@@ -222,7 +225,7 @@ def _close_all() -> None:
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Has malloc keep up to 32 MB of what is freed: see KeepFreedMemory in clients/cpp/client.cc."""
+    """Has malloc keep up to 32 MB of what is freed: see KeepFreedMemory in clients/cpp/rpc_client.cc."""
     np.empty(16 << 20, np.uint8)
 
 

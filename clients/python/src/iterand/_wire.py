@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from iterand._batch import Batch, LossMask, Provenance
+from iterand._batch import Batch, LossMask, Parts, Provenance
 from iterand.errors import ProtocolError
 from iterand.v1 import noise_service_pb2
 
@@ -34,7 +34,7 @@ def decode_batch(data: bytes) -> Batch:
     """The batch in a serialised message. Errors: ProtocolError if it is not one."""
     fields = [0] * 16  # by field number; proto3 leaves out zeros
     fingerprint = b""
-    tokens_at = tokens_size = mask_at = mask_size = 0
+    tokens_at = tokens_size = mask_at = mask_size = parts_at = parts_size = 0
     provenance: list[Provenance] = []
     at, end = 0, len(data)
     try:
@@ -55,11 +55,15 @@ def decode_batch(data: bytes) -> Batch:
                     tokens_at, tokens_size = at, size
                 elif number == 14:
                     mask_at, mask_size = at, size
+                elif number == 8:
+                    parts_at, parts_size = at, size
                 elif number == 6:
                     fingerprint = data[at : at + size]
                 elif number == 7:
                     row = noise_service_pb2.Provenance.FromString(data[at : at + size])
-                    provenance.append(Provenance(row.lane, row.segment, row.round, row.row, row.family, row.depth))
+                    provenance.append(
+                        Provenance(row.lane, row.segment, row.round, row.row, row.family, row.depth, row.part)
+                    )
                 at += size
             elif kind in (1, 5):
                 at += 8 if kind == 1 else 4
@@ -89,4 +93,10 @@ def decode_batch(data: bytes) -> Batch:
         if np.frombuffer(data, np.uint8, mask_size, mask_at).max() > 1:
             raise ProtocolError("batch has a loss_mask with bytes other than 0 and 1")
         loss_mask = np.frombuffer(data, np.bool_, mask_size, mask_at).reshape(rows, length).copy()
-    return Batch(flat.reshape(rows, length), first_index, stride or 1, fingerprint, tuple(provenance), loss_mask)
+    parts: Parts | None = None
+    if parts_size:
+        if parts_size != rows:
+            raise ProtocolError(f"batch says {rows} rows, but has {parts_size} parts")
+        parts = np.frombuffer(data, np.uint8, parts_size, parts_at).copy()
+    tokens = flat.reshape(rows, length)
+    return Batch(tokens, first_index, stride or 1, fingerprint, tuple(provenance), loss_mask, parts)

@@ -126,6 +126,7 @@ def describe(
     seed: int = 0,
     length: int | None = None,
     loss_mask: bool = False,
+    at: int = 0,
     server: str | Sequence[str] | Server | Literal[False] | None = None,
     tls: Tls | bool = False,
     token: str | None = None,
@@ -134,20 +135,24 @@ def describe(
     timeout: float | None = None,
 ) -> Description:
     """Presets, families and engine version and, if a recipe is given, what it resolves to; with `loss_mask` the stream
-    that `iterand.stream` with a loss mask reads, which has a fingerprint of its own. The arguments are those of `read`.
+    that `iterand.stream` with a loss mask reads, which has a fingerprint of its own.
+
+    at: index of the stream; shares of the parts of a mixture, and its cost, are those at this index.
+    The other arguments are those of `read`.
     """
+    check_range("at", at, 0, 2**64 - 1)
     servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry, timeout=timeout)
     if recipe is not None:
         _refuse_address(recipe)
     if servers is not None:
         with _client(servers, tls, token, token_file, retry) as client:
-            return client.describe(recipe, seed=seed, length=length, loss_mask=loss_mask, timeout=timeout)
+            return client.describe(recipe, seed=seed, length=length, loss_mask=loss_mask, at=at, timeout=timeout)
     from iterand._description import description
     from iterand._embedded import open_stream
     from iterand._native import core
     from iterand.v1 import noise_service_pb2 as service
 
-    answer = core.describe() if recipe is None else open_stream(recipe, seed, length, loss_mask, None).describe()
+    answer = core.describe() if recipe is None else open_stream(recipe, seed, length, loss_mask, None).describe(int(at))
     return description(service.DescribeResponse.FromString(answer))
 
 

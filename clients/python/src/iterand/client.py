@@ -19,7 +19,7 @@ from iterand._description import Description, description
 from iterand._execute import Execution, InputTape, execute_request, run_programs
 from iterand._remote import RemoteRoad
 from iterand._renamed import refuse_old_names
-from iterand._requests import RecipeLike, check_bool, check_prefetch, check_shard, recipe_text, stream_spec
+from iterand._requests import RecipeLike, check_bool, check_prefetch, check_range, check_shard, recipe_text, stream_spec
 from iterand._secrets import checked_token, read_token
 from iterand._stream import Stream, checked_indices
 from iterand.v1 import noise_service_pb2 as service
@@ -167,13 +167,14 @@ class Client:
         seed: int = 0,
         length: int | None = None,
         loss_mask: bool = False,
+        at: int = 0,
         timeout: float | None = None,
     ) -> Description:
         """See `iterand.describe`."""
         spec = None if recipe is None else stream_spec(recipe, seed, length, None, loss_mask)
-        answer = self._connection.unary(
-            "Describe", service.DescribeRequest(stream=spec), service.DescribeResponse.FromString, timeout
-        )
+        check_range("at", at, 0, 2**64 - 1)
+        request = service.DescribeRequest(stream=spec, at=int(at))
+        answer = self._connection.unary("Describe", request, service.DescribeResponse.FromString, timeout)
         return description(answer)
 
     def execute(

@@ -149,7 +149,8 @@ class _View:
             label = f"sequence {batch.first_index + row * batch.stride}"
             if batch.provenance:
                 origin = batch.provenance[row]
-                label += f"  {printable(origin.family)}, depth {origin.depth}"
+                part = f"part {printable(origin.part)}, " if origin.part else ""
+                label += f"  {part}{printable(origin.family)}, depth {origin.depth}"
             distinct = len(np.unique(batch.tokens[row]))
             self._rows.append((f"{label}, {distinct} different tokens", batch.tokens[row].copy()))
 

@@ -1,7 +1,8 @@
-#include "server/request.h"
+#include "server/answers/shard_plan.h"
 
 #include <algorithm>
 #include <optional>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "common/rpc/error_info.h"
@@ -36,25 +37,6 @@ absl::StatusOr<ShardPlan> PlanShard(const v1::Shard& shard, std::uint64_t start,
                                                          " has no index from there to the last, 2^64 - 1")));
   }
   return ShardPlan{*first, world_size};
-}
-
-absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
-                       std::size_t max_batch_bytes) {
-  const std::uint64_t max_rows = sizes.MaxRows(max_batch_bytes);
-  if (max_rows == 0) {
-    const std::string message =
-        absl::StrCat("a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ",
-                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes a batch");
-    return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message),
-                      {{"limit", absl::StrCat(max_batch_bytes)}});
-  }
-  if (rows == 0) return InvalidField(field, absl::StrCat(field, " is 0; it must be 1 to ", max_rows));
-  if (rows > max_rows) {
-    return InvalidField(
-        field, absl::StrCat(field, " is ", rows, ": of sequences of ", sizes.RowParts(), ", at most ", max_rows,
-                            " fit a batch of ", max_batch_bytes, " bytes, the limit of this server"));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace iterand

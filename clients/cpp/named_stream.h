@@ -1,0 +1,25 @@
+// A stream as a request names it. Internal to the client library and the command iterand.
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/recipe_source.h"
+#include "iterand/types.h"
+#include "iterand/v1/noise_service.pb.h"
+
+namespace iterand {
+
+struct NamedStream {
+  RecipeSource source;  // where the recipe came from
+  v1::StreamSpec spec;
+};
+
+// Reads the recipe's file, if it is one. A preset is sent by name, so that the server's own is used. Errors:
+// InvalidArgument for a fingerprint that is none; those of ReadRecipeSource.
+absl::StatusOr<NamedStream> NameStream(const StreamSpec& stream);
+
+// An error of a request, with the path of the recipe's file before its message if the recipe is to blame: by the
+// reason of the error or, from an older server that gives none, by its code.
+absl::Status AnnotateRecipeError(const RecipeSource& source, const absl::Status& status);
+
+}  // namespace iterand
