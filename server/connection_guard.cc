@@ -352,16 +352,19 @@ void ConnectionGuard::Look() {
     if (unaccounted > kMostUnaccounted) {
       CloseLargestFlood();
     } else if (calls_of_strangers > kMostCallsOfStrangers) {
-      CloseMostCalls(kMostCallsOfStrangers, kFewCalls, [](const ConnectionCounts& counts) { return counts.stranger(); });
+      CloseMostCalls(kMostCallsOfStrangers, kFewCalls,
+                     [](const ConnectionCounts& counts) { return counts.stranger(); });
     } else if (open_calls > static_cast<std::uint64_t>(limits_.total_streams)) {
-      CloseMostCalls(static_cast<std::uint64_t>(limits_.total_streams), 0, [](const ConnectionCounts&) { return true; });
+      CloseMostCalls(static_cast<std::uint64_t>(limits_.total_streams), 0,
+                     [](const ConnectionCounts&) { return true; });
     }
   }
   alert_ = unaccounted > kAlertBytes || open_calls > static_cast<std::uint64_t>(limits_.streams) || !offenders_.empty();
   std::erase_if(offenders_, [now](const auto& offender) { return offender.second < now; });
 }
 
-// All connections together have sent too much that no call accounts for, though none has by itself. The largest must go.
+// All connections together have sent too much that no call accounts for, though none has by itself. The largest must
+// go.
 void ConnectionGuard::CloseLargestFlood() {
   Pause();  // what is closed takes memory until gRPC has released it
   std::uint64_t worst = 0;
@@ -374,8 +377,8 @@ void ConnectionGuard::CloseLargestFlood() {
   if (most >= kWorthClosing) CloseForCause(worst, ConnectionEnd::kFlood);
 }
 
-// The connections that are `counted` have more than `bound` calls in progress together. The one with most must go, if it
-// has more than `few`.
+// The connections that are `counted` have more than `bound` calls in progress together. The one with most must go, if
+// it has more than `few`.
 void ConnectionGuard::CloseMostCalls(std::uint64_t bound, std::uint64_t few,
                                      absl::FunctionRef<bool(const ConnectionCounts&)> counted) {
   Pause();
