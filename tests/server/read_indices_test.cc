@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -62,14 +63,14 @@ TEST_F(ReadIndices, RowsAreThoseOfTheirIndices) {
 // 16 sequences of 4 segments, asked for in the worst order, without a cache that would keep them.
 TEST_F(ReadIndices, EachSegmentIsGeneratedOnce) {
   ServerOptions options;
-  options.engine.cache_bytes = 0;
+  options.cache_bytes = 0;
   Restart(options);
   std::vector<std::uint64_t> indices;
   for (std::uint64_t offset = 0; offset < 4; ++offset) {
     for (std::uint64_t lane = 0; lane < 4; ++lane) indices.push_back(4 * (3 - offset) + lane);
   }
   ASSERT_TRUE(client_->Read(Listed(indices)).ok());
-  EXPECT_EQ(server_->stats().engine.segments_generated, 4U);
+  EXPECT_EQ(server_->stats().segments_generated, 4U);
 }
 
 TEST_F(ReadIndices, BadRequests) {
