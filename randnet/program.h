@@ -65,8 +65,9 @@ class Program {
   void set_stop(const RunControl* stop) { stop_ = stop; }
 
   // Marks which symbols of `row`, row `r` of the last Run of the present program, a trainer should learn to predict: 1
-  // in `mask` (as long as the row), else 0. All of them, but for programs that pose tasks, which mark the answers (none
-  // may lie within the row), and for padding where a recipe says so.
+  // in `mask` (as long as the row), else 0. By default it marks all. Programs that pose tasks mark the answers (none
+  // may
+  // be in the row), and where a recipe says so padding is not marked.
   virtual void MarkTargets(int /*r*/, std::span<const Symbol> /*row*/, std::span<std::uint8_t> mask) const {
     std::fill(mask.begin(), mask.end(), std::uint8_t{1});
   }

@@ -13,7 +13,7 @@ namespace iterand::internal {
 // Most values that one call handles.
 inline constexpr std::size_t kGammaChunk = 64;
 
-// Elements that every array must have behind its `count`, since whole vectors are written.
+// Elements that every array must have after its `count`, since whole vectors are written.
 inline constexpr std::size_t kGammaLanes = 16;
 
 static_assert(3 * kGammaChunk < PcgJumps::kCount, "a value takes up to three words");

@@ -61,9 +61,9 @@ Symbol Choose(float* logits, int symbols, float temperature, Rng& rng);
 // A linear layer with weights of its own.
 class Linear {
  public:
-  // Makes memory for a layer of up to so many inputs and outputs.
+  // Makes memory for a layer of at most this many inputs and outputs.
   void Reserve(int inputs, int outputs);
-  // Draws a layer: the biases, bias_scale * Normal() each (none is drawn and they are zero where bias_scale is 0);
+  // Draws the layer: the biases, bias_scale * Normal() each (none is drawn and they are zero where bias_scale is 0);
   // then, for every panel, for every input k ascending, for every output of the panel: scale * Normal().
   void Draw(Rng& rng, int inputs, int outputs, float scale, float bias_scale);
 

@@ -16,7 +16,7 @@ inline void RepeatToFill(std::span<Symbol> row, std::size_t written) {
     std::fill(row.begin(), row.end(), Symbol{0});
     return;
   }
-  // What is there is a whole number of periods, so it can be copied in doubling pieces.
+  // What has been written is a whole number of periods, so it can be copied in doubling pieces.
   for (std::size_t have = written; have < row.size();) {
     const std::size_t piece = std::min(have, row.size() - have);
     std::copy_n(row.begin(), piece, row.begin() + static_cast<std::ptrdiff_t>(have));

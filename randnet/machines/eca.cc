@@ -174,8 +174,9 @@ class EcaProgram final : public Program {
     return size;
   }
 
-  // Bits of `bits_`: words 1 .. n hold the cells, cell i at bit i mod 64 of word 1 + i / 64. On either side the ring
-  // goes on: the last r cells lie in the high bits of word 0, the first r cells behind the last cell.
+  // Bits of `bits_`: words 1 .. n hold the cells, cell i at bit i mod 64 of word 1 + i / 64. The ring continues on
+  // either
+  // side: the high bits of word 0 hold the last r cells, and the bits after the last cell hold the first r cells.
   void Wrap(std::vector<Word>& bits) const {
     const Word mask = (Word{1} << radius_) - 1;
     const Word first = bits[1] & mask;

@@ -23,14 +23,15 @@ struct Group {
   std::uint8_t reads;
 };
 
-// Groups of a well-formed text. The group behind the last is `code.size()`, or 0 with repeat. `open` is scratch.
+// Groups of a well-formed text. The last group is followed by group `code.size()`, or by 0 with repeat. `open` is
+// scratch.
 void Compile(std::string_view text, int cells, int symbols, bool repeat, std::vector<Group>& code,
              std::vector<std::uint32_t>& open);
 
 // What is the same for all rows of a program.
 struct Machine {
   const Group* code;
-  std::uint32_t end;  // the place behind the last group
+  std::uint32_t end;  // the place after the last group
   std::uint32_t cells;
   std::uint32_t symbols;
   std::uint32_t reciprocal;  // 2^32 / symbols, rounded up
@@ -67,8 +68,8 @@ struct Lane {
   }
 };
 
-// Executes one group; false when the row is over, with left < 0 if that is for want of steps. Without branches on what
-// the program does.
+// Executes one group; false when the row is over, with left < 0 if its steps ran out. Without branches on what the
+// program does.
 inline bool Step(const Machine& machine, Lane& lane) {
   const Group& group = machine.code[lane.place];
   lane.left -= group.steps;

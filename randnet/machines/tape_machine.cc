@@ -229,7 +229,7 @@ class TapeMachineFamily final : public Family {
   TapeMachineFamily(TapeKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return !knobs_.random_input; }
   double most_seconds(int rows) const override {
-    // A mutation moves what stands behind it.
+    // A mutation moves the instructions that follow it.
     const double mutation = 20 + knobs_.program_length.high() / 50.0;
     return cost::kSymbol * (4.0 * kMaxLength + knobs_.mutations.high() * mutation +
                             static_cast<double>(rows) * context_.length * (1.0 + knobs_.steps_per_token.high()));

@@ -78,7 +78,7 @@ void RecurrentProgram::Sample(Rng& rng) {
   const int gates = Gates(net_.cell);
   const std::size_t columns = Size(groups * gates) * kPanel;
 
-  // The memory is cut anew for each program; every array begins at a multiple of 16 floats.
+  // Each program divides the memory again; every array begins at a multiple of 16 floats.
   float* next = memory_.get();
   const auto take = [&next](std::size_t floats) {
     float* begin = next;
@@ -224,7 +224,7 @@ class RecurrentFamily final : public Family {
     const double gates = Gates(cell_);
     const double columns = gates * matrix::Padded(most.hidden);
     const double tokens = static_cast<double>(rows) * context_.length;
-    // A group of units takes a kernel a gate at most, for so many rows at a time.
+    // A group of units takes at most one kernel per gate, for this many rows at a time.
     const double calls = columns / kPanel * std::ceil(rows / static_cast<double>(kRecurrentChunkRows));
     double own = 0;  // weights of the layers that each token is multiplied with
     double step = rows * 2 * cost::TableRow(columns, columns * most.alphabet);

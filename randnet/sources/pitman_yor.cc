@@ -149,7 +149,7 @@ class PitmanYorProgram final : public Program {
   }
 
  private:
-  // Of a draw: made anew, with respect to the context one symbol shorter. Symbols are below 2^16.
+  // Marks a new draw, with respect to the context one symbol shorter. Symbols are below 2^16.
   static constexpr std::uint32_t kAnew = 1U << 31;
   static constexpr std::uint64_t kBase = 0xD1342543DE82EF95U;  // of the contexts' polynomial hash
 
