@@ -14,7 +14,7 @@
 namespace iterand {
 namespace {
 
-// The authorities of a whole system take some 200 KiB.
+// The authorities of a whole system take about 200 KiB.
 constexpr std::size_t kMaxPemBytes = std::size_t{16} << 20;
 
 using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;

@@ -28,7 +28,7 @@ struct PoolSettings {
   double RowsPerEmitted() const;
   // The most rows that one round emits.
   int MaxEmitted() const;
-  // Bounds on the rounds that emit so many rows.
+  // Bounds on the number of rounds that emit this many rows.
   std::uint64_t MinRounds(std::uint64_t emitted) const;
   double MaxRounds(double emitted) const;
 };

@@ -83,7 +83,7 @@ std::string Expected(const FieldDescriptor& field) {
   }
 }
 
-// A scalar as it stands in the text.
+// A scalar as the text has it.
 struct Scalar {
   enum Kind { kNull, kBool, kNumber, kString } kind;
   std::string text;

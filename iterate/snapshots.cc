@@ -25,7 +25,8 @@ namespace fs = std::filesystem;
 
 constexpr char kSuffix[] = ".snapshot";
 constexpr double kTimeShare = 50;  // of generation to writing
-// Of those that were written last, so many stay wherever they are: a run behind an earlier one's end has its own.
+// This many of those written last stay, wherever in the lane they are. A run that has not yet reached an earlier run's
+// end therefore keeps its own.
 constexpr std::size_t kLatest = 8;
 
 std::string Hash(const std::string& bytes) {

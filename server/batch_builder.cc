@@ -23,7 +23,7 @@ using google::protobuf::io::CodedOutputStream;
 // Tag of v1.Batch.tokens: field 15, length-delimited.
 constexpr std::uint8_t kTokensTag = (v1::Batch::kTokensFieldNumber << 3) | 2;
 
-// From so many bytes side by side on, referring costs less than copying.
+// From this many contiguous bytes on, a reference costs less than a copy.
 constexpr std::size_t kReferenceBytes = 4 << 10;
 
 // Memory that a builder keeps for further messages: one being filled, one ready, one being sent, or more of small ones,

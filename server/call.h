@@ -104,7 +104,7 @@ class Call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBu
   std::mutex mutex_;
   Phase phase_ = Phase::kWaiting;
   CallSlot slot_;                             // until the end, or until the client has what EndWith sends
-  std::optional<std::uint64_t> gate_ticket_;  // if kWaiting, but for a moment at the beginning
+  std::optional<std::uint64_t> gate_ticket_;  // if kWaiting, except for a moment at the beginning
   std::uint64_t pool_ticket_ = 0;             // if kQueued
   RequestGate::Passage passage_;              // while the request is in memory, if it is large
   std::shared_ptr<CallBody> body_;

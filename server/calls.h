@@ -68,8 +68,8 @@ using CallSlot = Reservation;
 class ActiveCall {
  public:
   virtual ~ActiveCall() = default;
-  // The server is stopping: a stream or an execution ends after the message in flight, a request that has not begun to
-  // be served ends at once, and a read goes on.
+  // The server is stopping. A stream or an execution ends after the message in flight, a request that has not begun to
+  // be served ends at once, and a read continues.
   virtual void Drain() = 0;
 };
 

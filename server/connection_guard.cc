@@ -35,7 +35,7 @@ constexpr auto kOffence = std::chrono::seconds(60);
 constexpr auto kIdleBefore = std::chrono::seconds(1);  // a connection may be closed to make room
 constexpr int kIdleLookMilliseconds = 1000;
 constexpr int kAcceptsAtOnce = 64;
-constexpr std::uint64_t kBytesPerLook = 1024;  // some 20 calls: fewer need not be counted
+constexpr std::uint64_t kBytesPerLook = 1024;  // about 20 calls: fewer need not be counted
 constexpr std::uint64_t kCallsToWatch = 64;    // in progress: they are counted whatever arrives
 // Calls in progress of all connections of which no call may be served. gRPC takes about 25 kB for each. A connection
 // of few calls is never closed for the sum: a fleet that reconnects has one or two per connection.
@@ -187,7 +187,8 @@ bool ConnectionGuard::AcceptOne(int listener) {
   }
 }
 
-// Refuses the connection that waits, by the descriptor that was kept for that, so that its peer does not wait in vain.
+// Refuses the waiting connection with the descriptor reserved for this purpose. Its peer would wait endlessly
+// otherwise.
 bool ConnectionGuard::OutOfDescriptors(int listener, int error) {
   {
     std::lock_guard lock(mutex_);

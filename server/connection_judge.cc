@@ -54,7 +54,7 @@ std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& coun
   then_ = now;
   before_ = counts;
 
-  // After the end of a call its client may go on sending until it knows.
+  // A client may continue to send after its call has ended, until it learns of the end.
   awaited_ = std::max(std::min(kRequestsOnTheirWay, static_cast<double>(counts.awaited_bytes)),
                       awaited_ - kAwaitedForgottenPerSecond * seconds);
   const double requests = awaited_ * (1 + kFrameOverhead);

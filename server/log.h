@@ -1,5 +1,5 @@
-// The server's log: lines on standard error, quiet but for start, stop, and calls and replays that somebody may ask
-// about.
+// The server's log: lines on standard error. It is quiet, except for start, stop, and calls and replays that somebody
+// may ask about.
 #pragma once
 
 #include <spdlog/logger.h>

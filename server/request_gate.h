@@ -63,7 +63,7 @@ class RequestGate {
   // Lets a reader through once there is room, perhaps before this returns: first come, first served. Returns a ticket.
   std::uint64_t Enter(Method method, const std::shared_ptr<Reader>& reader);
 
-  // The reader does not want to be let through any more; it may be just then.
+  // The reader gives up its place. It may be let through at the same moment.
   void Abandon(Method method, std::uint64_t ticket);
 
  private:

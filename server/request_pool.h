@@ -30,7 +30,7 @@ class RequestPool {
   RequestPool(const RequestPool&) = delete;
   RequestPool& operator=(const RequestPool&) = delete;
 
-  // Has `work` called once, from a thread of the pool, for a request of so many bytes. Returns a ticket, or nothing if
+  // Calls `work` once, from a thread of the pool, for a request of this many bytes. Returns a ticket, or nothing if
   // kMaxWaiting of its kind wait already, in which case `work` is dropped.
   std::optional<std::uint64_t> Post(std::size_t bytes, std::function<void()> work);
 

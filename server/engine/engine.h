@@ -75,9 +75,10 @@ class Engine {
 
   EngineStats stats() const;
 
-  // For a fork of this process. Halt returns some milliseconds later, when no thread of the engine computes or holds a
-  // lock but for the engine's mutex, which it takes. Continue, from the same thread, ends that. In a forked child the
-  // threads are gone: there the engine, its readers and its streams must be left as they are, and never be destroyed.
+  // For a fork of this process. Halt returns a few milliseconds later, when no thread of the engine computes or holds a
+  // lock, except the engine's mutex, which Halt takes. Continue, from the same thread, ends that. A forked child has
+  // none of the threads: there the engine, its readers and its streams must be left as they are, and never be
+  // destroyed.
   // Pointers to streams must not be made or released meanwhile.
   void Halt() ABSL_EXCLUSIVE_LOCK_FUNCTION(state_.mutex);
   void Continue() ABSL_UNLOCK_FUNCTION(state_.mutex);

@@ -57,7 +57,7 @@ struct EngineState {
   int idle_workers ABSL_GUARDED_BY(mutex) = 0;
   absl::CondVar work_added;
 
-  // Wakes threads for so many new tasks, as far as there are free cores.
+  // Wakes threads for this many new tasks, as far as there are free cores.
   void WakeWorkers(int tasks) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     int wake = options.threads - cores_in_use;
     wake = wake < idle_workers ? wake : idle_workers;

@@ -1,11 +1,12 @@
 // SegmentCache: the segments that readers want or have, by (fingerprint, lane, segment), and those kept for others.
 //
-// Each wanted segment is one entry of the table, whoever wants it, so that readers of equal streams share it. An entry
+// Each wanted segment is one entry of the table for all its readers, so that readers of equal streams share it. An
+// entry
 // is queued, then running, then ready or failed. Ready entries that nobody holds stay as long as the cache has room;
 // the least recently used ones leave first. The cache counts, keeps and evicts whole stripes.
 //
-// Not thread-safe: the engine's mutex guards the cache, its entries and its stripes, but for what SegmentEntry says.
-#pragma once
+// Not thread-safe: the engine's mutex guards the cache, its entries and its stripes, except where SegmentEntry says
+// otherwise.
 
 #include <atomic>
 #include <cstddef>
@@ -42,7 +43,7 @@ struct SegmentEntry;
 // The segments of a stripe that are in the cache.
 struct CachedStripe;
 
-// A stripe, and where it lies in the cache.
+// A stripe, and its place in the cache.
 struct Stripe {
   Stripe(std::shared_ptr<SegmentAllocator> allocator, std::uint32_t lanes) : buffer(std::move(allocator), lanes) {}
   StripeBuffer buffer;  // thread-safe

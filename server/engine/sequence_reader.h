@@ -79,13 +79,13 @@ class SequenceReader {
   struct Slot {
     std::uint64_t place = 0;              // of the next row
     std::uint32_t offset = 0;             // of that place in its segment
-    std::shared_ptr<SegmentEntry> entry;  // that the place lies in; null if the next row begins a segment
+    std::shared_ptr<SegmentEntry> entry;  // that the place is in; null if the next row begins a segment
   };
 
   SequenceReader(EngineState* engine, std::shared_ptr<SharedStream> stream, const ReadPattern& pattern,
                  const Options& options, std::size_t in_use_bytes, std::size_t max_bytes, Callback on_ready);
 
-  // Rows of the progression before which a segment must begin to be wanted now.
+  // The window, in rows of the progression: segments that begin within it are due to be requested.
   ReadPattern::Wide Window() const;
   // Wants more segments, as far as the window and memory allow; the next one in any case if `needs_next`.
   void Refill(bool needs_next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(engine_.mutex);
@@ -117,7 +117,7 @@ class SequenceReader {
   std::priority_queue<Pending, std::vector<Pending>, std::greater<>> pending_;  // not yet wanted
   std::unordered_map<const Stripe*, int> stripes_;  // of which segments are held, and how many
   std::size_t held_bytes_ = 0;                      // of stripes_
-  std::shared_ptr<Stripe> stripe_;    // of several lanes, for the segments that are wanted next; one of stripes_
+  std::shared_ptr<Stripe> stripe_;    // of several lanes, for the segments that are due next; one of stripes_
   std::uint64_t stripe_segment_ = 0;  // their number
 
   PendingSegments unstarted_ ABSL_GUARDED_BY(engine_.mutex);
