@@ -15,12 +15,12 @@ esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Where programs and Python packages are put; both are ignored by git. A script that wants a Python environment of its own
-# sets VENV_DIR first.
+# Where programs and Python packages are put; both are ignored by git. A script that needs a Python environment of its
+# own sets VENV_DIR first.
 readonly RELEASE_DIR=build/release
 readonly VENV_DIR=${VENV_DIR:-.venv}
 
-# Pinned tools. All come from PyPI, so that every machine formats and checks alike.
+# Pinned tools. All come from PyPI, so that every machine formats and checks in the same way.
 readonly CLANG_FORMAT_VERSION=18.1.8
 readonly CLANG_TIDY_VERSION=18.1.8
 
@@ -33,7 +33,7 @@ fail() {
   exit 1
 }
 
-# Compilers at work: one a core, but no more than memory allows (some 1.5 GB for a file with gRPC's headers).
+# Compilers at work: one per core, but no more than memory allows (about 1.5 GB for a file with gRPC's headers).
 build_jobs() {
   local cores memory_gb
   cores=$(nproc)
@@ -47,10 +47,10 @@ need_clang() {
   command -v clang++-19 > /dev/null || fail 'needs clang (apt-get install clang-19 libclang-rt-19-dev libomp-19-dev)'
 }
 
-# The packages of apt-packages.txt, one a line.
+# The packages of apt-packages.txt, one per line.
 listed_packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' apt-packages.txt | tr -d ' \t'; }
 
-# Installs the system packages that are missing. Does nothing, in a few milliseconds, where all are there.
+# Installs the system packages that are missing. Does nothing, in a few milliseconds, where all are installed.
 ensure_system_packages() {
   if ! command -v dpkg-query > /dev/null; then
     say "This is no Debian or Ubuntu: install what apt-packages.txt lists by hand if the build fails."
@@ -120,8 +120,9 @@ ensure_venv() {
   printf '%s\n' "$wanted" > "$stamp"
 }
 
-# What has CMake build the Python module, for the Python of the environment, beside the package's sources. Nothing if the
-# environment is not there, or lacks what that takes.
+# What has CMake build the Python module, for the Python of the environment, beside the package's sources. Prints
+# nothing
+# if the environment does not exist or lacks what that takes.
 python_options() {
   local python=$PWD/$VENV_DIR/bin/python
   if [[ -x $python ]] && "$python" -c 'import grpc_tools, nanobind' 2> /dev/null; then
@@ -152,7 +153,7 @@ build() {
       fail "cmake could not configure the build; the whole log is $log"
     }
   fi
-  # A background job of a script ignores Ctrl-C unless told otherwise.
+  # A background job of a script ignores Ctrl-C by default.
   env --default-signal=INT NINJA_STATUS='[%f/%t] ' ninja -C "$folder" -j "$(build_jobs)" "$@" > "$log" 2>&1 < /dev/null &
   local ninja=$! ticks=0 steps
   while kill -0 "$ninja" 2> /dev/null; do

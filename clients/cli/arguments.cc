@@ -22,7 +22,7 @@ bool ParseWhole(const std::string& text, std::uint64_t& value) {
          absl::SimpleAtoi(text, &value);
 }
 
-// A word in brackets, however many guards stand behind it already.
+// A word in brackets, however many guards already follow it.
 constexpr char kGuard = ' ';
 bool IsInBrackets(const std::string& word) {
   return absl::StartsWith(word, "[") && absl::EndsWith(absl::StripTrailingAsciiWhitespace(word), "]");

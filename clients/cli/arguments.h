@@ -28,7 +28,7 @@ void ParseCommandLine(CLI::App& app, int argc, char** argv);
 // What is wrong with a command line, in words of ours where CLI11's are hard to read.
 std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error);
 
-// Help with one short line an option: the names, what is wanted, what it does, the default.
+// Help with one short line per option: the names, the value it takes, what it does, the default.
 class HelpFormatter : public CLI::Formatter {
  public:
   HelpFormatter();

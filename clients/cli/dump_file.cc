@@ -82,7 +82,7 @@ absl::Status DumpFile::Find(const std::function<void(std::uint64_t)>& verified) 
 
   absl::StatusOr<std::unique_ptr<OpenFile>> lock = OpenFile::OpenLocked(lock_path_);
   if (!lock.ok()) return lock.status();
-  // From here on no other process changes what is there; it may have done so just now.
+  // From here on no other process changes the dump's files; one may have done so just now.
   described = Exists(sidecar_path_);
   if (!described.ok()) return described.status();
   journalled = Exists(journal_path_);
@@ -211,7 +211,7 @@ absl::Status DumpFile::OpenPartial(const std::function<void(std::uint64_t)>& ver
   return TakeUpPartial(*lines, std::move(data));
 }
 
-// Counts the sequences that the journal vouches for and that match it, and leaves `data` behind them.
+// Counts the sequences that the journal vouches for and that match it, and leaves `data` positioned after them.
 absl::Status DumpFile::ReadChunks(JournalReader& lines, OpenFile& data,
                                   const std::function<void(std::uint64_t)>& verified) {
   std::vector<std::byte> buffer(header_.size());

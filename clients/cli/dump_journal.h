@@ -15,7 +15,7 @@
 namespace iterand::cli {
 
 enum class DumpFormat {
-  kBin,  // nothing but tokens, row-major, little-endian, uint16: the file that nanoGPT-style trainers memory-map (a
+  kBin,  // only tokens, row-major, little-endian, uint16: the file that nanoGPT-style trainers memory-map (a
          // mask: uint8)
   kNpy,  // NumPy array sequences x length of the stream's own dtype
 };

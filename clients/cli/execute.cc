@@ -48,7 +48,7 @@ struct ExecuteOptions {
   ServerChoice server;
 };
 
-// The lines of a text. A newline ends a line, so there is none behind the last newline, and none in an empty text.
+// The lines of a text. A newline ends a line, so none follows the last newline, and an empty text has none.
 std::vector<absl::string_view> Lines(absl::string_view text) {
   std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
   if (lines.back().empty()) lines.pop_back();

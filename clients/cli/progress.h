@@ -14,11 +14,11 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // Draws the bar, some ten times a second at most.
+  // Draws the bar, at most about ten times per second.
   void Update(std::uint64_t done);
   // Takes the bar away, so that a line can be written.
   void Clear();
-  // Speed is measured from here on: `done` sequences are there.
+  // Measures speed from here on, with `done` sequences complete.
   void Restart(std::uint64_t done);
 
  private:

@@ -1,7 +1,7 @@
 // Whether a process is asked to end again, or is still being asked for the first time.
 //
-// Who ends a job may well send its signal twice: `timeout` sends it to the command and then to the command's whole
-// group, and batch systems do alike. What comes within half a second of the first signal is therefore part of it.
+// Job managers may send a termination signal twice: `timeout` sends it to the command and then to the command's whole
+// group, and batch systems do the same. A signal within half a second of the first is therefore part of it.
 #pragma once
 
 #include <atomic>

@@ -75,7 +75,7 @@ absl::StatusOr<grpc::SslCredentialsOptions> TlsOptions(const ClientOptions& opti
   return ssl;
 }
 
-// Why a channel has no connection, with what may help. A call on it is told at once.
+// Explains why a channel is not connected, and what may help. A call on such a channel returns the reason immediately.
 std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool tls, bool client_cert) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));

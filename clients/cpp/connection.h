@@ -124,7 +124,7 @@ class Attempts {
   // A server has answered.
   void Succeeded(const Link& link);
 
-  // Turns to the next server and waits, by `pause`. Errors: `failure` if no server can mend it or none is left,
+  // Turns to the next server and waits, by `pause`. Errors: `failure` if no other server can help or none is left,
   // DeadlineExceeded.
   absl::Status Failed(const ServerStream& call, const absl::Status& failure,
                       const std::function<void(std::chrono::milliseconds)>& pause);

@@ -26,7 +26,7 @@ def silent(address: str, count: int) -> list[socket.socket]:
 
 
 def open_files(count: int) -> None:
-    """Lets this process have so many descriptors."""
+    """Lets this process have this many descriptors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
         pytest.skip(f"this process may have only {hard} descriptors")

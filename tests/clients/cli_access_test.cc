@@ -99,8 +99,8 @@ std::vector<std::string> CommandsBelow(const std::string& heading) {
   return commands;
 }
 
-// Runs them as they are printed, in an empty folder, but for the port, which may be taken here. Each `iterand serve`
-// goes on until the next one.
+// Runs them as they are printed, in an empty folder, except the port, which may be taken here. Each `iterand serve`
+// runs until the next one.
 void RunAsPrinted(const std::vector<std::string>& commands) {
   const ScratchFolder scratch;
   const std::string begin = absl::StrCat("cd ", scratch.path().string(), "; iterand() { $ITERAND \"$@\"; }\n");

@@ -80,7 +80,7 @@ TEST_F(CliDump, ADumpThatIsKilledAgainAndAgainGetsOn) {
     dump.Signal(SIGKILL);
     dump.Wait();
     constexpr std::uintmax_t kSequenceBytes = 512 * 2;
-    // What is safe lies in the file; what follows it may be cut off by the next run.
+    // The file holds what is safe; the next run may cut off what follows it.
     EXPECT_GE(fs::file_size(partial()), safe * kSequenceBytes);
     // Far less than a chunk, and than ten seconds take.
     EXPECT_LT((safe - safe_before) * kSequenceBytes, kChunkBytes / 8);
@@ -88,7 +88,7 @@ TEST_F(CliDump, ADumpThatIsKilledAgainAndAgainGetsOn) {
   }
 }
 
-// Killed at random, also while it checks what is there and while it is finished and extended.
+// Killed at random, also while it checks the sequences it has and while it is finished and extended.
 TEST_F(CliDump, RandomKillsLoseNothing) {
   const std::string recipe = "--recipe markov --length 64 --loss-mask ";
   std::uint32_t random = 1;

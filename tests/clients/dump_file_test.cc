@@ -1,4 +1,4 @@
-// A dump's files: whatever call a process is killed at, the next one goes on, and no finished dump is lost.
+// A dump's files: at whatever call a process is killed, the next one continues, and no finished dump is lost.
 
 #include "clients/cli/dump_file.h"
 
@@ -93,7 +93,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
   }
   std::string Tokens() const { return std::string(kName) + "." + FormatName(GetParam()); }
 
-  // The folder has a complete dump of so many sequences and nothing else.
+  // The folder has a complete dump of this many sequences and nothing else.
   void ExpectComplete(const fs::path& folder, std::uint64_t sequences, const std::string& where) const {
     const std::vector<std::byte> rows = Rows(Of(sequences), 0, sequences);
     const std::string data = ReadWholeFile(folder / Tokens());
@@ -122,8 +122,8 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
         << where;
   }
 
-  // A dump of `before` sequences, unless 0, is there; one of `after` is killed at every call in turn, and with `twice`
-  // so is the one that goes on.
+  // Begins with a dump of `before` sequences, or none if 0. One of `after` is killed at every call in turn, and with
+  // `twice` so is the one that continues it.
   void KillEverywhere(std::uint64_t before, std::uint64_t after, const FileFaults& how, bool twice) {
     const fs::path pristine = Folder("pristine");
     ASSERT_TRUE(before == 0 || Dump(pristine, Of(before)).ok());
@@ -138,7 +138,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
         break;
       }
       ++deaths;
-      // A finished dump is there, or a dump in progress with all of its sequences.
+      // What is left is a finished dump, or a dump in progress with all of its sequences.
       if (before > 0) ExpectNothingLost(killed, before, where);
       // The command that was killed, and one with still more sequences.
       for (const std::uint64_t sequences : {after, after + 3}) {

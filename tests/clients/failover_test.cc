@@ -1,5 +1,5 @@
-// The client beside servers that end, stop, restart or are not there: what it reads is exact, and no call waits for
-// ever.
+// The client beside servers that end, stop, restart or do not exist: what it reads is exact, and no call waits
+// endlessly.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>

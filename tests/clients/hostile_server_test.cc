@@ -74,7 +74,7 @@ class HostileServer : public ::testing::Test {
     address_ = absl::StrCat("127.0.0.1:", port);
   }
 
-  // Runs it, and checks that nothing but printable ASCII and newlines comes out.
+  // Runs it, and checks that only printable ASCII and newlines come out.
   CommandResult Run(const std::string& command) {
     CommandResult result = RunIterand(command + " --server " + address_);
     for (const char character : result.out + result.err) {

@@ -27,7 +27,7 @@ constexpr double kMeasurableSeconds = 1;
 // Linear time would take kGrowth times as long, quadratic time kGrowth ^ 2.
 constexpr double kMaxGrowth = 3 * kGrowth;
 
-// Seconds that the text takes, and a claim about what comes of it.
+// Seconds that the text takes, and a check of the result.
 double Take(const std::string& kind, const std::string& text) {
   const double begin = ThreadSeconds();
   absl::Status status;

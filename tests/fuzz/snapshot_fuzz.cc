@@ -66,7 +66,8 @@ void Run(std::uint8_t kind, const std::string& bytes) {
   std::string content = bytes;
   const bool sealed = (kind & 1) != 0;
   if (sealed) {
-    // A snapshot of this stream, but for what the input says; with the right hash, so that all of it is looked at.
+    // A snapshot of this stream, except for what the input changes; with the right hash, so that all of it is looked
+    // at.
     v1::PoolSnapshot snapshot;
     NoErrors errors;
     google::protobuf::TextFormat::Parser text;
@@ -98,7 +99,7 @@ void Run(std::uint8_t kind, const std::string& bytes) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(EndlessRecipe(), kSeed, snapshots);
   Expect(stream.ok(), "a snapshot does not keep a stream from being opened");
   const absl::StatusOr<std::vector<std::byte>> rows = Rows(**stream);
-  // Whoever can seal a snapshot can have it say that a segment takes any number of rounds, so that the next is too far.
+  // A sealed snapshot may claim that a segment takes any number of rounds, so that the next is out of range.
   Expect(rows.ok() || (sealed && reports == 0 && absl::IsOutOfRange(rows.status())),
          "rows near the beginning are made");
   if (!sealed) Expect(reports == 1, "what does not match its hash is reported");

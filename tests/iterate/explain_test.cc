@@ -70,7 +70,7 @@ TEST(ExplainTest, Pools) {
   }
 }
 
-// With iterate false a program reads fresh rows; what they were is told as of all others.
+// With iterate false a program reads fresh rows. The explanation says what they were, as for all others.
 TEST(ExplainTest, FreshInputsAreNamed) {
   for (const int constant_rows : {0, 2, 4}) {
     v1::Recipe recipe;

@@ -37,7 +37,7 @@ TEST(ComplexityTest, OrdersRowsByStructure) {
   FillNoise(rng, 256, noise);
   std::vector<Symbol> period(512);  // 10 random symbols, repeated
   for (std::size_t t = 0; t < 512; ++t) period[t] = noise[t % 10];
-  std::vector<Symbol> four(512);  // independent, 4 symbols: 2 bits a token
+  std::vector<Symbol> four(512);  // independent, 4 symbols: 2 bits per token
   for (std::size_t t = 0; t < 512; ++t) four[t] = noise[t] % 4;
   EXPECT_LT(complexity(constant), 0.02);
   EXPECT_LT(complexity(period), 0.05);

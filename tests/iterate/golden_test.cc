@@ -1,5 +1,5 @@
 // Golden hashes: the first 64 sequences of every preset, seeds 0 and 1. A change here is a change of the product's
-// output: it needs a new engine version (CONTRIBUTING.md, "Goldens"). `tools/goldens` prints the file anew.
+// output: it needs a new engine version (CONTRIBUTING.md, "Goldens"). `tools/goldens` prints the new file.
 #include <gtest/gtest.h>
 #include <openssl/sha.h>
 

@@ -191,7 +191,7 @@ TEST(MaskTest, PaddingIsMaskedWhereTheRecipeSaysSo) {
   }
 }
 
-// What is to be predicted may lie behind the end of a row: then nothing is.
+// What is to be predicted may begin after the end of a row. Then nothing is.
 TEST(MaskTest, MayBeEmpty) {
   for (const char* family :
        {R"({"repeat": {"period": {"fixed": 65536}}})", R"({"tasks": {"items": {"fixed": 4096}}})"}) {

@@ -29,7 +29,7 @@ v1::Recipe EndlessRecipe(v1::Pool::Emission emission = v1::Pool::SAMPLE) {
   return recipe;
 }
 
-// One row of 16 tokens a round: twenty thousand rounds take a moment.
+// One row of 16 tokens per round: twenty thousand rounds take a moment.
 v1::Recipe ManyRounds() {
   v1::Recipe recipe;
   recipe.add_families()->mutable_uniform();
@@ -201,7 +201,7 @@ TEST_F(SnapshotsTest, GenerationGoesOnWhereNothingCanBeWritten) {
   std::ofstream(folder_->path) << "a file\n";
   EXPECT_THAT(std::string(folder_->Check().message()), HasSubstr(folder_->path.string()));
   EXPECT_EQ(ReadRows(*Open(recipe), 0, 700), ReadRows(**Stream::Open(recipe, 3), 0, 700));
-  EXPECT_THAT(reports_, SizeIs(2));  // once a lane
+  EXPECT_THAT(reports_, SizeIs(2));  // once per lane
   EXPECT_THAT(reports_, testing::Each(HasSubstr("generation goes on without")));
 }
 
@@ -239,7 +239,7 @@ TEST_F(SnapshotsTest, TheOldestStreamsMakeRoom) {
   EXPECT_FALSE(there(2));
   EXPECT_TRUE(there(3));
   folder_->most_bytes = 1;
-  ReadRows(*Open(recipe, 3), 100, 100);  // which goes on from its own
+  ReadRows(*Open(recipe, 3), 100, 100);  // which continues from its own
   EXPECT_FALSE(there(1));
   EXPECT_TRUE(there(3));
   EXPECT_TRUE(fs::exists(folder_->path / "notes.txt"));

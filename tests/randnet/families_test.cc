@@ -33,7 +33,7 @@ TEST_P(FamiliesTest, SymbolsStayBelowTheAlphabet) {
     for (const int length : {16, 40}) {
       const FamilyContext context{.alphabet = alphabet, .length = length};
       if (const auto family = TryMakeFamily(Json(), context); !family.ok()) {
-        // A family may want a larger alphabet, if it says so.
+        // A family may need a larger alphabet, if it says so.
         EXPECT_NE(std::string(family.status().message()).find("alphabet"), std::string::npos) << family.status();
         EXPECT_LT(alphabet, 16);
         continue;

@@ -1,4 +1,4 @@
-// Long runs end soon after they are told to. (That later ones are none the worse is one of family_checks.)
+// Long runs end soon after they are stopped. (family_checks tests that later runs are unaffected.)
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -42,7 +42,7 @@ Metadata MetadataOf(const absl::Status& status) {
   return info ? info->metadata : Metadata{{"no", "reason"}};
 }
 
-// The details of a status, of which nothing but the bytes counts here.
+// The details of a status, of which only the bytes count here.
 grpc::Status WithDetails(const std::string& details) { return {grpc::StatusCode::OUT_OF_RANGE, "far", details}; }
 
 TEST(ErrorInfo, IsReadFromTheStatus) {

@@ -25,7 +25,7 @@ namespace iterand {
 inline constexpr char kCheapRecipe[] = R"({"families": [{"uniform": {}}], "length": 64, "lanes": 8,
                                            "segment_sequences": 6})";
 
-// Costs some hundred times more a token, has chains and a filter.
+// Costs several hundred times more per token, has chains and a filter.
 inline constexpr char kNetworkRecipe[] =
     R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
                                              "segment_sequences": 20, "relabel": "RELABEL_SEQUENCE", "distinct": true})";

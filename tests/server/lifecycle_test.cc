@@ -107,7 +107,7 @@ TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
   EXPECT_EQ(served->size(), std::size_t{100} << 20);
   EXPECT_LE(server_->stats().largest_held_bytes, options.max_stream_bytes);
 
-  // And the slow one goes on where it was.
+  // And the slow one continues where it was.
   const std::uint64_t next = (*slow)->next_index();
   ASSERT_TRUE((*slow)->Next(batch)) << (*slow)->status();
   EXPECT_EQ(batch.first_index(), next);

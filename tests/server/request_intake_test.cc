@@ -241,7 +241,7 @@ TEST_F(RequestIntake, RequestsAreReadOneAfterAnother) {
   v1::ExecuteRequest request;
   request.add_programs()->set_text("+.");
   const std::string bytes = request.SerializeAsString();
-  RawCall served(channel, "Execute");  // waits, though its request is there
+  RawCall served(channel, "Execute");  // waits, though its request has arrived
   served.Send(bytes);
   RawCall refused(channel, "Execute");  // waits too long
   EXPECT_TRUE(CanStream());             // each method waits for itself

@@ -17,13 +17,13 @@
 namespace iterand {
 namespace {
 
-// The definition of randnet/machines/brainphoque.h, told plainly: a tree of places, executed one step at a time.
+// The definition of randnet/machines/brainphoque.h, plainly: a tree of places, executed one step at a time.
 struct Place {
   char op;
   std::uint64_t state;
-  Place* loop;  // whose body it stands in
+  Place* loop;  // whose body it is in
   Place* before;
-  std::unique_ptr<Place> behind;  // of a loop: behind it
+  std::unique_ptr<Place> behind;  // of a loop: what follows it
   std::unique_ptr<Place> body;    // of a loop
 };
 

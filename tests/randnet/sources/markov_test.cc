@@ -158,7 +158,7 @@ TEST(ContextTreeTest, BoundsOnContextsHold) {
   for (const int contexts : {1, 3, 4, 7, 100}) {
     ProgramRunner runner(Deterministic(R"({"depth": {"fixed": 32}, "split": {"fixed": 1}})", 4, contexts), kRows);
     runner.SampleAndRun(1);
-    // A split adds three; nothing but the bound stops splitting.
+    // A split adds three; only the bound stops splitting.
     EXPECT_THAT(runner.program().Describe(), HasSubstr(absl::StrCat(" contexts=", 1 + (contexts - 1) / 3 * 3)));
     std::set<Symbol> symbols;
     for (int r = 0; r < kRows; ++r) {

@@ -144,7 +144,7 @@ TEST(TasksTest, InputsAreDrawnAsTheHeaderSays) {
   }
 }
 
-// The same tasks, but for the mark at the end of an output; the targets are the same too.
+// The same tasks, except the mark at the end of an output; the targets are the same too.
 TEST(TasksTest, OneMarkEndsInputsAndOutputs) {
   constexpr Symbol kSymbols = 9;
   for (const std::string kind : {"SET", "REVERSE", "DELETE", "STACK"}) {

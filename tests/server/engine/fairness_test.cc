@@ -24,11 +24,11 @@ namespace {
 constexpr char kHugeRounds[] = R"({"families": [{"lstm": {"layers": {"fixed": 4}, "hidden": {"fixed": 512}}}],
     "length": 512, "lanes": 4, "segment_sequences": 56, "chain": {"rows": {"fixed": 56}}})";
 
-// A round takes some hundred milliseconds.
+// A round takes about a hundred milliseconds.
 constexpr char kLongRounds[] = R"({"families": [{"lstm": {"layers": {"fixed": 2}, "hidden": {"fixed": 256}}}],
     "length": 128, "lanes": 4, "segment_sequences": 24, "chain": {"rows": {"fixed": 24}}})";
 
-// A replay of an endless pool with rounds of some ten milliseconds.
+// A replay of an endless pool with rounds of about ten milliseconds.
 constexpr char kLongEndlessRounds[] = R"({"families": [{"lstm": {"hidden": {"fixed": 128}}}], "length": 128,
     "lanes": 2, "segment_sequences": 16, "pool": {"pool_rows": 64, "program_rows": 32, "constant_rows": 2,
     "noise_rows": 2, "endless": true}})";
@@ -98,7 +98,7 @@ TEST(Fairness, PausesChangeNoSequence) {
   }
 }
 
-// Many streams are opened at once, and each client goes on reading after its first batch.
+// Many streams are opened at once, and each client continues to read after its first batch.
 TEST(Fairness, FirstBatchesComeFirst) {
   constexpr std::uint64_t kStreams = 40;
   for (const int threads : {1, 2}) {

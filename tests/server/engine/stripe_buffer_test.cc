@@ -1,4 +1,4 @@
-// Stripes: rows lie in the order in which they are sent, every mix of feeds gets the right ones, and memory is bounded.
+// Stripes: rows are in the order in which they are sent, every mix of feeds gets the right ones, and memory is bounded.
 #include "server/engine/stripe_buffer.h"
 
 #include <gtest/gtest.h>
@@ -123,7 +123,7 @@ TEST(Stripes, AreEvictedWhole) {
   EXPECT_EQ(engine.stats().segments_generated, generated + kLanes);
 }
 
-// Segments given up under way leave holes in their stripe; those that follow lie elsewhere.
+// Segments given up in progress leave holes in their stripe; those that follow are elsewhere.
 TEST(Stripes, WhatWasGivenUpIsMadeAgain) {
   // A segment is some thirty rounds.
   const v1::Recipe recipe = RecipeOf(R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 64, "lanes": 4,
