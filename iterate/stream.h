@@ -132,8 +132,7 @@ class Stream {
  public:
   // Resolves and checks the recipe. Errors: InvalidArgument with the path of the field, its value and what is allowed.
   // With `snapshots`, an endless pool is stored in that folder from time to time and continues from what the folder
-  // has;
-  // other streams ignore the folder.
+  // has; other streams ignore the folder.
   static absl::StatusOr<std::shared_ptr<Stream>> Open(const v1::Recipe& recipe, std::uint64_t seed,
                                                       const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
   // A stream of a plan that was made before. No error is left to find.

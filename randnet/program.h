@@ -66,8 +66,7 @@ class Program {
 
   // Marks which symbols of `row`, row `r` of the last Run of the present program, a trainer should learn to predict: 1
   // in `mask` (as long as the row), else 0. By default it marks all. Programs that pose tasks mark the answers (none
-  // may
-  // be in the row), and where a recipe says so padding is not marked.
+  // may be in the row), and where a recipe says so padding is not marked.
   virtual void MarkTargets(int /*r*/, std::span<const Symbol> /*row*/, std::span<std::uint8_t> mask) const {
     std::fill(mask.begin(), mask.end(), std::uint8_t{1});
   }

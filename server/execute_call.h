@@ -30,8 +30,7 @@ class ExecuteCall final : public CallBody, public std::enable_shared_from_this<E
 
  private:
   // At any time either a piece waits or runs, or a write is in progress. Next is called after either: it ends the call
-  // or
-  // has another piece done.
+  // or has another piece done.
   void Next();
   void RunPiece();
   void End(const absl::Status& status);

@@ -121,8 +121,7 @@ ensure_venv() {
 }
 
 # What has CMake build the Python module, for the Python of the environment, beside the package's sources. Prints
-# nothing
-# if the environment does not exist or lacks what that takes.
+# nothing if the environment does not exist or lacks what that takes.
 python_options() {
   local python=$PWD/$VENV_DIR/bin/python
   if [[ -x $python ]] && "$python" -c 'import grpc_tools, nanobind' 2> /dev/null; then

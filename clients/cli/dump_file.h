@@ -55,10 +55,9 @@ class DumpFile {
  public:
   // Finds out how far the dump is, in a folder that exists. No file of the dump is made or changed before its first new
   // tokens exist. `verified` is called, now and then, with the number of sequences checked so far. Errors:
-  // AlreadyExists
-  // for another stream's dump, one with more sequences, or foreign files in the way; DataLoss for a complete dump that
-  // does not match its checksum; Unavailable if another process writes this dump; NotFound for a sidecar that cannot be
-  // read; Internal with the system's words for other files that cannot be read or written.
+  // AlreadyExists for another stream's dump, one with more sequences, or foreign files in the way; DataLoss for a
+  // complete dump that does not match its checksum; Unavailable if another process writes this dump; NotFound for a
+  // sidecar that cannot be read; Internal with the system's words for other files that cannot be read or written.
   static absl::StatusOr<std::unique_ptr<DumpFile>> Open(const std::string& folder, const std::string& name,
                                                         const DumpIdentity& identity,
                                                         const std::function<void(std::uint64_t verified)>& verified);

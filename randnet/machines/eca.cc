@@ -175,8 +175,8 @@ class EcaProgram final : public Program {
   }
 
   // Bits of `bits_`: words 1 .. n hold the cells, cell i at bit i mod 64 of word 1 + i / 64. The ring continues on
-  // either
-  // side: the high bits of word 0 hold the last r cells, and the bits after the last cell hold the first r cells.
+  // either side: the high bits of word 0 hold the last r cells, and the bits after the last cell hold the first r
+  // cells.
   void Wrap(std::vector<Word>& bits) const {
     const Word mask = (Word{1} << radius_) - 1;
     const Word first = bits[1] & mask;

@@ -30,8 +30,7 @@
 //   math::GateExp, w_n = e((logit_n - largest) * (1 / T)) (so none is below e^-27.5); S_j = the sum of w_n over n = j
 //   mod 16, n ascending; total = S_0 + S_1 + ... + S_15 in this order; u = total * Uniform() of the row's generator,
 //   one draw per token. The first j with u < S_j is taken, each S_j before it being subtracted from u; then the first n
-//   =
-//   j mod 16 at which the running sum of w_n exceeds u (the last such n if rounding leaves none; of j likewise).
+//   = j mod 16 at which the running sum of w_n exceeds u (the last such n if rounding leaves none; of j likewise).
 //
 //   The prompt is the beginning of x; with no prompt, x_0 = z_0. Then input (x_t, z_t) gives x_{t+1}.
 //

@@ -1,9 +1,8 @@
 // SegmentCache: the segments that readers want or have, by (fingerprint, lane, segment), and those kept for others.
 //
 // Each wanted segment is one entry of the table for all its readers, so that readers of equal streams share it. An
-// entry
-// is queued, then running, then ready or failed. Ready entries that nobody holds stay as long as the cache has room;
-// the least recently used ones leave first. The cache counts, keeps and evicts whole stripes.
+// entry is queued, then running, then ready or failed. Ready entries that nobody holds stay as long as the cache has
+// room; the least recently used ones leave first. The cache counts, keeps and evicts whole stripes.
 //
 // Not thread-safe: the engine's mutex guards the cache, its entries and its stripes, except where SegmentEntry says
 // otherwise.

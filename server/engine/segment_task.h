@@ -49,8 +49,7 @@ class SegmentTask {
   // Whether an endless pool is or was replayed to reach the segment.
   bool replays() const { return replay_rounds_ > 0; }
   // Counts the rounds of a slice that replayed. Returns true once, after a second of core time, so that ReplayReport
-  // can
-  // inform the user who waits.
+  // can inform the user who waits.
   bool CountReplay();
   std::string ReplayReport() const;
 
