@@ -60,7 +60,7 @@ class BatchBuilder {
  private:
   class BufferPool;
 
-  // Rows that lie one after the other in one piece of memory.
+  // Rows that are contiguous in memory.
   struct Run {
     std::shared_ptr<const Segment> segment;  // of the first
     const std::byte* data = nullptr;
@@ -76,14 +76,15 @@ class BatchBuilder {
   const bool with_provenance_;
   const std::vector<std::string> part_names_;
   const std::size_t row_bytes_;
-  const std::size_t mask_bytes_;      // a row
-  const std::size_t part_bytes_;      // a row
-  std::size_t provenance_bytes_ = 0;  // upper bound, a row
+  const std::size_t mask_bytes_;      // per row
+  const std::size_t part_bytes_;      // per row
+  std::size_t provenance_bytes_ = 0;  // upper bound per row
   v1::Batch header_;
   int rows_ = 0;
   int added_ = 0;
 
-  // The latest runs, number i in place i mod kRunsAhead, wait to be copied or referred to, while their memory comes.
+  // The latest runs, number i at place i mod kRunsAhead. They wait to be copied or referenced while they are
+  // prefetched.
   std::array<Run, kRunsAhead> runs_;
   std::size_t first_run_ = 0;
   std::size_t end_run_ = 0;

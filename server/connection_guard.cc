@@ -37,8 +37,8 @@ constexpr int kIdleLookMilliseconds = 1000;
 constexpr int kAcceptsAtOnce = 64;
 constexpr std::uint64_t kBytesPerLook = 1024;  // about 20 calls: fewer need not be counted
 constexpr std::uint64_t kCallsToWatch = 64;    // in progress: they are counted whatever arrives
-// Calls in progress of all connections of which no call may be served. gRPC takes about 25 kB for each. A connection
-// of few calls is never closed for the sum: a fleet that reconnects has one or two per connection.
+// Bound on the calls in progress of all connections without a call that may be served. gRPC takes about 25 kB for each.
+// A connection of few calls is never closed for the sum: clients of a fleet that reconnects have one or two each.
 constexpr std::uint64_t kMostCallsOfStrangers = 1024;
 constexpr std::uint64_t kFewCalls = 16;
 constexpr int kCandidates = 16;
@@ -308,7 +308,7 @@ void ConnectionGuard::Measure(Connection& connection) {
   const std::uint64_t fresh =
       connection.counts.bytes_in - connection.bytes_at_look + static_cast<std::uint64_t>(unread);
   if (fresh >= kBytesPerLook || connection.counts.open() > kCallsToWatch) Count(connection);
-  // In this order: what is no longer awaited is accounted for then.
+  // The order matters: what is no longer awaited has been accounted for by then.
   connection.counts.awaited_bytes = connection.calls->awaited_bytes;
   connection.counts.accounted_bytes = connection.calls->accounted_bytes;
   connection.counts.unauthenticated = connection.calls->unauthenticated;
@@ -362,7 +362,7 @@ void ConnectionGuard::Look() {
   std::erase_if(offenders_, [now](const auto& offender) { return offender.second < now; });
 }
 
-// All connections together have sent too much that no call accounts for, though none has by itself. The largest must go.
+// All connections together have sent too much that no call accounts for, though no single one has. The largest must go.
 void ConnectionGuard::CloseLargestFlood() {
   Pause();  // what is closed takes memory until gRPC has released it
   std::uint64_t worst = 0;

@@ -7,8 +7,8 @@
 
 namespace iterand {
 
-// Made at the first call; standard output is the caller's. Lines are one line each and harmless to a terminal, whatever
-// text of a client they quote.
+// Made at the first call; standard output is the caller's. Each entry is one line and harmless to a terminal, whatever
+// text of a client it quotes.
 spdlog::logger& Log();
 
 // Gives another sink of the log its format.

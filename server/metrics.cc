@@ -14,7 +14,7 @@
 namespace iterand {
 namespace {
 
-// All metrics are read from the engine's statistics when they are scraped, so counting costs nothing twice.
+// All metrics are read from the engine's statistics when they are scraped, so no second set of counters is needed.
 class StatsCollector final : public prometheus::Collectable {
  public:
   StatsCollector(int threads, std::function<ServerStats()> stats) : threads_(threads), stats_(std::move(stats)) {}

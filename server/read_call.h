@@ -25,7 +25,7 @@ class ReadCall final : public CallBody, public std::enable_shared_from_this<Read
   ReadCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const v1::ReadRequest& request,
            std::vector<std::string> part_names);
 
-  // What it serves from. To be called before Start, by whom made it.
+  // Sets what it serves from. To be called before Start, by the owner that made the call.
   void set_reader(std::unique_ptr<SequenceReader> reader) { reader_ = std::move(reader); }
 
   // Ends the call once all rows are ready.

@@ -1,7 +1,7 @@
 // Threads that parse requests and open streams, so that gRPC's own threads never do.
 //
-// Two of them: the first takes small requests only, so that large ones, which take tens of milliseconds, never keep
-// small ones waiting for both.
+// There are two. The first takes only small requests, so that large ones, which take tens of milliseconds, never occupy
+// both.
 #pragma once
 
 #include <array>
@@ -22,7 +22,8 @@ inline constexpr std::size_t kSmallRequestBytes = 64 << 10;
 // Thread-safe.
 class RequestPool {
  public:
-  // Small requests, and large ones, that may wait. Of large ones no more are read at a time (server/request_gate.h).
+  // How many small requests may wait, and how many large ones. No more large ones
+  // than this are read at a time (server/request_gate.h).
   static constexpr std::size_t kMaxWaiting = 256;
 
   RequestPool();

@@ -64,8 +64,8 @@ struct ServerOptions {
   // How far generation runs ahead of what a client has taken, in bytes of segments per stream.
   std::size_t readahead_bytes = std::size_t{8} << 20;
 
-  // The most that one stream may hold, in bytes of segments: a recipe of more and longer lanes than that is refused
-  // with RESOURCE_EXHAUSTED. At least 1 MiB.
+  // The most that one stream may hold, in bytes of segments: a recipe whose lanes need more is refused with
+  // RESOURCE_EXHAUSTED. At least 1 MiB.
   std::size_t max_stream_bytes = std::size_t{256} << 20;
 
   // Calls of Stream, Read and Execute that may be open at a time; more end with UNAVAILABLE.
@@ -86,15 +86,15 @@ struct ServerOptions {
   // The largest batch message in bytes. The default is the limit of gRPC clients that set none.
   std::size_t max_batch_bytes = std::size_t{4} << 20;
 
-  // The least that is logged, of the whole process: one of kLogLevels. Calls that fail by a fault of the client's or a
-  // limit are information, other calls that end are for debugging.
+  // The lowest level that the whole process logs: one of kLogLevels. Calls that fail because of their client or a limit
+  // are information, other calls that end are for debugging.
   std::string log_level = "info";
 
   // If not empty, a folder where endless pools are kept now and then (iterate/snapshots.h), so that after a restart, or
   // on another server that has the folder, a stream continues without a replay. A missing folder is made.
   std::string snapshot_dir;
 
-  // What these may take, in bytes: those of the streams that were written longest ago make room.
+  // The most bytes that these may take. Snapshots of the streams that were written longest ago make room.
   std::uint64_t snapshot_bytes = std::uint64_t{16} << 30;
 
   // How long `iterand serve` lets calls in flight finish after SIGTERM.

@@ -168,7 +168,7 @@ absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const v1::DescribeRequ
   const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request.stream(), *recipe);
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
-  // The stream may have been opened by another client, whose names and descriptions are none of this one's.
+  // Another client may have opened the stream. Its names and descriptions must not reach this one.
   DescribeStream(stream, *recipe, request.at(), *response.mutable_stream());
   response.mutable_stream()->set_max_batch_size(
       BatchBuilder(stream, /*provenance=*/true, AskedPartNames(stream, *recipe)).MaxRows(options_.max_batch_bytes));

@@ -12,7 +12,7 @@
 namespace iterand {
 namespace {
 
-// Numbers of connections are given out before the connections are listed, so that some may be listed late.
+// gRPC numbers connections before it lists them, so some may be listed late.
 constexpr std::int64_t kListedLate = 256;
 constexpr std::size_t kMostFound = 16384;
 

@@ -49,7 +49,7 @@ class FairScheduler {
   // The account's first batch is complete.
   void EndStart(Account& account);
 
-  // The account's owner waits for its work, or has got it.
+  // The account's owner waits for its work, or has received it.
   void BeginWait(Account& account);
   void EndWait(Account& account);
 

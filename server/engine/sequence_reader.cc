@@ -11,7 +11,7 @@ namespace {
 
 using Wide = ReadPattern::Wide;
 
-// A reader wants the segments of this many times the rows that were taken, so that clients which read little cause
+// A reader wants the segments of this many times the rows that were taken, so that clients that read little cause
 // little work.
 constexpr std::uint64_t kLookahead = 3;
 

@@ -32,7 +32,7 @@ class SegmentAllocator : public std::enable_shared_from_this<SegmentAllocator> {
   std::size_t row_bytes() const { return row_bytes_; }
   std::size_t segment_sequences() const { return segment_sequences_; }
 
-  // Whether free memory is kept, as it is at first. If not, free memory goes at once, and what returns later goes too.
+  // Sets whether free memory is kept, as it is at first. If not, it is released at once, and later returns likewise.
   void KeepFree(bool keep);
 
   // At least `bytes` bytes, aligned to a cache line.
