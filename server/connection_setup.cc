@@ -16,8 +16,7 @@ namespace {
 
 constexpr int kCallsBesides = 64;  // of one connection, besides those of --max-streams: health checks, Describe
 constexpr int kMetadataBytes = 8192;
-constexpr int kReadBytes =
-    1 << 10;  // at a time: gRPC parses all it has read, even if the connection is closed meanwhile
+constexpr int kReadBytes = 1 << 10;  // at a time: gRPC parses all it has read, even if the connection is closed
 // Memory of requests and calls in gRPC. Beyond it gRPC ends calls at random, so the other bounds keep it far away.
 constexpr std::size_t kQuotaBytes = std::size_t{512} << 20;
 constexpr int kReflectionThreads = 32;

@@ -22,8 +22,8 @@ inline constexpr std::size_t kSmallRequestBytes = 64 << 10;
 // Thread-safe.
 class RequestPool {
  public:
-  // How many small requests may wait, and how many large ones. No more large ones
-  // than this are read at a time (server/request_gate.h).
+  // How many small requests may wait, and how many large ones. No more large ones than this
+  // are read at a time (server/request_gate.h).
   static constexpr std::size_t kMaxWaiting = 256;
 
   RequestPool();

@@ -142,7 +142,7 @@ void ExpBelowLargest(float* HWY_RESTRICT values, std::size_t count) {
   hn::BlendedStore(vmath::Exp(d, hn::Sub(last, largest)), rest, d, values + whole);
 }
 
-// Turns v, kVectors vectors one behind the other, into its suffix sums v[i] + v[i + 1] + ...
+// Turns v, kVectors vectors one after the other, into its suffix sums v[i] + v[i + 1] + ...
 template <int kVectors, class D, class V = hn::Vec<D>>
 HWY_INLINE void SuffixSums(D d, V (&v)[kVectors]) {
   const auto lanes = static_cast<std::int32_t>(hn::Lanes(d));

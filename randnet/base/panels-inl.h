@@ -92,7 +92,7 @@ struct FromBias {
   }
 };
 
-// The sum of two table entries, one pointer a row each.
+// The sum of two table entries, one pointer per row each.
 struct FromTables {
   const float* const* x;
   const float* const* z;

@@ -9,8 +9,7 @@
 
 namespace iterand {
 
-// Fills a row whose first `written` symbols are there by repeating them; with none written, the row becomes all symbol
-// 0.
+// Fills a row by repeating its first `written` symbols; with none written, the row becomes all symbol 0.
 inline void RepeatToFill(std::span<Symbol> row, std::size_t written) {
   if (written == 0) {
     std::fill(row.begin(), row.end(), Symbol{0});

@@ -162,7 +162,7 @@ class BrainphoqueProgram final : public SteppedProgram {
     lane.steps_left = max_steps_;
   }
 
-  // Executes one instruction; false when the program is over. Without branches on what the program does, which is
+  // Executes one instruction; false when the program is over. It has no branches on what the program does, which is
   // random; only that a place has not been drawn yet is rare enough to be predicted. kPowerOfTwo: whether `symbols_` is
   // one.
   template <bool kPowerOfTwo>

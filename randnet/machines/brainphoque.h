@@ -55,7 +55,7 @@ std::string BrainphoqueText(const Program& program);
 inline constexpr char kBrainphoqueInstructions[] = "+-><[].,";
 inline constexpr int kBrainphoqueCount = 8;
 
-// ORDER_2: weights, in units of 2^-8, of the instruction behind `first` and `second`, at [(first * 9 + second) * 8 +
+// ORDER_2: weights, in units of 2^-8, of the instruction after `first` and `second`, at [(first * 9 + second) * 8 +
 // instruction]; 8 stands for none, at the beginning of a program.
 extern const std::array<std::uint8_t, 9 * 9 * 8> kBrainphoqueOrder2;
 

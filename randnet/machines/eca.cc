@@ -37,8 +37,8 @@ constexpr auto MakeByteSymbols() {
 }
 constexpr auto kByteSymbols = MakeByteSymbols();
 
-// Two states, 64 cells a word: the table is a Boolean function of 2 r + 1 words, one a neighbour, evaluated as a tree
-// of selections. Each selection is a xor (v and (a xor b)); the first level selects between constants.
+// Two states, 64 cells per word: the table is a Boolean function of 2 r + 1 words, one per neighbour, evaluated as a
+// tree of selections. Each selection is a xor (v and (a xor b)); the first level selects between constants.
 template <int kRadius>
 struct BitRule {
   static constexpr int kInputs = 2 * kRadius + 1;
@@ -98,7 +98,7 @@ class EcaProgram final : public Program {
       }
       return;
     }
-    // One word an entry: the high half says whether it is zero, the low half which other state it is.
+    // One word per entry: the high half says whether it is zero, the low half which other state it is.
     rng.Fill({words_.data(), size});
     const auto threshold = static_cast<std::uint32_t>(lambda_ * 0x1.0p16F);
     for (std::size_t i = 0; i < size; ++i) {

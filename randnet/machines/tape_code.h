@@ -12,8 +12,8 @@
 
 namespace iterand::tape {
 
-// Some instructions in one: moves, then additions, then at most one of . , [ ]. What is written, read or tested comes
-// last, so that a run that is stopped by its step limit within the group has no part of it that could be seen.
+// Several instructions in one: moves, then additions, then at most one of . , [ ]. What is written, read or tested
+// comes last. A run that its step limit stops within the group therefore has no part of the group that could be seen.
 struct Group {
   std::uint32_t next[2];  // the group that follows when the cell is 0, when it is not
   std::uint32_t steps;    // instructions in it

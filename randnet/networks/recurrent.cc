@@ -108,7 +108,7 @@ void RecurrentProgram::Sample(Rng& rng) {
       }
     }
     weights_[l] = weights;
-    // The first layer's products with the embeddings become tables; its own h's weights stand last.
+    // The first layer's products with the embeddings become tables; its own h's weights come last.
     net_.layer[l] = {l == 0 ? weights + 2 * net_.embedding_width * kPanel : weights, inputs * kPanel, bias, own_bias};
   }
 
@@ -235,8 +235,8 @@ class RecurrentFamily final : public Family {
     }
     own += static_cast<double>(most.alphabet) * most.hidden;
     step += matrix::MultiplySeconds(rows, most.hidden, most.alphabet) + matrix::ChooseSeconds(rows, most.alphabet);
-    // Products with a symbol are made once: many symbols' of the input row together, those of the row written one by
-    // one.
+    // The product with a symbol is made once: for the input row's symbols many together, for those of the row written
+    // one by one.
     const double embedded = matrix::MultiplySeconds(1, most.embedding, columns) +
                             matrix::MultiplySeconds(kRecurrentChunkRows, most.embedding, columns) / kRecurrentChunkRows;
     return context_.length * step + std::min<double>(tokens, most.alphabet) * embedded +

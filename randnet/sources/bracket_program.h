@@ -83,11 +83,11 @@ class BracketProgram final : public Program {
         const std::uint32_t closed = kCross ? (low * depth >> 16) + 1 : depth;
         const std::uint32_t closing = open[closed];
         if constexpr (kCross) {
-          // The last bracket moves into the gap; an opening token puts back what was there.
+          // The last bracket moves into the gap; an opening token restores the bracket there.
           const std::uint32_t last = open[depth];
           open[closed] = static_cast<Symbol>(last ^ ((last ^ closing) & opens));
         }
-        // Behind the open brackets anything may lie, so a closing token may write there too.
+        // Anything may follow the open brackets, so a closing token may write there too.
         open[depth + 1] = static_cast<Symbol>(kind);
         const std::uint32_t closes = kinds + closing;
         rows[i][t] = static_cast<Symbol>(closes ^ ((closes ^ kind) & opens));

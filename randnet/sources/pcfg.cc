@@ -210,8 +210,8 @@ class PcfgProgram final : public Program {
     rules_.push_back(rule);
   }
 
-  // Takes one symbol from the stack: writes it if it is a terminal, else replaces it. Without branches: which it is is
-  // random.
+  // Takes one symbol from the stack: writes it if it is a terminal, else replaces it. Without branches, since its kind
+  // is random.
   void Step(Lane& lane) const {
     const Item item = lane.stack[--lane.size];
     const std::uint32_t symbol = item & ((1U << kDepthShift) - 1);

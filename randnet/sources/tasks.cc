@@ -62,7 +62,7 @@ class TasksProgram final : public Program {
   }
 
  private:
-  // The symbol behind an output.
+  // The symbol after an output.
   std::uint32_t end() const { return knobs_.one_mark ? k_ : k_ + 1; }
 
   // Appends an input's symbols to input_ and to the instance.
