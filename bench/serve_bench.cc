@@ -57,7 +57,7 @@ constexpr char kCachedPreset[] = "markov";
 constexpr double kTrainerRate = 1e7;
 
 // What the trainer's client receives ahead: 8 batches, as the Python client does, or what it takes in this time, since
-// a core of a busy machine may be away for some milliseconds.
+// a core of a busy machine may be away for several milliseconds.
 constexpr int kPrefetch = 8;
 constexpr double kPrefetchSeconds = 0.02;
 constexpr double kBatchTokens = 64 * 512;
@@ -92,7 +92,7 @@ int ServeIterand() {
   return status.ok() ? 0 : 1;
 }
 
-// What was moved, per second and per second of core time. The second says what a busy machine hides.
+// What was moved, per second and per second of core time. The latter shows what a busy machine hides.
 struct Rate {
   double per_second = 0;
   double per_core_second = 0;
@@ -169,8 +169,8 @@ Rate ServedTokens(const ServerProcess& server, RpcClient& client, const v1::Stre
 }
 
 // Segments 2 to `segments` + 1 of every lane: the same sequences for all, as segments differ in cost. When a reader has
-// the first batch of one segment of every lane, those segments are all made, so what is timed between two such moments
-// is the making of as many others.
+// the first batch of one segment of every lane, those segments are all made. The time between two such moments is
+// therefore that of making as many others.
 Rate InProcessSegments(const std::string& preset, std::uint64_t seed, int segments, int threads) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), seed);
   if (!stream.ok()) Fail(stream.status());

@@ -1,4 +1,4 @@
-// Text from elsewhere, made safe for a terminal or a log.
+// Makes text from elsewhere safe for a terminal or a log.
 #pragma once
 
 #include <string>

@@ -72,16 +72,17 @@ class DumpFile {
   // What the file still lacks, in bytes; as a double, since it may exceed 2^64.
   double missing_bytes() const;
 
-  // Adds sequences in the file's dtype, after those that are safe and those added before. They are safe when a chunk
-  // is full, or a tenth of a second after the dump was opened, and from there on after pauses that double up to ten
-  // seconds: so a process that is killed again and again still gets on. After an error nothing may be added.
+  // Adds sequences in the file's dtype, after those that are safe and those added before. They are safe when a chunk is
+  // full, or a tenth of a second after the dump was opened, and from there on after pauses that double up to ten
+  // seconds. A process that is killed again and again therefore still makes progress. After an error nothing may be
+  // added.
   absl::Status Append(std::span<const std::byte> tokens);
   // Makes safe what was added.
   absl::Status Commit();
-  // The same, but only if that has rarely been done since the dump was opened: before a pause that may be long.
+  // The same, but only if that has rarely been done since the dump was opened. For use before a pause that may be long.
   absl::Status CommitAtStart();
-  // Commits, and gives the files their names. All sequences must be there. Errors also: AlreadyExists if a file has
-  // come in the way.
+  // Commits, and gives the files their names. All sequences must have been added. Errors also: AlreadyExists if a file
+  // has come in the way.
   absl::Status Finish();
 
   const std::string& path() const { return path_; }

@@ -8,7 +8,7 @@ namespace iterand::cli {
 
 class Progress {
  public:
-  // `done` of `total` sequences of `length` tokens were there before.
+  // `done` of `total` sequences of `length` tokens existed before.
   Progress(std::uint64_t done, std::uint64_t total, int length);
   ~Progress();  // clears
   Progress(const Progress&) = delete;
@@ -16,7 +16,7 @@ class Progress {
 
   // Draws the bar, at most about ten times per second.
   void Update(std::uint64_t done);
-  // Takes the bar away, so that a line can be written.
+  // Removes the bar, so that a line can be written.
   void Clear();
   // Measures speed from here on, with `done` sequences complete.
   void Restart(std::uint64_t done);
