@@ -24,10 +24,10 @@ readonly VENV_DIR=${VENV_DIR:-.venv}
 readonly CLANG_FORMAT_VERSION=18.1.8
 readonly CLANG_TIDY_VERSION=18.1.8
 
-# A progress line for the person who waits; standard error, so that results can be piped.
+# Prints a progress line for the user; on standard error, so that results can be piped.
 say() { printf '%s\n' "$*" >&2; }
 
-# One line that says what went wrong, and the end.
+# Prints one line that says what went wrong, and exits.
 fail() {
   printf '%s: %s\n' "${PROGRAM:-$(basename "$0")}" "$*" >&2
   exit 1
@@ -70,7 +70,7 @@ ensure_system_packages() {
   mkdir -p build
   local log=build/apt.log
   : > "$log"
-  # Package lists of a fresh machine or container may be empty or old; without network an old list may still do.
+  # Package lists of a fresh machine or container may be empty or old; without network an old list may still work.
   "${as_root[@]}" apt-get update -q >> "$log" 2>&1 || say "apt-get update failed (see $log); trying with the lists at hand"
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" \
     >> "$log" 2>&1 < /dev/null || {
@@ -93,8 +93,8 @@ find_python() {
     "another one can be named: PYTHON=/path/to/python3 $0)"
 }
 
-# ensure_venv NAME REQUIREMENT...: makes .venv if need be and installs the requirements into it, unless exactly they were
-# installed under this NAME before and the package's description has not changed since.
+# ensure_venv NAME REQUIREMENT...: makes .venv if necessary and installs the requirements into it, unless exactly these
+# were installed under this NAME before and the package's description has not changed since.
 ensure_venv() {
   local name=$1
   shift
@@ -107,7 +107,7 @@ ensure_venv() {
     "$python" -m venv "$VENV_DIR" || fail "could not make the virtual environment $VENV_DIR with $python"
   fi
   stamp=$VENV_DIR/.iterand-$name
-  # The folder's own path is part of it: an editable install of a moved folder points into the void.
+  # The folder's own path is part of it, since an editable install of a moved folder does not work.
   wanted=$(printf '%s\n' "$PWD" "$@" && sha256sum pyproject.toml clients/study/pyproject.toml)
   if [[ -f $stamp && $(< "$stamp") == "$wanted" ]]; then return; fi
   say "Installing Python packages: $*"
@@ -129,14 +129,14 @@ python_options() {
   fi
 }
 
-# Whether a build folder is configured for a Python that is still there, or needs none.
+# Whether a build folder is configured for a Python that still exists, or needs none.
 has_python() { # FOLDER
   local configured
   configured=$(sed -n 's/^Python_EXECUTABLE:[A-Z]*=//p' "$1/CMakeCache.txt" 2> /dev/null)
   [[ -n $configured && -x $configured ]]
 }
 
-# build PRESET TARGET...: configures if need be and builds the targets. Says nothing where nothing is to be done; counts
+# build PRESET TARGET...: configures if necessary and builds the targets. Prints nothing if they are up to date; counts
 # the steps on a terminal; shows what failed.
 build() {
   local preset=$1

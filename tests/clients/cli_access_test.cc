@@ -82,7 +82,7 @@ TEST(CliAccess, RefusesAPublicPortWithoutProtection) {
   EXPECT_THAT(result.err, HasSubstr("--token-file"));
 }
 
-// The commands of the code blocks below a heading of docs/server.md, until the next heading.
+// The commands of the code blocks between a heading of docs/server.md and the next one.
 std::vector<std::string> CommandsBelow(const std::string& heading) {
   std::vector<std::string> commands;
   bool below = false;

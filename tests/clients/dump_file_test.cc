@@ -52,7 +52,7 @@ std::vector<std::byte> Rows(const DumpIdentity& identity, std::uint64_t begin, s
   return rows;
 }
 
-// What `iterand dump` does: adds what is missing, two sequences at a time, each safe before the next.
+// Does what `iterand dump` does: adds what is missing, two sequences at a time, each safe before the next.
 absl::Status Dump(const fs::path& folder, const DumpIdentity& identity) {
   auto file = DumpFile::Open(folder, kName, identity, [](std::uint64_t /*verified*/) {});
   if (!file.ok()) return file.status();
@@ -64,7 +64,7 @@ absl::Status Dump(const fs::path& folder, const DumpIdentity& identity) {
   return (*file)->complete() ? absl::OkStatus() : (*file)->Finish();
 }
 
-// The same in a process of its own; true if it was killed.
+// The same in a process of its own. Returns true if it was killed.
 bool DumpAndDie(const fs::path& folder, const DumpIdentity& identity, const FileFaults& faults) {
   const pid_t child = fork();
   if (child == 0) {
@@ -85,7 +85,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
     fs::create_directories(scratch_.path() / name);
     return scratch_.path() / name;
   }
-  // A folder with the files of another.
+  // A folder with copies of another's files.
   fs::path Copy(const fs::path& from, const std::string& name) const {
     fs::remove_all(scratch_.path() / name);
     fs::copy(from, scratch_.path() / name);
@@ -106,7 +106,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
     EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 2) << where;
   }
 
-  // Tokens that have their name and a sidecar match it; others are in a dump in progress, with the first sequences.
+  // Named tokens with a sidecar match it; others are in a dump in progress, with the first sequences.
   void ExpectNothingLost(const fs::path& folder, std::uint64_t before, const std::string& where) const {
     const fs::path sidecar = folder / (std::string(kName) + ".json");
     if (fs::exists(folder / Tokens())) {
@@ -147,7 +147,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
         EXPECT_TRUE(status.ok()) << where << ": " << status;
         ExpectComplete(again, sequences, where);
       }
-      // The command that made the finished dump: it is back, unless more sequences are safe already.
+      // The command that made the finished dump restores it, unless more sequences are safe already.
       if (before > 0) {
         const fs::path back = Copy(killed, "back");
         const absl::Status status = Dump(back, Of(before));

@@ -101,7 +101,7 @@ TEST_F(HostileServer, ListsAndDescriptions) {
   EXPECT_THAT(Run("describe up").out, HasSubstr(kEscaped));
   EXPECT_EQ(nlohmann::json::parse(Run("describe up --json").out)["recipe"]["description"],
             "\xe2\x80\xae\x7f\xf3\xa0\x81\x81");
-  // JSON's own escapes, so that it means what it meant.
+  // JSON's own escapes are used, so the meaning stays.
   EXPECT_EQ(nlohmann::json::parse(Run("describe up --recipe-json").out)["description"],
             "\xe2\x80\xae\x7f\xf3\xa0\x81\x81");
 }

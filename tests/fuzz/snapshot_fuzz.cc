@@ -1,6 +1,6 @@
 // Snapshots of endless pools, with any bytes in them: the first byte of an input says in which file they are. A stream
-// that finds one makes its rows, or says why not. What is not whole, or of another stream, is not used: then the rows
-// are those of a stream without snapshots.
+// that finds one makes its rows, or reports why not. A snapshot that is incomplete or of another stream is not used:
+// then the rows are those of a stream without snapshots.
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 #include <openssl/sha.h>
@@ -50,7 +50,7 @@ v1::Recipe EndlessRecipe() {
   return recipe;
 }
 
-// Rows behind the segment of the snapshot.
+// Rows after the segment of the snapshot.
 absl::StatusOr<std::vector<std::byte>> Rows(Stream& stream) {
   std::vector<std::byte> rows(kRows * stream.sequence_bytes());
   stream.set_threads(1);

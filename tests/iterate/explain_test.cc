@@ -101,7 +101,7 @@ TEST(ExplainTest, FreshInputsAreNamed) {
   }
 }
 
-// Rounds are only limited where they have to be replayed from a lane's start.
+// Rounds are limited only where they have to be replayed from a lane's start.
 TEST(ExplainTest, LateRoundsOfALongSegment) {
   v1::Recipe recipe = *LoadPreset("uniform");
   recipe.mutable_chain()->mutable_rows()->set_fixed(1);

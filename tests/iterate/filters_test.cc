@@ -114,7 +114,8 @@ TEST(InjectionTest, IsInjectiveUniformAndReproducible) {
   }
 }
 
-// The definition once more, symbol by symbol: of a vocabulary that is shuffled, and of one whose tokens are redrawn.
+// A second implementation of the definition, symbol by symbol: of a vocabulary that is shuffled, and of one whose
+// tokens are redrawn.
 TEST(InjectionTest, IsTheDefinition) {
   for (const std::uint64_t vocabulary : {300ULL, 50000ULL, (1ULL << 20) + 5, 1ULL << 32}) {
     Injection injection(300, vocabulary);
@@ -154,7 +155,8 @@ TEST(InjectionTest, IsTheDefinition) {
   }
 }
 
-// The definition once more: one injection a round, drawn symbol by symbol over the rows that survive, in their order.
+// A second implementation of the definition: one injection per round, drawn symbol by symbol over the rows that
+// survive, in their order.
 TEST(RelabelTest, RowsOfARoundShareAnInjection) {
   constexpr int kRows = 240;  // five segments of 48, whose last rounds are cut
   v1::Recipe recipe;

@@ -21,7 +21,7 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
 
-// Two lanes, and a segment is no multiple of what a round emits, so that rows wait between two segments.
+// Two lanes. A segment is no multiple of what a round emits, so that rows wait between two segments.
 v1::Recipe EndlessRecipe(v1::Pool::Emission emission = v1::Pool::SAMPLE) {
   v1::Recipe recipe = *ParseRecipeJson(R"({"families": [{"markov": {}}, {"pointwise": {}}], "length": 32, "lanes": 2,
       "segment_sequences": 7, "pool": {"pool_rows": 30, "program_rows": 10, "constant_rows": 2, "noise_rows": 2}})");
@@ -229,7 +229,7 @@ TEST_F(SnapshotsTest, TheOldestStreamsMakeRoom) {
     return fs::exists(folder_->path / ToHex((*Stream::Open(recipe, seed))->fingerprint()));
   };
   for (const std::uint64_t seed : {1, 2}) ReadRows(*Open(recipe, seed), 0, 100);
-  std::ofstream(folder_->path / "notes.txt") << std::string(1 << 20, 'x');  // which are not ours to count or delete
+  std::ofstream(folder_->path / "notes.txt") << std::string(1 << 20, 'x');  // not ours to count or delete
   std::uint64_t bytes = 0;
   for (const fs::path& file : Files()) bytes += file.extension() == ".snapshot" ? fs::file_size(file) : 0;
   folder_->most_bytes = bytes + bytes / 4;  // two streams and a half

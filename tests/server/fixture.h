@@ -130,7 +130,7 @@ class ServiceTest : public ::testing::Test {
     Batch batch;
     if ((*reader)->Next(batch)) return absl::OkStatus();
     const absl::Status& status = (*reader)->status();
-    // Whatever the server refuses, it says why to programs too.
+    // Every refusal also has a reason for programs.
     if (!status.ok() && !absl::IsUnavailable(status)) {
       EXPECT_NE(ReasonOf(status), v1::ERROR_REASON_UNSPECIFIED) << status;
     }

@@ -226,7 +226,7 @@ TEST(BrainphoqueTest, Order2TableIsWhatIsCounted) {
       weights[op] = static_cast<int>(std::max<std::uint64_t>(1, count[op] * 256 / total));
       rest -= weights[op];
     }
-    // What rounding left over, or took too much, goes to the largest.
+    // The largest takes what rounding left over, or took too much.
     weights[std::max_element(count, count + 8) - count] += rest;
     absl::StrAppend(&printed, "    ");
     for (std::size_t op = 0; op < 8; ++op) {

@@ -48,8 +48,8 @@ TEST(TransducerTest, ReadsFromLeftToRightWithMemory) {
   EXPECT_GT(remembered, 10);
 }
 
-// A Mealy machine with S states seen through C classes: the same (state, class) gives the same. Learns the states from
-// a run of a machine whose classes and outputs are distinct enough, by counting the distinct futures.
+// A Mealy machine with S states seen through C classes: the same (state, class) gives the same result. Learns the
+// states from a run of a machine whose classes and outputs are distinct enough, by counting the distinct futures.
 TEST(TransducerTest, StatesAreAsManyAsDrawn) {
   // Constant input: the states visited must run into a cycle of at most S steps after at most S steps.
   ProgramRunner runner(R"({"transducer": {"states": {"fixed": 7}, "copy": {"fixed": 0}, "symbols": {"fixed": 256}}})",

@@ -97,7 +97,7 @@ TEST(MarkovTest, RowsOfFixedOrderAreTheDefinition) {
   }
 }
 
-// With this concentration a context all but always gives the same symbol.
+// With this concentration a context nearly always gives the same symbol.
 std::string Deterministic(const std::string& tree, int symbols, int contexts) {
   return absl::StrCat(R"({"markov": {"concentration": {"fixed": 0.0001}, "symbols": {"fixed": )", symbols,
                       R"(}, "contexts": {"fixed": )", contexts, R"(}, "tree": )", tree, "}}");

@@ -168,7 +168,7 @@ TEST(Engine, ClosingSparesWhatAnotherFeedWants) {
   EXPECT_EQ(engine.stats().segments_generated, 4U);
 }
 
-// Streams of different cost get the same core time. Nobody reads: both always want more within their bounds.
+// Streams of different cost get the same core time. Without readers, both always want more within their bounds.
 TEST(Engine, SharesCoresFairly) {
   Engine engine(Options(1, 0, 256 << 20, 256 << 20));
   const std::shared_ptr<SharedStream> cheap = *engine.Open(
@@ -256,7 +256,7 @@ TEST(Engine, AReplayLeavesOthersTheirTurn) {
   EXPECT_EQ(engine.stats().segments_replaying, 1);
   EXPECT_LT(engine.stats().generation_seconds, 1.5);
 
-  // Nobody wants it any more: it ends, and the lane is free for others.
+  // No reader is left: it ends, and the lane is free for others.
   far = nullptr;
   EXPECT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 0; }, std::chrono::seconds(5)));
   EXPECT_EQ(engine.stats().segments_replaying, 0);
@@ -338,14 +338,14 @@ TEST(Engine, StreamsThatNobodyUsesTakeBoundedMemory) {
   for (std::uint64_t seed = 0; seed < 5; ++seed) read(seed);
   EXPECT_EQ(engine.stats().streams_idle, 3);
   EXPECT_EQ(engine.stats().idle_stream_bytes, 3 * each);
-  // Those used last are the ones that are kept: the one used again outlives the others.
+  // Those used last are kept: the one that is used again outlives the others.
   read(2);
   read(7);
   read(8);
   EXPECT_EQ(engine.stats().streams_idle, 3);
   const std::shared_ptr<SharedStream> found = *engine.Open(recipe, 2);
   EXPECT_EQ(engine.stats().used_stream_bytes, each);
-  // One that takes more than all may is not kept at all.
+  // A stream that exceeds the bound of all is not kept at all.
   options.idle_bytes = each - 1;
   Engine small(options);
   {
