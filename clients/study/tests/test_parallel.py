@@ -20,7 +20,7 @@ from iterand_study import cli, config, data, parallel, pretrain
 def test_two_processes_train_as_one(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, loss_mask: bool
 ) -> None:
-    """They go on from the checkpoint of one. With masks they have different numbers of tokens that count."""
+    """They continue from the checkpoint of one. With masks they have different numbers of tokens that count."""
     each, file = study(address), tmp_path / "study.json"
     each = dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, recipe=recipe, loss_mask=loss_mask))
     one = pretrain.run(each, address, tmp_path / "one")

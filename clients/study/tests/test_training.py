@@ -1,4 +1,4 @@
-"""Pretraining, finetuning and sweeps: small ones from end to end, interrupted and measured anew."""
+"""Pretraining, finetuning and sweeps: small ones from end to end, interrupted and measured again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_interrupted_pretraining_goes_on_exactly(
 def test_a_new_evaluation_is_measured_and_not_trained(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is measured alike stays, on the way too; how often something is printed makes no difference at all."""
+    """What is measured in the same way stays, on the way too; how often something is printed makes no difference."""
     each = study(address)
     before = pretrain.run(each, address, tmp_path / "out")
     forbid_training(monkeypatch)

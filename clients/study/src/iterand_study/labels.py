@@ -43,7 +43,7 @@ def scratch_settings(stage: Result) -> Result:
     Equal for results whose scratch runs are the same."""
     left_out = ("text", "name", "starts", "shrink", "optimizer")
     own = {key: value for key, value in stage["stage"].items() if key not in left_out}
-    # Its learning rate gives way to the list.
+    # The list replaces its learning rate.
     optimizer = {key: value for key, value in stage["stage"]["optimizer"].items() if key != "learning_rate"}
     run = {key: stage["config"].get(key) for key in ("precision", "compile")}
     return {**stage["config"]["model"], **own, **optimizer, **run, "text": stage.get("text_sha256")}
