@@ -56,8 +56,8 @@ constexpr char kCachedPreset[] = "markov";
 // Tokens per second, more than trainers take.
 constexpr double kTrainerRate = 1e7;
 
-// What the trainer's client receives ahead: 8 batches, as the Python client does, or what it takes in this time, since
-// a core of a busy machine may be away for several milliseconds.
+// What the trainer's client receives ahead: 8 batches, as the Python client does, or what it takes in this time. A core
+// of a busy machine may be away for several milliseconds.
 constexpr int kPrefetch = 8;
 constexpr double kPrefetchSeconds = 0.02;
 constexpr double kBatchTokens = 64 * 512;

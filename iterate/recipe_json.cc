@@ -1,4 +1,4 @@
-// A recipe's JSON is read while it is parsed: each value goes straight into the message, and the first mistake ends the
+// A recipe's JSON is read while it is parsed. Each value goes straight into the message, and the first mistake ends the
 // reading with an error that says what would be right. Time and memory are therefore linear in the text.
 #include "iterate/recipe_json.h"
 

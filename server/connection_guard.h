@@ -1,9 +1,9 @@
 // Accepts the connections of a gRPC server, bounds them, and closes those that cost too much.
 //
-// gRPC 1.51, which the distributions have, stops accepting for good when descriptors run out, does not bound the number
-// of connections, and enforces its other bounds only on peers that acknowledge them. A thread of the guard therefore
-// accepts connections, hands each to gRPC, and keeps a duplicate of its descriptor: to see when it ends, to count its
-// bytes, and to close it.
+// gRPC 1.51, which the distributions have, stops accepting for good when descriptors run out, and does not bound the
+// number of connections. It enforces its other bounds only on peers that acknowledge them. A thread of the guard
+// therefore accepts connections and hands each to gRPC. The guard keeps a duplicate of each descriptor: to see when the
+// connection ends, to count its bytes, and to close it.
 #pragma once
 
 #include <grpcpp/server_builder.h>

@@ -90,8 +90,8 @@ struct ServerOptions {
   // are information, other calls that end are for debugging.
   std::string log_level = "info";
 
-  // If not empty, a folder where endless pools are kept now and then (iterate/snapshots.h), so that after a restart, or
-  // on another server that has the folder, a stream continues without a replay. A missing folder is made.
+  // If not empty, a folder where endless pools are kept now and then (iterate/snapshots.h). After a restart, or on
+  // another server that has the folder, a stream then continues without a replay. A missing folder is made.
   std::string snapshot_dir;
 
   // The most bytes that these may take. Snapshots of the streams that were written longest ago make room.

@@ -16,9 +16,9 @@
 //
 // A chunk has 8 MiB or less: chunks are short at the start of a process and where sequences take long to make. (A
 // journal of an earlier version has no numbers: all its chunks except the last are of 8 MiB.) A chunk's line is written
-// to the journal only after its tokens are on disk, so after a kill or a loss of power the journal states what can be
-// trusted. A dump that is opened again checks those chunks against their hashes, cuts NAME.EXT.partial after the last
-// good one and continues from there. Nothing is taken over from a dump of another stream: opening it is refused.
+// to the journal only after its tokens are on disk. After a kill or a loss of power the journal therefore states what
+// can be trusted. A dump that is opened again checks those chunks against their hashes, cuts NAME.EXT.partial after the
+// last good one and continues from there. Nothing is taken over from a dump of another stream: opening it is refused.
 //
 // A complete dump may be extended: it is opened with more sequences than it has. Nothing changes until its file matches
 // its checksum and the first new tokens exist. Then, each step on disk before the next:
@@ -73,9 +73,8 @@ class DumpFile {
   double missing_bytes() const;
 
   // Adds sequences in the file's dtype, after those that are safe and those added before. They are safe when a chunk is
-  // full, or a tenth of a second after the dump was opened, and from there on after pauses that double up to ten
-  // seconds. A process that is killed again and again therefore still makes progress. After an error nothing may be
-  // added.
+  // full, or a tenth of a second after the dump was opened. From there on the pauses double up to ten seconds. A
+  // process that is killed again and again therefore still makes progress. After an error nothing may be added.
   absl::Status Append(std::span<const std::byte> tokens);
   // Makes safe what was added.
   absl::Status Commit();

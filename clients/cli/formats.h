@@ -21,7 +21,7 @@ void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<s
 
 // Readable picture of a sequence: a line that says where it came from, then one character per token, in lines of 128.
 // The character stands for the token's rank among the tokens of this sequence, by falling frequency (equals by first
-// occurrence): '.' is the commonest token, then a-z, A-Z, 0-9, and '#' for all rarer ones. This shows structure
+// occurrence). '.' is the commonest token, then a-z, A-Z, 0-9, and '#' for all rarer ones. This shows structure
 // whatever labels the tokens have.
 void AppendPicture(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,
                    std::string& out);

@@ -26,8 +26,8 @@ constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitInterrupted = 130;  // what shells report for a command ended by Ctrl-C; also after SIGTERM
 
-// A file that is opened while one of the descriptors 0 to 2 is closed would get that number, and then receive what is
-// written to standard output or standard error. Each is therefore opened, in the direction in which using it fails.
+// A file that is opened while one of the descriptors 0 to 2 is closed would get that number. It would then receive what
+// is written to standard output or standard error. Each is therefore opened, in the direction in which using it fails.
 void OccupyStandardDescriptors() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (fcntl(descriptor, F_GETFD) != -1) continue;

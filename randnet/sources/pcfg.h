@@ -13,7 +13,7 @@
 // draw.
 //
 // A sentence is derived leftmost first. A nonterminal at depth D (the start is at depth 0) takes rule 0, so every
-// derivation ends, and no more than D + 1 rules are applied from one terminal to the next: the work of a row is bounded
+// derivation ends. No more than D + 1 rules are applied from one terminal to the next, so the work of a row is bounded
 // by length x (D + 2). The last sentence is cut at the row's end.
 //
 // Limits: T is lowered until all symbols fit the alphabet, R to T.

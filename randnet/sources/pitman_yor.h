@@ -1,10 +1,10 @@
 // Texts of a hierarchical Pitman-Yor process (Teh 2006, "A hierarchical Bayesian language model based on Pitman-Yor
 // processes"; Wood et al. 2009, "A stochastic memoizer for sequence data").
 //
-// The process is a prior over n-gram sources whose words and contexts follow power laws, as those of real texts do: the
+// The process is a prior over n-gram sources whose words and contexts follow power laws, as those of real texts do. The
 // next symbol's distribution after a context of m symbols is a random one that scatters about the distribution after
-// the last m - 1 of them, and that of the empty context about the uniform one. Predicting its texts as well as can be
-// is smoothing by interpolated Kneser-Ney, and what the sequence memoizer, a text compressor, does.
+// the last m - 1 of them. That of the empty context scatters about the uniform one. The best prediction of its texts is
+// smoothing by interpolated Kneser-Ney, and what the sequence memoizer, a text compressor, does.
 //
 // A program draws the length D of the longest context (`depth`), k distinct symbols of the alphabet, and for each m of
 // 0 .. D a discount d(m) (`discount`) and a strength c(m) (`strength`). Each row is a text by a source of its own,
@@ -15,8 +15,8 @@
 //   one of these n, each with weight 1 (or 1 - d(m) if it was itself a new draw): the same symbol;
 //   or, with what remains, a new draw: draw with respect to the last m - 1, or, if m = 0, one of the k uniformly.
 //
-// With a `history` of h > 0 symbols the program first draws such a text, which is never written, and every row is drawn
-// as if it came after that text, though none of its symbols is in the context of the row's first ones. Rows of a
+// With a `history` of h > 0 symbols the program first draws such a text, which is never written. Every row is then
+// drawn as if it came after that text, though none of its symbols is in the context of the row's first ones. Rows of a
 // program are then texts by one source. The longer the history, the more it determines that source. A history costs as
 // much as a row of its length, once per program, and is looked up in memory that no longer fits the caches. At D = 16
 // the longest takes about 0.1 s.

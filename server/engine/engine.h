@@ -6,8 +6,8 @@
 //
 // A slice ends at the end of a round, where the segment can be put aside. If a round takes longer, its computation is
 // paused in the middle: its thread waits, and another thread of the engine uses the core meanwhile. The engine
-// therefore has as many threads as it has paused computations and cores, but no more of them run at a time than it may
-// use cores, whatever a round costs. (randnet/run_control.h: computations ask every few milliseconds whether to pause.)
+// therefore has as many threads as it has paused computations and cores. No more of them run at a time than it may use
+// cores, whatever a round costs. (randnet/run_control.h: computations ask every few milliseconds whether to pause.)
 //
 // A segment in progress holds a workspace until it is complete. A stream therefore has at most one segment in progress
 // per core, and these finish before others are begun. Segments of an endless pool depend on the one before, so each

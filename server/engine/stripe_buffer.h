@@ -2,7 +2,7 @@
 //
 // The rows of a batch come from different lanes in turn, and each lane has segments of its own. If each segment also
 // had memory of its own, a batch would have to be gathered row by row. A reader that takes segment s of `lanes` lanes
-// in turn, as trainers and their shards do, therefore has these segments generated into one stripe: row p of the lane
+// in turn, as trainers and their shards do, therefore has these segments generated into one stripe. Row p of the lane
 // that is j-th in turn is row p * lanes + j of the stripe. A batch is then one piece of memory, or two where a stripe
 // ends, and is sent without a copy. A stripe of one lane is plain memory of a segment.
 //
