@@ -286,10 +286,10 @@ HWY_INLINE void AliasTables(D d, const V (&weights)[kTables][kVectors], const in
   }
 }
 
-// DrawDirichletTables for more than kVectors - 1 and at most kVectors vectors of columns. The kTables tables advance in
-// step, because the operations of one table each wait for the one before. The lanes after the last value retry those
-// that are rejected: lane count + a makes the attempt with words 2 a and 2 a + 1 of those that come after the first
-// proposals and boosts. If that is not enough, another vector makes more.
+// DrawDirichletTable and DrawTwoDirichletTables for more than kVectors - 1 and at most kVectors vectors of columns. The
+// kTables tables advance in step, because the operations of one table each wait for the one before. The lanes after the
+// last value retry those that are rejected: lane count + a makes the attempt with words 2 a and 2 a + 1 of those that
+// come after the first proposals and boosts. If that is not enough, another vector makes more.
 template <int kTables, int kVectors>
 HWY_INLINE bool DirichletTables(const GammaShape& shape, const internal::DirichletTable* tables, std::size_t count) {
   const hn::ScalableTag<float> d;
