@@ -36,8 +36,8 @@ struct DescribeOptions {
   bool recipe_json = false;
 };
 
-// For how long a stream or a part is measured, in seconds, and after which time its first segment is given up; then both
-// for all parts of a mixture together.
+// For how long a stream or a part is measured, in seconds, and after which time its first segment is given up; then
+// both for all parts of a mixture together.
 constexpr double kMeasureSeconds = 0.15;
 constexpr double kMeasureAllSeconds = 1;
 constexpr double kPatience = 1;
