@@ -26,7 +26,7 @@ class Node:
 
     def __init__(self, kind: str, loop: "Node | None") -> None:
         self.kind = kind
-        self.loop = loop  # innermost loop in whose body it stands
+        self.loop = loop  # innermost loop whose body contains it
         self.behind: Node | None = None
         self.body: Node | None = None
 

@@ -160,7 +160,7 @@ def test_connections_with_calls_are_not_closed_to_make_room(serve: Serve) -> Non
 
 
 def test_many_idle_connections(serve: Serve) -> None:
-    """What a fleet behind one address has, and more."""
+    """As many as a fleet behind one address has, and more."""
     open_files(2000)
     server = serve()
     with watch(server) as seen, ExitStack() as stack:

@@ -233,7 +233,7 @@ class Peer:
 
 
 def half_a_request(size: int) -> bytes:
-    """All but the end of a message."""
+    """A message without its end."""
     return b"\0" + size.to_bytes(4, "big") + bytes(size - 1000)
 
 

@@ -30,7 +30,7 @@ def test_two_processes_train_as_one(
     command = [*launch, "-m", "iterand_study.cli", "pretrain", str(file), "--out", str(tmp_path / "two")]
     ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("step 20 of 20") == 1  # one of them tells
+    assert ran.stdout.count("step 20 of 20") == 1  # one of them reports
     assert "step 10 " not in ran.stdout
     two = json.loads((tmp_path / "two" / "pretrain.json").read_text())
     assert two["processes"] == 2

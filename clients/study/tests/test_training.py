@@ -287,7 +287,7 @@ def test_texts_count_by_content(address: str, tmp_path: Path, monkeypatch: pytes
     file, moved, out = tmp_path / "text", tmp_path / "moved", tmp_path / "out"
 
     def results() -> dict[str, Any]:
-        """All but the configurations, in which paths stand."""
+        """All except the configurations, which contain paths."""
         files = {str(path.relative_to(out)): json.loads(path.read_text()) for path in out.glob("**/*.json")}
         return {name: {**found, "config": None} for name, found in files.items()}
 
@@ -329,7 +329,7 @@ def test_finetuning_repeats_and_is_tested_elsewhere(address: str, tmp_path: Path
 
 
 def test_finetuning_another_model_is_another_result(address: str, tmp_path: Path) -> None:
-    """Also where the weights lie alone, without the result of their pretraining."""
+    """Also where the weights are alone, without the result of their pretraining."""
     file, weights = tmp_path / "text", tmp_path / "model.pt"
     file.write_bytes(b"ababab " * 1000)
     each = with_text(address, file)
