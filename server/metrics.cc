@@ -14,7 +14,7 @@
 namespace iterand {
 namespace {
 
-// All metrics are read from the engine's statistics when they are scraped, so counting costs nothing twice.
+// All metrics are read from the engine's statistics when they are scraped, so no second set of counters is needed.
 class StatsCollector final : public prometheus::Collectable {
  public:
   StatsCollector(int threads, std::function<ServerStats()> stats) : threads_(threads), stats_(std::move(stats)) {}
@@ -125,11 +125,11 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::s
   Impl& impl = *server->impl_;
   impl.host = listen.substr(0, listen.rfind(':'));
   impl.collector = std::make_shared<StatsCollector>(threads, std::move(stats));
-  // The library tells of failure by exceptions.
+  // The library reports failure by exceptions.
   try {
     impl.exposer = std::make_unique<prometheus::Exposer>(listen, /*num_threads=*/1);
     impl.exposer->RegisterCollectable(impl.collector);
-  } catch (const std::exception&) {  // whose words are the library's own
+  } catch (const std::exception&) {  // its text is the library's own
     return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", listen));
   }
   return server;

@@ -57,7 +57,7 @@ constexpr std::string_view kStopping =
     "\r\033[Kiterand: stopping after this batch; a second signal ends it at once, without this batch\n";
 constexpr std::size_t kClearLine = 4;  // bytes of it, for terminals only
 
-// A second signal ends the process at once, should the batch take long: what is journalled is safe.
+// A second signal ends the process at once, in case the batch takes long: what is journalled is safe.
 void StopAfterThisBatch(int signal) {
   const int error = errno;
   const SecondSignal::Kind kind = signals.Note();
@@ -88,7 +88,7 @@ class DumpFolder {
   }
   ~DumpFolder() {
     std::error_code ignored;
-    for (const fs::path& folder : made_) fs::remove(folder, ignored);  // not if it is not empty
+    for (const fs::path& folder : made_) fs::remove(folder, ignored);  // fails for one that is not empty
   }
   DumpFolder(DumpFolder&&) = default;
   DumpFolder& operator=(DumpFolder&&) = default;
@@ -171,7 +171,7 @@ absl::Status WithSafePart(const absl::Status& status, const std::vector<DumpPart
 }
 
 // Adds all that the source gives; `done` sequences are in all parts. When the source fails or the user interrupts,
-// what came before is made safe.
+// everything before that is made safe.
 absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t done, const std::vector<DumpPart>& parts,
                       Progress& progress) {
   const bool widen = source.facts().dtype == Dtype::kUint8 && file_dtype == Dtype::kUint16;

@@ -68,7 +68,7 @@ void AddServe(CLI::App& app, Action& action) {
                     "End as on SIGTERM when standard input ends, as the pipe of a program that was killed does");
   command->add_option("--metrics-listen", options->metrics_listen, "Serve Prometheus metrics at http://ADDR/metrics")
       ->type_name("ADDR")
-      // What is left of an unset variable must not leave the metrics out.
+      // An empty value (--metrics-listen "$UNSET") must fail and not silently leave the metrics out.
       ->check([](const std::string& text) {
         return text.empty() ? "an address is wanted, HOST:PORT, not ''" : std::string();
       });

@@ -28,7 +28,7 @@ class RepeatProgram final : public Program {
   }
 
   void Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    // A trial may want fewer symbols than the word has.
+    // A trial may need fewer symbols than the word has.
     const auto n = static_cast<std::size_t>(std::min(n_, out.length()));
     for (int r = 0; r < out.rows(); ++r) {
       const auto row = out.row_span(r);

@@ -129,7 +129,7 @@ def test_many_clients_with_expensive_requests(serve: Serve, attack_seconds: floa
             assert call(other, "Describe", b"") is grpc.StatusCode.OK
             slowest = max(slowest, time.monotonic() - begin)
             time.sleep(0.05)
-        stopped = server.stop()  # with the attack still going on
+        stopped = server.stop()  # with the attack still in progress
         for attacker in running:
             attacker.result()
     print(f"Describe within {slowest:.3f} s, stopped within {stopped:.2f} s; {seen.before >> 20} MB before")
@@ -233,7 +233,7 @@ class Peer:
 
 
 def half_a_request(size: int) -> bytes:
-    """All but the end of a message."""
+    """A message without its end."""
     return b"\0" + size.to_bytes(4, "big") + bytes(size - 1000)
 
 

@@ -248,7 +248,7 @@ TEST_F(CliDump, ADumpOfAnotherFormatThatIsDoneMeanwhileIsNotOverwritten) {
   EXPECT_EQ(ReadWholeFile(sidecar()), description);
 }
 
-// A journal without NAME.EXT.partial is that of a dump that was killed after it had its name, or of another one.
+// A journal without NAME.EXT.partial belongs to a dump that was killed after it had its name, or to another dump.
 TEST_F(CliDump, OnlyANamedFileThatMatchesItsJournalIsTakenOver) {
   ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
   const std::string whole = ReadWholeFile(tokens());
@@ -336,7 +336,7 @@ TEST_F(CliDump, ANewDescriptionIsTheSameDump) {
   EXPECT_THAT(result.err, HasSubstr("after 8192 sequences"));
 }
 
-// Descriptors that are closed must not become those of the dump's files; nor must a full disk lose what is safe.
+// The dump's files must not get descriptors that were closed, and a full disk must not lose what is safe.
 TEST_F(CliDump, NoMessageGoesIntoTheFiles) {
   ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
   const std::string whole = ReadWholeFile(tokens());
@@ -359,7 +359,7 @@ TEST_F(CliDump, NoMessageGoesIntoTheFiles) {
 
 TEST_F(CliDump, ARequestThatCannotBeMetLeavesNothingBehind) {
   const std::string recipe = scratch_.File("starved.json");
-  // Noise is never as simple as that.
+  // Noise is never this simple.
   WriteWholeFile(recipe, R"({"families": [{"uniform": {}}], "band": {"low": 0, "high": 0.001}})");
   struct Case {
     std::string arguments;

@@ -3,8 +3,8 @@
     iterand serve --listen 127.0.0.1:50051 &
     python pretrain.py --server 127.0.0.1:50051 --recipe up
 
-The loss starts at 8 bits a token, which is chance over 256 tokens, and falls as the model learns to find the structure
-of each sequence. On `--recipe uniform` there is none, and it stays at 8. Needs iterand and torch, nothing else.
+The loss starts at 8 bits per token, which is chance over 256 tokens, and falls as the model learns to find the
+structure of each sequence. On `--recipe uniform` there is none, and it stays at 8. Needs only iterand and torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pretraining, finetuning and sweeps: small ones from end to end, interrupted and measured anew."""
+"""Pretraining, finetuning and sweeps: small ones from end to end, interrupted and measured again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_interrupted_pretraining_goes_on_exactly(
 def test_a_new_evaluation_is_measured_and_not_trained(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is measured alike stays, on the way too; how often something is printed makes no difference at all."""
+    """What is measured in the same way stays, on the way too; how often something is printed makes no difference."""
     each = study(address)
     before = pretrain.run(each, address, tmp_path / "out")
     forbid_training(monkeypatch)
@@ -287,7 +287,7 @@ def test_texts_count_by_content(address: str, tmp_path: Path, monkeypatch: pytes
     file, moved, out = tmp_path / "text", tmp_path / "moved", tmp_path / "out"
 
     def results() -> dict[str, Any]:
-        """All but the configurations, in which paths stand."""
+        """All except the configurations, which contain paths."""
         files = {str(path.relative_to(out)): json.loads(path.read_text()) for path in out.glob("**/*.json")}
         return {name: {**found, "config": None} for name, found in files.items()}
 
@@ -329,7 +329,7 @@ def test_finetuning_repeats_and_is_tested_elsewhere(address: str, tmp_path: Path
 
 
 def test_finetuning_another_model_is_another_result(address: str, tmp_path: Path) -> None:
-    """Also where the weights lie alone, without the result of their pretraining."""
+    """Also where the weights are alone, without the result of their pretraining."""
     file, weights = tmp_path / "text", tmp_path / "model.pt"
     file.write_bytes(b"ababab " * 1000)
     each = with_text(address, file)

@@ -138,7 +138,7 @@ TEST(PitmanYorTest, DiscountAndStrengthSayHowOftenSymbolsComeAgain) {
   EXPECT_NEAR(again / static_cast<double>(kRows), 0.28, 5 * 0.0071);
 }
 
-// Without discount and with hardly any strength, what followed two symbols once follows them always.
+// Without discount and with hardly any strength, the symbol that once followed two symbols always follows them.
 TEST(PitmanYorTest, ContextsTellWhatFollows) {
   ProgramRunner runner(
       R"({"pitman_yor": {"depth": {"fixed": 2}, "symbols": {"fixed": 5}, "discount": {"fixed": 0},
@@ -161,8 +161,8 @@ TEST(PitmanYorTest, ContextsTellWhatFollows) {
   EXPECT_LE(wrong, 3);
 }
 
-// Rows after a long history are texts by one source: they have the pairs of symbols in common that it likes. Without
-// one they have not. Running again does not make the history longer.
+// Rows after a long history are texts by one source: they share the pairs of symbols that it prefers. Without a history
+// they do not. Running again does not make the history longer.
 TEST(PitmanYorTest, RowsOfAHistoryHaveItsSourceInCommon) {
   for (const int history : {0, 5000}) {
     ProgramRunner runner(absl::StrCat(R"({"pitman_yor": {"depth": {"fixed": 1}, "symbols": {"fixed": 30},

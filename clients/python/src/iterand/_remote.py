@@ -1,7 +1,7 @@
 """Streams from a server: batches that survive their connection.
 
-When a connection breaks, the thread that reads asks again from the index that it has reached, on the same server or on
-the next of the list, and demands the same fingerprint: the batch that follows is the one that would have followed.
+When a connection breaks, the reading thread makes a new request from the index that it has reached, to the same server
+or to the next of the list, and demands the same fingerprint. The next batch is the one that would have followed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from iterand.v1 import noise_service_pb2 as service
 class _Buffer:
     """A bounded queue from the thread that reads the network to the one that trains.
 
-    It is made of SimpleQueues because they are cheap, and because `close` may come from a finaliser, in the middle of
-    anything that this or another thread does: their `put` is reentrant.
+    It is made of SimpleQueues because they are cheap and their `put` is reentrant: `close` may be called by a finaliser
+    at any point of this or another thread.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -56,11 +56,11 @@ class _Buffer:
 
     def watch(self, call: Any) -> bool:
         """Remembers the call in flight, so that it can be cancelled. False if closed already."""
-        self._call = call  # before `closed` is read; who closes does it the other way round, so one sees the other
+        self._call = call  # before `closed` is read; close() does the opposite, so one side always sees the other
         return not self.closed
 
     def pause(self, seconds: float) -> None:
-        """Waits, but not beyond closing."""
+        """Waits, at most until the buffer is closed."""
         with contextlib.suppress(Empty):
             self._hurry.get(timeout=seconds)
 
@@ -71,7 +71,7 @@ class _Buffer:
             call.cancel()
 
     def close(self) -> None:
-        """Sends both sides away. The call in flight has to be cancelled next."""
+        """Releases both sides. The call in flight must be cancelled next."""
         self.closed = True
         self._room.put(None)
         self._hurry.put(None)
@@ -100,7 +100,7 @@ class RemoteRoad:
 
     @property
     def fingerprint(self) -> bytes | None:
-        """The one that is demanded; None until it is known."""
+        """The fingerprint that is demanded; None until it is known."""
         return self._spec.expected_fingerprint if self._spec.HasField("expected_fingerprint") else None
 
     def expect(self, fingerprint: bytes) -> None:
@@ -200,7 +200,7 @@ def _close_all() -> None:
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Has malloc keep up to 32 MB of what is freed: see KeepFreedMemory in clients/cpp/rpc_client.cc."""
+    """Makes malloc keep up to 32 MB of freed memory: see KeepFreedMemory in clients/cpp/rpc_client.cc."""
     np.empty(16 << 20, np.uint8)
 
 
@@ -215,7 +215,7 @@ def _shut(buffer: _Buffer, connection: Connection | None) -> None:
 
 
 def _pump(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
-    """Reads batches into the buffer until the end, an error that no retry mends, or the buffer's closing."""
+    """Reads batches into the buffer until the end, an error that no retry can fix, or the buffer's closing."""
     try:
         _pump_batches(connection, request, buffer)
     except Exception as error:
@@ -252,7 +252,7 @@ def _pump_batches(connection: Connection, request: service.StreamRequest, buffer
                 if remaining is not None:
                     remaining -= batch.rows
                 attempts.succeeded()
-                buffer.put(batch)  # if nobody wants it any more the call is about to end, and frees what it holds then
+                buffer.put(batch)  # without a consumer the call is about to end, and then frees what it holds
             if position >= 2**64 or (remaining is not None and remaining <= 0):
                 break
             failure: errors.Error = errors.Unavailable(
@@ -261,7 +261,7 @@ def _pump_batches(connection: Connection, request: service.StreamRequest, buffer
         except errors.Error as error:
             failure = error
             if isinstance(error, errors.Unavailable) and remaining is not None and remaining <= 0:
-                break  # the connection broke behind the last batch
+                break  # the connection broke after the last batch
         if buffer.closed:
             return
         attempts.failed(call.link, failure, buffer.pause)
