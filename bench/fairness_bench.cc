@@ -251,7 +251,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads, "Of the server")->check(CLI::PositiveNumber);
   app.add_option("--seconds", seconds, "Of each measurement of gaps")->check(CLI::PositiveNumber);
   app.add_option("--streams", streams, "Opened at once")->check(CLI::Range(1, 1500));
-  app.add_flag("--keep-reading", keep_reading, "After the first batch clients go on to read");
+  app.add_flag("--keep-reading", keep_reading, "After the first batch clients continue to read");
   app.add_option("--server", servers, "Programs iterand to measure")->check(CLI::ExistingFile);
   app.add_option("--json", json_file);
   CLI11_PARSE(app, argc, argv);

@@ -221,7 +221,7 @@ void LaneSnapshots::Keep(const LaneState& state) {
       room_due_ = begin + std::chrono::duration_cast<Clock::duration>(60 * folder_->interval);
     }
   } else if (!failing_) {
-    folder_->report(absl::StrCat(status.message(), "; generation goes on without"));
+    folder_->report(absl::StrCat(status.message(), "; generation continues without"));
   }
   failing_ = !status.ok();
   const Clock::time_point end = Clock::now();

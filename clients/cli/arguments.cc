@@ -174,7 +174,7 @@ std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error) {
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
     const std::string option = message.substr(0, message.find(':'));
     if (absl::StrContains(message, "At Most 1 required")) return absl::StrCat(option, " is given more than once");
-    if (absl::StrContains(message, "missing")) return absl::StrCat(option, " wants a value");
+    if (absl::StrContains(message, "missing")) return absl::StrCat(option, " needs a value");
   }
   return message;
 }

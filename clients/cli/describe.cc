@@ -211,7 +211,7 @@ void AddDescribe(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON for programs instead of text for people");
   CLI::Option* const json = command->get_option("--json");
-  command->add_flag("--recipe-json", options->recipe_json, "Print nothing but the recipe, to begin one of your own")
+  command->add_flag("--recipe-json", options->recipe_json, "Print only the recipe, to begin one of your own")
       ->excludes(json);
   options->server.AddTo(*command);
   command->callback([options, &action] { action = [options] { return Describe(*options); }; });

@@ -157,7 +157,7 @@ void AddExecute(CLI::App& app, Action& action) {
   command->footer(
       "Instructions: + - change the cell, > < move on the circular tape, . writes the cell, , reads the input tape "
       "(from its\n"
-      "beginning again behind its end; an empty one reads as 0), [ ] loop while the cell is not 0. A text that begins "
+      "beginning again after its end; an empty one reads as 0), [ ] loop while the cell is not 0. A text that begins "
       "with -\n"
       "goes behind --. An empty file is an empty program or an empty tape; a blank line of a list is an empty "
       "program.\n"
@@ -181,7 +181,7 @@ void AddExecute(CLI::App& app, Action& action) {
   command->add_option("--max-steps", options->max_steps, "Instructions a program may execute [65536]")
       ->type_name("N")
       ->check(WholeNumber(1, kMaxExecuteSteps));
-  command->add_option("--max-output", options->max_output, "Symbols a program may write [4096]")
+  command->add_option("--max-output", options->max_output, "Symbols that a program may write [4096]")
       ->type_name("N")
       ->check(WholeNumber(1, kMaxExecuteOutput));
   command->add_option("--cells", options->cells, "Cells of the tape [64]")

@@ -98,7 +98,7 @@ int Run(int argc, char** argv) {
   }
   if (action == nullptr) {
     return PrintError(
-        "a command is wanted: serve, presets, describe, sample, dump, explain or execute (iterand --help tells more)",
+        "a command is missing: serve, presets, describe, sample, dump, explain or execute (see iterand --help)",
         kExitUsage);
   }
   absl::Status status = action();

@@ -49,7 +49,7 @@ absl::Status CheckAddress(const std::string& address) {
       port > 65535) {
     return absl::InvalidArgumentError(
         absl::StrCat("address \"", address,
-                     "\": host:port or unix:path is wanted, such as localhost:50051, with a port from 1 to 65535"));
+                     "\": must be host:port or unix:path, such as localhost:50051, with a port from 1 to 65535"));
   }
   return absl::OkStatus();
 }

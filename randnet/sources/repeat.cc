@@ -45,9 +45,9 @@ class RepeatProgram final : public Program {
   }
 
   void MarkTargets(int /*r*/, std::span<const Symbol> /*row*/, std::span<std::uint8_t> mask) const override {
-    const auto told = mask.begin() + std::min<std::ptrdiff_t>(n_, std::ssize(mask));
-    std::fill(mask.begin(), told, std::uint8_t{0});
-    std::fill(told, mask.end(), std::uint8_t{1});
+    const auto repeated = mask.begin() + std::min<std::ptrdiff_t>(n_, std::ssize(mask));
+    std::fill(mask.begin(), repeated, std::uint8_t{0});
+    std::fill(repeated, mask.end(), std::uint8_t{1});
   }
 
   std::string Describe() const override { return absl::StrCat("period=", n_, " symbols=", k_); }

@@ -102,7 +102,7 @@ def test_a_request_costs_no_more_than_its_size(serve: Serve, name: str) -> None:
             before = server.cpu_seconds()
             codes = [call(channel, method, request) for _ in range(3)]
             seconds = (server.cpu_seconds() - before) / 3
-    print(f"{name}: {len(request)} bytes, {seconds:.3f} core seconds a request, {seen.summary()}")
+    print(f"{name}: {len(request)} bytes, {seconds:.3f} core seconds per request, {seen.summary()}")
     assert codes == [grpc.StatusCode.INVALID_ARGUMENT] * 3
     assert seconds < MOST_CPU
     seen.check(growth=100 << 20)

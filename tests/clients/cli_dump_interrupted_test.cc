@@ -37,7 +37,7 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
     EXPECT_EQ(interrupted.exit_status, 130);
     EXPECT_THAT(interrupted.err, HasSubstr("stopping after this batch"));
     EXPECT_THAT(interrupted.err, HasSubstr("interrupted; "));
-    EXPECT_THAT(interrupted.err, HasSubstr(" sequences are safe, and the same command goes on after them"));
+    EXPECT_THAT(interrupted.err, HasSubstr(" sequences are safe, and the same command continues after them"));
     const std::vector<std::string> lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
     const std::string data = ReadWholeFile(partial());
     std::size_t safe = 0;
@@ -54,7 +54,7 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
   }
   const CommandResult result = RunShell(dump);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("going on after "));
+  EXPECT_THAT(result.err, HasSubstr("continuing after "));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe up-paper --length 64 --count 3000")), true);
 }
 
@@ -170,7 +170,7 @@ TEST_F(CliDump, AnEndlessPoolGoesOnFromItsSnapshot) {
   fs::rename(aside, snapshots);
   const CommandResult result = Dump(arguments);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("going on after "));
+  EXPECT_THAT(result.err, HasSubstr("continuing after "));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe " + recipe + " --count 50000")), true);
 
   // The pool stays, so that extending the dump needs no replay.
@@ -210,7 +210,7 @@ TEST_F(CliDump, SurvivesAKill) {
     EXPECT_FALSE(fs::exists(tokens()));
     const CommandResult result = Dump(arguments);
     EXPECT_EQ(result.exit_status, 0) << result.err;
-    EXPECT_THAT(result.err, HasSubstr("going on after"));
+    EXPECT_THAT(result.err, HasSubstr("continuing after"));
     const std::string raw = Raw("--recipe uniform --count 60000");
     EXPECT_EQ(ReadWholeFile(tokens()) == Widened(raw), true);
   }
@@ -230,7 +230,7 @@ TEST_F(CliDump, AServerThatGoesLeavesAPartToGoOnFrom) {
   stop.join();
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_THAT(result.err, HasSubstr("server " + server.address()));
-  EXPECT_THAT(result.err, HasSubstr("sequences are safe, and the same command goes on after them"));
+  EXPECT_THAT(result.err, HasSubstr("sequences are safe, and the same command continues after them"));
 }
 
 TEST_F(CliDump, ASecondInterruptEndsADumpThatWaits) {

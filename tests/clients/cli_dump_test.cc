@@ -115,7 +115,7 @@ TEST_F(CliDump, ACompleteDumpIsExtended) {
     for (const int sequences : {100, 101, 700}) {
       const CommandResult result = Dump(arguments + " --count " + std::to_string(sequences));
       ASSERT_EQ(result.exit_status, 0) << result.err;
-      EXPECT_THAT(result.err, HasSubstr(sequences > 100 ? "going on after 10" : ""));
+      EXPECT_THAT(result.err, HasSubstr(sequences > 100 ? "continuing after 10" : ""));
     }
     for (const std::string name : {"tokens", "tokens.loss_mask"}) {
       std::string once = name;
@@ -285,7 +285,7 @@ TEST_F(CliDump, AFileThatComesInTheWayIsNotOverwritten) {
   fs::remove(tokens());
   const CommandResult result = Dump("--recipe uniform --count 60000");
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("going on after 60000 sequences"));
+  EXPECT_THAT(result.err, HasSubstr("continuing after 60000 sequences"));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe uniform --count 60000")), true);
 }
 
@@ -352,7 +352,7 @@ TEST_F(CliDump, NoMessageGoesIntoTheFiles) {
   const CommandResult full = RunShell(dump);
   EXPECT_EQ(full.exit_status, 1);
   EXPECT_THAT(full.err, HasSubstr("tokens.bin.partial: File too large; "));
-  EXPECT_THAT(full.err, HasSubstr(" sequences are safe, and the same command goes on after them"));
+  EXPECT_THAT(full.err, HasSubstr(" sequences are safe, and the same command continues after them"));
   EXPECT_EQ(Dump(kThreeChunks).exit_status, 0);
   EXPECT_EQ(ReadWholeFile(tokens()) == whole, true);
 }

@@ -124,7 +124,7 @@ void RunRandom(FuzzInput& data) {
     prompt.Reshape(rows, program->prompt_length());
     output.Reshape(rows, context.length);
     program->Run(input.view(), prompt.view(), RowRng(key), output.mutable_view());
-    Expect(!program->Describe().empty(), "a program can be told");
+    Expect(!program->Describe().empty(), "a program can be described");
   }
   for (int r = 0; r < rows; ++r) {
     for (int t = 0; t < context.length; ++t) {

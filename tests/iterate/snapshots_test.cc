@@ -202,7 +202,7 @@ TEST_F(SnapshotsTest, GenerationGoesOnWhereNothingCanBeWritten) {
   EXPECT_THAT(std::string(folder_->Check().message()), HasSubstr(folder_->path.string()));
   EXPECT_EQ(ReadRows(*Open(recipe), 0, 700), ReadRows(**Stream::Open(recipe, 3), 0, 700));
   EXPECT_THAT(reports_, SizeIs(2));  // once per lane
-  EXPECT_THAT(reports_, testing::Each(HasSubstr("generation goes on without")));
+  EXPECT_THAT(reports_, testing::Each(HasSubstr("generation continues without")));
 }
 
 TEST_F(SnapshotsTest, ClearLeavesWhatIsNotTheStreams) {

@@ -40,7 +40,7 @@ TEST_P(PresetTest, BatchSizeDoesNotMatter) {
       const std::vector<std::byte> part = ReadAll(*fresh, static_cast<std::uint64_t>(first), 1, rows);
       parts.insert(parts.end(), part.begin(), part.end());
     }
-    EXPECT_EQ(parts, whole) << rows << " rows a batch";
+    EXPECT_EQ(parts, whole) << rows << " rows per batch";
   }
 }
 

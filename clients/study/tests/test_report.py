@@ -237,7 +237,7 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
         "best context-Markov",
         "ppm",
         "Finetuning on python",
-        "5 120 real tokens; learning rates tried: 0.01; sequences a batch: 16; validation windows: 20.",
+        "5 120 real tokens; learning rates tried: 0.01; sequences per batch: 16; validation windows: 20.",
         "| learning rate of pretraining | 0.01 |",
         "| engine version | ",
         "±",

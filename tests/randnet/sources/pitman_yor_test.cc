@@ -51,7 +51,7 @@ class Reference {
  private:
   struct Drawn {
     std::uint32_t symbol;
-    bool anew;
+    bool fresh;
   };
 
   std::uint32_t Draw(const std::vector<std::uint32_t>& context) {
@@ -60,7 +60,7 @@ class Reference {
     if (!before.empty()) {
       const double place = rng_.Next() * 0x1.0p-32 * (strength_[m] + static_cast<double>(before.size()));
       const auto which = static_cast<std::size_t>(place);
-      if (which < before.size() && (!before[which].anew || place - static_cast<double>(which) >= discount_[m])) {
+      if (which < before.size() && (!before[which].fresh || place - static_cast<double>(which) >= discount_[m])) {
         before.push_back({before[which].symbol, false});
         return before.back().symbol;
       }
@@ -145,7 +145,7 @@ TEST(PitmanYorTest, ContextsTellWhatFollows) {
           "strength": {"fixed": 0.0001}}})",
       20, {.alphabet = 5, .length = 300});
   runner.SampleAndRun(5);
-  int told = 0;
+  int compared = 0;
   int wrong = 0;
   for (int r = 0; r < runner.rows(); ++r) {
     const std::vector<Symbol> row = runner.Row(r);
@@ -153,11 +153,11 @@ TEST(PitmanYorTest, ContextsTellWhatFollows) {
     for (std::size_t t = 2; t < row.size(); ++t) {
       const auto [before, added] = follows.emplace(std::pair(row[t - 2], row[t - 1]), row[t]);
       if (added) continue;
-      ++told;
+      ++compared;
       wrong += before->second == row[t] ? 0 : 1;
     }
   }
-  EXPECT_GT(told, 5000);
+  EXPECT_GT(compared, 5000);
   EXPECT_LE(wrong, 3);
 }
 

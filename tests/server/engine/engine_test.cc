@@ -173,9 +173,9 @@ TEST(Engine, SharesCoresFairly) {
   Engine engine(Options(1, 0, 256 << 20, 256 << 20));
   const std::shared_ptr<SharedStream> cheap = *engine.Open(
       RecipeOf(R"({"families": [{"markov": {}}], "length": 1024, "lanes": 8, "segment_sequences": 6})"), 0);
-  const std::shared_ptr<SharedStream> dear = *engine.Open(RecipeOf(kNetworkRecipe), 0);
+  const std::shared_ptr<SharedStream> expensive = *engine.Open(RecipeOf(kNetworkRecipe), 0);
   Consumer a(engine, cheap, 0, 1, ~std::uint64_t{0});
-  Consumer b(engine, dear, 0, 1, ~std::uint64_t{0});
+  Consumer b(engine, expensive, 0, 1, ~std::uint64_t{0});
   ASSERT_TRUE(WaitUntil([&] { return engine.stats().generation_seconds > 1; }));
   const double ratio = a.reader().core_seconds() / b.reader().core_seconds();
   EXPECT_GT(ratio, 0.8);

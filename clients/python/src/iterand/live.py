@@ -207,7 +207,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--server", required=True, metavar="ADDRESS", help="host:port of an iterand server")
     parser.add_argument("--recipe", default="up", help="a preset's name or a JSON file (default: up)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--length", type=int, help="tokens a sequence (default: the recipe's)")
+    parser.add_argument("--length", type=int, help="tokens per sequence (default: the recipe's)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="ROWS")
     parser.add_argument("--batches", type=int, metavar="N", help="stop after N batches (default: at Ctrl-C)")
     parser.add_argument("--svg", metavar="FILE", help="write the last picture to an SVG file")
