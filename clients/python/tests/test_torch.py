@@ -184,10 +184,14 @@ def test_a_plain_loader_without_a_server() -> None:
 
 def test_length(address: str) -> None:
     assert [len(StreamLoader(dataset(address, count=count))) for count in (0, 1, 4, 5)] == [0, 1, 1, 2]
-    loader = StreamLoader(dataset(address))
-    assert loader
-    with pytest.raises(TypeError, match="endless"):
-        len(loader)
+    for workers in (0, 2):
+        options: dict[str, Any] = {"multiprocessing_context": "forkserver"} if workers else {}
+        plain = DataLoader(dataset(address, count=10), batch_size=None, num_workers=workers, **options)
+        assert len(plain) == len(list(plain)) == 3
+    for endless in (StreamLoader(dataset(address)), dataset(address)):
+        assert endless
+        with pytest.raises(TypeError, match="endless"):
+            len(endless)
 
 
 def test_iterations_begin_anew(address: str) -> None:

@@ -307,6 +307,32 @@ def test_the_interpreter_ends_with_a_live_iterator(
         assert errors.count("KeyboardInterrupt") == 1
 
 
+@pytest.mark.parametrize("how", ["end", "raise"])
+def test_the_interpreter_ends_with_a_server_of_a_loader(tmp_path: Path, how: str) -> None:
+    """The workers end before the server that they share, so that none logs its end."""
+    text = """
+        import sys
+        from iterand.torch import StreamDataset, StreamLoader
+
+        if __name__ == "__main__":
+            iterator = iter(StreamLoader(StreamDataset(length=32, batch_size=4, server=False), num_workers=2))
+            next(iterator)
+            print(iterator._loader._server._running.process.pid, *(worker.pid for worker in iterator._batches._workers))
+            if sys.argv[1] == "raise":
+                raise KeyError("the trainer's own")
+    """
+    process = script(tmp_path, text, how)
+    out, errors = process.communicate(timeout=120)
+    pids = [int(pid) for pid in out.split()]
+    assert len(pids) == 3
+    assert gone(pids, 10)
+    if how == "end":
+        assert errors == ""
+    else:
+        assert errors.startswith("Traceback")
+        assert errors.endswith('KeyError: "the trainer\'s own"\n')
+
+
 def test_representations() -> None:
     data = StreamDataset(token="secret", length=512, server="localhost:50051")
     assert repr(data) == (

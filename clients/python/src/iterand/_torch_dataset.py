@@ -112,6 +112,15 @@ class StreamDataset(IterableDataset[Item]):
         parts += [] if server is None else [f"server={server!r}"]
         return f"StreamDataset({', '.join(parts)})"
 
+    def __len__(self) -> int:
+        """Batches of a whole iteration, of all workers together. Errors: TypeError if the stream is endless."""
+        if self.count is None:
+            raise TypeError("the stream is endless: this StreamDataset has no count, and so no len()")
+        return -(-self.count // self.batch_size)
+
+    def __bool__(self) -> bool:
+        return True
+
     def __getstate__(self) -> dict[str, Any]:
         # A copy has iterations of its own, and a worker's copy is one that the parent knows of.
         return self.__dict__ | {"_progress": self._progress.copy(), "_starts": self._starts.copy(), "_starts_before": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 import weakref
 from collections.abc import Iterator, Mapping
@@ -83,10 +84,8 @@ class StreamLoader:
         return self.__dict__ | {"_progress": self._progress.copy(), "_server": None}
 
     def __len__(self) -> int:
-        """Errors: TypeError if the stream is endless."""
-        if self.dataset.count is None:
-            raise TypeError("this StreamLoader has no len(): its dataset has no count, so the stream is endless")
-        return -(-self.dataset.count // self.dataset.batch_size)
+        """As len(dataset). Errors: TypeError if the stream is endless."""
+        return len(self.dataset)
 
     def __bool__(self) -> bool:
         return True
@@ -112,6 +111,7 @@ class StreamLoader:
                     "this process, or give the dataset a server="
                 ) from error
             weakref.finalize(self, self._server.stop)
+            atexit.register(_close_all)  # before the server's own: workers should not see it stop
         return [self._server.address]
 
     def _next_begin(self) -> Place:
@@ -159,6 +159,7 @@ class LoaderIterator(Iterator[Item]):
         self._cursor = loader._progress.begin(begin)
         if loader.num_workers > 0:
             loader.dataset._starts.loaders += 1
+            _with_workers.add(self)
 
     def _start(self, begin: Place) -> Iterator[Any]:
         loader = self._loader
@@ -211,3 +212,11 @@ class LoaderIterator(Iterator[Item]):
     def close(self) -> None:
         """Ends the iteration and its workers."""
         self._ended, self._batches = True, None
+
+
+_with_workers: weakref.WeakSet[LoaderIterator] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for iterator in list(_with_workers):
+        iterator.close()
