@@ -154,16 +154,7 @@ void BatchBuilder::Begin(std::uint64_t first_index, std::uint64_t stride, int ro
 void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
   const RowProvenance& from = segment->provenance[offset];
   if (part_bytes_ > 0) header_.mutable_parts()->push_back(static_cast<char>(from.part));
-  if (with_provenance_) {
-    v1::Provenance& to = *header_.add_provenance();
-    to.set_lane(from.lane);
-    to.set_segment(from.segment);
-    to.set_round(from.round);
-    to.set_row(from.row);
-    to.set_family(stream_.family_name(from));
-    to.set_depth(from.depth);
-    if (part_bytes_ > 0) to.set_part(part_names_[from.part]);
-  }
+  if (with_provenance_) FillProvenance(stream_, from, part_names_, *header_.add_provenance());
   if (mask_bytes_ > 0) {
     header_.mutable_loss_mask()->append(reinterpret_cast<const char*>(segment->loss_mask.data() + offset * mask_bytes_),
                                         mask_bytes_);
@@ -243,6 +234,17 @@ grpc::ByteBuffer BatchBuilder::Finish() {
   kept_bytes_ = 0;
   rows_ = added_ = 0;
   return message;
+}
+
+void FillProvenance(const Stream& stream, const RowProvenance& from, const std::vector<std::string>& part_names,
+                    v1::Provenance& to) {
+  to.set_lane(from.lane);
+  to.set_segment(from.segment);
+  to.set_round(from.round);
+  to.set_row(from.row);
+  to.set_family(stream.family_name(from));
+  to.set_depth(from.depth);
+  if (!part_names.empty()) to.set_part(part_names[from.part]);
 }
 
 absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,

@@ -100,6 +100,10 @@ class BatchBuilder {
   std::size_t token_bytes_left_ = 0;  // of the message
 };
 
+// The message for a row's provenance. `part_names` are those of a mixture's parts, or empty.
+void FillProvenance(const Stream& stream, const RowProvenance& from, const std::vector<std::string>& part_names,
+                    v1::Provenance& to);
+
 // Errors carry their reason (common/rpc/error_info.h): InvalidArgument if `rows` is 0 or does not fit a message of
 // max_batch_bytes, as `sizes` knows; `field` names it. ResourceExhausted if no row fits.
 absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,

@@ -163,7 +163,9 @@ TEST(MixtureTest, EachStripeHasFloorOrCeilOfLanesTimesShare) {
     for (std::size_t i = 0; i < shares.size(); ++i) {
       EXPECT_GE(counts[i], std::floor(8 * shares[i] - 1e-6)) << s;
       EXPECT_LE(counts[i], std::ceil(8 * shares[i] + 1e-6)) << s;
-      if (shares[i] == 0) EXPECT_EQ(counts[i], 0);
+      if (shares[i] == 0) {
+        EXPECT_EQ(counts[i], 0);
+      }
       drawn[i] += counts[i];
       wanted[i] += 8 * shares[i];
     }

@@ -176,7 +176,7 @@ TEST_F(Access, Tls) {
 
 TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
   ClientOptions options;
-  options.ca_file = testing::TempDir() + "/empty.pem_" + std::to_string(getpid());
+  options.ca_file = testing::TempDir() + "/" + std::to_string(getpid()) + "empty.pem";
   std::ofstream(options.ca_file).close();
   EXPECT_ERROR(RpcClient::Connect(server_->address(), options).status(), absl::StatusCode::kInvalidArgument,
                HasSubstr("empty.pem has no PEM certificate"));

@@ -9,9 +9,9 @@ from __future__ import annotations
 import atexit
 import functools
 import threading
-import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -65,29 +65,17 @@ class RemoteRoad:
     def read(self, indices: Sequence[int], timeout: float | None = None) -> Batch:
         """timeout: seconds for all attempts together. Errors: InvalidArgument if it is not a positive number."""
         check_timeout(timeout)
-        end = None if timeout is None else time.monotonic() + timeout
         if len(indices) == 0:
             batch = self._read_run(0, 1, 1, timeout)
             mask = None if batch.loss_mask is None else batch.loss_mask[:0]
             no_parts = None if batch.parts is None else batch.parts[:0]
             return Batch(batch.tokens[:0], 0, 1, batch.fingerprint, (), mask, no_parts)
-        batches = []
-        for first, stride, rows in runs(indices):
-            batches.append(self._read_run(first, stride, rows, timeout))
-            timeout = None if end is None else max(0.001, end - time.monotonic())
-        if len(batches) == 1:
-            return batches[0]
-        masks = [batch.loss_mask for batch in batches if batch.loss_mask is not None]
-        parts = [batch.parts for batch in batches if batch.parts is not None]
-        return Batch(
-            np.concatenate([batch.tokens for batch in batches]),
-            batches[0].first_index,
-            0,
-            batches[0].fingerprint,
-            tuple(row for batch in batches for row in batch.provenance),
-            np.concatenate(masks) if masks else None,
-            np.concatenate(parts) if parts else None,
-        )
+        first, stride = int(indices[0]), 1 if len(indices) == 1 else int(indices[1]) - int(indices[0])
+        if stride > 0 and all(int(index) == first + i * stride for i, index in enumerate(indices)):
+            return self._read_run(first, stride, len(indices), timeout)
+        listed = [int(index) for index in indices]
+        request = service.ReadRequest(stream=self._spec, indices=listed, provenance=self._provenance)
+        return replace(decode_batch(self._connection.unary("Read", request, bytes, timeout)), stride=0)
 
     def _read_run(self, first: int, stride: int, rows: int, timeout: float | None) -> Batch:
         request = service.ReadRequest(
@@ -102,19 +90,6 @@ class RemoteRoad:
     def close(self) -> None:
         if self._owns_connection and not self._connection.closed:
             self._connection.close()
-
-
-def runs(indices: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """The indices as runs (first, stride, rows) of as many as are in equal steps upwards."""
-    at = 0
-    while at < len(indices):
-        end, stride = at + 1, 1
-        if end < len(indices) and indices[end] > indices[at]:
-            stride = int(indices[end]) - int(indices[at])
-            while end < len(indices) and int(indices[end]) - int(indices[end - 1]) == stride:
-                end += 1
-        yield int(indices[at]), stride, end - at
-        at = end
 
 
 class RemoteSource:
