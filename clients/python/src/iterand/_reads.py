@@ -63,7 +63,7 @@ def pump_reads(connection: Connection, shard: Batches, prefetch: int, buffer: Bu
     calls = min(prefetch, _MOST_CALLS)
     buffer.narrow(max(1, prefetch - calls))
     attempts, window = Attempts(connection), _Window()
-    fingerprint: bytes | None = None
+    fingerprint = shard.spec.expected_fingerprint or None
     done = 0
     while True:
         # Until the fingerprint is known, two calls could reach servers of two versions.
