@@ -28,10 +28,9 @@ class Progression final : public RequestedRows {
   void set_reader(std::unique_ptr<SequenceReader> reader) { reader_ = std::move(reader); }
 
   absl::StatusOr<bool> Take() override {
-    const absl::StatusOr<int> taken =
-        reader_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
-          builder_.Add(segment, offset);
-        });
+    const absl::StatusOr<int> taken = reader_->Take(
+        builder_.missing(),
+        [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) { builder_.Add(segment, offset); });
     if (!taken.ok()) return taken.status();
     return builder_.missing() == 0;
   }

@@ -154,9 +154,9 @@ NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer
 
   auto body = std::make_shared<ReadCall>(&call, &calls_, *open, rows);
   const absl::Status status =
-      listed ? body->ReadIndices(*engine_, {request->indices().data(), rows}, request->provenance(),
-                                 std::move(part_names))
-             : body->Read(*engine_, request->first_index(), stride, request->provenance(), std::move(part_names));
+      listed
+          ? body->ReadIndices(*engine_, {request->indices().data(), rows}, request->provenance(), std::move(part_names))
+          : body->Read(*engine_, request->first_index(), stride, request->provenance(), std::move(part_names));
   if (!status.ok()) return status;
   return body;
 }
@@ -175,7 +175,7 @@ absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const v1::DescribeRequ
   const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request.stream(), *recipe);
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
-  // The stream may have been opened by another client, whose names and descriptions are none of this one's.
+  // Another client may have opened the stream. Its names and descriptions must not reach this one.
   DescribeStream(stream, *recipe, request.at(), *response.mutable_stream());
   response.mutable_stream()->set_max_batch_size(
       BatchBuilder(stream, /*provenance=*/true, AskedPartNames(stream, *recipe)).MaxRows(options_.max_batch_bytes));

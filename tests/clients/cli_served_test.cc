@@ -15,7 +15,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// A recipe that uses most of what recipes have.
+// A recipe that uses most features of recipes.
 constexpr char kOwnRecipe[] = R"({
   "description": "Automata and Markov chains.",
   "families": [{"automaton": {}, "weight": 2}, {"markov": {}}],

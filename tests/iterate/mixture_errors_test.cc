@@ -1,4 +1,4 @@
-// What is wrong with a mixture is said with its path, before anything is made.
+// Errors in a mixture are reported with their path, before anything is made.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -241,7 +241,7 @@ TEST(MixtureErrors, MemoryAndFamiliesCountOverAllParts) {
       "most 1024");
 }
 
-// A recipe whose JSON is small but whose parts say much is refused as one whose families do.
+// A recipe with small JSON but expensive parts is refused like one with expensive families.
 TEST(MixtureErrors, TimeIsThatOfEachPart) {
   const std::string message = Refusal(
       WithPart(R"({"recipe": {"families": [{"lstm": {"hidden": 1024, "layers": 8}}], "chain": {"rows": 1024}}})"));

@@ -125,7 +125,7 @@ TEST_F(MixtureService, EveryClientSeesItsOwnNames) {
   EXPECT_NEAR(secret.cost().flops_per_token(), 0.5 * networks, 1e-6 * networks);
 }
 
-// What a client names is in no label, so it cannot make series without end.
+// Names from clients are in no label, so a client cannot create endless series.
 TEST_F(MixtureService, MetricsKnowNoNames) {
   ServerOptions options;
   options.metrics_listen = "127.0.0.1:0";

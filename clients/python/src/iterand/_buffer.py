@@ -12,8 +12,8 @@ from iterand._batch import Batch
 class Buffer:
     """A bounded queue from the thread that reads the network to the one that trains.
 
-    It is made of SimpleQueues because they are cheap, and because `close` may come from a finaliser, in the middle of
-    anything that this or another thread does: their `put` is reentrant.
+    It is made of SimpleQueues because they are cheap and their `put` is reentrant: `close` may be called by a finaliser
+    at any point of this or another thread.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -46,11 +46,11 @@ class Buffer:
 
     def watch(self, call: Any) -> bool:
         """Remembers the call in flight, so that it can be cancelled. False if closed already."""
-        self._call = call  # before `closed` is read; who closes does it the other way round, so one sees the other
+        self._call = call  # before `closed` is read; close() does the opposite, so one side always sees the other
         return not self.closed
 
     def pause(self, seconds: float) -> None:
-        """Waits, but not beyond closing."""
+        """Waits, at most until the buffer is closed."""
         with contextlib.suppress(Empty):
             self._hurry.get(timeout=seconds)
 
@@ -61,7 +61,7 @@ class Buffer:
             call.cancel()
 
     def close(self) -> None:
-        """Sends both sides away. The call in flight has to be cancelled next."""
+        """Releases both sides. The call in flight must be cancelled next."""
         self.closed = True
         self._room.put(None)
         self._hurry.put(None)

@@ -1,7 +1,7 @@
 """iterable_dataset: see iterand.hf.
 
 `datasets` has no public way to continue an iterable dataset without reading it again: `from_generator` runs its
-generator anew and drops what was seen. So this derives from the private `_BaseExamplesIterable`, whose methods are
+generator again and drops what was seen. So this derives from the private `_BaseExamplesIterable`, whose methods are
 those of datasets 3 to 5.
 """
 

@@ -59,7 +59,7 @@ class _Window:
 
 
 def pump_reads(connection: Connection, shard: Batches, prefetch: int, buffer: Buffer) -> None:
-    """Batches batches into the buffer until the end or the buffer's closing. Errors: any `iterand.Error`."""
+    """Reads batches into the buffer until the end or the buffer's closing. Errors: any `iterand.Error`."""
     calls = min(prefetch, _MOST_CALLS)
     buffer.narrow(max(1, prefetch - calls))
     attempts, window = Attempts(connection), _Window()

@@ -1,7 +1,7 @@
 """Streams from a server: batches that survive their connection.
 
-When a connection breaks, the thread that reads asks again from the index that it has reached, on the same server or on
-the next of the list, and demands the same fingerprint: the batch that follows is the one that would have followed.
+When a connection breaks, the reading thread makes a new request from the index that it has reached, to the same server
+or to the next of the list, and demands the same fingerprint. The next batch is the one that would have followed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RemoteRoad:
 
     @property
     def fingerprint(self) -> bytes | None:
-        """The one that is demanded; None until it is known."""
+        """The fingerprint that is demanded; None until it is known."""
         return self._spec.expected_fingerprint if self._spec.HasField("expected_fingerprint") else None
 
     def expect(self, fingerprint: bytes) -> None:
@@ -139,7 +139,7 @@ def _close_all() -> None:
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Has malloc keep up to 32 MB of what is freed: see KeepFreedMemory in clients/cpp/rpc_client.cc."""
+    """Makes malloc keep up to 32 MB of freed memory: see KeepFreedMemory in clients/cpp/rpc_client.cc."""
     np.empty(16 << 20, np.uint8)
 
 
@@ -154,7 +154,7 @@ def _shut(buffer: Buffer, connection: Connection | None) -> None:
 
 
 def _pump(connection: Connection, shard: Batches, prefetch: int, buffer: Buffer) -> None:
-    """Batches batches into the buffer until the end, an error that no retry mends, or the buffer's closing.
+    """Reads batches into the buffer until the end, an error that no retry can fix, or the buffer's closing.
 
     The call Stream gives successive batches of a world size that divides the lanes. All others are read one by one.
     """
@@ -202,7 +202,7 @@ def _pump_stream(connection: Connection, shard: Batches, buffer: Buffer) -> None
                 if remaining is not None:
                     remaining -= batch.rows
                 attempts.succeeded()
-                buffer.put(batch)  # if nobody wants it any more the call is about to end, and frees what it holds then
+                buffer.put(batch)  # without a consumer the call is about to end, and then frees what it holds
             if position >= 2**64 or (remaining is not None and remaining <= 0):
                 break
             failure: errors.Error = errors.Unavailable(
@@ -211,7 +211,7 @@ def _pump_stream(connection: Connection, shard: Batches, buffer: Buffer) -> None
         except errors.Error as error:
             failure = error
             if isinstance(error, errors.Unavailable) and remaining is not None and remaining <= 0:
-                break  # the connection broke behind the last batch
+                break  # the connection broke after the last batch
         if buffer.closed:
             return
         attempts.failed(call.link, failure, buffer.pause)

@@ -45,7 +45,7 @@ class Road(Protocol):
         """Refuse any other stream from now on (FingerprintMismatch)."""
 
     def resolve(self) -> tuple[bytes, int]:
-        """Fingerprint and engine version; asks for them if need be."""
+        """Fingerprint and engine version; requests them if necessary."""
 
     def open(self, first: int, stride: int, count: int | None, batch_size: int, every: int) -> Source:
         """Batches of the `count` rows first, first + stride, ... (None: all there are): the batches 0, every, ..."""
@@ -84,7 +84,7 @@ class Stream(Iterator[Tokens]):
         self._source: Source | None = self._open()
 
     def _open(self) -> Source:
-        """From the position on."""
+        """Opens a source from the position on."""
         first = self._next_index + self._rank
         if first >= 2**64:
             raise errors.OutOfRange(
@@ -97,7 +97,7 @@ class Stream(Iterator[Tokens]):
     @property
     def next_index(self) -> int:
         """The position: the index of the first row of the next global batch. `start=stream.next_index` of a new stream,
-        with any batch size and any world size, continues where this one stands.
+        with any batch size and any world size, continues where this one is.
         """
         return self._next_index
 
@@ -116,7 +116,7 @@ class Stream(Iterator[Tokens]):
                     self._finished = True
                 self._close_source()
             elif batch.first_index != self._next_index + self._rank:
-                self._close_source()  # Ctrl-C came between the batch before and its caller: that one is due again
+                self._close_source()  # Ctrl-C came before the last batch reached its caller: that one is due again
             else:
                 others = (self._every - 1) * self._batch_size
                 after = self._next_index + (len(batch.tokens) + others) * self._world_size
@@ -160,7 +160,7 @@ class Stream(Iterator[Tokens]):
         return self.read_batch(indices).tokens
 
     def read_batch(self, indices: int | Sequence[int]) -> Batch:
-        """As `read`, with loss mask and, if the stream has it, provenance. `stride` is 0 if the indices have none."""
+        """Like `read`, with loss mask and, if the stream has it, provenance. `stride` is 0 if the indices have none."""
         self._road.check_process()
         if self._closed:
             raise errors.Cancelled("the stream is closed")

@@ -87,7 +87,7 @@ class WorkerStarts:
     def note_worker(self, info: Any) -> bool:
         """Called in a worker, with torch's WorkerInfo: whether it is of the first set of workers that had the object.
 
-        A loader starts the workers of an epoch one after the other, so the number of a copy tells which set it is of.
+        A loader starts the workers of an epoch one after the other, so the number of a copy identifies its set.
         Forked workers have no number; those of one epoch share a seed.
         """
         if os.getpid() == self._process:
