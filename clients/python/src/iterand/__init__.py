@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from iterand._description import Cost, Description, FamilyInfo, PartInfo, StreamInfo
     from iterand._execute import Execution, InputTape
     from iterand._explanation import Explanation, Step
+    from iterand._index_dataset import IndexDataset
+    from iterand._mix import Mix, mix
     from iterand._requests import RecipeLike
     from iterand._server import Server
     from iterand._stream import Stream
@@ -56,6 +58,8 @@ _MODULES = {
     "_description": ("Cost", "Description", "FamilyInfo", "PartInfo", "StreamInfo"),
     "_execute": ("Execution", "InputTape"),
     "_explanation": ("Explanation", "Step"),
+    "_index_dataset": ("IndexDataset",),
+    "_mix": ("Mix", "mix"),
     "_requests": ("RecipeLike",),
     "_server": ("Server",),
     "_stream": ("Stream",),
@@ -95,10 +99,12 @@ __all__ = [
     "FamilyInfo",
     "FingerprintMismatch",
     "ForkedProcess",
+    "IndexDataset",
     "InputTape",
     "InvalidArgument",
     "InvalidRecipe",
     "LossMask",
+    "Mix",
     "OutOfRange",
     "PartInfo",
     "Parts",
@@ -121,6 +127,7 @@ __all__ = [
     "describe",
     "execute",
     "explain",
+    "mix",
     "read",
     "set_threads",
     "stream",
