@@ -6,7 +6,7 @@
         ...  # a numpy array, 64 x 512
 
 A stream is a pure function of (recipe, seed, index). It is made in this process, or by a server: `server="host:port"`.
-`iterand.torch` has datasets for PyTorch.
+`iterand.torch` has datasets for PyTorch, `iterand.grain` for Grain and `iterand.ray` for Ray Data.
 
 Importing this package imports nothing else: each name brings what it needs when it is first used.
 """
@@ -133,7 +133,7 @@ __all__ = [
     "stream",
 ]
 
-_SUBMODULES = ("client", "errors", "live", "torch")
+_SUBMODULES = ("client", "errors", "grain", "live", "ray", "torch")
 
 
 def __getattr__(name: str) -> object:

@@ -128,7 +128,7 @@ class IndexDataset:
         return self.__dict__ | {"_blocks": None}  # a copy opens the stream for itself
 
     def __iter__(self) -> Iterator[Item]:
-        return (self[index] for index in range(self._count))
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: SupportsIndex | Sequence[SupportsIndex]) -> Item:
         """The item of an index, or the items of a list of indices as one (`batch`).
