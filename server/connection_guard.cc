@@ -37,6 +37,10 @@ constexpr int kIdleLookMilliseconds = 1000;
 constexpr int kAcceptsAtOnce = 64;
 constexpr std::uint64_t kBytesPerLook = 1024;  // some 20 calls: fewer need not be counted
 constexpr std::uint64_t kCallsToWatch = 64;    // in progress: they are counted whatever arrives
+// Calls in progress of all connections of which no call may be served. gRPC takes about 25 kB for each. A connection
+// of few calls is never closed for the sum: a fleet that reconnects has one or two per connection.
+constexpr std::uint64_t kMostCallsOfStrangers = 1024;
+constexpr std::uint64_t kFewCalls = 16;
 constexpr int kCandidates = 16;
 constexpr std::size_t kMostDiscarded = 64 << 20;
 constexpr std::size_t kMostOffenders = 65536;
@@ -315,8 +319,10 @@ void ConnectionGuard::Look() {
   std::vector<std::pair<std::uint64_t, ConnectionEnd>> closing;
   double unaccounted = 0;
   std::uint64_t open_calls = 0;
+  std::uint64_t calls_of_strangers = 0;
   for (auto& [id, connection] : connections_) {
     open_calls += connection.counts.open();
+    if (connection.counts.stranger()) calls_of_strangers += connection.counts.open();
     if (connection.descriptor < 0) {
       unaccounted += connection.unreleased;
       continue;
@@ -342,39 +348,50 @@ void ConnectionGuard::Look() {
     connections_.erase(id);
     return true;
   });
-  const bool busy = open_calls > static_cast<std::uint64_t>(limits_.total_streams);
-  if (closing.empty() && (busy || unaccounted > kMostUnaccounted)) CloseWorst(unaccounted);
+  if (closing.empty()) {
+    if (unaccounted > kMostUnaccounted) {
+      CloseLargestFlood();
+    } else if (calls_of_strangers > kMostCallsOfStrangers) {
+      CloseMostCalls(kMostCallsOfStrangers, kFewCalls, [](const ConnectionCounts& counts) { return counts.stranger(); });
+    } else if (open_calls > static_cast<std::uint64_t>(limits_.total_streams)) {
+      CloseMostCalls(static_cast<std::uint64_t>(limits_.total_streams), 0, [](const ConnectionCounts&) { return true; });
+    }
+  }
   alert_ = unaccounted > kAlertBytes || open_calls > static_cast<std::uint64_t>(limits_.streams) || !offenders_.empty();
   std::erase_if(offenders_, [now](const auto& offender) { return offender.second < now; });
 }
 
-// All connections together exceed a bound that none of them does. The one that takes most has to go.
-void ConnectionGuard::CloseWorst(double unaccounted) {
+// All connections together have sent too much that no call accounts for, though none has by itself. The largest must go.
+void ConnectionGuard::CloseLargestFlood() {
+  Pause();  // what is closed takes memory until gRPC has released it
   std::uint64_t worst = 0;
   double most = 0;
-  Pause();  // what is closed still takes memory until gRPC has released it
-  if (unaccounted > kMostUnaccounted) {
-    for (const auto& [id, connection] : connections_) {
-      if (connection.descriptor < 0 || connection.judge->unaccounted() <= most) continue;
-      most = connection.judge->unaccounted();
-      worst = id;
-    }
-    if (most >= kWorthClosing) CloseForCause(worst, ConnectionEnd::kFlood);
-    return;
-  }
-  // Calls end without a byte of the peer's, so the counts may be old.
-  std::uint64_t open_calls = 0;
-  for (auto& [id, connection] : connections_) {
-    if (connection.counts.open() == 0) continue;
-    Count(connection);
-    const std::uint64_t open = connection.counts.open();
-    open_calls += open;
-    if (connection.descriptor < 0 || static_cast<double>(open) <= most) continue;
-    most = static_cast<double>(open);
+  for (const auto& [id, connection] : connections_) {
+    if (connection.descriptor < 0 || connection.judge->unaccounted() <= most) continue;
+    most = connection.judge->unaccounted();
     worst = id;
   }
-  if (open_calls <= static_cast<std::uint64_t>(limits_.total_streams)) return;
-  if (worst != 0) CloseForCause(worst, ConnectionEnd::kCalls);
+  if (most >= kWorthClosing) CloseForCause(worst, ConnectionEnd::kFlood);
+}
+
+// The connections that are `counted` have more than `bound` calls in progress together. The one with most must go, if it
+// has more than `few`.
+void ConnectionGuard::CloseMostCalls(std::uint64_t bound, std::uint64_t few,
+                                     absl::FunctionRef<bool(const ConnectionCounts&)> counted) {
+  Pause();
+  std::uint64_t worst = 0;
+  std::uint64_t most = few;
+  std::uint64_t open_calls = 0;
+  for (auto& [id, connection] : connections_) {
+    if (connection.counts.open() == 0 || !counted(connection.counts)) continue;
+    Count(connection);  // calls end without a byte of the peer, so the counts may be old
+    const std::uint64_t open = connection.counts.open();
+    open_calls += open;
+    if (connection.descriptor < 0 || open <= most) continue;
+    most = open;
+    worst = id;
+  }
+  if (open_calls > bound && worst != 0) CloseForCause(worst, ConnectionEnd::kCalls);
 }
 
 void ConnectionGuard::CloseForCause(std::uint64_t id, ConnectionEnd why) {

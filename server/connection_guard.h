@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "server/call_watch.h"
 #include "server/connection_judge.h"
 #include "server/connection_limits.h"
@@ -78,7 +79,8 @@ class ConnectionGuard {
   void Look();                           // at all connections with traffic
   void Measure(Connection& connection);  // its bytes, and its streams if there are more bytes
   bool Count(Connection& connection);    // its streams; false if gRPC has no such connection
-  void CloseWorst(double unaccounted);
+  void CloseLargestFlood();
+  void CloseMostCalls(std::uint64_t bound, std::uint64_t few, absl::FunctionRef<bool(const ConnectionCounts&)> counted);
   void CloseForCause(std::uint64_t id, ConnectionEnd why);
   void Forget(std::uint64_t id);
   void Note(ConnectionEnd why, const std::string& whom);

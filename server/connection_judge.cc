@@ -35,8 +35,7 @@ void Fill(double& level, double more, double rate, double seconds) {
 std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& counts, Time now, bool lenient) {
   const double seconds = std::chrono::duration<double>(now - then_).count();
   const double part = lenient ? 1 : kStrict;
-  // Without a call that may be served, a connection has no use but for health checks and reflection.
-  const bool stranger = counts.accounted_bytes == 0;
+  const bool stranger = counts.stranger();
   const auto since = [](std::uint64_t value, std::uint64_t before) {
     return value > before ? static_cast<double>(value - before) : 0;
   };

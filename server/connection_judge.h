@@ -32,6 +32,9 @@ struct ConnectionCounts {
     const std::uint64_t ended = succeeded + failed;
     return started > ended ? started - ended : 0;
   }
+
+  // Without a call that may be served, a connection has no use except health checks and reflection.
+  bool stranger() const { return accounted_bytes == 0; }
 };
 
 class ConnectionJudge {

@@ -314,8 +314,7 @@ def test_flood_of_many_connections(serve: Serve, attack_seconds: float, name: st
                     connection = stack.enter_context(Connection(server.address))
                     sources[connection] = ATTACKS[name](connection)
     print(f"{name}: {opened} connections opened")
-    # The attackers and this test share the cores with the health checks.
-    seen.check(growth=300 << 20, latency=4)
+    seen.check(latency=3)  # the attackers and this test share the cores with the health checks
     assert len(server.log()) < 100_000 + 10_000 * attack_seconds
     assert health(server.address) < 5
     assert server.stop() < 4
