@@ -153,6 +153,15 @@ def test_a_mix_resumes_exactly_from_every_step(make: Make) -> None:
         next(running)
 
 
+def test_noise_from_a_server_is_the_same_and_continues_here(address: str) -> None:
+    here, there = (iterand.mix(noise(server=server), Rows(999), batch_size=7) for server in (False, address))
+    for _ in range(5):
+        assert np.array_equal(next(here)["tokens"], next(there)["tokens"])
+    resumed = iterand.mix(noise(), Rows(999), batch_size=7)
+    resumed.load_state_dict(there.state_dict())
+    assert read([next(resumed)]) == read([next(there)]) == read([next(here)])
+
+
 def test_every_batch_has_its_share() -> None:
     for weights, share in (((1, 2), 1 / 3), ((0.3, 0.1), 0.75), ((1, 0), 1), ((0, 1), 0)):
         mix = iterand.mix(noise(), Rows(10**6), weights, batch_size=16, seed=1)
@@ -315,7 +324,7 @@ def test_wrong_arguments_are_refused() -> None:
     for data, message in items:
         with pytest.raises(iterand.InvalidArgument, match=message):
             next(iterand.mix(noise(), data, repeat=True))
-    with pytest.raises(iterand.InvalidArgument, match=r"real\[0\]: dtype is uint8"):
+    with pytest.raises(iterand.InvalidArgument, match=r"real\[0\] and the rows after it: dtype is uint8"):
         next(iterand.mix(noise(), [[300] * LENGTH], (0, 1), dtype="uint8", repeat=True))
 
 

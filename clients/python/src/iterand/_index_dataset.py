@@ -137,8 +137,9 @@ class IndexDataset:
         """
         if isinstance(index, list):
             return self.batch(index)
-        block, row = (self._blocks or self._open()).find(self._start + self._checked(index))
-        item = {"tokens": block.tokens[row].copy()}
+        place = index if type(index) is int and 0 <= index < self._count else self._checked(index)
+        block, row = (self._blocks or self._open()).find(self._start + place)
+        item = {"tokens": block.tokens[row].astype(self._dtype or block.tokens.dtype)}
         if block.loss_mask is not None:
             item["loss_mask"] = block.loss_mask[row].copy()
         return item
@@ -170,7 +171,8 @@ class IndexDataset:
             at += rows
         if not found:
             return blocks.none()
-        item = {"tokens": np.concatenate([block.tokens[low:high] for block, low, high in found])}
+        tokens = [block.tokens[low:high] for block, low, high in found]
+        item = {"tokens": np.concatenate(tokens, dtype=self._dtype or tokens[0].dtype, casting="unsafe")}
         masks = [block.loss_mask[low:high] for block, low, high in found if block.loss_mask is not None]
         if masks:
             item["loss_mask"] = np.concatenate(masks)
@@ -313,7 +315,9 @@ class _Blocks:
         return self._keep((lane, segment), self._block(batch, first, lanes))
 
     def _block(self, batch: Batch, first: int, step: int) -> _Block:
-        return _Block(first, step, cast_tokens(batch.tokens, self._dtype), batch.loss_mask)
+        if self._dtype is not None:
+            refuse_wide(batch.tokens, self._dtype)
+        return _Block(first, step, batch.tokens, batch.loss_mask)
 
     def none(self) -> Item:
         """A batch of no rows."""
@@ -361,15 +365,21 @@ def integer_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     return found
 
 
+def refuse_wide(tokens: npt.NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Errors: InvalidArgument if one of the tokens does not fit into `dtype`."""
+    if np.can_cast(tokens.dtype, dtype) or not tokens.size:
+        return
+    low, high, limits = int(tokens.min()), int(tokens.max()), np.iinfo(dtype)
+    if low < limits.min or high > limits.max:
+        raise errors.InvalidArgument(
+            f"dtype is {dtype}, which holds numbers from {limits.min} to {limits.max}; the tokens are from {low} to "
+            f"{high}: use a wider one"
+        )
+
+
 def cast_tokens(tokens: npt.NDArray[Any], dtype: np.dtype[Any] | None) -> npt.NDArray[Any]:
-    """The tokens as `dtype`; as they are if it is None. Errors: InvalidArgument if one of them does not fit."""
+    """The tokens as `dtype`; as they are if it is None. Errors: as `refuse_wide`."""
     if dtype is None:
         return tokens
-    if not np.can_cast(tokens.dtype, dtype) and tokens.size:
-        low, high, limits = int(tokens.min()), int(tokens.max()), np.iinfo(dtype)
-        if low < limits.min or high > limits.max:
-            raise errors.InvalidArgument(
-                f"dtype is {dtype}, which holds numbers from {limits.min} to {limits.max}; the tokens are from "
-                f"{low} to {high}: use a wider one"
-            )
+    refuse_wide(tokens, dtype)
     return tokens.astype(dtype, copy=False)

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iterand import errors
-from iterand._index_dataset import cast_tokens, integer_dtype
-from iterand._mix_sources import Row, source_of
+from iterand._index_dataset import integer_dtype, refuse_wide
+from iterand._mix_sources import Rows, refuse_lengths, source_of
 from iterand._requests import check_bool, check_range
 
 MixedBatch = dict[str, npt.NDArray[Any]]
@@ -118,7 +118,7 @@ class Mix(Iterator[MixedBatch]):
             raise StopIteration
         order = self._order()
         found = [source.peek(int((order == number).sum())) for number, source in enumerate(self._sources)]
-        order = order[: _rows_before_an_end(order, [len(rows) for rows in found])]
+        order = order[: _rows_before_an_end(order, [0 if rows is None else len(rows.tokens) for rows in found])]
         batch = self._batch(order, found)
         # Nothing fails from here on.
         self._begun = True
@@ -141,26 +141,25 @@ class Mix(Iterator[MixedBatch]):
         order[np.argsort(draws, kind="stable")[:rows]] = 0
         return order
 
-    def _batch(self, order: npt.NDArray[np.uint8], found: list[list[Row]]) -> MixedBatch:
-        following = [iter(rows) for rows in found]
-        rows = [next(following[number]) for number in order]
-        for row in rows:
-            if self._length is None:
-                self._length = (len(row.tokens), row.place)
-            if len(row.tokens) != self._length[0]:
-                raise errors.InvalidArgument(
-                    f"{row.place} has {len(row.tokens)} tokens, but {self._length[1]} has {self._length[0]}; noise and "
-                    "real data must have one length"
-                )
-        shape = (len(rows), 0 if self._length is None else self._length[0])
+    def _batch(self, order: npt.NDArray[np.uint8], found: list[Rows | None]) -> MixedBatch:
+        for rows in found:
+            if rows is not None and self._length is None:
+                self._length = (rows.tokens.shape[1], rows.place)
+            if rows is not None and self._length is not None and rows.tokens.shape[1] != self._length[0]:
+                refuse_lengths(rows.place, rows.tokens.shape[1], self._length[1], self._length[0])
+        shape = (len(order), 0 if self._length is None else self._length[0])
         tokens, masks = np.empty(shape, self._dtype), np.ones(shape, np.bool_)
-        for number, row in enumerate(rows):
+        for number, rows in enumerate(found):
+            places = np.flatnonzero(order == number)
+            if rows is None or len(places) == 0:
+                continue
             try:
-                tokens[number] = cast_tokens(row.tokens, self._dtype)
+                refuse_wide(rows.tokens, self._dtype)
             except errors.InvalidArgument as error:
-                raise errors.InvalidArgument(f"{row.place}: {error}") from None
-            if row.loss_mask is not None:
-                masks[number] = row.loss_mask
+                raise errors.InvalidArgument(f"{rows.place} and the rows after it: {error}") from None
+            tokens[places] = rows.tokens[: len(places)]
+            if rows.loss_mask is not None:
+                masks[places] = rows.loss_mask[: len(places)]
         return {"tokens": tokens, "loss_mask": masks, "source": order}
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,15 @@ class Row(NamedTuple):
     place: str  # for errors
 
 
+class Rows(NamedTuple):
+    tokens: npt.NDArray[Any]  # rows x length
+    loss_mask: npt.NDArray[np.bool_] | None
+    place: str  # of the first row
+
+
 class Source(Protocol):
-    def peek(self, rows: int) -> list[Row]:
-        """The next `rows` rows; fewer only at the end."""
+    def peek(self, rows: int) -> Rows | None:
+        """The next `rows` rows; fewer only at the end. None if there are none, or 0 are asked for."""
 
     def advance(self, rows: int) -> None:
         """Has the first `rows` of those that were peeked count as used."""
@@ -71,20 +77,29 @@ class StreamSource:
         self._batches: deque[Batch] = deque()
         self._used = 0  # rows of the first batch
 
-    def peek(self, rows: int) -> list[Row]:
-        while sum(batch.rows for batch in self._batches) - self._used < rows:
+    def peek(self, rows: int) -> Rows | None:
+        there = sum(batch.rows for batch in self._batches) - self._used
+        while there < rows:
             try:
                 self._batches.append(self._stream.next_batch())
             except StopIteration:
                 break
-        found = itertools.islice(self._rows(), self._used, self._used + rows)
-        return list(found)
-
-    def _rows(self) -> Iterator[Row]:
+            there += self._batches[-1].rows
+        rows = min(rows, there)
+        if rows == 0:
+            return None
+        tokens, masks, missing, low = [], [], rows, self._used
         for batch in self._batches:
-            for row in range(batch.rows):
-                mask = None if batch.loss_mask is None else batch.loss_mask[row]
-                yield Row(batch.tokens[row], mask, f"{self._name}[{batch.first_index + row * batch.stride}]")
+            high = min(batch.rows, low + missing)
+            tokens.append(batch.tokens[low:high])
+            if batch.loss_mask is not None:
+                masks.append(batch.loss_mask[low:high])
+            missing, low = missing - (high - low), 0
+            if missing == 0:
+                break
+        first = self._batches[0]
+        place = f"{self._name}[{first.first_index + self._used * first.stride}]"
+        return Rows(np.concatenate(tokens), np.concatenate(masks) if masks else None, place)
 
     def advance(self, rows: int) -> None:
         self._used += rows
@@ -113,7 +128,7 @@ class IndexedSource:
         self._world_size = world_size
         self._next = 0  # of all ranks together
 
-    def peek(self, rows: int) -> list[Row]:
+    def peek(self, rows: int) -> Rows | None:
         size = len(self._data)
         if size == 0:
             raise errors.InvalidArgument(f"{self._name} has no items")
@@ -124,7 +139,7 @@ class IndexedSource:
         indices = [place % size for place in places]
         many = getattr(self._data, "__getitems__", None)  # as torch's DataLoader does
         items = [self._data[index] for index in indices] if many is None else many(indices)
-        return [row_of(item, f"{self._name}[{index}]") for index, item in zip(indices, items, strict=True)]
+        return together([row_of(item, f"{self._name}[{index}]") for index, item in zip(indices, items, strict=True)])
 
     def advance(self, rows: int) -> None:
         self._next += rows * self._world_size
@@ -172,7 +187,7 @@ class IterableSource:
             )
         self._save, self._load = methods
 
-    def peek(self, rows: int) -> list[Row]:
+    def peek(self, rows: int) -> Rows | None:
         if self._failed:
             self._begin_again()
         while self._skip > 0:
@@ -186,7 +201,7 @@ class IterableSource:
             except StopIteration:
                 break
             self._rows.append(row_of(item, f"{self._name}, item {self._taken - 1}"))
-        return list(itertools.islice(self._rows, rows))
+        return together(list(itertools.islice(self._rows, rows)))
 
     def _next_item(self) -> Any:
         if self._iterator is None:
@@ -257,6 +272,27 @@ def _methods(data: Any) -> tuple[str, str] | None:
         if hasattr(data, save) and hasattr(data, load):
             return save, load
     return None
+
+
+def together(rows: list[Row]) -> Rows | None:
+    """Errors: InvalidArgument unless all have one length."""
+    if not rows:
+        return None
+    for row in rows:
+        if len(row.tokens) != len(rows[0].tokens):
+            refuse_lengths(row.place, len(row.tokens), rows[0].place, len(rows[0].tokens))
+    masks = None
+    if any(row.loss_mask is not None for row in rows):
+        masks = np.stack(
+            [np.ones(len(row.tokens), np.bool_) if row.loss_mask is None else row.loss_mask for row in rows]
+        )
+    return Rows(np.stack([row.tokens for row in rows]), masks, rows[0].place)
+
+
+def refuse_lengths(place: str, length: int, other_place: str, other: int) -> NoReturn:
+    raise errors.InvalidArgument(
+        f"{place} has {length} tokens, but {other_place} has {other}; noise and real data must have one length"
+    )
 
 
 def row_of(item: Any, place: str) -> Row:
