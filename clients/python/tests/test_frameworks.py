@@ -55,25 +55,59 @@ def test_torch() -> None:
 
 
 @pytest.mark.integrations
-def test_stateful_data_loaders_can_be_mixed() -> None:
-    """torchdata's loader as the real data, with workers: every step up to 20 resumes exactly."""
+@pytest.mark.parametrize(("size", "workers"), [(500, 0), (30, 0), (30, 2)])
+def test_stateful_data_loaders_can_be_mixed(size: int, workers: int) -> None:
+    """torchdata's loader as the real data, begun again where it is short. Every step up to 20 resumes exactly."""
     torchdata = pytest.importorskip("torchdata.stateful_dataloader", reason="the package torchdata is absent")
-    items = [np.full(32, index) for index in range(500)]
+    items = [np.full(32, index) for index in range(size)]
 
     def make() -> iterand.Mix:
-        real = torchdata.StatefulDataLoader(items, batch_size=None, num_workers=0)
-        return iterand.mix(iterand.stream("uniform", length=32, server=False), real, (1, 1), batch_size=8)
+        real = torchdata.StatefulDataLoader(items, batch_size=None, num_workers=workers)
+        noise = iterand.stream("uniform", length=32, server=False)
+        return iterand.mix(noise, real, (1, 1), batch_size=8, repeat=size < 500)
 
     expected = list(itertools.islice(make(), 26))
     real_rows = np.concatenate([batch["tokens"][batch["source"] == 1, 0] for batch in expected])
-    assert real_rows.tolist() == list(range(len(real_rows)))
+    assert real_rows.tolist() == [index % size for index in range(len(real_rows))]
     running = make()
     for step in range(21):
+        if workers and step % 7:
+            next(running)
+            continue
         resumed = make()
         resumed.load_state_dict(copy.deepcopy(running.state_dict()))
         for found, wanted in zip(itertools.islice(resumed, 5), expected[step : step + 5], strict=True):
             assert np.array_equal(found["tokens"], wanted["tokens"])
         next(running)
+
+
+@pytest.mark.integrations
+@pytest.mark.parametrize("repeat", [False, True])
+def test_data_sets_of_hugging_face_can_be_mixed(repeat: bool) -> None:
+    """Both kinds of `datasets`, with every step up to 20 resumed exactly; iterable ones begin again, too."""
+    datasets = pytest.importorskip("datasets", reason="the package datasets is absent")
+    size = 30 if repeat else 500
+    table = datasets.Dataset.from_dict({"input_ids": [[index] * 32 for index in range(size)]})
+
+    for real in (lambda: table, lambda: table.to_iterable_dataset(num_shards=3)):
+
+        def make(real: Any = real) -> iterand.Mix:
+            noise = iterand.stream("uniform", length=32, server=False)
+            return iterand.mix(noise, real(), (1, 1), batch_size=8, repeat=repeat)
+
+        expected = list(itertools.islice(make(), 26))
+        rows = np.concatenate([batch["tokens"][batch["source"] == 1, 0] for batch in expected])
+        assert rows.tolist() == [index % size for index in range(len(rows))]
+        running = make()
+        for step in range(21):
+            resumed = make()
+            resumed.load_state_dict(copy.deepcopy(running.state_dict()))
+            again = make()
+            again.load_state_dict(copy.deepcopy(resumed.state_dict()))
+            for loader in (resumed, again):
+                for found, wanted in zip(itertools.islice(loader, 5), expected[step : step + 5], strict=True):
+                    assert np.array_equal(found["tokens"], wanted["tokens"]), (real, step)
+            next(running)
 
 
 @pytest.mark.integrations
@@ -117,7 +151,7 @@ def test_levanter() -> None:
         )
         batches = [np.asarray(batch.tokens) for batch in itertools.islice(loader, 26)]
         assert np.array_equal(np.concatenate(batches), expected[: 26 * 16])
-        for step in range(0, 21, 5):
+        for step in range(21):
             resumed = [np.asarray(batch.tokens) for batch in itertools.islice(loader.iter_from_step(step), 3)]
             assert np.array_equal(resumed, batches[step : step + 3])
 

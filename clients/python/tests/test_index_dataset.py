@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -205,6 +207,17 @@ def test_an_error_of_the_stream_leaves_the_data_set_usable() -> None:
     for index in (0, 1, 2, 50):
         with pytest.raises(iterand.Starved):
             dataset[index]
+
+
+def test_a_program_may_end_in_the_middle() -> None:
+    code = (
+        "import sys, iterand\n"
+        "dataset = iterand.IndexDataset('up', length=512, count=10**6)\n"
+        "mix = iterand.mix(iterand.stream('up', length=512), dataset)\n"
+        "dataset[0], dataset[1], next(mix)\n"
+        "sys.exit(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 3
 
 
 @pytest.mark.slow

@@ -63,6 +63,15 @@ class Saved:
         self.begun = False
 
 
+class Stuck(Saved):
+    """Begins all iterations at the state that it was given, as `datasets` do."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        start = self.start
+        yield from super().__iter__()
+        self.start = start
+
+
 class SavedIterator(Iterator[np.ndarray]):
     def __init__(self, count: int) -> None:
         self.count = count
@@ -118,6 +127,7 @@ MAKERS: dict[str, Make] = {
     "late": lambda: iterand.mix(noise(), Saved(10_000, late=True), (1, 2), batch_size=7, seed=3),
     "iterators": lambda: iterand.mix(noise(), OfIterators(23), ANNEAL, batch_size=7, repeat=True),
     "again": lambda: iterand.mix(noise(), Saved(23), ANNEAL, batch_size=7, repeat=True),
+    "stuck": lambda: iterand.mix(noise(), Stuck(23), ANNEAL, batch_size=7, repeat=True),
     "annealed": lambda: iterand.mix(noise(batch_size=64), Rows(10_000), ANNEAL, batch_size=8),
     "data sets": lambda: iterand.mix(iterand.IndexDataset(RECIPE, count=3000, server=False), Rows(999), batch_size=7),
 }

@@ -6,6 +6,8 @@ failed is read again, or kept for the next attempt, and nothing is lost.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -176,9 +178,8 @@ class IterableSource:
         self._skip = 0  # items to pass over, after a state was loaded
         self._fresh = True  # the iterator has given no item, and may have no state yet
         self._failed = False  # it raised, so that its place is not known
-        self._owner = data
-        if _methods(data) is None:
-            self._iterator = self._owner = iter(data)
+        self._owned = _methods(data) is not None  # the state is that of the iterable, not that of its iterator
+        self._owner = self._new_owner()
         methods = _methods(self._owner)
         if methods is None:
             raise errors.InvalidArgument(
@@ -186,6 +187,20 @@ class IterableSource:
                 "load_state_dict (of its own, or of its iterator)"
             )
         self._save, self._load = methods
+        # A data set that was given a state may begin all its iterations there, as those of `datasets` do.
+        self._first: Any = None
+        self._loaded = False
+        if self._owned and repeat:
+            with contextlib.suppress(Exception):  # some have no state before their first item
+                self._first = copy.deepcopy(self._snapshot())
+
+    def _new_owner(self) -> Any:
+        """What has the state, before its first item."""
+        if self._owned:
+            self._iterator = None
+            return self._data
+        self._iterator = iter(self._data)
+        return self._iterator
 
     def peek(self, rows: int) -> Rows | None:
         if self._failed:
@@ -205,7 +220,7 @@ class IterableSource:
 
     def _next_item(self) -> Any:
         if self._iterator is None:
-            self._iterator = iter(self._data)
+            self._iterator = iter(self._owner)
         try:
             item = next(self._iterator)
         except StopIteration:
@@ -221,19 +236,18 @@ class IterableSource:
 
     def _begin_again(self) -> None:
         """From the state that was saved last: a generator has ended by its error."""
-        self._iterator = None
-        if self._owner is not self._data:
-            self._iterator = self._owner = iter(self._data)
+        self._owner = self._new_owner()
         if self._saved is not None:
-            getattr(self._owner, self._load)(self._saved)
+            self._give(self._saved)
         self._fresh, self._failed = True, False
         self._skip = self._since + len(self._rows)
         self._taken -= self._skip
 
     def _first_again(self) -> Any:
-        self._iterator = iter(self._data)
-        if self._owner is not self._data:
-            self._owner = self._iterator
+        self._owner = self._new_owner()
+        if self._owned and self._loaded and self._first is not None:
+            self._give(self._first)
+        self._iterator = iter(self._owner)
         try:
             return next(self._iterator)
         except StopIteration:
@@ -243,6 +257,10 @@ class IterableSource:
         for _ in range(rows):
             self._rows.popleft()
         self._since += rows
+
+    def _give(self, state: Any) -> None:
+        getattr(self._owner, self._load)(state)
+        self._loaded = True
 
     def _snapshot(self) -> Any:
         return getattr(self._owner, self._save)()
@@ -263,7 +281,7 @@ class IterableSource:
         self._saved, self._since = state["state"], int(state["skip"])
         self._skip = self._since
         if self._saved is not None:
-            getattr(self._owner, self._load)(self._saved)
+            self._give(self._saved)
 
 
 def _methods(data: Any) -> tuple[str, str] | None:
