@@ -14,6 +14,7 @@ import pytest
 from server_program import REPOSITORY
 
 import iterand
+import ray_cluster
 
 PAGE = (REPOSITORY / "docs/frameworks.md").read_text()
 
@@ -119,15 +120,15 @@ def test_grain() -> None:
 
 
 @pytest.fixture
-def ray_cluster() -> Iterator[None]:
+def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray", reason="the package ray is absent: pip install 'iterand[ray]'")
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    ray_cluster.start(num_cpus=2)
     yield
     ray.shutdown()
 
 
 @pytest.mark.integrations
-@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.usefixtures("cluster")
 def test_ray() -> None:
     names = program("Ray")
     assert names["batch"]["tokens"].shape == (1000, 128)

@@ -18,6 +18,7 @@ import pytest
 from server_program import REPOSITORY
 
 import iterand
+import ray_cluster
 
 ray = pytest.importorskip("ray", reason="the package ray is absent: pip install 'iterand[ray]'")
 import pyarrow.parquet  # noqa: E402
@@ -33,7 +34,7 @@ STRIPE = 32 * 48  # sequences of one segment of each lane
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Four workers on this machine."""
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", object_store_memory=512 << 20)
+    ray_cluster.start(num_cpus=4, object_store_memory=512 << 20)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
     ray.shutdown()
