@@ -102,6 +102,14 @@ class Stream(Iterator[Tokens]):
         return self._next_index
 
     @property
+    def rank(self) -> int:
+        return self._rank
+
+    @property
+    def world_size(self) -> int:
+        return self._world_size
+
+    @property
     def fingerprint(self) -> bytes | None:
         """32 bytes that name the stream; None before the first batch from a server."""
         return self._fingerprint
