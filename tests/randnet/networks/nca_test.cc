@@ -35,6 +35,20 @@ TEST(NcaTest, Memory) {
       kPaper);
 }
 
+class Scratch {
+ public:
+  explicit Scratch(const NcaNet& net)
+      : planes_(3 * static_cast<std::size_t>(NcaPlane(net))),
+        chosen_(static_cast<std::size_t>(net.height * net.width + kNcaCells)),
+        logits_(static_cast<std::size_t>(net.colours) * kNcaCells) {}
+  NcaScratch get() { return {.planes = planes_.data(), .chosen = chosen_.data(), .logits = logits_.data()}; }
+
+ private:
+  std::vector<Symbol> planes_;
+  std::vector<Symbol> chosen_;
+  matrix::Floats logits_;
+};
+
 // One step against a dense convolution in double precision over one-hot codes.
 void CheckStep(const std::string& json, const FamilyContext& context) {
   const auto family = MakeFamily(json, context);
@@ -56,9 +70,9 @@ void CheckStep(const std::string& json, const FamilyContext& context) {
       x = (x + net.width) % net.width;
       return static_cast<int>(of[static_cast<std::size_t>(net.origin() + y * net.stride() + x)]);
     };
-    matrix::Floats scratch(static_cast<std::size_t>(net.colours) * kNcaCells);
+    Scratch scratch(net);
     std::vector<float> logits(static_cast<std::size_t>(net.height * net.width * net.colours));
-    NcaStep(net, grid.data(), next.data(), scratch.data(), rng, logits.data());
+    NcaStep(net, grid.data(), next.data(), scratch.get(), rng, logits.data());
 
     using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const int inputs = net.positions() * net.colours;
@@ -116,7 +130,7 @@ TEST(NcaTest, FramesAreSuccessiveGridsInPatches) {
   constexpr int kFrame = 38;
   std::vector<Symbol> grid(net.grid_cells());
   std::vector<Symbol> next(net.grid_cells());
-  matrix::Floats scratch(static_cast<std::size_t>(net.colours) * kNcaCells);
+  Scratch scratch(net);
   Rng rng = MakeRng(sampled.key, Purpose::kRunRow);
   for (int r = 0; r < 2; ++r) {
     for (int frame = 0; frame < kPaper.length / kFrame; ++frame) {
@@ -135,7 +149,7 @@ TEST(NcaTest, FramesAreSuccessiveGridsInPatches) {
       }
       NcaWrap(net, decoded.data());
       if (frame > 0) {
-        NcaStep(net, grid.data(), next.data(), scratch.data(), rng);
+        NcaStep(net, grid.data(), next.data(), scratch.get(), rng);
         EXPECT_EQ(next, decoded) << "row " << r << " frame " << frame;
       }
       grid = decoded;
