@@ -64,7 +64,7 @@ struct CoreSpeed {
   }
 };
 
-// Of choosing among so many symbols, with `rows` rows side by side.
+// Of choosing among this many symbols, with `rows` rows side by side.
 inline double ChooseSeconds(int rows, int symbols, float temperature) {
   constexpr int kRepeat = 64;
   const int stride = matrix::Padded(symbols);
@@ -81,7 +81,7 @@ inline double ChooseSeconds(int rows, int symbols, float temperature) {
          (kRepeat * rows);
 }
 
-// Of the weights of a query against so many keys.
+// Of the weights of a query against this many keys.
 inline double WeightsSeconds(int keys) {
   constexpr int kRepeat = 64;
   matrix::Floats scores(static_cast<std::size_t>(matrix::Padded(keys)), 0.5F);

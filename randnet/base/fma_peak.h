@@ -6,7 +6,7 @@
 namespace iterand {
 
 // Runs `steps` steps of independent vector fmas, enough of them to hide their latency, in the vector target that the
-// kernels use, and returns how many floating-point operations (two a lane and fma) that were.
+// kernels use. Returns how many floating-point operations that were (two per lane and fma).
 double RunFmas(std::int64_t steps);
 
 // The same for fmas of eight lanes that each read other eight floats, at an index that is read as well: what the load

@@ -1,6 +1,6 @@
 // Vector forms of randnet/base/math.h: the same operations on every lane, hence the same bits.
 //
-// To be included from a file that Highway compiles per target (see randnet/base/simd.h), after hwy/highway.h.
+// Include this only from a file that Highway compiles per target (see randnet/base/simd.h), after hwy/highway.h.
 #if defined(ITERAND_RANDNET_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ITERAND_RANDNET_MATH_INL_H_
 #undef ITERAND_RANDNET_MATH_INL_H_
@@ -85,8 +85,8 @@ HWY_INLINE void TanhEach(D d, V (&x)[kCount]) {
   HWY_UNROLL(8)
   for (int i = 0; i < kCount; ++i) small[i] = hn::MulAdd(hn::Mul(x[i], square[i]), small[i], x[i]);
   // Exp without its clamps, since the argument is in [0, 20]. There one product with 2^n is exact, and the low bits of
-  // `shifted` hold n. Adding them to the exponent would be cheaper, but makes numbers of some NaNs. Since the product is exact,
-  // the sum with 1 is rounded once either way.
+  // `shifted` hold n. Adding them to the exponent would be cheaper, but makes numbers of some NaNs. Since the product
+  // is exact, the sum with 1 is rounded once either way.
   V shifted[kCount];
   V r[kCount];
   HWY_UNROLL(8)

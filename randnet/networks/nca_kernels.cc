@@ -107,8 +107,7 @@ int Tables(const NcaNet& net) { return net.tables == nullptr ? 0 : (net.colours 
 
 // All features of the cells from `first` on: a table look-up for every position and feature.
 template <int kPositions, int kTables>
-HWY_INLINE void LookUp(const NcaNet& net, const Symbol* HWY_RESTRICT planes, int first,
-                       float* HWY_RESTRICT features) {
+HWY_INLINE void LookUp(const NcaNet& net, const Symbol* HWY_RESTRICT planes, int first, float* HWY_RESTRICT features) {
   const D d;
   const DI di;
   const hn::Rebind<Symbol, DI> du;

@@ -123,8 +123,7 @@ void ReservoirProgram::RunWithLogits(BlockView input, const RowRng& rng, Mutable
         float* const to = logits_.data() + r * padded;
         for (int m = 0; m < net_.emitted; ++m) to[m] = lane_logits_[Size(m * lanes + r)];
         if (logits != nullptr) {
-          std::copy_n(to, net_.emitted,
-                      logits + (Size(first + r) * Size(out.length()) + Size(t)) * Size(net_.emitted));
+          std::copy_n(to, net_.emitted, logits + (Size(first + r) * Size(out.length()) + Size(t)) * Size(net_.emitted));
         }
       }
       matrix::ChooseEach(logits_.data(), padded, rows, net_.emitted, temperature_, rngs_.data(), chosen);
@@ -164,7 +163,7 @@ class ReservoirFamily final : public Family {
     const double computed = padded;
     const double groups = std::ceil(computed / kReservoirRows);
     const double fma = 2 * cost::kFlop * computed;
-    // A unit takes its rows' embeddings one by one; a connection leads to a state anywhere, an output to a line of
+    // A unit reads its rows' embeddings one by one, a connection reads a state anywhere, and an output reads a line of
     // each.
     const double units = width * 4 * cost::kValue * computed;
     const double connected = width * connections * (fma + 2 * cost::kValue * groups);

@@ -58,8 +58,8 @@ HWY_INLINE void Connect(const float* HWY_RESTRICT state, std::uint16_t source, V
   for (int v = 0; v < kVectors; ++v) sum[v] = hn::MulAdd(w, hn::Load(D(), from + v * kLanes), sum[v]);
 }
 
-// What tanh is applied to, of kUnits units of a block. A load of four weights and their broadcasts leave more of the load ports to
-// the states than four loads would.
+// What tanh is applied to, of kUnits units of a block. A load of four weights and their broadcasts leave more of the
+// load ports to the states than four loads would.
 template <int kUnits, int kVectors>
 HWY_INLINE void Units(int connections, const std::uint16_t* HWY_RESTRICT sources, const float* HWY_RESTRICT weights,
                       const float* HWY_RESTRICT state, float* HWY_RESTRICT next) {

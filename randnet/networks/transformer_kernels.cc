@@ -150,7 +150,9 @@ HWY_INLINE V OfHeads(const Unit& unit, const float* values, std::ptrdiff_t strid
   V value = hn::Set(d, values[0]);
   if constexpr (kHeads == 1) return value;
   const auto lane = hn::Iota(di, v * kLanes);
-  const auto from = [&](int head) { return hn::RebindMask(d, hn::Gt(lane, hn::Set(di, unit.begin + head * unit.width - 1))); };
+  const auto from = [&](int head) {
+    return hn::RebindMask(d, hn::Gt(lane, hn::Set(di, unit.begin + head * unit.width - 1)));
+  };
   if constexpr (kHeads == 2) return hn::IfThenElse(from(1), hn::Set(d, values[unit.heads == 1 ? 0 : stride]), value);
   for (int h = 1; h < unit.heads; ++h) value = hn::IfThenElse(from(h), hn::Set(d, values[h * stride]), value);
   return value;

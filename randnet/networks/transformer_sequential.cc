@@ -93,12 +93,14 @@ void TransformerProgram::AttendRows(int layer, Attention kind, int t, int rows, 
 
 void TransformerProgram::StoreRow(float* cache, int slot, int slots, const float* kv) const {
   const int width = head_width();
-  float* to = cache + static_cast<std::ptrdiff_t>(slot / matrix::kPanel) * width * matrix::kPanel + slot % matrix::kPanel;
+  float* to =
+      cache + static_cast<std::ptrdiff_t>(slot / matrix::kPanel) * width * matrix::kPanel + slot % matrix::kPanel;
   const float* from = kv;
   for (int head = 0; head < heads_; ++head, to += static_cast<std::ptrdiff_t>(slots) * width) {
     for (int c = 0; c < width; ++c) to[c * matrix::kPanel] = *from++;
   }
-  float* values = cache + static_cast<std::ptrdiff_t>(slots) * width_ + static_cast<std::ptrdiff_t>(slot) * matrix::kPanel;
+  float* values =
+      cache + static_cast<std::ptrdiff_t>(slots) * width_ + static_cast<std::ptrdiff_t>(slot) * matrix::kPanel;
   for (int n = 0; n < width_; n += matrix::kPanel, values += static_cast<std::ptrdiff_t>(slots) * matrix::kPanel) {
     std::copy_n(from + n, matrix::kPanel, values);
   }
