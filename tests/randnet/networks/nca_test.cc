@@ -24,6 +24,8 @@ TEST(NcaTest, Rows) {
                "hidden": {"uniform": {"low": 1, "high": 21}}, "bias_scale": {"fixed": 0.5}, "identity_bias": {"fixed": 0.3},
                "temperature": {"fixed": 0.2}, "width": 5, "height": 7}})",
             kBytes);
+  CheckRows(R"({"nca": {"colours": {"uniform": {"low": 7, "high": 40}}, "temperature": {"fixed": 0.05}, "width": 6}})",
+            kBytes);
   CheckRows(R"({"nca": {"height": 1, "width": 0, "colours": {"fixed": 256}, "frame_marks": false, "start": "INPUT"}})",
             kBytes);
   CheckRows(R"({"nca": {"height": 1, "width": 1, "colours": {"fixed": 2}, "temperature": {"fixed": 0}}})", kBytes);
@@ -114,6 +116,10 @@ void CheckStep(const std::string& json, const FamilyContext& context) {
 
 TEST(NcaTest, StepIsThatOfADenseConvolution) {
   CheckStep(R"({"nca": {}})", kPaper);
+  // One vector of colours, two vectors, and more than there are tables for.
+  CheckStep(R"({"nca": {"colours": {"fixed": 8}, "width": 33}})", kBytes);
+  CheckStep(R"({"nca": {"colours": {"fixed": 30}, "width": 5}})", kBytes);
+  CheckStep(R"({"nca": {"height": 1, "width": 18, "colours": {"fixed": 33}, "frame_marks": false}})", kBytes);
   CheckStep(
       R"({"nca": {"features": {"fixed": 7}, "hidden": {"fixed": 19}, "bias_scale": {"fixed": 1}, "width": 7, "height": 3,
                "identity_bias": {"fixed": -0.7}, "temperature": {"fixed": 0}}})",
