@@ -16,17 +16,12 @@
 // between them. Whatever else runs on the machine, or on a sibling thread of the core, disturbs both, but not equally.
 #include <benchmark/benchmark.h>
 
-#include <cstdio>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "bench/recurrent_round.h"
+#include "bench/target_flag.h"
 #include "randnet/base/matrix.h"
-// clang-format off
-#include "randnet/base/simd.h"  // says which targets there are, so it must come before highway.h
-#include "hwy/highway.h"
-// clang-format on
 
 namespace iterand::bench {
 namespace {
@@ -189,22 +184,9 @@ BENCHMARK(BM_RngScalar)->Name("Rng/Next");
 }  // namespace iterand::bench
 
 int main(int argc, char** argv) {
-  constexpr std::string_view kTargetFlag = "--target=";
-  std::vector<std::int64_t> targets = hwy::SupportedAndGeneratedTargets();  // the best comes first
-  if (argc > 1 && std::string_view(argv[1]).starts_with(kTargetFlag)) {
-    const std::string_view name = std::string_view(argv[1]).substr(kTargetFlag.size());
-    std::erase_if(targets, [name](std::int64_t target) { return hwy::TargetName(target) != name; });
-    if (targets.empty()) {
-      std::fprintf(stderr, "kernels_bench: --target: this processor does not run %s\n", argv[1] + kTargetFlag.size());
-      return 1;
-    }
-    hwy::SetSupportedTargetsForTest(targets.front());
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    argv[1] = argv[0];
-    ++argv;
-    --argc;
-  }
-  benchmark::AddCustomContext("vector_target", hwy::TargetName(targets.front()));
+  std::int64_t target = 0;
+  if (!iterand::bench::TakeTargetFlag("kernels_bench", argc, argv, &target)) return 1;
+  benchmark::AddCustomContext("vector_target", hwy::TargetName(target));
   iterand::bench::RegisterShapes();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -8,6 +8,8 @@
 #define ITERAND_RANDNET_MATH_INL_H_
 #endif
 
+#include <cstddef>
+
 #include "hwy/highway.h"
 #include "randnet/base/math.h"
 
@@ -61,18 +63,87 @@ HWY_INLINE V LogNormal(D d, V x) {
   return hn::MulAdd(e, hn::Set(d, coefficient::kLn2High), hn::Add(f, y));
 }
 
+// math::Tanh of several vectors in step: like GateExpEach below, so that their chains run side by side.
+template <int kCount, class D, class V = hn::Vec<D>>
+HWY_INLINE void TanhEach(D d, V (&x)[kCount]) {
+  const hn::RebindToUnsigned<D> du;
+  const V one = hn::Set(d, 1.0F);
+  const V limit = hn::Set(d, coefficient::kTanhOne);
+  const V round = hn::Set(d, coefficient::kRound);
+  V small[kCount];
+  V square[kCount];
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) {
+    square[i] = hn::Mul(x[i], x[i]);
+    small[i] = hn::Set(d, coefficient::kTanh[4]);
+  }
+  HWY_UNROLL(8)
+  for (int j = 3; j >= 0; --j) {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kCount; ++i) small[i] = hn::MulAdd(small[i], square[i], hn::Set(d, coefficient::kTanh[j]));
+  }
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) small[i] = hn::MulAdd(hn::Mul(x[i], square[i]), small[i], x[i]);
+  // Exp without its clamps, since the argument is in [0, 20]. There one product with 2^n is exact, and the low bits of
+  // `shifted` hold n. Adding them to the exponent would be cheaper, but makes numbers of some NaNs. Since the product
+  // is exact, the sum with 1 is rounded once either way.
+  V shifted[kCount];
+  V r[kCount];
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) {
+    const V magnitude = hn::Abs(x[i]);
+    const V clamped = hn::IfThenElse(hn::Gt(magnitude, limit), limit, magnitude);  // keeps NaN
+    const V twice = hn::Add(clamped, clamped);
+    shifted[i] = hn::MulAdd(twice, hn::Set(d, coefficient::kLog2E), round);
+    const V n = hn::Sub(shifted[i], round);
+    r[i] = hn::MulAdd(n, hn::Set(d, -coefficient::kLn2High), twice);
+    r[i] = hn::MulAdd(n, hn::Set(d, -coefficient::kLn2Low), r[i]);
+  }
+  V p[kCount];
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) p[i] = hn::Set(d, coefficient::kExp[4]);
+  HWY_UNROLL(8)
+  for (int j = 3; j >= 0; --j) {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kCount; ++i) p[i] = hn::MulAdd(p[i], r[i], hn::Set(d, coefficient::kExp[j]));
+  }
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) {
+    const V y = hn::Add(hn::MulAdd(hn::Mul(r[i], r[i]), p[i], r[i]), one);
+    const auto power = hn::Add(hn::ShiftLeft<23>(hn::BitCast(du, shifted[i])), hn::BitCast(du, one));
+    p[i] = hn::Div(hn::Set(d, 2.0F), hn::MulAdd(y, hn::BitCast(d, power), one));
+  }
+  HWY_UNROLL(8)
+  for (int i = 0; i < kCount; ++i) {
+    const V large = hn::CopySignToAbs(hn::Sub(one, p[i]), x[i]);
+    x[i] = hn::IfThenElse(hn::Lt(hn::Abs(x[i]), hn::Set(d, coefficient::kTanhSmall)), small[i], large);
+  }
+}
+
 // math::Tanh.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V Tanh(D d, V x) {
-  const V magnitude = hn::Abs(x);
-  const V one = hn::Set(d, 1.0F);
-  const V square = hn::Mul(x, x);
-  const V small = hn::MulAdd(hn::Mul(x, square), Horner(d, square, coefficient::kTanh), x);
-  const V limit = hn::Set(d, coefficient::kTanhOne);
-  const V clamped = hn::IfThenElse(hn::Gt(magnitude, limit), limit, magnitude);
-  const V e = Exp(d, hn::Add(clamped, clamped));
-  const V large = hn::CopySign(hn::Sub(one, hn::Div(hn::Set(d, 2.0F), hn::Add(e, one))), x);
-  return hn::IfThenElse(hn::Lt(magnitude, hn::Set(d, coefficient::kTanhSmall)), small, large);
+  V one[1] = {x};
+  TanhEach(d, one);
+  return one[0];
+}
+
+// math::Tanh of `count` values, a multiple of 16, aligned.
+HWY_INLINE void TanhArray(float* HWY_RESTRICT values, std::size_t count) {
+  const HWY_CAPPED(float, 16) d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr std::size_t kTogether = 4;
+  constexpr std::size_t kLanes = hn::MaxLanes(d);
+  std::size_t i = 0;
+  for (; i + kTogether * kLanes <= count; i += kTogether * kLanes) {
+    V x[kTogether];
+    HWY_UNROLL(4)
+    for (std::size_t v = 0; v < kTogether; ++v) x[v] = hn::Load(d, values + i + v * kLanes);
+    TanhEach(d, x);
+    HWY_UNROLL(4)
+    for (std::size_t v = 0; v < kTogether; ++v) hn::Store(x[v], d, values + i + v * kLanes);
+  }
+  for (; i < count; i += kLanes) hn::Store(Tanh(d, hn::Load(d, values + i)), d, values + i);
 }
 
 // math::NormalFromSymmetric for |x| < 1.

@@ -42,10 +42,7 @@ void Multiply(const float* in, std::ptrdiff_t in_stride, int rows, int inputs, c
   }
 }
 
-void Tanh(float* values, std::size_t count) {
-  const D d;
-  for (std::size_t i = 0; i < count; i += kLanes) hn::Store(vmath::Tanh(d, hn::Load(d, values + i)), d, values + i);
-}
+void Tanh(float* values, std::size_t count) { vmath::TanhArray(values, count); }
 
 void Relu(float* values, std::size_t count) {
   const D d;
@@ -54,12 +51,13 @@ void Relu(float* values, std::size_t count) {
   }
 }
 
-Symbol Choose(float* logits, int symbols, float temperature, Rng& rng) {
+void ChooseEach(float* logits, std::ptrdiff_t stride, int rows, int symbols, float temperature, Rng* rngs,
+                Symbol* chosen) {
   const int padded = Padded(symbols);
-  std::fill(logits + symbols, logits + padded, std::numeric_limits<float>::lowest());
-  Symbol chosen;
-  panels::Choose(logits, padded, 1, symbols, padded, temperature, &rng, &chosen);
-  return chosen;
+  for (int r = 0; r < rows; ++r) {
+    std::fill(logits + r * stride + symbols, logits + r * stride + padded, std::numeric_limits<float>::lowest());
+  }
+  panels::Choose(logits, stride, rows, symbols, padded, temperature, rngs, chosen);
 }
 
 }  // namespace iterand::matrix::HWY_NAMESPACE
@@ -71,7 +69,7 @@ namespace iterand::matrix {
 HWY_EXPORT(Multiply);
 HWY_EXPORT(Tanh);
 HWY_EXPORT(Relu);
-HWY_EXPORT(Choose);
+HWY_EXPORT(ChooseEach);
 
 void Multiply(const float* in, std::ptrdiff_t in_stride, int rows, int inputs, const float* weights,
               std::ptrdiff_t panel_stride, int outputs, const float* bias, float* out, std::ptrdiff_t out_stride) {
@@ -83,7 +81,14 @@ void Tanh(float* values, std::size_t count) { HWY_DYNAMIC_DISPATCH(Tanh)(values,
 void Relu(float* values, std::size_t count) { HWY_DYNAMIC_DISPATCH(Relu)(values, count); }
 
 Symbol Choose(float* logits, int symbols, float temperature, Rng& rng) {
-  return HWY_DYNAMIC_DISPATCH(Choose)(logits, symbols, temperature, rng);
+  Symbol chosen;
+  ChooseEach(logits, Padded(symbols), 1, symbols, temperature, &rng, &chosen);
+  return chosen;
+}
+
+void ChooseEach(float* logits, std::ptrdiff_t stride, int rows, int symbols, float temperature, Rng* rngs,
+                Symbol* chosen) {
+  HWY_DYNAMIC_DISPATCH(ChooseEach)(logits, stride, rows, symbols, temperature, rngs, chosen);
 }
 
 void Linear::Reserve(int inputs, int outputs) {

@@ -58,6 +58,11 @@ void Relu(float* values, std::size_t count);
 // they are overwritten.
 Symbol Choose(float* logits, int symbols, float temperature, Rng& rng);
 
+// chosen[r] = Choose(logits + r * stride, symbols, temperature, rngs[r]) for r < rows, side by side: faster than one
+// by one.
+void ChooseEach(float* logits, std::ptrdiff_t stride, int rows, int symbols, float temperature, Rng* rngs,
+                Symbol* chosen);
+
 // A linear layer with weights of its own.
 class Linear {
  public:

@@ -4,22 +4,25 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "randnet/networks/mlp_window_kernels.h"
 
 namespace iterand {
-namespace {}  // namespace
 
 MlpWindowProgram::MlpWindowProgram(const MlpWindowKnobs& knobs, const FamilyContext& context, int max_rows)
     : knobs_(knobs), context_(context) {
   const int hidden = knobs.hidden.high();
   const int symbols = std::min(knobs.symbols.high(), context.alphabet);
-  first_bias_.reserve(Size(hidden));
-  first_weights_.reserve(Size(knobs.order.high() + knobs.input_window.high()) * Size(symbols) * Size(hidden));
+  const std::size_t window = Size(knobs.order.high() + knobs.input_window.high());
+  first_bias_.reserve(Size(hidden) + matrix::kPanel);
+  first_weights_.reserve(window * Size(symbols) * Size(hidden) + matrix::kPanel);
+  lines_.reserve(Size(max_rows) * window);
   linear_.resize(Size(knobs.layers.high()));
   // With fewer layers than the most, any of them can be the output layer.
   for (matrix::Linear& linear : linear_) linear.Reserve(hidden, std::max(hidden, symbols));
   for (matrix::Floats& states : states_) states.reserve(Size(max_rows) * Size(matrix::Padded(hidden)));
   logits_.reserve(Size(max_rows) * Size(matrix::Padded(symbols)));
   rngs_.reserve(Size(max_rows));
+  chosen_.reserve(Size(max_rows));
 }
 
 void MlpWindowProgram::Sample(Rng& rng) {
@@ -34,10 +37,14 @@ void MlpWindowProgram::Sample(Rng& rng) {
   const int window = order_ + input_window_;
   const float first = weight_factor_ / std::sqrt(static_cast<float>(window));
   const float root = std::sqrt(static_cast<float>(hidden_));
-  first_bias_.resize(Size(hidden_));
-  rng.FillNormal(first, first_bias_);
-  first_weights_.resize(Size(window) * Size(symbols_) * Size(hidden_));
-  FillNormal(rng, first, first_weights_);
+  const std::size_t hidden = Size(hidden_);
+  first_bias_.resize(hidden + matrix::kPanel);
+  rng.FillNormal(first, {first_bias_.data(), hidden});
+  std::fill_n(first_bias_.data() + hidden, matrix::kPanel, 0.0F);
+  const std::size_t weights = Size(window) * Size(symbols_) * hidden;
+  first_weights_.resize(weights + matrix::kPanel);
+  FillNormal(rng, first, {first_weights_.data(), weights});
+  std::fill_n(first_weights_.data() + weights, matrix::kPanel, 0.0F);
   for (int l = 1; l < layers_ && !stopped(); ++l) {
     linear_[Size(l - 1)].Draw(rng, hidden_, hidden_, weight_factor_ / root, weight_factor_ / root);
   }
@@ -62,21 +69,14 @@ void MlpWindowProgram::RunWithLogits(BlockView input, BlockView prompt, const Ro
     rngs_.push_back(rng.ForRow(r));
     std::copy_n(prompt.row(r), start, out.row(r));
   }
-  const auto add = [this](float* to, int place, int code) {
-    const float* const weights = FirstWeights(place, code);
-    for (int u = 0; u < hidden_; ++u) to[u] += weights[u];
-  };
+  const MlpWindowFirst first = {.hidden = hidden_, .bias = first_bias_.data(), .weights = first_weights_.data()};
+  chosen_.resize(Size(rows));
+  lines_.assign(Size(rows) * Size(order_ + input_window_), 0);
   for (int t = start - 1; t + 1 < out.length() && !stopped(); ++t) {
     float* state = states_[0].data();
     float* next = states_[1].data();
-    for (int r = 0; r < rows; ++r) {
-      float* const to = state + r * stride;
-      std::copy_n(first_bias_.data(), hidden_, to);
-      std::fill(to + hidden_, to + stride, 0.0F);
-      for (int i = 0; i < std::min(order_, t + 1); ++i) add(to, i, out.row(r)[t - i] % symbols_);
-      for (int i = 0; i < std::min(input_window_, t + 1); ++i) add(to, order_ + i, input.row(r)[t - i] % symbols_);
-    }
-    matrix::Tanh(state, Size(rows) * Size(stride));
+    const int count = FindLines(input, t, out);
+    MlpWindowLayer(first, lines_.data(), order_ + input_window_, count, rows, state);
     for (int l = 1; l < layers_; ++l) {
       if (stopped()) return;
       layer(l).Apply(state, stride, rows, next, stride);
@@ -84,12 +84,27 @@ void MlpWindowProgram::RunWithLogits(BlockView input, BlockView prompt, const Ro
       std::swap(state, next);
     }
     layer(layers_).Apply(state, stride, rows, logits_.data(), logit_stride);
-    for (int r = 0; r < rows; ++r) {
-      float* const row = logits_.data() + r * logit_stride;
-      if (logits != nullptr) logits = std::copy_n(row, symbols_, logits);
-      out.row(r)[t + 1] = matrix::Choose(row, symbols_, temperature_, rngs_[Size(r)]);
+    if (logits != nullptr) {
+      for (int r = 0; r < rows; ++r) logits = std::copy_n(logits_.data() + r * logit_stride, symbols_, logits);
     }
+    matrix::ChooseEach(logits_.data(), logit_stride, rows, symbols_, temperature_, rngs_.data(), chosen_.data());
+    for (int r = 0; r < rows; ++r) out.row(r)[t + 1] = chosen_[Size(r)];
   }
+}
+
+int MlpWindowProgram::FindLines(BlockView input, int t, MutableBlockView out) {
+  const int own = std::min(order_, t + 1);
+  const int read = std::min(input_window_, t + 1);
+  // Tokens that the network wrote are codes already, and a division takes as long as a vector of units.
+  const auto code = [symbols = symbols_](Symbol symbol) { return symbol < symbols ? symbol : symbol % symbols; };
+  std::int32_t* lines = lines_.data();
+  for (int r = 0; r < out.rows(); ++r, lines += order_ + input_window_) {
+    const Symbol* const x = out.row(r) + t;
+    const Symbol* const z = input.row(r) + t;
+    for (int i = 0; i < own; ++i) lines[i] = i * symbols_ + code(x[-i]);
+    for (int i = 0; i < read; ++i) lines[own + i] = (order_ + i) * symbols_ + code(z[-i]);
+  }
+  return own + read;
 }
 
 std::string MlpWindowProgram::Describe() const {
@@ -131,8 +146,8 @@ class MlpWindowFamily final : public Family {
     const double window = this->window();
     return 4.0 * (hidden * (1 + window * symbols) +
                   knobs_.layers.high() * matrix::Linear::MaxFloats(hidden, std::max(hidden, symbols)) +
-                  rows * (2 * hidden + symbols)) +
-           16.0 * rows + 2048.0;
+                  rows * (2 * hidden + symbols + window)) +
+           18.0 * rows + 2048.0;
   }
 
   std::unique_ptr<Program> NewProgram(int max_rows) const override {

@@ -71,6 +71,9 @@ class MlpWindowProgram final : public Program {
            (static_cast<std::ptrdiff_t>(place) * symbols_ + code) * static_cast<std::ptrdiff_t>(hidden_);
   }
 
+  // Writes the lines of the first layer's weights that each row adds up at step t, and returns how many a row has.
+  int FindLines(BlockView input, int t, MutableBlockView out);
+
   const MlpWindowKnobs& knobs_;
   FamilyContext context_;
   int order_ = 1;
@@ -86,7 +89,9 @@ class MlpWindowProgram final : public Program {
   std::vector<matrix::Linear> linear_;
   matrix::Floats states_[2];  // rows x padded hidden
   matrix::Floats logits_;
+  std::vector<std::int32_t> lines_;  // rows x window
   std::vector<Rng> rngs_;
+  std::vector<Symbol> chosen_;
 };
 
 extern const FamilyEntry kMlpWindowEntry;

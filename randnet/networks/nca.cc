@@ -35,8 +35,13 @@ NcaProgram::NcaProgram(const NcaKnobs& knobs, const FamilyContext& /*context*/) 
   hidden_bias_.reserve(hidden);
   output_weights_.reserve(colours * hidden);
   output_bias_.reserve(colours);
+  tables_.reserve(features * Size(net_.positions()) * kNcaTable);
+  packed_hidden_.reserve(hidden * features);
+  packed_outputs_.reserve(colours * hidden);
   logits_.reserve(colours * kNcaCells);
   grids_.resize(2 * net_.grid_cells());
+  planes_.resize(3 * static_cast<std::size_t>(NcaPlane(net_)));
+  chosen_.resize(Size(net_.height) * Size(net_.width) + kNcaCells);
 }
 
 void NcaProgram::DrawBias(Rng& rng, int count, matrix::Floats& bias) {
@@ -80,6 +85,51 @@ void NcaProgram::Sample(Rng& rng) {
   net_.hidden_bias = hidden_bias_.data();
   net_.output_weights = output_weights_.data();
   net_.output_bias = output_bias_.data();
+  Pack();
+}
+
+void NcaProgram::Pack() {
+  const auto pack = [](const matrix::Floats& from, int outputs, int inputs, matrix::Floats& packed) {
+    packed.resize(from.size());
+    float* to = packed.data();
+    for (int t = 0; t < NcaTiles(outputs); ++t) {
+      const NcaTile tile = NcaTileAt(outputs, t);
+      for (int k = 0; k < inputs; ++k) {
+        for (int o = tile.first; o < tile.first + tile.count; ++o) *to++ = from[Size(o) * Size(inputs) + Size(k)];
+      }
+    }
+    return packed.data();
+  };
+  net_.packed_hidden = pack(hidden_weights_, net_.hidden, net_.features, packed_hidden_);
+  net_.packed_outputs = pack(output_weights_, net_.colours, net_.hidden, packed_outputs_);
+  net_.tables = nullptr;
+  if (net_.colours > kNcaTable) return;
+  const int positions = net_.positions();
+  tables_.assign(Size(net_.features) * Size(positions) * kNcaTable, 0.0F);
+  const float* from = neighbour_weights_.data();
+  for (int p = 0; p < positions; ++p) {
+    for (int c = 0; c < net_.colours; ++c, from += net_.padded_features()) {
+      for (int f = 0; f < net_.features; ++f) tables_[Size((f * positions + p) * kNcaTable + c)] = from[f];
+    }
+  }
+  net_.tables = tables_.data();
+}
+
+// The numbers of `count` patches side by side, the first of which begins at `grid`. With kHeight or kWidth 0 the size
+// is that of the arguments.
+template <int kHeight, int kWidth>
+void NcaProgram::WritePatches(const Symbol* grid, std::size_t count, Symbol* to) const {
+  const int height = kHeight == 0 ? knobs_.patch_height : kHeight;
+  const int width = kWidth == 0 ? knobs_.patch_width : kWidth;
+  const std::ptrdiff_t stride = net_.stride();
+  const auto colours = static_cast<std::uint32_t>(net_.colours);
+  for (std::size_t p = 0; p < count; ++p, grid += width) {
+    std::uint32_t value = 0;
+    for (int dy = 0; dy < height; ++dy) {
+      for (int dx = 0; dx < width; ++dx) value = value * colours + grid[dy * stride + dx];
+    }
+    to[p] = static_cast<Symbol>(value);
+  }
 }
 
 // Writes a frame's tokens at the beginning of `out`, as many as fit, and makes `out` what is left.
@@ -90,24 +140,17 @@ void NcaProgram::WriteFrame(const Symbol* grid, std::span<Symbol>& out) const {
   }
   const int patch_height = knobs_.patch_height;
   const int patch_width = knobs_.patch_width;
-  const std::ptrdiff_t stride = net_.stride();
   Symbol* to = out.data();
   std::size_t left = out.size();
   for (int y = 0; y < net_.height; y += patch_height) {
-    const Symbol* row = grid + net_.origin() + y * stride;
+    const Symbol* row = grid + net_.origin() + y * net_.stride();
     const std::size_t patches = std::min(left, Size(net_.width / patch_width));
     if (patch_height == 1 && patch_width == 1) {
       std::copy_n(row, patches, to);
+    } else if (patch_height == 2 && patch_width == 2) {
+      WritePatches<2, 2>(row, patches, to);
     } else {
-      for (std::size_t p = 0; p < patches; ++p, row += patch_width) {
-        std::uint32_t value = 0;
-        for (int dy = 0; dy < patch_height; ++dy) {
-          for (int dx = 0; dx < patch_width; ++dx) {
-            value = value * static_cast<std::uint32_t>(net_.colours) + row[dy * stride + dx];
-          }
-        }
-        to[p] = static_cast<Symbol>(value);
-      }
+      WritePatches<0, 0>(row, patches, to);
     }
     to += patches;
     left -= patches;
@@ -123,8 +166,9 @@ void NcaProgram::Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, M
   logits_.resize(Size(net_.colours) * kNcaCells);
   Symbol* grid = grids_.data();
   Symbol* next = grid + net_.grid_cells();
+  const NcaScratch scratch = {.planes = planes_.data(), .chosen = chosen_.data(), .logits = logits_.data()};
   const auto step = [&](Rng& row_rng) {
-    NcaStep(net_, grid, next, logits_.data(), row_rng);
+    NcaStep(net_, grid, next, scratch, row_rng);
     std::swap(grid, next);
   };
   for (int r = 0; r < out.rows(); ++r) {
@@ -198,9 +242,9 @@ class NcaFamily final : public Family {
     const double features = PaddedFeatures(knobs_.features.high());
     const double hidden = knobs_.hidden.high();
     return 2048.0 +
-           4.0 * (2 * positions() * colours * features + (hidden + 1) * (features + 1) + colours * (hidden + 1) +
-                  colours * kNcaCells) +
-           4.0 * (knobs_.height + 2.0) * (knobs_.width + 2.0);
+           4.0 * (2 * positions() * colours * features + (2 * hidden + 1) * (features + 1) +
+                  2 * colours * (hidden + 1) + features * positions() * kNcaTable + colours * kNcaCells) +
+           12.0 * (knobs_.height + 2.0) * (knobs_.width + 2.0) + 8.0 * kNcaCells;
   }
 
   std::unique_ptr<Program> NewProgram(int /*max_rows*/) const override {

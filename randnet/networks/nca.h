@@ -79,6 +79,9 @@ class NcaProgram final : public Program {
 
  private:
   void DrawBias(Rng& rng, int count, matrix::Floats& bias);
+  void Pack();  // what net_ has besides the weights as they are drawn
+  template <int kHeight, int kWidth>
+  void WritePatches(const Symbol* grid, std::size_t count, Symbol* to) const;
   void WriteFrame(const Symbol* grid, std::span<Symbol>& out) const;
 
   const NcaKnobs& knobs_;
@@ -94,8 +97,13 @@ class NcaProgram final : public Program {
   matrix::Floats hidden_bias_;
   matrix::Floats output_weights_;
   matrix::Floats output_bias_;
+  matrix::Floats tables_;
+  matrix::Floats packed_hidden_;
+  matrix::Floats packed_outputs_;
   matrix::Floats logits_;
   std::vector<Symbol> grids_;
+  std::vector<Symbol> planes_;
+  std::vector<Symbol> chosen_;
 };
 
 extern const FamilyEntry kNcaEntry;

@@ -8,23 +8,26 @@
 #include "randnet/base/discrete.h"
 
 namespace iterand {
-namespace {}  // namespace
 
 ReservoirProgram::ReservoirProgram(const ReservoirKnobs& knobs, const FamilyContext& context)
     : knobs_(knobs), context_(context) {
   const std::size_t width = Size(knobs.width.high());
   const std::size_t connections = width * Size(std::min(knobs.connections.high(), knobs.width.high()));
   const std::size_t emitted = Size(std::min(knobs.emitted.high(), context.alphabet));
-  embedding_.reserve(Size(context.alphabet) * width);
+  embedding_.reserve(Size(context.alphabet) * width + kReservoirUnits);
   shuffled_.reserve(width);
   sources_.reserve(connections);
   weights_.reserve(connections);
   scratch_.reserve(Size(context.alphabet));
   symbols_.reserve(emitted);
   output_weights_.reserve(emitted * width);
-  states_.reserve(2 * width * kReservoirRows);
+  const std::size_t padded = Size(ReservoirPadded(knobs.width.high()));
+  packed_sources_.reserve(padded * (connections / width));
+  packed_weights_.reserve(padded * (connections / width));
+  packed_outputs_.reserve(emitted * width);
+  states_.reserve(2 * padded * kReservoirRows);
   lane_logits_.reserve(emitted * kReservoirRows);
-  logits_.reserve(Size(matrix::Padded(static_cast<int>(emitted))));
+  logits_.reserve(kReservoirRows * Size(matrix::Padded(static_cast<int>(emitted))));
   rngs_.reserve(kReservoirRows);
 }
 
@@ -37,8 +40,10 @@ void ReservoirProgram::Sample(Rng& rng) {
   output_scale_ = knobs_.output_scale.Draw(rng);
   temperature_ = knobs_.temperature.Draw(rng);
 
-  embedding_.resize(Size(context_.alphabet) * Size(net_.width));
-  FillNormal(rng, embedding_scale_, embedding_);
+  const std::size_t embedded = Size(context_.alphabet) * Size(net_.width);
+  embedding_.resize(embedded + kReservoirUnits);
+  FillNormal(rng, embedding_scale_, {embedding_.data(), embedded});
+  std::fill_n(embedding_.data() + embedded, kReservoirUnits, 0.0F);
   shuffled_.resize(Size(net_.width));
   std::iota(shuffled_.begin(), shuffled_.end(), 0U);
   sources_.resize(Size(net_.width) * Size(net_.connections));
@@ -61,6 +66,33 @@ void ReservoirProgram::Sample(Rng& rng) {
   net_.sources = sources_.data();
   net_.weights = weights_.data();
   net_.output_weights = output_weights_.data();
+  Pack();
+}
+
+void ReservoirProgram::Pack() {
+  const std::size_t connections = Size(net_.connections);
+  packed_sources_.assign(Size(ReservoirPadded(net_.width)) * connections, 0);
+  packed_weights_.assign(packed_sources_.size(), 0.0F);
+  for (std::size_t u = 0; u < Size(net_.width); ++u) {
+    const std::size_t to = u / kReservoirUnits * kReservoirUnits * connections + u % kReservoirUnits;
+    for (std::size_t k = 0; k < connections; ++k) {
+      const std::size_t from = u * connections + k;
+      packed_sources_[to + k * kReservoirUnits] = static_cast<std::uint16_t>(kReservoirScale * sources_[from]);
+      packed_weights_[to + k * kReservoirUnits] = weights_[from];
+    }
+  }
+  packed_outputs_.resize(output_weights_.size());
+  float* to = packed_outputs_.data();
+  for (int t = 0; t < ReservoirTiles(net_.emitted) && !stopped(); ++t) {
+    const ReservoirTile tile = ReservoirTileAt(net_.emitted, t);
+    const float* const from = output_weights_.data() + static_cast<std::ptrdiff_t>(tile.first) * net_.width;
+    for (int u = 0; u < net_.width; ++u) {
+      for (int i = 0; i < tile.count; ++i) *to++ = from[static_cast<std::ptrdiff_t>(i) * net_.width + u];
+    }
+  }
+  net_.packed_sources = packed_sources_.data();
+  net_.packed_weights = packed_weights_.data();
+  net_.packed_outputs = packed_outputs_.data();
 }
 
 void ReservoirProgram::Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) {
@@ -68,29 +100,34 @@ void ReservoirProgram::Run(BlockView input, BlockView /*prompt*/, const RowRng& 
 }
 
 void ReservoirProgram::RunWithLogits(BlockView input, const RowRng& rng, MutableBlockView out, float* logits) {
-  const std::size_t state_floats = Size(net_.width) * kReservoirRows;
+  const int padded = matrix::Padded(net_.emitted);
   lane_logits_.resize(Size(net_.emitted) * kReservoirRows);
-  logits_.resize(Size(matrix::Padded(net_.emitted)));
+  logits_.resize(kReservoirRows * Size(padded));
   for (int first = 0; first < out.rows(); first += kReservoirRows) {
     const int rows = std::min(kReservoirRows, out.rows() - first);
+    const bool wide = rows > kReservoirRows / 2;
+    const int lanes = wide ? kReservoirRows : kReservoirRows / 2;
+    const std::size_t state_floats = Size(ReservoirPadded(net_.width)) * Size(lanes);
     states_.assign(2 * state_floats, 0.0F);
     float* state = states_.data();
     float* next = state + state_floats;
     rngs_.clear();
     for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(first + r));
     Symbol z[kReservoirRows] = {};
+    Symbol chosen[kReservoirRows];
     for (int t = 0; t < out.length() && !stopped(); ++t) {
       for (int r = 0; r < rows; ++r) z[r] = input.row(first + r)[t];
-      ReservoirStep(net_, rows > kReservoirRows / 2, z, state, next, lane_logits_.data());
+      ReservoirStep(net_, wide, z, state, next, lane_logits_.data());
       std::swap(state, next);
       for (int r = 0; r < rows; ++r) {
-        for (int m = 0; m < net_.emitted; ++m) logits_[Size(m)] = lane_logits_[Size(m * kReservoirRows + r)];
+        float* const to = logits_.data() + r * padded;
+        for (int m = 0; m < net_.emitted; ++m) to[m] = lane_logits_[Size(m * lanes + r)];
         if (logits != nullptr) {
-          std::copy_n(logits_.data(), net_.emitted,
-                      logits + (Size(first + r) * Size(out.length()) + Size(t)) * Size(net_.emitted));
+          std::copy_n(to, net_.emitted, logits + (Size(first + r) * Size(out.length()) + Size(t)) * Size(net_.emitted));
         }
-        out.row(first + r)[t] = symbols_[matrix::Choose(logits_.data(), net_.emitted, temperature_, rngs_[Size(r)])];
       }
+      matrix::ChooseEach(logits_.data(), padded, rows, net_.emitted, temperature_, rngs_.data(), chosen);
+      for (int r = 0; r < rows; ++r) out.row(first + r)[t] = symbols_[chosen[r]];
       if (rows == out.rows() && watch() != nullptr && t + 1 == watch()->next() && !watch()->Look()) return;
     }
   }
@@ -141,9 +178,11 @@ class ReservoirFamily final : public Family {
     const double width = knobs_.width.high();
     const double connections = std::min(knobs_.connections.high(), knobs_.width.high());
     const double emitted = std::min(knobs_.emitted.high(), context_.alphabet);
+    const double padded = ReservoirPadded(knobs_.width.high());
     return 2048.0 +
-           4.0 * (context_.alphabet * width + width + 2.0 * width * connections + emitted * width +
-                  2.0 * width * kReservoirRows + emitted * (kReservoirRows + 2)) +
+           4.0 * (context_.alphabet * width + kReservoirUnits + width + 2.0 * width * connections +
+                  2.0 * emitted * width + 1.5 * padded * connections + 2.0 * padded * kReservoirRows +
+                  (2 * emitted + matrix::kPanel) * kReservoirRows + emitted) +
            4.0 * context_.alphabet;
   }
 

@@ -58,6 +58,8 @@ class ReservoirProgram final : public Program {
   const std::vector<Symbol>& symbols() const { return symbols_; }
 
  private:
+  void Pack();  // net_'s packed arrays from the others
+
   const ReservoirKnobs& knobs_;
   FamilyContext context_;
   float weight_scale_ = 0;
@@ -72,9 +74,12 @@ class ReservoirProgram final : public Program {
   std::vector<Symbol> scratch_;
   std::vector<Symbol> symbols_;
   matrix::Floats output_weights_;
+  std::vector<std::uint16_t> packed_sources_;
+  matrix::Floats packed_weights_;
+  matrix::Floats packed_outputs_;
   matrix::Floats states_;
   matrix::Floats lane_logits_;  // [emitted][rows of a group]
-  matrix::Floats logits_;
+  matrix::Floats logits_;       // [rows of a group][padded emitted]
   std::vector<Rng> rngs_;
 };
 

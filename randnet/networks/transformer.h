@@ -164,8 +164,8 @@ class TransformerProgram final : public Program {
   // Attention of all rows at step t, from queries, keys and values to attended_; strides are floats from row to row.
   void AttendRows(int layer, Attention kind, int t, int rows, const float* query, int query_stride, const float* kv,
                   int kv_stride);
-  // Of one head of one row: stores the key and value, and writes what the query sees to `out`.
-  void AttendStep(Cache cache, int t, const float* query, const float* key, const float* value, float* out);
+  // Writes the keys and values of a row, side by side in `kv`, to its cache (AttendedRows).
+  void StoreRow(float* cache, int slot, int slots, const float* kv) const;
 
   const TransformerKnobs& knobs_;
   FamilyContext context_;
@@ -191,8 +191,8 @@ class TransformerProgram final : public Program {
   matrix::Floats attended_;  // lines x width
   matrix::Floats added_;     // lines x width
   matrix::Floats inner_;     // chunk of lines x feed-forward
-  matrix::Floats caches_;    // keys and values; parallel: of one head, sequential: [layer][self, cross][row][head]
-  matrix::Floats scores_;    // chunk of queries x padded keys
+  matrix::Floats caches_;    // keys and values; parallel: of one head, sequential: [layer][self, cross][row]
+  matrix::Floats scores_;    // parallel: chunk of queries x padded keys; sequential: those of AttendStep
   matrix::Floats gathered_;  // chunk of queries x padded head width
   matrix::Floats logits_;    // chunk of lines x padded outputs
   std::vector<Rng> rngs_;

@@ -20,4 +20,33 @@ void AddAndNormalise(const float* added, std::ptrdiff_t added_stride, int rows, 
 // are aligned.
 float AttentionWeights(float* scores, int count, int padded, float scale);
 
+inline constexpr int kMaxHeads = 64;
+inline constexpr int kAttendUnits = 4;  // panels of channels whose sums are added up together
+
+// Rows that share panels of kAttendUnits, where one row has fewer.
+constexpr int AttendTogether(int panels) { return panels >= kAttendUnits ? 1 : kAttendUnits / panels; }
+
+// One query of each of several rows, with `heads` heads of `width` channels; heads * width is a multiple of 16, and all
+// pointers are aligned. A row's cache is its keys, [head][panel of 16 slots][channel of the head][16], then its values,
+// [panel of 16 channels of all heads][slot][16]. `slots` is a multiple of 16.
+struct AttendedRows {
+  int rows;
+  int heads;
+  int width;
+  int keys;  // slots in use
+  int slots;
+  const float* query;
+  std::ptrdiff_t query_stride;
+  const float* caches;
+  float* out;
+  std::ptrdiff_t out_stride;
+
+  std::ptrdiff_t CacheFloats() const { return std::ptrdiff_t{2} * slots * heads * width; }
+};
+
+// out = for each head, chain(0; value_j, w_j over the slots j < keys ascending) * (1 / sum of w_j), with the w of
+// AttentionWeights of the scores chain(0; key_j, query). `scores` has AttendTogether(heads * width / 16) * heads *
+// slots floats, aligned.
+void AttendStep(const AttendedRows& rows, float scale, float* scores);
+
 }  // namespace iterand

@@ -26,20 +26,17 @@ int TransformerPaperLayers(int width) {
   return std::clamp(layers, 1, kMaxPaperLayers);
 }
 
-// A head of any width is padded to whole panels.
 TransformerBuffers LargestBuffers(const TransformerSizes& sizes, int rows) {
   TransformerBuffers buffers;
   const std::size_t slots = Size(matrix::Padded(sizes.sequential ? sizes.window : sizes.length));
-  // Keys of all heads of a row take W floats per slot. Values take W padded head by head: each head may waste up to a
-  // panel.
-  const std::size_t row = slots * (2 * Size(sizes.width) + Size(sizes.heads) * matrix::kPanel);
   if (sizes.sequential) {
     buffers.lines = Size(rows);
-    buffers.cache = 2 * Size(sizes.layers) * Size(rows) * row;
-    buffers.scores = slots;
+    buffers.cache = 4 * Size(sizes.layers) * Size(rows) * slots * Size(sizes.width);
+    buffers.scores = kAttendUnits * Size(sizes.heads) * slots;
   } else {
     buffers.lines = Size(sizes.length);
-    buffers.cache = slots * (2 * Size(sizes.width) + matrix::kPanel);  // one head, as wide as the network at most
+    // One head, as wide as the network at most, and padded to whole panels.
+    buffers.cache = slots * (2 * Size(sizes.width) + matrix::kPanel);
     buffers.scores = TransformerProgram::kQueries * slots;
   }
   return buffers;

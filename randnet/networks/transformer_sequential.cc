@@ -14,10 +14,9 @@ void TransformerProgram::RunSequential(BlockView input, int start, const RowRng&
   const std::size_t floats = Size(rows) * Size(width_);
   for (matrix::Floats* buffer : {&values_, &memory_, &attended_, &added_}) buffer->resize(floats);
   qkv_.resize(3 * floats);
-  scores_.resize(Size(slots));
-  gathered_.resize(Size(matrix::Padded(head_width())));
+  scores_.resize(Size(AttendTogether(width_ / matrix::kPanel)) * Size(heads_) * Size(slots));
   caches_.clear();
-  if (!Resize(caches_, 2 * Size(layers_) * Size(rows) * Size(heads_) * CacheFloats(slots))) return;
+  if (!Resize(caches_, 4 * Size(layers_) * Size(rows) * Size(slots) * Size(width_))) return;
   rngs_.clear();
   for (int r = 0; r < rows; ++r) rngs_.push_back(rng.ForRow(r));
   for (int t = 0; t + 1 < out.length() && !stopped(); ++t) {
@@ -63,33 +62,48 @@ bool TransformerProgram::Step(int t, int rows) {
 
 void TransformerProgram::AttendRows(int layer, Attention kind, int t, int rows, const float* query, int query_stride,
                                     const float* kv, int kv_stride) {
-  const int width = head_width();
-  const int slots = matrix::Padded(std::min(knobs_.window, context_.length));
+  const int window = std::min(knobs_.window, context_.length);
+  const int slots = matrix::Padded(window);
+  const std::size_t row_floats = 2 * Size(slots) * Size(width_);
   const std::size_t first_row = Size(2 * layer + (kind == Attention::kCross ? 1 : 0)) * Size(rows);
-  for (int r = 0; r < rows && !stopped(); ++r) {
-    for (int head = 0; head < heads_; ++head) {
-      const std::size_t offset = ((first_row + Size(r)) * Size(heads_) + Size(head)) * CacheFloats(slots);
-      const float* const key = kv + static_cast<std::ptrdiff_t>(r) * kv_stride + head * width;
-      AttendStep(CacheAt(offset, slots), t, query + static_cast<std::ptrdiff_t>(r) * query_stride + head * width, key,
-                 key + width_, attended_.data() + static_cast<std::ptrdiff_t>(r) * width_ + head * width);
-    }
+  AttendedRows attended = {.rows = 1,
+                           .heads = heads_,
+                           .width = head_width(),
+                           .keys = std::min(t + 1, window),
+                           .slots = slots,
+                           .query = query,
+                           .query_stride = query_stride,
+                           .caches = caches_.data() + first_row * row_floats,
+                           .out = attended_.data(),
+                           .out_stride = width_};
+  float* cache = caches_.data() + first_row * row_floats;
+  for (int r = 0; r < rows; ++r, cache += row_floats) {
+    StoreRow(cache, t % window, slots, kv + static_cast<std::ptrdiff_t>(r) * kv_stride);
+  }
+  const float scale = 1.0F / std::sqrt(static_cast<float>(head_width()));
+  const int together = AttendTogether(width_ / matrix::kPanel);
+  for (int r = 0; r < rows && !stopped(); r += together) {
+    attended.rows = std::min(together, rows - r);
+    AttendStep(attended, scale, scores_.data());
+    attended.query += static_cast<std::ptrdiff_t>(together) * query_stride;
+    attended.caches += together * static_cast<std::ptrdiff_t>(row_floats);
+    attended.out += static_cast<std::ptrdiff_t>(together) * width_;
   }
 }
 
-void TransformerProgram::AttendStep(Cache cache, int t, const float* query, const float* key, const float* value,
-                                    float* out) {
+void TransformerProgram::StoreRow(float* cache, int slot, int slots, const float* kv) const {
   const int width = head_width();
-  const int window = std::min(knobs_.window, context_.length);
-  const int slots = matrix::Padded(window);
-  StoreKey(cache, t % window, slots, key, value);
-  const int keys = std::min(t + 1, window);
-  matrix::Multiply(query, width, 1, width, cache.keys, static_cast<std::ptrdiff_t>(width) * matrix::kPanel, keys,
-                   nullptr, scores_.data(), slots);
-  const float inverse =
-      AttentionWeights(scores_.data(), keys, matrix::Padded(keys), 1.0F / std::sqrt(static_cast<float>(width)));
-  matrix::Multiply(scores_.data(), slots, 1, keys, cache.values, static_cast<std::ptrdiff_t>(slots) * matrix::kPanel,
-                   width, nullptr, gathered_.data(), matrix::Padded(width));
-  for (int c = 0; c < width; ++c) out[c] = gathered_[Size(c)] * inverse;
+  float* to =
+      cache + static_cast<std::ptrdiff_t>(slot / matrix::kPanel) * width * matrix::kPanel + slot % matrix::kPanel;
+  const float* from = kv;
+  for (int head = 0; head < heads_; ++head, to += static_cast<std::ptrdiff_t>(slots) * width) {
+    for (int c = 0; c < width; ++c) to[c * matrix::kPanel] = *from++;
+  }
+  float* values =
+      cache + static_cast<std::ptrdiff_t>(slots) * width_ + static_cast<std::ptrdiff_t>(slot) * matrix::kPanel;
+  for (int n = 0; n < width_; n += matrix::kPanel, values += static_cast<std::ptrdiff_t>(slots) * matrix::kPanel) {
+    std::copy_n(from + n, matrix::kPanel, values);
+  }
 }
 
 }  // namespace iterand

@@ -24,6 +24,8 @@ TEST(NcaTest, Rows) {
                "hidden": {"uniform": {"low": 1, "high": 21}}, "bias_scale": {"fixed": 0.5}, "identity_bias": {"fixed": 0.3},
                "temperature": {"fixed": 0.2}, "width": 5, "height": 7}})",
             kBytes);
+  CheckRows(R"({"nca": {"colours": {"uniform": {"low": 7, "high": 40}}, "temperature": {"fixed": 0.05}, "width": 6}})",
+            kBytes);
   CheckRows(R"({"nca": {"height": 1, "width": 0, "colours": {"fixed": 256}, "frame_marks": false, "start": "INPUT"}})",
             kBytes);
   CheckRows(R"({"nca": {"height": 1, "width": 1, "colours": {"fixed": 2}, "temperature": {"fixed": 0}}})", kBytes);
@@ -34,6 +36,20 @@ TEST(NcaTest, Memory) {
       R"({"nca": {"colours": {"uniform": {"low": 2, "high": 10}}, "features": {"uniform": {"low": 1, "high": 9}}}})",
       kPaper);
 }
+
+class Scratch {
+ public:
+  explicit Scratch(const NcaNet& net)
+      : planes_(3 * static_cast<std::size_t>(NcaPlane(net))),
+        chosen_(static_cast<std::size_t>(net.height * net.width + kNcaCells)),
+        logits_(static_cast<std::size_t>(net.colours) * kNcaCells) {}
+  NcaScratch get() { return {.planes = planes_.data(), .chosen = chosen_.data(), .logits = logits_.data()}; }
+
+ private:
+  std::vector<Symbol> planes_;
+  std::vector<Symbol> chosen_;
+  matrix::Floats logits_;
+};
 
 // One step against a dense convolution in double precision over one-hot codes.
 void CheckStep(const std::string& json, const FamilyContext& context) {
@@ -56,9 +72,9 @@ void CheckStep(const std::string& json, const FamilyContext& context) {
       x = (x + net.width) % net.width;
       return static_cast<int>(of[static_cast<std::size_t>(net.origin() + y * net.stride() + x)]);
     };
-    matrix::Floats scratch(static_cast<std::size_t>(net.colours) * kNcaCells);
+    Scratch scratch(net);
     std::vector<float> logits(static_cast<std::size_t>(net.height * net.width * net.colours));
-    NcaStep(net, grid.data(), next.data(), scratch.data(), rng, logits.data());
+    NcaStep(net, grid.data(), next.data(), scratch.get(), rng, logits.data());
 
     using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const int inputs = net.positions() * net.colours;
@@ -100,6 +116,10 @@ void CheckStep(const std::string& json, const FamilyContext& context) {
 
 TEST(NcaTest, StepIsThatOfADenseConvolution) {
   CheckStep(R"({"nca": {}})", kPaper);
+  // One vector of colours, two vectors, and more than there are tables for.
+  CheckStep(R"({"nca": {"colours": {"fixed": 8}, "width": 33}})", kBytes);
+  CheckStep(R"({"nca": {"colours": {"fixed": 30}, "width": 5}})", kBytes);
+  CheckStep(R"({"nca": {"height": 1, "width": 18, "colours": {"fixed": 33}, "frame_marks": false}})", kBytes);
   CheckStep(
       R"({"nca": {"features": {"fixed": 7}, "hidden": {"fixed": 19}, "bias_scale": {"fixed": 1}, "width": 7, "height": 3,
                "identity_bias": {"fixed": -0.7}, "temperature": {"fixed": 0}}})",
@@ -116,7 +136,7 @@ TEST(NcaTest, FramesAreSuccessiveGridsInPatches) {
   constexpr int kFrame = 38;
   std::vector<Symbol> grid(net.grid_cells());
   std::vector<Symbol> next(net.grid_cells());
-  matrix::Floats scratch(static_cast<std::size_t>(net.colours) * kNcaCells);
+  Scratch scratch(net);
   Rng rng = MakeRng(sampled.key, Purpose::kRunRow);
   for (int r = 0; r < 2; ++r) {
     for (int frame = 0; frame < kPaper.length / kFrame; ++frame) {
@@ -135,7 +155,7 @@ TEST(NcaTest, FramesAreSuccessiveGridsInPatches) {
       }
       NcaWrap(net, decoded.data());
       if (frame > 0) {
-        NcaStep(net, grid.data(), next.data(), scratch.data(), rng);
+        NcaStep(net, grid.data(), next.data(), scratch.get(), rng);
         EXPECT_EQ(next, decoded) << "row " << r << " frame " << frame;
       }
       grid = decoded;

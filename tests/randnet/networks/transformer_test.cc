@@ -27,7 +27,13 @@ TEST(TransformerTest, Rows) {
   CheckRows(R"({"transformer": {"mask": false, "temperature": {"fixed": 0}}})", kContext);
 }
 
-TEST(TransformerTest, SequentialRows) { CheckRows(kSequential, kContext); }
+TEST(TransformerTest, SequentialRows) {
+  CheckRows(kSequential, kContext);
+  // Heads of 1 to 48 channels: several to a panel of 16, and several panels to a head.
+  CheckRows(R"({"transformer": {"mode": "SEQUENTIAL", "width": {"fixed": 48}, "window": 20,
+               "heads": {"uniform": {"low": 1, "high": 48}}}})",
+            kContext);
+}
 
 TEST(TransformerTest, Memory) {
   CheckMemory(kParallel, kContext);
