@@ -251,9 +251,9 @@ absl::Status CheckRows(const std::string& field, std::uint64_t rows, const Batch
                        std::size_t max_batch_bytes) {
   const std::uint64_t max_rows = sizes.MaxRows(max_batch_bytes);
   if (max_rows == 0) {
-    const std::string message =
-        absl::StrCat("a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ",
-                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes per batch");
+    const std::string message = absl::StrCat(
+        "a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ", sizes.RowParts(),
+        " and a header; this server sends at most ", max_batch_bytes, " bytes per batch");
     return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message),
                       {{"limit", absl::StrCat(max_batch_bytes)}});
   }

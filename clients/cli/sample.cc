@@ -83,7 +83,8 @@ void AddSample(CLI::App& app, Action& action) {
   auto options = std::make_shared<SampleOptions>();
   CLI::App* command = app.add_subcommand("sample", "Write sequences to standard output");
   command->footer(
-      "Formats: text is a picture, one character per token: '.' the commonest token of the sequence, then a-z, A-Z, 0-9 "
+      "Formats: text is a picture, one character per token: '.' the commonest token of the sequence, then a-z, A-Z, "
+      "0-9 "
       "by\n"
       "falling frequency, '#' all rarer ones. raw is only tokens, little-endian, row after row, in the "
       "stream's\n"
