@@ -1,6 +1,8 @@
 // Prints digests of what the vector kernels compute: random fills, and tokens of LSTMs with and without padding and
 // temperature. Needs no library but Highway's headers where a single target is compiled, so that tools/check-neon can
 // run it emulated.
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
@@ -44,13 +46,13 @@ std::uint64_t LstmDigest(int layers, int hidden, int alphabet, int rows, float t
   for (int l = 0; l < layers; ++l) {
     const std::size_t inputs = (l == 0 ? 3 : 2) * width;
     float* weights = uniform(columns * inputs, 0.8F);
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(inputs) * kPanel;
-    net.layer[l] = {l == 0 ? weights + 2 * width * kPanel : weights, stride, uniform(columns, 0.8F)};
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(inputs) * matrix::kPanel;
+    net.layer[l] = {l == 0 ? weights + 2 * width * matrix::kPanel : weights, stride, uniform(columns, 0.8F)};
     if (l != 0) continue;
     for (EmbeddingTable* table : {&net.x, &net.z}) {
-      table->weights = table == &net.x ? weights : weights + width * kPanel;
+      table->weights = table == &net.x ? weights : weights + width * matrix::kPanel;
       table->init = net.layer[0].bias;
-      table->rows = Allocate(symbols * columns);
+      table->rows = Allocate(symbols * static_cast<std::size_t>(net.table_stride()));
       table->slot = new std::uint32_t[symbols];
       std::fill_n(table->slot, symbols, EmbeddingTable::kNone);
     }
@@ -72,7 +74,7 @@ std::uint64_t LstmDigest(int layers, int hidden, int alphabet, int rows, float t
     rngs.push_back(MakeRng({.seed = 1}, Purpose::kRunRow, static_cast<std::uint64_t>(r)));
   }
   float* scratch = Allocate(RecurrentScratchFloats(layers, hidden, hidden, alphabet, rows));
-  RunLstm(net, input.view(), 8, rngs, out.mutable_view(), scratch);
+  RunRecurrent(net, input.view(), 8, rngs, out.mutable_view(), scratch, nullptr, nullptr);
   return Digest(out.row(0), static_cast<std::size_t>(rows) * 64 * sizeof(Symbol));
 }
 
