@@ -1,0 +1,90 @@
+#include "server/http/page_server.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "server/http/page_api.h"
+#include "server/http/page_files.h"
+#include "server/http/worker_pool.h"
+
+namespace iterand {
+namespace {
+
+// Threads for answers that take milliseconds, and for those that wait for sequences.
+constexpr int kQuickThreads = 1;
+constexpr int kSlowThreads = 4;
+constexpr std::size_t kMaxWaiting = 64;
+
+const PageFile* FindFile(std::string_view path) {
+  for (const PageFile& file : PageFiles()) {
+    if (file.path == path) return &file;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+class PageServer::Impl {
+ public:
+  Impl(const Options& options, Engine* engine, LiveRows* live) : api_(engine, options.stats, live) {}
+  ~Impl() { Stop(); }
+
+  absl::Status Start(const Options& options) {
+    const PageRules rules{.is_public = options.is_public,
+                          .encrypted = options.tls != nullptr,
+                          .check_token = options.check_token,
+                          .has_get = [](std::string_view path) { return PageApi::HasGet(path) || FindFile(path); },
+                          .has_post = PageApi::HasPost};
+    absl::StatusOr<std::unique_ptr<HttpServer>> started =
+        HttpServer::Start({.listen = options.listen,
+                           .tls = options.tls,
+                           .limits = options.limits,
+                           .judge = [rules](const HttpHead& head) { return JudgeRequest(head, rules); },
+                           .handle = [this](std::shared_ptr<HttpExchange> exchange) { Handle(std::move(exchange)); }});
+    if (!started.ok()) return started.status();
+    http_ = *std::move(started);
+    return absl::OkStatus();
+  }
+
+  void Stop() {
+    if (http_) http_->Stop();
+    quick_.Stop();
+    slow_.Stop();
+  }
+
+  const std::string& address() const { return http_->address(); }
+
+ private:
+  void Handle(std::shared_ptr<HttpExchange> exchange) {
+    const std::string& path = exchange->head().path;
+    if (const PageFile* const file = FindFile(path)) {
+      return exchange->Respond(
+          {.content_type = std::string(file->type), .body = std::string(file->content), .may_cache = true});
+    }
+    WorkerPool& pool = PageApi::IsSlow(path) ? slow_ : quick_;
+    if (!pool.Post([this, exchange] { api_.Answer(*exchange); })) {
+      exchange->Respond(ErrorResponse(absl::UnavailableError("the page's server is busy: try again")));
+    }
+  }
+
+  const PageApi api_;
+  WorkerPool quick_{kQuickThreads, kMaxWaiting};
+  WorkerPool slow_{kSlowThreads, kMaxWaiting};
+  std::unique_ptr<HttpServer> http_;
+};
+
+PageServer::PageServer() = default;
+PageServer::~PageServer() = default;
+
+absl::StatusOr<std::unique_ptr<PageServer>> PageServer::Start(const Options& options, Engine* engine, LiveRows* live) {
+  std::unique_ptr<PageServer> server(new PageServer());
+  server->impl_ = std::make_unique<Impl>(options, engine, live);
+  if (absl::Status status = server->impl_->Start(options); !status.ok()) return status;
+  return server;
+}
+
+const std::string& PageServer::address() const { return impl_->address(); }
+
+void PageServer::Stop() { impl_->Stop(); }
+
+}  // namespace iterand
