@@ -5,16 +5,17 @@
 
 namespace iterand {
 
-int LiveRows::Pick(int rows) {
+LiveRows::Picks LiveRows::Pick(int rows) {
   const Clock::rep until = until_.load(std::memory_order_relaxed);
-  if (until == 0 || room_.load(std::memory_order_relaxed) <= 0) return -1;
+  if (until == 0 || room_.load(std::memory_order_relaxed) <= 0) return {};
   if (Clock::now().time_since_epoch().count() > until) {
     until_.store(0, std::memory_order_relaxed);
-    return -1;
+    return {};
   }
+  const int step = (rows + kRowsPerBatch - 1) / kRowsPerBatch;
   // Steps of the golden ratio: all lanes have their turn.
-  const std::uint32_t pick = picks_.fetch_add(1, std::memory_order_relaxed);
-  return static_cast<int>((static_cast<std::uint64_t>(pick * 2654435769U) * static_cast<std::uint64_t>(rows)) >> 32);
+  const std::uint32_t pick = picks_.fetch_add(1, std::memory_order_relaxed) * 2654435769U;
+  return {static_cast<int>((std::uint64_t{pick} * static_cast<std::uint64_t>(step)) >> 32), step};
 }
 
 void LiveRows::Offer(const Stream& stream, std::uint64_t index, const Segment& segment, std::uint32_t offset) {

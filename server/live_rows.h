@@ -21,6 +21,7 @@ class LiveRows {
  public:
   // Rows that are kept, and the most that are taken between two looks.
   static constexpr std::size_t kRows = 64;
+  static constexpr int kRowsPerBatch = 8;
   // Tokens of each that are kept.
   static constexpr std::size_t kTokens = 512;
   // How long a look lasts.
@@ -37,8 +38,21 @@ class LiveRows {
     std::string tokens;  // the first ones, as in a segment
   };
 
-  // The row of a batch of `rows` that is to be offered, from 0; -1 if nobody looks or enough were taken.
-  int Pick(int rows);
+  // Which rows of a batch are to be offered.
+  class Picks {
+   public:
+    Picks() = default;  // none
+    Picks(int first, int step) : first_(first), step_(step) {}
+    bool empty() const { return step_ == 0; }
+    bool Contains(int row) const { return step_ > 0 && row % step_ == first_; }
+
+   private:
+    int first_ = 0;  // below step_
+    int step_ = 0;
+  };
+
+  // About kRowsPerBatch of a batch of `rows`; none if nobody looks or enough were taken.
+  Picks Pick(int rows);
 
   // Takes a row.
   void Offer(const Stream& stream, std::uint64_t index, const Segment& segment, std::uint32_t offset);

@@ -90,7 +90,7 @@ function showFacts(preview, taken) {
     entries.push(["Lanes × segment", `${description.lanes} × ${description.segment_sequences} sequences`]);
     for (const part of description.parts) entries.push([`Part ${part.name}`, `${(100 * part.share).toFixed(1)} %`]);
   }
-  entries.push(["Fingerprint", preview.fingerprint]);
+  entries.push(["Fingerprint", preview.fingerprint, true]);
   facts(element("preview-facts"), entries);
 }
 

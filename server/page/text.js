@@ -19,11 +19,12 @@ export function origin(row) {
   return row.part ? `${depth}, part ${row.part}` : depth;
 }
 
-// Fills a list of terms and values.
+// Fills a list of terms and values; those with a third, true, have a line of their own.
 export function facts(list, entries) {
   list.replaceChildren(
-    ...entries.map(([name, value]) => {
+    ...entries.map(([name, value, wide]) => {
       const item = document.createElement("div");
+      if (wide) item.className = "wide";
       const term = document.createElement("dt");
       term.textContent = name;
       const description = document.createElement("dd");

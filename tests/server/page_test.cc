@@ -197,15 +197,21 @@ TEST_F(Page, ShowsWhatStreamsSendOnlyWhileSomebodyLooks) {
 
 TEST(LiveRows, TakesNothingWhileNobodyLooks) {
   LiveRows live;
-  EXPECT_EQ(live.Pick(64), -1);
+  EXPECT_TRUE(live.Pick(64).empty());
   EXPECT_EQ(live.Look().size(), 0U);
   const std::shared_ptr<Stream> stream = *Stream::Open(RecipeOf(kCheapRecipe), 0);
   Segment segment;
   ASSERT_TRUE(stream->GenerateSegment(0, 0, *stream->NewWorkspace(), nullptr, segment).ok());
   std::size_t taken = 0;
-  for (; live.Pick(64) >= 0; ++taken) {
-    ASSERT_LT(live.Pick(64), 64);
-    live.Offer(*stream, 0, segment, 0);
+  for (LiveRows::Picks picks = live.Pick(64); !picks.empty(); picks = live.Pick(64)) {
+    int rows = 0;
+    for (int row = 0; row < 64; ++row) {
+      if (!picks.Contains(row)) continue;
+      live.Offer(*stream, 0, segment, 0);
+      ++rows;
+    }
+    EXPECT_EQ(rows, LiveRows::kRowsPerBatch);
+    taken += static_cast<std::size_t>(rows);
   }
   EXPECT_EQ(taken, LiveRows::kRows);
   EXPECT_EQ(live.Look().size(), LiveRows::kRows);
