@@ -1,6 +1,6 @@
-"""The arguments of bench/run. Run as a program it only checks them, with nothing but Python's own library.
+"""The arguments of bench/run. Run as a program it only checks them, with only Python's own library.
 
-What is wrong is then told before anything is built or installed.
+Errors are then reported before anything is built or installed.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-// The two ends of a bare gRPC stream, what the wire can do: ready-made messages that nobody makes and nobody looks at.
+// The two ends of a bare gRPC stream, which show what the wire can do: its messages are ready-made and never read.
 #pragma once
 
 #include <grpcpp/generic/generic_stub.h>
@@ -39,7 +39,7 @@ class BareStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   std::size_t next_ = 0;
 };
 
-// What is asked for: `batch_size` a message, and as many messages as `count` rows make, at least one.
+// The request: `batch_size` per message, and as many messages as `count` rows make, at least one.
 class BareService final : public v1::NoiseService::WithRawCallbackMethod_Stream<v1::NoiseService::Service> {
  public:
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Stream(grpc::CallbackServerContext*,
@@ -76,8 +76,8 @@ inline int ServeBare() {
   return 0;
 }
 
-// A client that takes messages as they are and looks at nothing. It is a process of its own, since `Client` changes
-// what malloc does in its process.
+// A client that takes messages as they are and looks at none. It is a process of its own, since `Client` changes what
+// malloc does in its process.
 struct BareClient {
   std::string address;
   pid_t server = 0;

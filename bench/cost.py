@@ -1,7 +1,7 @@
 """How the cost of a stream grows: one knob of a recipe at a time, on one core, in one run.
 
-The recipe is a chain of LSTMs: hidden 32, 2 layers, 6 rows a program, 512 tokens, alphabet 256, 32 lanes. Prints, for
-each value of each knob, tokens/s, nanoseconds a token against the recipe's own, FLOP a token and share of the peak,
+The recipe is a chain of LSTMs: hidden 32, 2 layers, 6 rows per program, 512 tokens, alphabet 256, 32 lanes. Prints, for
+each value of each knob, tokens/s, nanoseconds per token against the recipe's own, FLOP per token and share of the peak,
 time to the first batch of 64 rows and peak memory.
 
   bench/cost.py [--seconds S] [--knob NAME]...

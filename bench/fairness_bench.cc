@@ -8,7 +8,7 @@
 //          `threads` + 1 of those.
 //   first  The times until the first batches of many streams of all presets, with a seed each, that are opened at once:
 //          beside what they take one after another on an idle server (`sum`, in wall time with the server's threads).
-//          With --keep-reading clients go on to read until all have their first batch.
+//          With --keep-reading clients continue to read until all have their first batch.
 //
 // Each --server is measured in turn; the default is the program iterand of this build. The client takes core time as
 // well, so figures on a machine of two cores are upper bounds.
@@ -251,7 +251,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads, "Of the server")->check(CLI::PositiveNumber);
   app.add_option("--seconds", seconds, "Of each measurement of gaps")->check(CLI::PositiveNumber);
   app.add_option("--streams", streams, "Opened at once")->check(CLI::Range(1, 1500));
-  app.add_flag("--keep-reading", keep_reading, "After the first batch clients go on to read");
+  app.add_flag("--keep-reading", keep_reading, "After the first batch clients continue to read");
   app.add_option("--server", servers, "Programs iterand to measure")->check(CLI::ExistingFile);
   app.add_option("--json", json_file);
   CLI11_PARSE(app, argc, argv);

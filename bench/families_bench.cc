@@ -54,7 +54,7 @@ iterand::v1::Recipe Preset(const std::string& name) {
   return *recipe;
 }
 
-// Generating segments of lane 0 until `seconds` are over.
+// Generates segments of lane 0 until `seconds` are over.
 struct Run {
   double seconds = 0;
   double kept = 0;       // tokens
@@ -173,7 +173,7 @@ void PrintFamilies(const Json& rows) {
   }
 }
 
-// Knows which family the last round had.
+// Records which family the last round had.
 class FamilyOfRound final : public iterand::RoundObserver {
  public:
   void OnFresh(int /*slot*/, bool /*constant*/) override {}
@@ -268,7 +268,7 @@ Json Shares(const std::string& preset, double seconds) {
   return rows;
 }
 
-// Size of bytes as a gzip file, level 9, over their own.
+// Size of bytes as a gzip file, level 9, divided by their own size.
 double GzipRatio(const void* bytes, std::size_t size) {
   z_stream deflate{};
   deflateInit2(&deflate, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);

@@ -13,8 +13,7 @@
 //   kernels_bench [--target=AVX2] [--benchmark_...]    # another of the processor's vector targets than the best
 //
 // Rates and shares are of the fastest tenth of the rounds, and the peak that of the fastest tenth of its measurements
-// between them: what else runs on the machine, or on a sibling thread of the core, disturbs both alike, but not
-// equally.
+// between them. Whatever else runs on the machine, or on a sibling thread of the core, disturbs both, but not equally.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -39,7 +38,7 @@ void BM_FmaPeak(benchmark::State& state) {
 }
 BENCHMARK(BM_FmaPeak)->Name("FmaPeak");
 
-// Times `work`, which does so many FLOPs, again and again.
+// Times `work`, which does this many FLOPs, again and again.
 template <class Work>
 void CountFlops(benchmark::State& state, double flops, const Work& work) {
   std::vector<double> seconds;

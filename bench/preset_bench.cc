@@ -1,4 +1,4 @@
-// Measures one preset from outside of everything: tokens/s and what they cost. bench/run calls it and makes tables.
+// Measures one preset from outside: tokens/s and what they cost. bench/run calls it and makes tables.
 //
 //   preset_bench --preset NAME | --recipe JSON [--threads N] [--seconds S] [--server ADDRESS]
 //
@@ -55,8 +55,8 @@ struct Measured {
   double seconds = 0;
 };
 
-// Reads batches for `seconds` or somewhat longer; `next` fills a batch's bytes and says how many rows and tokens they
-// are. The clock starts and stops where `whole` says that nothing is left of what was made for batches before.
+// Reads batches for `seconds` or somewhat longer; `next` fills a batch's bytes and returns its numbers of rows and
+// tokens. The clock starts and stops where `whole` says that nothing is left of what was made for earlier batches.
 template <typename Next, typename Whole, typename Look>
 Measured Measure(Clock::time_point opened, double seconds, const Next& next, const Whole& whole, const Look& look) {
   Measured measured;
@@ -115,7 +115,7 @@ int main(int argc, char** argv) {
     looked += batch.size;
   };
 
-  // Whole segments are made, of all lanes in turn: the sequences that follow a batch come for nothing.
+  // Whole segments are made, of all lanes in turn: the sequences that follow a batch cost nothing.
   const auto cycle =
       static_cast<std::uint64_t>((*stream)->lanes()) * static_cast<std::uint64_t>((*stream)->segment_sequences());
   std::uint64_t index = 0;  // after what was read

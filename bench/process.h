@@ -1,4 +1,4 @@
-// This program once more, in another role, as a process of its own; and the core time of such processes.
+// Runs this program again in another role, as a process of its own, and measures the core time of such processes.
 #pragma once
 
 #include <spawn.h>
@@ -27,7 +27,7 @@ inline double CpuSecondsOf(pid_t process) {
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
-// This program once more in another role, or another program.
+// This program in another role, or another program.
 class Process {
  public:
   explicit Process(std::vector<std::string> arguments, const std::string& program = "/proc/self/exe") {

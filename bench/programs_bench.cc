@@ -1,8 +1,8 @@
-// Programs and sources: tokens a second of one core, the sampling of programs and tables included.
+// Programs and sources: tokens per second of one core, the sampling of programs and tables included.
 //
 //   ./build/release/bench/programs_bench --benchmark_filter=eca
 //
-// Every family that does not use floating point is measured with the recipe of its preset (rows a program, length,
+// Every family that does not use floating point is measured with the recipe of its preset (rows per program, length,
 // alphabet), and `context_tree` beside them. NAME is the family alone, sampling and running; stream/NAME is what
 // reaches a segment of the stream, relabelled and filtered as the preset says. `tokens/s` counts the tokens of full
 // rows, `written/s` what programs wrote before it was repeated to fill the rows, `steps/row` how many instructions a

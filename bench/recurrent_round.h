@@ -15,7 +15,7 @@ namespace iterand::bench {
 
 inline constexpr int kAlphabet = 256;
 
-// FLOP/s of the core now, over some 0.1 ms.
+// FLOP/s of the core now, over about 0.1 ms.
 inline double MeasurePeak() {
   const double begin = ThreadSeconds();
   const double flops = RunFmas(50000);

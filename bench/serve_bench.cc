@@ -12,7 +12,7 @@
 //   serving   presets `lstm`, which computes, and `up-statistics`, which the wire limits, in this process with one
 //             thread and with two, and served by two. Alternating, medians of the same sequences.
 //   trainer   a consumer that takes batches of these, with some received ahead, at half the rate that is served and, if
-//             that is more than trainers take, at ten million tokens a second: the share of its time that it waits.
+//             that is more than trainers take, at ten million tokens per second: the share of its time that it waits.
 //   serve_bench --serve-bare    the bare server alone, for clients in other languages: bench/wire.py
 #include <unistd.h>
 
@@ -53,11 +53,11 @@ constexpr char kWirePreset[] = "uniform";
 // The cheapest preset whose segments are worth keeping in the cache.
 constexpr char kCachedPreset[] = "markov";
 
-// Tokens a second, more than trainers take.
+// Tokens per second, more than trainers take.
 constexpr double kTrainerRate = 1e7;
 
-// What the trainer's client receives ahead: 8 batches, as the Python client does, or what it takes in this time, since
-// a core of a busy machine may be away for some milliseconds.
+// What the trainer's client receives ahead: 8 batches, as the Python client does, or what it takes in this time. A core
+// of a busy machine may be away for several milliseconds.
 constexpr int kPrefetch = 8;
 constexpr double kPrefetchSeconds = 0.02;
 constexpr double kBatchTokens = 64 * 512;
@@ -92,7 +92,7 @@ int ServeIterand() {
   return status.ok() ? 0 : 1;
 }
 
-// What was moved, per second and per second of core time. The second says what a busy machine hides.
+// What was moved, per second and per second of core time. The latter shows what a busy machine hides.
 struct Rate {
   double per_second = 0;
   double per_core_second = 0;
@@ -111,7 +111,7 @@ Rate MedianRate(const std::vector<Rate>& rates) {
   return {Median(a), Median(b), Median(c)};
 }
 
-// ---- Measurements: bytes of messages or tokens a second ------------------------------------------------------------
+// ---- Measurements: bytes of messages or tokens per second ----------------------------------------------------------
 
 Rate BareBytes(const ServerProcess& server, int batch_size, std::uint64_t sequences, double seconds) {
   const Process client({"--bare-client", server.address(), "--server-pid", std::to_string(server.pid()), "--batch-size",
@@ -128,7 +128,7 @@ std::uint64_t Period(const Stream& stream) {
   return static_cast<std::uint64_t>(stream.lanes()) * static_cast<std::uint64_t>(stream.segment_sequences());
 }
 
-// When a measurement ends: after so many segments of every lane, after so many seconds, or at the stream's end.
+// When a measurement ends: after this many segments of every lane, after this many seconds, or at the stream's end.
 struct Until {
   int segments = std::numeric_limits<int>::max();
   double seconds = std::numeric_limits<double>::infinity();
@@ -169,8 +169,8 @@ Rate ServedTokens(const ServerProcess& server, RpcClient& client, const v1::Stre
 }
 
 // Segments 2 to `segments` + 1 of every lane: the same sequences for all, as segments differ in cost. When a reader has
-// the first batch of one segment of every lane, those segments are all made, so what is timed between two such moments
-// is the making of as many others.
+// the first batch of one segment of every lane, those segments are all made. The time between two such moments is
+// therefore that of making as many others.
 Rate InProcessSegments(const std::string& preset, std::uint64_t seed, int segments, int threads) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(*LoadPreset(preset), seed);
   if (!stream.ok()) Fail(stream.status());

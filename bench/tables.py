@@ -47,7 +47,7 @@ def median(rows: list[Row], key: str) -> float | None:
 
 
 def measure_presets(names: list[str], repeats: int, seconds: float, slow: float, limit: float) -> list[Row]:
-    """Every preset in-process and served, on 1 and on 2 threads, repeated in turn so that drift hits all alike.
+    """Every preset in-process and served, on 1 and on 2 threads, repeated in turn so that drift affects all equally.
 
     What takes longer than `slow` is not repeated; what takes longer than `limit` has no figures.
     """

@@ -43,7 +43,7 @@ def process(*command: object) -> Iterator[str]:
 
 
 def take_bare(address: str, rows: int, sequences: int, seconds: float) -> float:
-    """Bytes a second of a client that takes messages as they are. 0 sequences: the server has one message ready."""
+    """Bytes per second of a client that takes messages as they are. 0 sequences: the server has one message ready."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(address, options=options) as channel:
         method = channel.unary_stream(
@@ -69,7 +69,7 @@ def bare_rate(address: str, rows: int, sequences: int, seconds: float) -> float:
 
 
 def our_rate(address: str, rows: int) -> float:
-    """Bytes of tokens a second."""
+    """Bytes of tokens per second."""
     with iterand.stream(PRESET, seed=SEED, batch_size=rows, count=CACHED_SEQUENCES, server=address) as stream:
         next(stream)
         begin = time.perf_counter()

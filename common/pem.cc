@@ -14,7 +14,7 @@
 namespace iterand {
 namespace {
 
-// The authorities of a whole system take some 200 KiB.
+// The authorities of a whole system take about 200 KiB.
 constexpr std::size_t kMaxPemBytes = std::size_t{16} << 20;
 
 using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
@@ -23,13 +23,13 @@ using Key = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
 Bio Open(const std::string& text) { return {BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free}; }
 
-// OpenSSL's own asks at the terminal.
+// Replaces OpenSSL's own callback, which asks at the terminal.
 int RefusePassphrase(char* /*buffer*/, int /*size*/, int /*writing*/, void* asked) {
   *static_cast<bool*>(asked) = true;
   return -1;
 }
 
-// The newest of OpenSSL's errors, in its words.
+// The newest of OpenSSL's errors, in its own words.
 std::string LastError() {
   const char* const reason = ERR_reason_error_string(ERR_peek_last_error());
   ERR_clear_error();
@@ -83,7 +83,7 @@ absl::StatusOr<KeyPair> ReadKeyPair(const std::string& cert_file, const std::str
     return absl::InvalidArgumentError(
         absl::StrCat("the TLS certificate ", cert_file, " and the key ", key_file, " do not fit each other"));
   }
-  // What a handshake would refuse, such as a key that is too short.
+  // Finds what a handshake would refuse, such as a key that is too short.
   const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_method()), SSL_CTX_free);
   if (SSL_CTX_use_certificate(context.get(), cert.get()) != 1 ||
       SSL_CTX_use_PrivateKey(context.get(), key.get()) != 1) {

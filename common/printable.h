@@ -1,4 +1,4 @@
-// Text from elsewhere, made safe for a terminal or a log.
+// Makes text from elsewhere safe for a terminal or a log.
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 
 namespace iterand {
 
-// `text` with everything replaced that could end a line, command a terminal, reorder or hide what stands beside it:
+// `text` with everything replaced that could end a line, command a terminal, reorder or hide the text beside it:
 // control characters (newline, NUL, ESC, DEL, C1), Unicode's format characters and separators (bidirectional overrides,
 // U+2028, zero-width characters), private use and noncharacters. They become the escapes of JSON: \n, \u001b, \u202e,
 // \udb40\udc01. A byte that is no part of valid UTF-8 becomes \x and two digits. Printable ASCII stays, the backslash

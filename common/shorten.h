@@ -1,4 +1,4 @@
-// Text from elsewhere, made short.
+// Shortens text from elsewhere.
 #pragma once
 
 #include <cstddef>

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::size_t kMaxTokenFileBytes = std::size_t{64} << 10;
 
-// A header of a call holds some 8 KiB.
+// A header of a call holds about 8 KiB.
 constexpr std::size_t kMaxTokenBytes = 4096;
 
 }  // namespace

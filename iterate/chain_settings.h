@@ -10,7 +10,7 @@
 namespace iterand {
 
 struct ChainSettings {
-  // Of a message with every default written out, whose fields lie within the ranges of the schema. Errors:
+  // Takes a message with every default written out, whose fields are within the ranges of the schema. Errors:
   // InvalidArgument that names the field below "chain", its value and what is allowed.
   static absl::StatusOr<ChainSettings> Make(const v1::Chain& config);
 

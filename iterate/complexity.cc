@@ -86,7 +86,7 @@ std::uint64_t ComplexityMeter::MeasureFirst(const Symbol* row, int length) {
       ++literals;
       ++literals_[row[at]];
     }
-    // Inside a long run every position hashes alike; the last few are enough to find it again.
+    // Inside a long run every position has the same hash; the last few are enough to find the run again.
     const int first = std::max(at, at + step - 2 * kMaxChain);
     if (first > at) insert(at);
     for (int i = first; i < at + step; ++i) insert(i);

@@ -5,17 +5,17 @@
 //   complexity = bits / (length * log2(alphabet))
 //
 // The row is parsed greedily from the left. At each position the longest match of at least 3 symbols is taken, the
-// nearest of equal ones (a match may overlap itself), else one literal. Looked at are the 16 positions last entered
-// under the same hash, of 12 bits, of the 3 symbols that begin there. All positions are entered, but of a match only
-// the first and the last 32. Then
+// nearest of equal ones (a match may overlap itself), else one literal. The search looks at the 16 positions last
+// entered under the same 12-bit hash of the 3 symbols that begin there. All positions are entered, except that of a
+// match only the first and the last 32 are. Then
 //
 //   bits = code length of the literals under their own histogram                 (entropy, order 0)
 //        + code length of the sequence of literal/match flags under its histogram
 //        + for each match  floor(log2(distance)) + 1  +  2 * floor(log2(match length - 2)) + 1
 //
 // Logarithms of counts are fixed-point with 16 fractional bits, made by integer squaring. Constants measure near 0,
-// noise near 1 (a little less for short rows, whose histogram is not flat). Relabelling the alphabet changes next to
-// nothing: which other symbols share a hash, and so take up some of the 16 positions.
+// noise near 1 (a little less for short rows, whose histogram is not flat). Relabelling the alphabet changes almost
+// nothing: only which other symbols share a hash, and so take up some of the 16 positions.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +57,7 @@ class ComplexityMeter {
 // A band of complexities, in code lengths.
 class ComplexityBand {
  public:
-  // Rows whose code length lies within [low, high] x plain.
+  // Rows whose code length is within [low, high] x plain.
   ComplexityBand(double low, double high, std::uint64_t plain);
 
   bool Contains(std::uint64_t bits) const { return bits >= low_ && bits <= high_; }

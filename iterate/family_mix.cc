@@ -35,7 +35,7 @@ absl::StatusOr<FamilyMix> FamilyMix::Make(const ResolvedRecipe& resolved) {
 }
 
 void FamilyMix::AssignLanes(std::uint64_t lanes) {
-  // Each lane in turn gets the family that lags most behind its share, so any stretch of lanes has nearly the right
+  // Each lane in turn gets the family that is furthest below its share, so any stretch of lanes has nearly the right
   // shares.
   std::vector<std::uint64_t> given(weights_.size());
   for (std::uint64_t lane = 0; lane < lanes; ++lane) {

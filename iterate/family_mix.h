@@ -27,7 +27,7 @@ class FamilyMix {
 
   // The family of a segment or lane, by the recipe's mix; -1 if every round draws its own.
   int Fixed(const RandomKey& key) const;
-  // Draws a family by weight: of all families, or only of those that read their input (there must be one).
+  // Draws one family by weight: of all families, or only of those that read their input (there must be one).
   int Draw(Rng& rng, bool readers_only) const;
 
  private:

@@ -45,7 +45,7 @@ void AppendValue(const Message& message, const FieldDescriptor& field, const std
   }
 }
 
-// What is for people, and no part of the stream.
+// Fields that are for people, and no part of the stream.
 bool IsForPeople(const FieldDescriptor& field) {
   const auto* type = field.containing_type();
   return (type == v1::Recipe::descriptor() && field.number() == v1::Recipe::kDescriptionFieldNumber) ||

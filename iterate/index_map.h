@@ -55,8 +55,8 @@ class IndexMap {
   // How a reader with this stride, at least 1, passes over the lanes.
   LaneCycle Cycle(std::uint64_t stride) const;
 
-  // The smallest n for which place + n * step lies in a segment after `segment`, which must not precede that of
-  // `place`; step is at least 1. Nothing if n would exceed 2^64 - 1.
+  // The smallest n for which place + n * step is in a segment after `segment`, which must not precede that of `place`;
+  // step is at least 1. Nothing if n would exceed 2^64 - 1.
   std::optional<std::uint64_t> StepsBeyond(std::uint64_t segment, std::uint64_t place, std::uint64_t step) const;
 
  private:

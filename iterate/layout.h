@@ -12,7 +12,7 @@
 // therefore write rows of exactly  content x pack  symbols. A relabelling is an injection of the packed tokens (not of
 // the symbols) into the vocabulary below the marks; without one a packed token is its number.
 //
-// Vocabulary: the marks in use are its last tokens, in the order begin, end, separator; content lies below them.
+// Vocabulary: the marks in use are its last tokens, in the order begin, end, separator; content is below them.
 //
 // Mask (Recipe.loss_mask): a token of content is to be predicted if all of its symbols are (Program::MarkTargets); a
 // separator or an end mark is if the token before it is; a begin mark never is.
@@ -31,7 +31,7 @@ class SequenceLayout {
  public:
   static constexpr std::uint64_t kMaxRelabelled = 65536;  // values that a relabelling can map
 
-  // Both take a recipe whose fields lie within the ranges of the schema.
+  // Both take a recipe whose fields are within the ranges of the schema.
   //
   // Writes the default of alphabet_size, and removes marks that are not in use, so that equal streams have equal
   // resolved recipes.

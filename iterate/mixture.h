@@ -2,8 +2,8 @@
 //
 // A stripe is segment number s of all lanes. The parts of a stripe are drawn together, from
 //   p_0, p_1, ...  the shares of the parts at the stripe's first index, s x segment_sequences x lanes. A part's share
-//   is
-//                  its weight divided by the sum of the weights beside it, times the share of the mixture that it is in
+//                  is its weight divided by the sum of the weights beside it, times the share of the mixture that it
+//                  is in
 //   one generator  key (seed, lane 0, segment s, round 0), purpose kMixture
 //
 //   B_k = floor(lanes x 2^32 x (p_0 + ... + p_k) + 1/2), the last one lanes x 2^32     in double, in the order of parts

@@ -11,7 +11,7 @@ namespace iterand {
 struct PoolSettings {
   // Writes the default of emit_rows, which depends on other fields.
   static void ComputeDefaults(v1::Pool& config);
-  // Of a message with every default written out, whose fields lie within the ranges of the schema. Errors:
+  // Takes a message with every default written out, whose fields are within the ranges of the schema. Errors:
   // InvalidArgument that names the field below "pool", its value and what is allowed.
   static absl::StatusOr<PoolSettings> Make(const v1::Pool& config);
 
@@ -28,7 +28,7 @@ struct PoolSettings {
   double RowsPerEmitted() const;
   // The most rows that one round emits.
   int MaxEmitted() const;
-  // Bounds on the rounds that emit so many rows.
+  // Bounds on the number of rounds that emit this many rows.
   std::uint64_t MinRounds(std::uint64_t emitted) const;
   double MaxRounds(double emitted) const;
 };

@@ -1,5 +1,5 @@
-// A recipe's JSON is read while it is parsed: each value goes straight into the message, and the first mistake ends the
-// reading with an error that says what would be right. So time and memory are linear in the text.
+// A recipe's JSON is read while it is parsed. Each value goes straight into the message, and the first mistake ends the
+// reading with an error that says what would be right. Time and memory are therefore linear in the text.
 #include "iterate/recipe_json.h"
 
 #include <google/protobuf/descriptor.h>
@@ -83,7 +83,7 @@ std::string Expected(const FieldDescriptor& field) {
   }
 }
 
-// A scalar as it stands in the text.
+// A scalar as the text has it.
 struct Scalar {
   enum Kind { kNull, kBool, kNumber, kString } kind;
   std::string text;

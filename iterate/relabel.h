@@ -44,7 +44,7 @@ class Injection {
   }
 
  private:
-  // What stands for no token, with some tokens of very large vocabularies from this one on: known_ tells.
+  // Stands for "no token". In very large vocabularies some tokens are this or larger: then known_ decides.
   static constexpr std::uint32_t kNone = std::uint32_t{1} << 31;
 
   // Gives tokens to those of `symbols` that have none yet.

@@ -18,7 +18,7 @@ namespace iterand {
 // Two points at one index make a step: at that index the second one counts.
 class Schedule {
  public:
-  // Both take a message whose fields lie within the ranges of the schema.
+  // Both take a message whose fields are within the ranges of the schema.
   //
   // Writes the default, 1, into the weight of a part, and a schedule of one point as a number.
   static void ComputeDefaults(v1::Weight& weight);

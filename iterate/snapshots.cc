@@ -25,7 +25,8 @@ namespace fs = std::filesystem;
 
 constexpr char kSuffix[] = ".snapshot";
 constexpr double kTimeShare = 50;  // of generation to writing
-// Of those that were written last, so many stay wherever they are: a run behind an earlier one's end has its own.
+// This many of those written last stay, wherever in the lane they are. A run that has not yet reached an earlier run's
+// end therefore keeps its own.
 constexpr std::size_t kLatest = 8;
 
 std::string Hash(const std::string& bytes) {
@@ -39,7 +40,7 @@ absl::Status Unusable(const fs::path& path, const std::string& why) {
   return absl::DataLossError(absl::StrCat(path.string(), ": ", why, "; is not used"));
 }
 
-// Whole or not at all. Nobody else has the name that it has on the way, not on another machine either.
+// Writes the file whole or not at all. No other writer has its temporary name, not on another machine either.
 absl::Status WriteFile(const fs::path& path, const std::string& bytes) {
   const auto now = std::chrono::system_clock::now().time_since_epoch().count();
   const fs::path draft = absl::StrCat(path.string(), ".", getpid(), "-", now);
@@ -88,7 +89,7 @@ bool Take(const v1::PoolSnapshot::Rows& rows, std::span<Symbol> symbols, std::sp
   return std::ranges::all_of(symbols, [alphabet](Symbol symbol) { return symbol < alphabet; });
 }
 
-// Of ascending segments, those that are too many: without one, the gap is no more than half of the way to the last.
+// Those of the ascending segments that are surplus: without one, the gap is at most half of the way to the last.
 std::vector<std::uint64_t> TooMany(const std::vector<std::uint64_t>& segments) {
   std::vector<std::uint64_t> found;
   if (segments.size() < 3) return found;
@@ -220,7 +221,7 @@ void LaneSnapshots::Keep(const LaneState& state) {
       room_due_ = begin + std::chrono::duration_cast<Clock::duration>(60 * folder_->interval);
     }
   } else if (!failing_) {
-    folder_->report(absl::StrCat(status.message(), "; generation goes on without"));
+    folder_->report(absl::StrCat(status.message(), "; generation continues without"));
   }
   failing_ = !status.ok();
   const Clock::time_point end = Clock::now();

@@ -60,7 +60,7 @@ struct SnapshotFolder {
 
   // Creates the folder, and a test file in it. Errors: InvalidArgument that names the folder and what is wrong.
   absl::Status Check() const;
-  // Deletes the snapshots of a stream but for the `keep` furthest of each lane, and the folders if they are empty then.
+  // Deletes the snapshots of a stream, except the `keep` furthest of each lane, and then the folders if they are empty.
   // fingerprint: as ToHex writes it.
   void Clear(const std::string& fingerprint, std::size_t keep = 0) const;
   // While all snapshots take more than most_bytes, deletes those of the stream whose latest is the oldest, but not

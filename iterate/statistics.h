@@ -17,25 +17,26 @@ namespace iterand {
 struct PartStatistics {
   std::uint64_t sequences = 0;
   double structured_share = 0;  // as in StreamStatistics
-  double mean_entropy = 0;      // order 0, bits a token
+  double mean_entropy = 0;      // order 0, bits per token
 };
 
 struct StreamStatistics {
   std::uint64_t sequences = 0;
   double constant_share = 0;      // one token repeated
-  double high_entropy_share = 0;  // order-0 entropy above 7 bits a token
-  // zlib (level 9) size / plain size within (0.06, 0.9), and not constant. Wants rows of some 200 bytes: zlib makes 12
-  // of a row that says next to nothing, which is a large part of a shorter one.
+  double high_entropy_share = 0;  // order-0 entropy above 7 bits per token
+  // zlib (level 9) size / plain size within (0.06, 0.9), and not constant. Expects rows of about 200 bytes: zlib needs
+  // 12 bytes for a row that contains almost nothing, which is a large part of a shorter one.
   double structured_share = 0;
   double duplicate_share = 0;  // equal to an earlier sequence: 1 - distinct sequences / sequences
   double median_distinct_tokens = 0;
-  std::array<double, 5> entropy_quantiles{};  // order-0 entropy in bits a token: 5, 25, 50, 75, 95 %
-  std::array<double, 4> markov_bits{};        // in-context Markov code length, orders 0-3, bits a token, mean over the
-                                              // second halves; counts within the row, 0.01 added to each token's
+  std::array<double, 5> entropy_quantiles{};  // order-0 entropy in bits per token: 5, 25, 50, 75, 95 %
+  std::array<double, 4> markov_bits{};        // in-context Markov code length, orders 0-3, bits per token, mean over
+                                              // the second halves; counts within the row, 0.01 added to each token's
   std::vector<PartStatistics> parts;          // by number of the part; empty if no parts were given
 };
 
-// Collects statistics of sequences of one length and dtype, in memory of 8 bytes a sequence and more for distinct ones.
+// Collects statistics of sequences of one length and dtype, in memory of 8 bytes per sequence and more for distinct
+// ones.
 class StatisticsCollector {
  public:
   StatisticsCollector(Dtype dtype, int length, std::uint64_t vocab_size);

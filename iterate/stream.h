@@ -140,11 +140,11 @@ struct ReadOptions {
 class Stream {
  public:
   // Resolves and checks the recipe. Errors: InvalidArgument with the path of the field, its value and what is allowed.
-  // With `snapshots`, an endless pool is stored in that folder from time to time and continues from what is there;
-  // other streams ignore the folder.
+  // With `snapshots`, an endless pool is stored in that folder from time to time and continues from what the folder
+  // has; other streams ignore the folder.
   static absl::StatusOr<std::shared_ptr<Stream>> Open(const v1::Recipe& recipe, std::uint64_t seed,
                                                       const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
-  // A stream of a plan that was made before. No error is left to find.
+  // Makes a stream of an existing plan, which leaves no error to find.
   static std::shared_ptr<Stream> FromPlan(std::shared_ptr<const StreamPlan> plan,
                                           const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
 
@@ -177,8 +177,8 @@ class Stream {
   std::unique_ptr<Workspace> NewWorkspace() const;
 
   // Starts a segment that is computed in time slices into `out`, whose memory is reused. `out` is not the segment
-  // before the job has ended. `control`, if given, is asked every few
-  // milliseconds of core time whether to stop or to wait. Once it is stopped, the job soon ends with Cancelled.
+  // before the job has ended. `control`, if given, is asked every few milliseconds of core time whether to stop or to
+  // wait. Once it is stopped, the job soon ends with Cancelled.
   SegmentJob Begin(std::uint32_t lane, std::uint64_t segment, Segment& out, const RunControl* control = nullptr) const;
 
   // Computes a whole segment on this thread into `out`. Thread-safe, with a workspace for each thread. Segments of an

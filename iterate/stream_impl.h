@@ -1,4 +1,4 @@
-// What a Stream holds. For the files that implement Stream alone.
+// What a Stream holds. Only for the files that implement Stream.
 #pragma once
 
 #include <cstddef>

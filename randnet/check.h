@@ -15,7 +15,7 @@ namespace iterand {
 template <typename Number>
 absl::Status CheckRange(std::string_view path, Number value, std::type_identity_t<Number> min,
                         std::type_identity_t<Number> max, std::string_view why = "") {
-  if (value >= min && value <= max) return absl::OkStatus();  // not so of NaN
+  if (value >= min && value <= max) return absl::OkStatus();  // false for NaN
   return absl::InvalidArgumentError(
       absl::StrCat(std::string(path), ": is ", value, ", must lie within [", min, ", ", max, "]", std::string(why)));
 }

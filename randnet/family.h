@@ -34,7 +34,7 @@ class Family {
   // Expected floating-point operations per token (an fma counts two), or 0 where a family does integer work only.
   virtual double flops_per_token() const { return 0; }
 
-  // How long it may take to sample a program and to run it on `rows` rows, whatever the knobs draw. Rough, for limits.
+  // How long sampling one program and running it on `rows` rows may take, whatever the knobs draw. Rough, for limits.
   virtual double most_seconds(int rows) const = 0;
 
   // Largest memory in bytes that one program and its buffers may take for `rows` rows.

@@ -21,7 +21,7 @@ class RunWatch {
 
   // How many symbols all rows must have when Look is called next.
   int next() const { return next_; }
-  // The first next() symbols of all rows stand where the run writes them. False: the run is to end here.
+  // Called when the first next() symbols of all rows are written, where the run writes them. False: the run ends here.
   virtual bool Look() = 0;
 
  protected:
@@ -44,7 +44,7 @@ class Program {
   // Draws a new program from the family's prior.
   virtual void Sample(Rng& rng) = 0;
 
-  // Tokens of prompt that the sampled program wants; 0 if it takes none. Fixed from Sample to Sample.
+  // Tokens of prompt that the sampled program needs; 0 if it takes none. Fixed from Sample to Sample.
   virtual int prompt_length() const { return 0; }
 
   // Writes out.rows() sequences of out.length() symbols below the family's alphabet.
@@ -65,8 +65,8 @@ class Program {
   void set_stop(const RunControl* stop) { stop_ = stop; }
 
   // Marks which symbols of `row`, row `r` of the last Run of the present program, a trainer should learn to predict: 1
-  // in `mask` (as long as the row), else 0. All of them, but for programs that pose tasks, which mark the answers (none
-  // may lie within the row), and for padding where a recipe says so.
+  // in `mask` (as long as the row), else 0. By default it marks all. Programs that pose tasks mark the answers (none
+  // may be in the row), and where a recipe says so padding is not marked.
   virtual void MarkTargets(int /*r*/, std::span<const Symbol> /*row*/, std::span<std::uint8_t> mask) const {
     std::fill(mask.begin(), mask.end(), std::uint8_t{1});
   }
@@ -82,7 +82,7 @@ class Program {
 
   // rng.FillNormal(scale, out), in pieces between which it looks whether to stop. Then `out` is not filled.
   void FillNormal(Rng& rng, float scale, std::span<float> out) const {
-    constexpr std::size_t kPiece = std::size_t{1} << 20;  // some milliseconds
+    constexpr std::size_t kPiece = std::size_t{1} << 20;  // a few milliseconds
     while (out.size() > kPiece && !stopped()) {
       rng.FillNormal(scale, out.first(kPiece));
       out = out.subspan(kPiece);

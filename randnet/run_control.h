@@ -1,7 +1,7 @@
 // How the owner of a computation stops it, or makes it wait, while another thread computes.
 //
 //   RunControl control(&pauser);
-//   program.set_control(&control);                   // the computing thread calls control.ShouldStop() now and then
+//   program.set_stop(&control);                      // the computing thread calls control.ShouldStop() now and then
 //   control.RequestPause();                          // any thread: the next call of ShouldStop waits in pauser.Pause()
 //   control.Stop();                                  // any thread: from now on ShouldStop returns true
 //
@@ -42,7 +42,8 @@ class RunControl {
   // Calls the pauser once, from the computing thread, at its next ShouldStop. Thread-safe.
   void RequestPause() { requests_.fetch_or(kPause, std::memory_order_relaxed); }
 
-  // For the computing thread, between two calls of ShouldStop: who waits for it from now on. Null: it never waits.
+  // For the computing thread, between two calls of ShouldStop: the pauser that waits for it from now on. Null: it never
+  // waits.
   void set_pauser(Pauser* pauser) { pauser_ = pauser; }
 
  private:

@@ -19,7 +19,7 @@ class Authenticator {
   // Accepts each of `tokens`. If there are none, every call may pass, also after SetTokens.
   explicit Authenticator(const std::vector<std::string>& tokens);
 
-  // Accepts these instead, of which there must be one at least. Calls that have passed go on.
+  // Replaces the accepted tokens, of which there must be at least one. Calls that were accepted continue.
   void SetTokens(const std::vector<std::string>& tokens);
 
   // Unauthenticated if the call's metadata lacks "authorization: Bearer TOKEN". Takes the same time for every token.

@@ -23,11 +23,11 @@ using google::protobuf::io::CodedOutputStream;
 // Tag of v1.Batch.tokens: field 15, length-delimited.
 constexpr std::uint8_t kTokensTag = (v1::Batch::kTokensFieldNumber << 3) | 2;
 
-// From so many bytes side by side on, referring costs less than copying.
+// From this many contiguous bytes on, a reference costs less than a copy.
 constexpr std::size_t kReferenceBytes = 4 << 10;
 
-// Memory that a builder keeps for further messages: one being filled, one ready, one being sent, or more of small ones,
-// which gRPC sends many at a time. In bytes, and in buffers however large.
+// Memory that a builder keeps for further messages: one being filled, one ready, one being sent, or more small ones, of
+// which gRPC sends many at a time. In bytes, and as a number of buffers that are kept whatever their size.
 constexpr std::size_t kFreeBytes = 1 << 20;
 constexpr std::size_t kFreeBuffers = 3;
 
@@ -41,7 +41,7 @@ constexpr std::size_t kProvenanceBytes = 52;
 
 constexpr std::size_t kCacheLine = 64;
 
-// What is kept while the segment's tokens are referred to: its own memory, or that of all lanes of a stripe.
+// What is kept while the segment's tokens are referenced: its own memory, or that of all lanes of a stripe.
 const void* Memory(const Segment& segment) {
   return segment.elsewhere ? segment.elsewhere.get() : static_cast<const void*>(&segment);
 }
@@ -52,7 +52,7 @@ void Prefetch(const std::byte* data, std::size_t bytes) {
 
 }  // namespace
 
-// Memory for rows that are copied. Shared by the builder and by the slices that are out.
+// Memory for rows that are copied. Shared by the builder and by the slices in use.
 class BatchBuilder::BufferPool : public std::enable_shared_from_this<BatchBuilder::BufferPool> {
  public:
   // A slice of `size` bytes, whose memory comes back when its last reference is gone.
@@ -154,16 +154,7 @@ void BatchBuilder::Begin(std::uint64_t first_index, std::uint64_t stride, int ro
 void BatchBuilder::Add(const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
   const RowProvenance& from = segment->provenance[offset];
   if (part_bytes_ > 0) header_.mutable_parts()->push_back(static_cast<char>(from.part));
-  if (with_provenance_) {
-    v1::Provenance& to = *header_.add_provenance();
-    to.set_lane(from.lane);
-    to.set_segment(from.segment);
-    to.set_round(from.round);
-    to.set_row(from.row);
-    to.set_family(stream_.family_name(from));
-    to.set_depth(from.depth);
-    if (part_bytes_ > 0) to.set_part(part_names_[from.part]);
-  }
+  if (with_provenance_) FillProvenance(stream_, from, part_names_, *header_.add_provenance());
   if (mask_bytes_ > 0) {
     header_.mutable_loss_mask()->append(reinterpret_cast<const char*>(segment->loss_mask.data() + offset * mask_bytes_),
                                         mask_bytes_);
@@ -245,13 +236,24 @@ grpc::ByteBuffer BatchBuilder::Finish() {
   return message;
 }
 
+void FillProvenance(const Stream& stream, const RowProvenance& from, const std::vector<std::string>& part_names,
+                    v1::Provenance& to) {
+  to.set_lane(from.lane);
+  to.set_segment(from.segment);
+  to.set_round(from.round);
+  to.set_row(from.row);
+  to.set_family(stream.family_name(from));
+  to.set_depth(from.depth);
+  if (!part_names.empty()) to.set_part(part_names[from.part]);
+}
+
 absl::Status CheckRows(const std::string& field, std::uint64_t rows, const BatchBuilder& sizes,
                        std::size_t max_batch_bytes) {
   const std::uint64_t max_rows = sizes.MaxRows(max_batch_bytes);
   if (max_rows == 0) {
     const std::string message =
         absl::StrCat("a batch of one sequence of this recipe takes up to ", sizes.MessageBytes(1), " bytes, ",
-                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes a batch");
+                     sizes.RowParts(), " and a header; this server sends at most ", max_batch_bytes, " bytes per batch");
     return WithReason(v1::STREAM_TOO_LARGE, absl::ResourceExhaustedError(message),
                       {{"limit", absl::StrCat(max_batch_bytes)}});
   }

@@ -1,12 +1,12 @@
 // Writes v1.Batch messages straight into gRPC buffers.
 //
 // A message is a small header, made by the generated class from all fields but the tokens, then the tag and length of
-// field 15, then the tokens. What goes over the wire is exactly the serialised message, but no token passes through a
-// message object: rows that lie one after the other in memory (server/stripe.h), or are long, are sent from where they
-// are, which the message keeps alive; other rows are copied once, from their segments into the buffer that gRPC sends.
-// So are rows whose memory would bring what a message keeps to more than twice its own size and a segment of each lane.
-// Buffers are used again as soon as gRPC has sent them, so that tokens go through memory that is already in the
-// processor's cache.
+// field 15, then the tokens. The bytes sent are exactly the serialised message, but no token passes through a message
+// object. Rows that are contiguous in memory (server/engine/stripe_buffer.h), or long, are sent from where they are,
+// and the message keeps that memory alive. Other rows are copied once, from their segments into the buffer that gRPC
+// sends. Rows are also copied if referencing them would make the message keep more than twice its own size plus one
+// segment of each lane. Buffers are used again as soon as gRPC has sent them, so that tokens go through memory that is
+// already in the processor's cache.
 #pragma once
 
 #include <grpcpp/support/byte_buffer.h>
@@ -34,14 +34,14 @@ class BatchBuilder {
   BatchBuilder(const BatchBuilder&) = delete;
   BatchBuilder& operator=(const BatchBuilder&) = delete;
 
-  // An upper bound of the size of a message of so many rows, in bytes.
+  // An upper bound of the size of a message of this many rows, in bytes.
   std::size_t MessageBytes(std::uint64_t rows) const;
 
   // What a row takes, for error messages: "512 bytes of tokens, 512 of its mask, 1 of its part, up to 52
   // of its provenance".
   std::string RowParts() const;
 
-  // The most rows whose message surely fits so many bytes; may be 0.
+  // The most rows whose message is certain to fit this many bytes; may be 0.
   std::uint64_t MaxRows(std::size_t message_bytes) const;
 
   // Begins a message of exactly `rows` rows. MessageBytes(rows) must be below 2^31.
@@ -60,7 +60,7 @@ class BatchBuilder {
  private:
   class BufferPool;
 
-  // Rows that lie one after the other in one piece of memory.
+  // Rows that are contiguous in memory.
   struct Run {
     std::shared_ptr<const Segment> segment;  // of the first
     const std::byte* data = nullptr;
@@ -76,14 +76,15 @@ class BatchBuilder {
   const bool with_provenance_;
   const std::vector<std::string> part_names_;
   const std::size_t row_bytes_;
-  const std::size_t mask_bytes_;      // a row
-  const std::size_t part_bytes_;      // a row
-  std::size_t provenance_bytes_ = 0;  // upper bound, a row
+  const std::size_t mask_bytes_;      // per row
+  const std::size_t part_bytes_;      // per row
+  std::size_t provenance_bytes_ = 0;  // upper bound per row
   v1::Batch header_;
   int rows_ = 0;
   int added_ = 0;
 
-  // The latest runs, number i in place i mod kRunsAhead, wait to be copied or referred to, while their memory comes.
+  // The latest runs, number i at place i mod kRunsAhead. They wait to be copied or referenced while they are
+  // prefetched.
   std::array<Run, kRunsAhead> runs_;
   std::size_t first_run_ = 0;
   std::size_t end_run_ = 0;
@@ -99,6 +100,10 @@ class BatchBuilder {
   std::size_t copied_end_ = 0;
   std::size_t token_bytes_left_ = 0;  // of the message
 };
+
+// The message for a row's provenance. `part_names` are those of a mixture's parts, or empty.
+void FillProvenance(const Stream& stream, const RowProvenance& from, const std::vector<std::string>& part_names,
+                    v1::Provenance& to);
 
 // Errors carry their reason (common/rpc/error_info.h): InvalidArgument if `rows` is 0 or does not fit a message of
 // max_batch_bytes, as `sizes` knows; `field` names it. ResourceExhausted if no row fits.

@@ -216,7 +216,7 @@ void Call::EndLocked(const grpc::Status& status, std::string_view of) {
   phase_ = Phase::kEnded;
   timeout_.Cancel();
   host_.calls->CountEnd(method_, status, of);
-  slot_ = CallSlot();  // before the client knows, who may call again at once
+  slot_ = CallSlot();  // before the client knows, which may call again at once
   Finish(status);
 }
 

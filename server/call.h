@@ -1,9 +1,9 @@
 // A call of v1.NoiseService from its headers to its end.
 //
-// Its token has been checked and it has a slot before any byte of its request is read. The request is then read, if the
-// gate lets it through, and parsed on a thread of the pool, which makes the call's body. The body does the rest. So
-// gRPC's threads neither parse nor open anything, and what a peer can make the server hold or do is bounded before it
-// is held or done.
+// Before any byte of its request is read, its token has been checked and it has a slot. The request is then read, if
+// the gate lets it through, and parsed on a thread of the pool, which makes the call's body. The body does the rest.
+// gRPC's threads therefore neither parse nor open anything, and what a peer can make the server hold or do is bounded
+// before it is held or done.
 #pragma once
 
 #include <grpcpp/alarm.h>
@@ -66,8 +66,8 @@ class Call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBu
   // Whether the client is gone. For long work in Open.
   const std::atomic<bool>& cancelled() const { return cancelled_; }
 
-  // For the body, which starts nothing after these. They count the end of the call, and log it: `of` says which call it
-  // was.
+  // Called by the body, which starts nothing afterwards. Both count the end of the call and log it: `of` says which
+  // call it was.
   void End(const absl::Status& status, std::string_view of);
   void EndWith(grpc::ByteBuffer message, std::string_view of);  // the only message of the call
 
@@ -100,11 +100,11 @@ class Call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBu
   grpc::ByteBuffer message_;  // of EndWith
   std::atomic<bool> cancelled_{false};
 
-  // gRPC may be called with it held: gRPC calls back from other stacks only.
+  // May be held while gRPC is called, because gRPC calls back only from other stacks.
   std::mutex mutex_;
   Phase phase_ = Phase::kWaiting;
   CallSlot slot_;                             // until the end, or until the client has what EndWith sends
-  std::optional<std::uint64_t> gate_ticket_;  // if kWaiting, but for a moment at the beginning
+  std::optional<std::uint64_t> gate_ticket_;  // if kWaiting, except for a moment at the beginning
   std::uint64_t pool_ticket_ = 0;             // if kQueued
   RequestGate::Passage passage_;              // while the request is in memory, if it is large
   std::shared_ptr<CallBody> body_;

@@ -1,4 +1,4 @@
-// Errors of calls for which their requests are not to blame.
+// Errors of calls that their requests did not cause.
 #pragma once
 
 #include <cstdint>
@@ -10,17 +10,17 @@
 
 namespace iterand {
 
-// Of a limit that all calls share.
+// For a call that meets a limit which all calls share.
 inline absl::Status BusyError(const std::string& message) {
   return WithReason(v1::SERVER_BUSY, absl::UnavailableError(message));
 }
 
-// Of a call that has not begun.
+// For a call that has not begun.
 inline absl::Status StoppingError() {
   return WithReason(v1::SERVER_STOPPING, absl::UnavailableError("the server is stopping"));
 }
 
-// Of a stream that is to be resumed from an index.
+// For a stream that can be resumed from an index.
 inline absl::Status StreamStoppingError(std::uint64_t next_index) {
   const std::string index = absl::StrCat(next_index);
   return WithReason(v1::SERVER_STOPPING,

@@ -23,7 +23,7 @@ constexpr std::uint64_t kHeaderBytes = 8192;  // that a call may have; gRPC boun
 class CallWatch::Interceptor final : public grpc::experimental::Interceptor {
  public:
   Interceptor(CallWatch* watch, grpc::experimental::ServerRpcInfo* info) : watch_(watch), info_(info) {}
-  // A request that was cut off has had its bytes, too.
+  // The bytes of a request that was cut off count, too.
   ~Interceptor() override { Arrived(awaited_); }
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
@@ -54,7 +54,7 @@ class CallWatch::Interceptor final : public grpc::experimental::Interceptor {
     totals_->awaited_bytes += awaited_;
   }
 
-  // In this order, so that a reader of the two misses nothing if it reads them in the other one.
+  // The order matters: a reader that reads the two in the opposite order misses nothing.
   void Arrived(std::uint64_t bytes) {
     if (totals_ == nullptr) return;
     totals_->accounted_bytes += bytes;

@@ -15,7 +15,7 @@
 
 namespace iterand {
 
-// Totals of the calls of one connection, but for `awaited_bytes`.
+// Totals of the calls of one connection, except `awaited_bytes`.
 struct CallTotals {
   std::atomic<std::uint64_t> accounted_bytes{0};
   std::atomic<std::uint64_t> unauthenticated{0};
@@ -25,7 +25,7 @@ struct CallTotals {
 // Thread-safe.
 class CallWatch {
  public:
-  // `authorized` tells whether a call carries a token of the server.
+  // `authorized` returns whether a call carries a token of the server.
   explicit CallWatch(std::function<bool(const grpc::ServerContextBase&)> authorized)
       : authorized_(std::move(authorized)) {}
 

@@ -13,7 +13,7 @@
 namespace iterand {
 namespace {
 
-// Of calls that failed by their client's fault: a client must not be able to fill the disk.
+// For calls that failed because of their client: a client must not be able to fill the disk.
 constexpr double kLogLines = 200;
 constexpr double kLogLinesPerSecond = 20;
 

@@ -25,7 +25,7 @@ namespace iterand {
 // they open it.
 inline constexpr int kMaxDescribeCalls = 64;
 
-// Requests of Execute that are being worked off, in bytes on the wire.
+// Requests of Execute in progress, in bytes on the wire.
 inline constexpr std::int64_t kMaxExecuteBytes = std::int64_t{256} << 20;
 
 // Counts of all calls.
@@ -41,7 +41,7 @@ struct CallCounters {
   std::array<std::array<std::atomic<std::uint64_t>, kStatusCodes>, kMethods.size()> ended{};  // by method and code
 };
 
-// A part of something bounded that calls share. Gives it back when it is destroyed. Movable. What it is taken from must
+// A share of a bounded resource of all calls. It is given back when this is destroyed. Movable. The resource must
 // outlive it.
 class Reservation {
  public:
@@ -69,8 +69,8 @@ using CallSlot = Reservation;
 class ActiveCall {
  public:
   virtual ~ActiveCall() = default;
-  // The server is stopping: a stream or an execution ends after the message in flight, a request that has not begun to
-  // be served ends at once, and a read goes on.
+  // The server is stopping. A stream or an execution ends after the message in flight, a request that has not begun to
+  // be served ends at once, and a read continues.
   virtual void Drain() = 0;
 };
 
@@ -82,7 +82,7 @@ class CallRegistry {
   CallRegistry& operator=(const CallRegistry&) = delete;
 
   // A slot for a call of this method, from before its request is read until it ends. Errors: Unavailable if all are
-  // taken, or the server is stopping: another server may do. The registry must outlive the slot.
+  // taken, or the server is stopping: the client may try another server. The registry must outlive the slot.
   absl::StatusOr<CallSlot> TakeSlot(Method method);
 
   // Room for the programs of a call of Execute, `bytes` on the wire. Errors: Unavailable if other calls hold
@@ -97,11 +97,11 @@ class CallRegistry {
   void CountStart();
   void CountStop() { --serving_; }
 
-  // Counts the end of a call, and logs it if it failed: what the server is to blame for as an error, the rest as
-  // information, but no more than some lines each second. `of` says which call it was.
+  // Counts the end of a call, and logs it if it failed: failures of the server as errors, others as information, but
+  // only a few lines per second. `of` says which call it was.
   void CountEnd(Method method, const grpc::Status& status, std::string_view of);
 
-  // Drains the calls in progress and those that still come.
+  // Drains the calls in progress and those that begin later.
   void Drain();
 
   int open() const { return serving_; }  // calls between CountStart and CountStop
@@ -111,7 +111,7 @@ class CallRegistry {
   LiveRows& live() { return live_; }
 
  private:
-  // Whether another line of information may be logged, and how many were not since the last one.
+  // Whether another line of information may be logged. `left_out` is the number of lines left out since the last one.
   bool MayLog(std::uint64_t& left_out);
 
   const int max_calls_;

@@ -35,10 +35,10 @@ constexpr auto kOffence = std::chrono::seconds(60);
 constexpr auto kIdleBefore = std::chrono::seconds(1);  // a connection may be closed to make room
 constexpr int kIdleLookMilliseconds = 1000;
 constexpr int kAcceptsAtOnce = 64;
-constexpr std::uint64_t kBytesPerLook = 1024;  // some 20 calls: fewer need not be counted
+constexpr std::uint64_t kBytesPerLook = 1024;  // about 20 calls: fewer need not be counted
 constexpr std::uint64_t kCallsToWatch = 64;    // in progress: they are counted whatever arrives
-// Calls in progress of all connections of which no call may be served. gRPC takes about 25 kB for each. A connection
-// of few calls is never closed for the sum: a fleet that reconnects has one or two per connection.
+// Bound on the calls in progress of all connections without a call that may be served. gRPC takes about 25 kB for each.
+// A connection of few calls is never closed for the sum: clients of a fleet that reconnects have one or two each.
 constexpr std::uint64_t kMostCallsOfStrangers = 1024;
 constexpr std::uint64_t kFewCalls = 16;
 constexpr int kCandidates = 16;
@@ -187,7 +187,8 @@ bool ConnectionGuard::AcceptOne(int listener) {
   }
 }
 
-// Refuses the connection that waits, by the descriptor that was kept for that, so that its peer does not wait in vain.
+// Refuses the waiting connection with the descriptor reserved for this purpose. Its peer would wait endlessly
+// otherwise.
 bool ConnectionGuard::OutOfDescriptors(int listener, int error) {
   {
     std::lock_guard lock(mutex_);
@@ -307,7 +308,7 @@ void ConnectionGuard::Measure(Connection& connection) {
   const std::uint64_t fresh =
       connection.counts.bytes_in - connection.bytes_at_look + static_cast<std::uint64_t>(unread);
   if (fresh >= kBytesPerLook || connection.counts.open() > kCallsToWatch) Count(connection);
-  // In this order: what is no longer awaited is accounted for then.
+  // The order matters: what is no longer awaited has been accounted for by then.
   connection.counts.awaited_bytes = connection.calls->awaited_bytes;
   connection.counts.accounted_bytes = connection.calls->accounted_bytes;
   connection.counts.unauthenticated = connection.calls->unauthenticated;
@@ -352,16 +353,19 @@ void ConnectionGuard::Look() {
     if (unaccounted > kMostUnaccounted) {
       CloseLargestFlood();
     } else if (calls_of_strangers > kMostCallsOfStrangers) {
-      CloseMostCalls(kMostCallsOfStrangers, kFewCalls, [](const ConnectionCounts& counts) { return counts.stranger(); });
+      CloseMostCalls(kMostCallsOfStrangers, kFewCalls,
+                     [](const ConnectionCounts& counts) { return counts.stranger(); });
     } else if (open_calls > static_cast<std::uint64_t>(limits_.total_streams)) {
-      CloseMostCalls(static_cast<std::uint64_t>(limits_.total_streams), 0, [](const ConnectionCounts&) { return true; });
+      CloseMostCalls(static_cast<std::uint64_t>(limits_.total_streams), 0,
+                     [](const ConnectionCounts&) { return true; });
     }
   }
   alert_ = unaccounted > kAlertBytes || open_calls > static_cast<std::uint64_t>(limits_.streams) || !offenders_.empty();
   std::erase_if(offenders_, [now](const auto& offender) { return offender.second < now; });
 }
 
-// All connections together have sent too much that no call accounts for, though none has by itself. The largest must go.
+// All connections together have sent too much that no call accounts for, though none has by itself. The largest must
+// go.
 void ConnectionGuard::CloseLargestFlood() {
   Pause();  // what is closed takes memory until gRPC has released it
   std::uint64_t worst = 0;
@@ -374,8 +378,8 @@ void ConnectionGuard::CloseLargestFlood() {
   if (most >= kWorthClosing) CloseForCause(worst, ConnectionEnd::kFlood);
 }
 
-// The connections that are `counted` have more than `bound` calls in progress together. The one with most must go, if it
-// has more than `few`.
+// The connections that are `counted` have more than `bound` calls in progress together. The one with most must go, if
+// it has more than `few`.
 void ConnectionGuard::CloseMostCalls(std::uint64_t bound, std::uint64_t few,
                                      absl::FunctionRef<bool(const ConnectionCounts&)> counted) {
   Pause();

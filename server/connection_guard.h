@@ -1,9 +1,9 @@
 // Accepts the connections of a gRPC server, bounds them, and closes those that cost too much.
 //
-// gRPC 1.51, which the distributions have, stops to accept for good when descriptors run out, has no bound on
-// connections, and enforces its other bounds only on peers that acknowledge them. So a thread of its own accepts here,
-// hands each connection to gRPC, and keeps a duplicate of its descriptor: to see when it ends, to count its bytes, and
-// to close it.
+// gRPC 1.51, which the distributions have, stops accepting for good when descriptors run out, and does not bound the
+// number of connections. It enforces its other bounds only on peers that acknowledge them. A thread of the guard
+// therefore accepts connections and hands each to gRPC. The guard keeps a duplicate of each descriptor: to see when the
+// connection ends, to count its bytes, and to close it.
 #pragma once
 
 #include <grpcpp/server_builder.h>
@@ -36,11 +36,11 @@ class ConnectionGuard {
   ConnectionGuard(ListenSockets sockets, const ConnectionLimits& limits, CallWatch* calls);
   ~ConnectionGuard();  // CloseAll
 
-  // Begins to accept, for a gRPC server that has started.
+  // Starts accepting, for a gRPC server that has started.
   void Start(std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor);
 
-  // Ends that, and closes the listening sockets. No connection reaches gRPC after the return. Must be called before the
-  // gRPC server is shut down.
+  // Stops accepting, and closes the listening sockets. No connection reaches gRPC after the return. Must be called
+  // before the gRPC server is shut down.
   void StopAccepting();
 
   // Closes all connections and ends the thread.

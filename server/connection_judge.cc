@@ -21,7 +21,7 @@ constexpr double kResetsOfStrangers = 100;
 constexpr double kResetsPerSecond = 100;
 constexpr double kUnauthenticated = 200;
 constexpr double kUnauthenticatedPerSecond = 20;
-constexpr double kStrict = 0.1;                   // of the above, for those who were closed for cause of late
+constexpr double kStrict = 0.1;                   // of the above, for peers that were recently closed for cause
 constexpr std::uint64_t kCallsOfStrangers = 128;  // a client may open many before the first is seen
 constexpr std::uint64_t kSlackCalls = 64;         // that have ended, but still wait to be released
 
@@ -42,7 +42,7 @@ std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& coun
   const double received = since(counts.bytes_in, before_.bytes_in);
   const double sent = since(counts.bytes_out, before_.bytes_out);
   const double accounted = since(counts.accounted_bytes, before_.accounted_bytes);
-  // A request on its way accounts for its bytes only when it is complete.
+  // A request that is being received accounts for its bytes only when it is complete.
   flood_ = std::max(0.0, flood_ + received - accounted * (1 + kFrameOverhead) - sent * kReceivedPerByteSent -
                              kFloodBytesPerSecond * seconds);
   const bool progress = counts.started != before_.started || counts.succeeded != before_.succeeded ||
@@ -54,7 +54,7 @@ std::optional<ConnectionEnd> ConnectionJudge::Judge(const ConnectionCounts& coun
   then_ = now;
   before_ = counts;
 
-  // After the end of a call its client may go on sending until it knows.
+  // A client may continue to send after its call has ended, until it learns of the end.
   awaited_ = std::max(std::min(kRequestsOnTheirWay, static_cast<double>(counts.awaited_bytes)),
                       awaited_ - kAwaitedForgottenPerSecond * seconds);
   const double requests = awaited_ * (1 + kFrameOverhead);

@@ -1,8 +1,8 @@
-// Tells an honest connection from one that costs a server more than its calls are worth, by counts alone.
+// Distinguishes honest connections from those that cost a server more than their calls are worth, by counts alone.
 //
-// gRPC 1.51 parses frames on its own threads and does not bound what a peer sends that leads to no call: header blocks
-// without end, resets, pings, settings. Frames of an encrypted connection cannot be seen from outside, but their bytes
-// can be counted, and so can calls.
+// gRPC 1.51 parses frames on its own threads and does not bound what a peer sends without making calls: endless header
+// blocks, resets, pings, settings. Frames of an encrypted connection cannot be seen from outside, but their bytes can
+// be counted, and so can calls.
 #pragma once
 
 #include <chrono>
@@ -33,7 +33,7 @@ struct ConnectionCounts {
     return started > ended ? started - ended : 0;
   }
 
-  // Without a call that may be served, a connection has no use except health checks and reflection.
+  // Without a call that may be served, a connection is of use only for health checks and reflection.
   bool stranger() const { return accounted_bytes == 0; }
 };
 
@@ -43,7 +43,7 @@ class ConnectionJudge {
 
   ConnectionJudge(const ConnectionLimits& limits, Time now) : limits_(limits), then_(now) {}
 
-  // Why the connection must be closed, if it must. `lenient` is false for peers that were closed for cause of late.
+  // Why the connection must be closed, if it must. `lenient` is false for peers that were recently closed for cause.
   std::optional<ConnectionEnd> Judge(const ConnectionCounts& counts, Time now, bool lenient);
 
   // Bytes that no call accounts for, so far. Those of all connections together are bounded, too.

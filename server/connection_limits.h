@@ -8,7 +8,7 @@ namespace iterand {
 
 struct ConnectionLimits {
   int total = 2048;
-  // Of one IPv4 address or one IPv6 network of 64 bits. A unix socket has no peers to tell apart.
+  // Connections of one IPv4 address or one IPv6 network of 64 bits. Peers of a unix socket cannot be distinguished.
   int per_peer = 1536;
   // Calls that gRPC lets one connection have at a time. More end the connection, since gRPC holds a peer to this number
   // only after the peer has acknowledged it.
@@ -31,7 +31,7 @@ enum class ConnectionEnd : std::uint8_t {
 inline constexpr std::array<const char*, 8> kConnectionEnds = {
     "max_connections", "max_connections_per_peer", "no_descriptors",  "idle",
     "too_many_calls",  "too_many_resets",          "unauthenticated", "flood"};
-// What the log tells of it, after the peer.
+// What the log says of it, after the peer.
 const char* Describe(ConnectionEnd why);
 
 inline constexpr bool IsRefusal(ConnectionEnd end) { return end <= ConnectionEnd::kFiles; }

@@ -16,8 +16,8 @@ namespace {
 
 constexpr int kCallsBesides = 64;  // of one connection, besides those of --max-streams: health checks, Describe
 constexpr int kMetadataBytes = 8192;
-constexpr int kReadBytes = 1 << 10;  // at once: what is read is also parsed, when the connection is closed meanwhile
-// Of requests and calls in gRPC. Beyond it gRPC ends calls by chance, so the other bounds keep it far away.
+constexpr int kReadBytes = 1 << 10;  // at a time: gRPC parses all it has read, even if the connection is closed
+// Memory of requests and calls in gRPC. Beyond it gRPC ends calls at random, so the other bounds keep it far away.
 constexpr std::size_t kQuotaBytes = std::size_t{512} << 20;
 constexpr int kReflectionThreads = 32;
 
@@ -31,7 +31,7 @@ ConnectionLimits LimitsOf(const ServerOptions& options) {
                options.max_connections);
   }
   limits.per_peer = options.max_connections_per_peer;
-  // One client may have all the places for calls. The error that there are no more must reach it.
+  // One client may use all slots for calls. The error that none is free must still reach it.
   limits.streams = options.max_streams + kCallsBesides;
   limits.total_streams = options.max_streams + limits.total;
   return limits;
@@ -50,12 +50,12 @@ void BoundConnections(grpc::ServerBuilder& builder, const ConnectionLimits& limi
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytes);
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadBytes);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, static_cast<int>(handshake_timeout.count()));
-  // A client whose machine is gone must not keep its lanes, nor its connection.
+  // A client whose machine is gone must keep neither its lanes nor its connection.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  // gRPC's own defence against pings costs more than they do: for each ping beyond the limit it copies all errors of
-  // those before. The guard counts their bytes instead.
+  // gRPC's own defence against pings costs more than the pings: for each ping beyond the limit it copies the errors of
+  // all earlier ones. The guard counts their bytes instead.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
 }
 

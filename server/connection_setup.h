@@ -11,7 +11,7 @@
 
 namespace iterand {
 
-// Logs if the limit of open files lowers that of the connections.
+// Logs if the limit of open files reduces the number of connections.
 ConnectionLimits LimitsOf(const ServerOptions& options);
 
 // What gRPC itself bounds, and the interceptors of `calls`, which must outlive the server.

@@ -1,6 +1,6 @@
-// One call of Execute. Its programs are run piece by piece on the engine's threads, in turn with what those do for
-// streams; gRPC's threads run none. The next piece is begun when the client has room for the results of the last, so a
-// call holds one message, whoever is slow.
+// One call of Execute. Its programs run piece by piece on the engine's threads, in turn with what those do for streams;
+// gRPC's threads run none. The next piece begins when the client has room for the results of the last, so a call holds
+// one message, however slow its client is.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -29,8 +29,8 @@ class ExecuteCall final : public CallBody, public std::enable_shared_from_this<E
   void Drain() override { draining_ = true; }
 
  private:
-  // At any time either a piece waits or runs, or a write is under way. Next follows the one or the other: it ends the
-  // call, or has another piece done.
+  // At any time either a piece waits or runs, or a write is in progress. Next is called after either: it ends the call
+  // or has another piece done.
   void Next();
   void RunPiece();
   void End(const absl::Status& status);

@@ -9,12 +9,12 @@
 namespace iterand {
 
 // Whether an address is HOST:PORT or [IPV6]:PORT, with a port from 0 to 65535. gRPC would take port 443 where there is
-// none, and the rest by 65 536 of one that is too large.
+// none, and a port that is too large modulo 65 536.
 bool HasPort(const std::string& listen);
 
 // Checks an address before gRPC binds it: HOST:PORT, [IPV6]:PORT or unix:PATH. Errors: InvalidArgument for another form
-// and for a path that names something else than a socket, Unavailable for a unix socket on which a server listens. gRPC
-// would take that socket away from the server.
+// and for a path of something other than a socket, Unavailable for a unix socket on which a server listens. gRPC would
+// take that socket away from the server.
 absl::Status CheckListen(const std::string& listen);
 
 // Whether other machines can reach a server that listens there: an address of HOST is not a loopback one. A unix socket

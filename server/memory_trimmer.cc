@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::chrono::seconds kInterval(1);
 
-// So much less must be in use than at the peak since the last trim.
+// A trim needs usage to be this far below the peak since the last one.
 constexpr std::size_t kWorthwhileBytes = std::size_t{16} << 20;
 
 // Work that was cancelled frees its memory some time after it no longer counts, so trims are repeated this often.

@@ -9,9 +9,9 @@
 
 namespace iterand {
 
-// glibc keeps what is freed below a block that is still in use, in every arena: after a burst of streams that is most
-// of what they had. A thread looks once a second, and calls malloc_trim when much less is in use than was before. A
-// server whose load is steady is never trimmed, so it pays no page faults for it.
+// In every arena, glibc keeps memory that was freed below a block in use: after a burst of streams that is most of what
+// they had. A thread checks once per second, and calls malloc_trim when usage has dropped by much. A server with a
+// steady load is never trimmed, and so pays no page faults for it.
 class MemoryTrimmer {
  public:
   // `in_use` estimates, in bytes, the memory that is in use now. Called from the trimmer's thread.

@@ -14,7 +14,7 @@
 namespace iterand {
 namespace {
 
-// All metrics are read from the engine's statistics when they are scraped, so counting costs nothing twice.
+// All metrics are read from the engine's statistics when they are scraped, so no second set of counters is needed.
 class StatsCollector final : public prometheus::Collectable {
  public:
   StatsCollector(int threads, std::function<ServerStats()> stats) : threads_(threads), stats_(std::move(stats)) {}
@@ -48,11 +48,11 @@ class StatsCollector final : public prometheus::Collectable {
     counter("batches_total", "Batches sent.", stats.batches);
     counter("sent_bytes_total", "Bytes of the batch messages sent.", stats.batch_bytes);
     counter("streams_started_total", "Calls of Stream, Read and Execute accepted.", stats.streams_started);
-    gauge("streams_open", "Calls of Stream, Read and Execute under way.", stats.streams_open);
+    gauge("streams_open", "Calls of Stream, Read and Execute in progress.", stats.streams_open);
     counter("stream_wait_seconds_total", "Time that streams had a client ready for a batch that was not generated yet.",
             stats.wait_seconds);
     counter("segments_generated_total", "Segments generated.", stats.segments_generated);
-    counter("segments_cancelled_total", "Segments given up under way, as nobody wanted them any more.",
+    counter("segments_cancelled_total", "Segments cancelled in progress, since no reader was left.",
             stats.segments_cancelled);
     counter("segments_failed_total", "Segments whose generation ended in an error.", stats.segments_failed);
     counter("generation_seconds_total", "Core time spent generating, all threads.", stats.generation_seconds);
@@ -61,7 +61,7 @@ class StatsCollector final : public prometheus::Collectable {
     counter("execution_seconds_total", "Core time spent on them, all threads.", stats.background_seconds);
     gauge("segments_queued", "Segments wanted and not begun.", stats.segments_queued);
     gauge("segments_running", "Segments being generated.", stats.segments_running);
-    counter("cache_hits_total", "Segments wanted that were ready or under way.", stats.cache_hits);
+    counter("cache_hits_total", "Segments wanted that were ready or in progress.", stats.cache_hits);
     counter("cache_misses_total", "Segments wanted that had to be generated.", stats.cache_misses);
     gauge("cache_bytes", "Memory of the segments in the cache.", stats.cache_bytes);
     gauge("held_bytes", "Memory of the segments that streams hold or wait for; shared ones count for each.",
@@ -125,11 +125,11 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::s
   Impl& impl = *server->impl_;
   impl.host = listen.substr(0, listen.rfind(':'));
   impl.collector = std::make_shared<StatsCollector>(threads, std::move(stats));
-  // The library tells of failure by exceptions.
+  // The library reports failure by exceptions.
   try {
     impl.exposer = std::make_unique<prometheus::Exposer>(listen, /*num_threads=*/1);
     impl.exposer->RegisterCollectable(impl.collector);
-  } catch (const std::exception&) {  // whose words are the library's own
+  } catch (const std::exception&) {  // its text is the library's own
     return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", listen));
   }
   return server;

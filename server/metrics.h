@@ -12,8 +12,8 @@ namespace iterand {
 
 class MetricsServer {
  public:
-  // Serves http://listen/metrics, with `stats` called at each scrape; `listen` is host:port. Errors: Unavailable for
-  // one that cannot be bound.
+  // Serves http://listen/metrics, with `stats` called at each scrape; `listen` is host:port. Errors: Unavailable if it
+  // cannot be bound.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& listen, int threads,
                                                               std::function<ServerStats()> stats);
   ~MetricsServer();

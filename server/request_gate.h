@@ -1,7 +1,7 @@
 // Bounds the memory of requests that are being received or parsed.
 //
-// A request takes memory as soon as gRPC is asked to read it, up to the method's largest request. So a call asks the
-// gate first, and reads when the gate lets it through. Of a call that waits, gRPC buffers at most 64 KiB.
+// A request takes memory as soon as gRPC is asked to read it, up to the method's largest request. A call therefore asks
+// the gate first, and reads when the gate lets it through. Of a call that waits, gRPC buffers at most 64 KiB.
 #pragma once
 
 #include <array>
@@ -63,7 +63,7 @@ class RequestGate {
   // Lets a reader through once there is room, perhaps before this returns: first come, first served. Returns a ticket.
   std::uint64_t Enter(Method method, const std::shared_ptr<Reader>& reader);
 
-  // The reader does not want to be let through any more; it may be just then.
+  // The reader gives up its place. It may be let through at the same moment.
   void Abandon(Method method, std::uint64_t ticket);
 
  private:
@@ -74,7 +74,7 @@ class RequestGate {
 
   Queue& QueueOf(Method method) { return queues_[static_cast<std::size_t>(method)]; }
   void Leave(Method method);
-  // Lets through whom there is room for.
+  // Lets readers through as far as there is room.
   void Admit(Method method);
 
   std::mutex mutex_;

@@ -1,7 +1,7 @@
 // Threads that parse requests and open streams, so that gRPC's own threads never do.
 //
-// Two of them: the first takes small requests only, so that large ones, which take tens of milliseconds, never keep
-// small ones waiting for both.
+// There are two. The first takes only small requests, so that large ones, which take tens of milliseconds, never occupy
+// both.
 #pragma once
 
 #include <array>
@@ -22,7 +22,8 @@ inline constexpr std::size_t kSmallRequestBytes = 64 << 10;
 // Thread-safe.
 class RequestPool {
  public:
-  // Small requests, and large ones, that may wait. Of large ones no more are read at a time (server/request_gate.h).
+  // How many small requests may wait, and how many large ones. No more large ones than this
+  // are read at a time (server/request_gate.h).
   static constexpr std::size_t kMaxWaiting = 256;
 
   RequestPool();
@@ -30,7 +31,7 @@ class RequestPool {
   RequestPool(const RequestPool&) = delete;
   RequestPool& operator=(const RequestPool&) = delete;
 
-  // Has `work` called once, from a thread of the pool, for a request of so many bytes. Returns a ticket, or nothing if
+  // Calls `work` once, from a thread of the pool, for a request of this many bytes. Returns a ticket, or nothing if
   // kMaxWaiting of its kind wait already, in which case `work` is dropped.
   std::optional<std::uint64_t> Post(std::size_t bytes, std::function<void()> work);
 

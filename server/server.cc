@@ -89,7 +89,7 @@ absl::Status CheckOptions(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
-// Refuses what anybody on the network could use, or read along.
+// Refuses options with which anybody on the network could use the server, or read along.
 absl::Status CheckPublic(const ServerOptions& options, const std::string& listen) {
   const bool encrypted = !options.tls_cert_file.empty();
   const bool authenticated = !options.token_file.empty() || !options.tls_client_ca_file.empty();
@@ -126,7 +126,7 @@ void WarnOfReadableSecrets(const ServerOptions& options) {
   }
 }
 
-// What the server knows to be in use, roughly.
+// What the server knows to be in use, roughly, in bytes.
 std::size_t BytesInUse(const ServerStats& stats) {
   return stats.held_bytes + stats.cache_bytes + stats.used_stream_bytes + stats.idle_stream_bytes +
          static_cast<std::size_t>(stats.streams_open) * kCallBytes;

@@ -7,8 +7,8 @@
 //   ...
 //   (*server)->Shutdown(std::chrono::seconds(10));
 //
-// A server keeps no state that a client would have to restore: two servers with the same engine version serve the same
-// bytes, so a client may go on with another one from the index it has reached.
+// A server keeps no state that a client would have to restore. Two servers with the same engine version serve the same
+// bytes, so a client may continue with another one from the index it has reached.
 #pragma once
 
 #include <array>
@@ -60,18 +60,18 @@ struct ServerOptions {
   // Allows an address that other machines can reach without TLS, or without either tokens or client certificates.
   bool insecure_public = false;
 
-  // Threads that generate; 0: one a core.
+  // Threads that generate; 0: one per core.
   int threads = 0;
 
   // Memory of segments kept for other streams of the same fingerprint, in bytes. 0: streams share only what they hold.
-  // Those of streams that are quickly made again (over 250 MB a second) are not kept.
+  // Those of streams that are quickly made again (over 250 MB per second) are not kept.
   std::size_t cache_bytes = std::size_t{256} << 20;
 
-  // How far generation runs ahead of what a client has taken, in bytes of segments a stream.
+  // How far generation runs ahead of what a client has taken, in bytes of segments per stream.
   std::size_t readahead_bytes = std::size_t{8} << 20;
 
-  // The most that one stream may hold, in bytes of segments: a recipe of more and longer lanes than that is refused
-  // with RESOURCE_EXHAUSTED. At least 1 MiB.
+  // The most that one stream may hold, in bytes of segments: a recipe whose lanes need more is refused with
+  // RESOURCE_EXHAUSTED. At least 1 MiB.
   std::size_t max_stream_bytes = std::size_t{256} << 20;
 
   // Calls of Stream, Read and Execute that may be open at a time; more end with UNAVAILABLE.
@@ -89,18 +89,18 @@ struct ServerOptions {
   // How long a connection may take to complete the handshakes of TLS and HTTP/2. Those that take longer are closed.
   std::chrono::milliseconds handshake_timeout = std::chrono::seconds(10);
 
-  // The largest batch message in bytes. The default is what gRPC clients accept unless told otherwise.
+  // The largest batch message in bytes. The default is the limit of gRPC clients that set none.
   std::size_t max_batch_bytes = std::size_t{4} << 20;
 
-  // The least that is logged, of the whole process: one of kLogLevels. Calls that fail by a fault of the client's or a
-  // limit are information, other calls that end are for debugging.
+  // The lowest level that the whole process logs: one of kLogLevels. Calls that fail because of their client or a limit
+  // are information, other calls that end are for debugging.
   std::string log_level = "info";
 
-  // If not empty, a folder where endless pools are kept now and then (iterate/snapshots.h), so that after a restart, or
-  // on another server that has the folder, a stream goes on without a replay. It is made if it is not there.
+  // If not empty, a folder where endless pools are kept now and then (iterate/snapshots.h). After a restart, or on
+  // another server that has the folder, a stream then continues without a replay. A missing folder is made.
   std::string snapshot_dir;
 
-  // What these may take, in bytes: those of the streams that were written longest ago make room.
+  // The most bytes that these may take. Snapshots of the streams that were written longest ago make room.
   std::uint64_t snapshot_bytes = std::uint64_t{16} << 30;
 
   // How long `iterand serve` lets calls in flight finish after SIGTERM.
@@ -127,8 +127,8 @@ class Server {
   // Where the page is, or empty.
   std::string http_address() const;
 
-  // Reads the files of certificate, key, client authorities and tokens again and logs what came of it. New handshakes
-  // and calls meet what the files hold now; connections and calls in progress go on. The TLS files, as one set, and the
+  // Reads the files of certificate, key, client authorities and tokens again and logs the result. New handshakes and
+  // calls meet what the files hold now; connections and calls in progress continue. The TLS files, as one set, and the
   // token file are taken each on its own: where there is an error the old content stays in use. Returns the first
   // error, of the kinds that Start has. May be called from any thread, also during Shutdown.
   absl::Status Reload();

@@ -140,17 +140,24 @@ NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer
 
   std::vector<std::string> part_names = AskedPartNames((*open)->stream(), *recipe);
   const BatchBuilder sizes((*open)->stream(), request->provenance(), part_names);
-  if (absl::Status status = CheckRows("rows", request->rows(), sizes, options_.max_batch_bytes); !status.ok()) {
+  const bool listed = request->indices_size() > 0;
+  if (listed && (request->first_index() != 0 || request->has_stride() || request->rows() != 0)) {
+    return InvalidField("indices", "indices are given, so first_index, stride and rows must not be");
+  }
+  const std::uint64_t rows = listed ? static_cast<std::uint64_t>(request->indices_size()) : request->rows();
+  if (absl::Status status = CheckRows(listed ? "indices" : "rows", rows, sizes, options_.max_batch_bytes);
+      !status.ok()) {
     return status;
   }
   const std::uint64_t stride = request->has_stride() ? request->stride() : 1;
   if (stride == 0) return InvalidField("stride", "stride is 0; it must be at least 1");
 
-  auto body = std::make_shared<ReadCall>(&call, &calls_, *open, *request, std::move(part_names));
-  absl::StatusOr<std::unique_ptr<SequenceReader>> reader = engine_->NewReader(
-      *open, {.first = request->first_index(), .stride = stride, .count = request->rows()}, Notifier(body));
-  if (!reader.ok()) return reader.status();
-  body->set_reader(*std::move(reader));
+  auto body = std::make_shared<ReadCall>(&call, &calls_, *open, rows);
+  const absl::Status status =
+      listed
+          ? body->ReadIndices(*engine_, {request->indices().data(), rows}, request->provenance(), std::move(part_names))
+          : body->Read(*engine_, request->first_index(), stride, request->provenance(), std::move(part_names));
+  if (!status.ok()) return status;
   return body;
 }
 
@@ -168,7 +175,7 @@ absl::StatusOr<v1::DescribeResponse> NoiseService::Answer(const v1::DescribeRequ
   const absl::StatusOr<std::shared_ptr<SharedStream>> open = Open(request.stream(), *recipe);
   if (!open.ok()) return open.status();
   const iterand::Stream& stream = (*open)->stream();
-  // The stream may have been opened by another client, whose names and descriptions are none of this one's.
+  // Another client may have opened the stream. Its names and descriptions must not reach this one.
   DescribeStream(stream, *recipe, request.at(), *response.mutable_stream());
   response.mutable_stream()->set_max_batch_size(
       BatchBuilder(stream, /*provenance=*/true, AskedPartNames(stream, *recipe)).MaxRows(options_.max_batch_bytes));

@@ -35,8 +35,8 @@ struct ServiceOptions {
   std::chrono::milliseconds request_timeout{};
 };
 
-// All methods are streams of bytes in both directions to gRPC, which on the wire is the same: of these gRPC reads
-// nothing before it is asked to. See server/call.h.
+// To gRPC all methods are streams of bytes in both directions, which look the same on the wire: gRPC reads nothing from
+// such a stream before it is asked to. See server/call.h.
 class NoiseService final : public grpc::Service {
  public:
   NoiseService(Engine* engine, const ServiceOptions& options);
@@ -56,8 +56,8 @@ class NoiseService final : public grpc::Service {
   // Drains the calls in progress and those that still come.
   void Drain() { calls_.Drain(); }
 
-  // Ends the threads that parse requests. All calls must be done. Before the engine is destroyed: such a thread may
-  // still hold what a call has held.
+  // Ends the threads that parse requests. All calls must be done. Must be called before the engine is destroyed: such a
+  // thread may still hold what a call has held.
   void Stop() { pool_.reset(); }
 
   // The engine's statistics with those of the calls.

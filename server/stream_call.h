@@ -1,9 +1,9 @@
-// One call of Stream. Two batches are in memory, one that gRPC is sending and the one after it, and what gRPC has been
-// given but told to send together with what follows: small batches that are ready one after the other cost one write of
-// kWriteBufferBytes instead of one each.
+// One call of Stream. Two batches are in memory, the one that gRPC is sending and the next. gRPC may hold further small
+// batches, which it was given with a hint to send them together with what follows. Small batches that are ready one
+// after the other then cost one write of kWriteBufferBytes instead of one each.
 //
-// It is driven by whoever has news for it (gRPC's threads when a write is done or the client cancels, the engine's when
-// rows are ready), under its own mutex. No thread waits for a client or for a segment.
+// Events drive the call, under its own mutex: a finished write or a cancellation on gRPC's threads, and new rows on the
+// engine's. No thread waits for a client or for a segment.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -35,7 +35,7 @@ class StreamCall final : public CallBody, public std::enable_shared_from_this<St
   StreamCall(Call* call, CallRegistry* calls, std::shared_ptr<SharedStream> open, const ShardPlan& plan, int batch_size,
              bool provenance, std::vector<std::string> part_names);
 
-  // What it serves from. To be called before Start, by whom made it.
+  // Sets what it serves from. To be called before Start, by the owner that made the call.
   void set_reader(std::unique_ptr<SequenceReader> reader) { reader_ = std::move(reader); }
 
   // Starts what can be started: the next write, or the end.

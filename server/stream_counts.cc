@@ -12,7 +12,7 @@
 namespace iterand {
 namespace {
 
-// Numbers of connections are given out before the connections are listed, so that some may be listed late.
+// gRPC numbers connections before it lists them, so some may be listed late.
 constexpr std::int64_t kListedLate = 256;
 constexpr std::size_t kMostFound = 16384;
 
@@ -22,8 +22,8 @@ std::string Take(char* json) {
   return text;
 }
 
-// The string value of the next `"key":"VALUE"` from `position` on, which moves behind it; empty at the end. The values
-// that are read here have no escapes.
+// Returns the string value of the next `"key":"VALUE"` from `position` on, and moves `position` past it; empty at the
+// end. The values that are read here have no escapes.
 absl::string_view Next(absl::string_view json, absl::string_view key, std::size_t& position) {
   const std::size_t at = json.find(key, position);
   if (at == absl::string_view::npos) return {};

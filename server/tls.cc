@@ -72,7 +72,7 @@ class ServerTls::PortCredentials final : public grpc::ServerCredentials {
     const std::lock_guard lock(state.mutex);
     if (version_ == state.version) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     const grpc_ssl_pem_key_cert_pair pair = {state.identity.key.c_str(), state.identity.cert.c_str()};
-    // gRPC insists on authorities, also where it asks clients for nothing and so never looks at them.
+    // gRPC requires authorities even where it asks clients for no certificate, and then never uses them.
     const std::string& authorities = state.client_ca.empty() ? state.identity.cert : state.client_ca;
     *config = grpc_ssl_server_certificate_config_create(authorities.c_str(), &pair, 1);
     version_ = state.version;

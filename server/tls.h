@@ -32,8 +32,8 @@ class ServerTls {
   ServerTls(const ServerTls&) = delete;
   ServerTls& operator=(const ServerTls&) = delete;
 
-  // Reads the files again. Handshakes that begin later use what they hold now; connections go on. If there is an error,
-  // as Load has, nothing changes.
+  // Reads the files again. Handshakes that begin later use what they hold now; connections continue. If there is an
+  // error, as Load has, nothing changes.
   absl::Status Reload();
 
   // Has handshakes of a context of OpenSSL use what the files hold. `tls` must outlive the context.

@@ -15,25 +15,25 @@ esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Where programs and Python packages are put; both are ignored by git. A script that wants a Python environment of its own
-# sets VENV_DIR first.
+# Where programs and Python packages are put; both are ignored by git. A script that needs a Python environment of its
+# own sets VENV_DIR first.
 readonly RELEASE_DIR=build/release
 readonly VENV_DIR=${VENV_DIR:-.venv}
 
-# Pinned tools. All come from PyPI, so that every machine formats and checks alike.
+# Pinned tools. All come from PyPI, so that every machine formats and checks in the same way.
 readonly CLANG_FORMAT_VERSION=18.1.8
 readonly CLANG_TIDY_VERSION=18.1.8
 
-# A progress line for the person who waits; standard error, so that results can be piped.
+# Prints a progress line for the user; on standard error, so that results can be piped.
 say() { printf '%s\n' "$*" >&2; }
 
-# One line that says what went wrong, and the end.
+# Prints one line that says what went wrong, and exits.
 fail() {
   printf '%s: %s\n' "${PROGRAM:-$(basename "$0")}" "$*" >&2
   exit 1
 }
 
-# Compilers at work: one a core, but no more than memory allows (some 1.5 GB for a file with gRPC's headers).
+# Compilers at work: one per core, but no more than memory allows (about 1.5 GB for a file with gRPC's headers).
 build_jobs() {
   local cores memory_gb
   cores=$(nproc)
@@ -47,10 +47,10 @@ need_clang() {
   command -v clang++-19 > /dev/null || fail 'needs clang (apt-get install clang-19 libclang-rt-19-dev libomp-19-dev)'
 }
 
-# The packages of apt-packages.txt, one a line.
+# The packages of apt-packages.txt, one per line.
 listed_packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' apt-packages.txt | tr -d ' \t'; }
 
-# Installs the system packages that are missing. Does nothing, in a few milliseconds, where all are there.
+# Installs the system packages that are missing. Does nothing, in a few milliseconds, where all are installed.
 ensure_system_packages() {
   if ! command -v dpkg-query > /dev/null; then
     say "This is no Debian or Ubuntu: install what apt-packages.txt lists by hand if the build fails."
@@ -70,7 +70,7 @@ ensure_system_packages() {
   mkdir -p build
   local log=build/apt.log
   : > "$log"
-  # Package lists of a fresh machine or container may be empty or old; without network an old list may still do.
+  # Package lists of a fresh machine or container may be empty or old; without network an old list may still work.
   "${as_root[@]}" apt-get update -q >> "$log" 2>&1 || say "apt-get update failed (see $log); trying with the lists at hand"
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" \
     >> "$log" 2>&1 < /dev/null || {
@@ -93,8 +93,8 @@ find_python() {
     "another one can be named: PYTHON=/path/to/python3 $0)"
 }
 
-# ensure_venv NAME REQUIREMENT...: makes .venv if need be and installs the requirements into it, unless exactly they were
-# installed under this NAME before and the package's description has not changed since.
+# ensure_venv NAME REQUIREMENT...: makes .venv if necessary and installs the requirements into it, unless exactly these
+# were installed under this NAME before and the package's description has not changed since.
 ensure_venv() {
   local name=$1
   shift
@@ -107,7 +107,7 @@ ensure_venv() {
     "$python" -m venv "$VENV_DIR" || fail "could not make the virtual environment $VENV_DIR with $python"
   fi
   stamp=$VENV_DIR/.iterand-$name
-  # The folder's own path is part of it: an editable install of a moved folder points into the void.
+  # The folder's own path is part of it, since an editable install of a moved folder does not work.
   wanted=$(printf '%s\n' "$PWD" "$@" && sha256sum pyproject.toml clients/study/pyproject.toml)
   if [[ -f $stamp && $(< "$stamp") == "$wanted" ]]; then return; fi
   say "Installing Python packages: $*"
@@ -120,8 +120,8 @@ ensure_venv() {
   printf '%s\n' "$wanted" > "$stamp"
 }
 
-# What has CMake build the Python module, for the Python of the environment, beside the package's sources. Nothing if the
-# environment is not there, or lacks what that takes.
+# What has CMake build the Python module, for the Python of the environment, beside the package's sources. Prints
+# nothing if the environment does not exist or lacks what that takes.
 python_options() {
   local python=$PWD/$VENV_DIR/bin/python
   if [[ -x $python ]] && "$python" -c 'import grpc_tools, nanobind' 2> /dev/null; then
@@ -129,14 +129,14 @@ python_options() {
   fi
 }
 
-# Whether a build folder is configured for a Python that is still there, or needs none.
+# Whether a build folder is configured for a Python that still exists, or needs none.
 has_python() { # FOLDER
   local configured
   configured=$(sed -n 's/^Python_EXECUTABLE:[A-Z]*=//p' "$1/CMakeCache.txt" 2> /dev/null)
   [[ -n $configured && -x $configured ]]
 }
 
-# build PRESET TARGET...: configures if need be and builds the targets. Says nothing where nothing is to be done; counts
+# build PRESET TARGET...: configures if necessary and builds the targets. Prints nothing if they are up to date; counts
 # the steps on a terminal; shows what failed.
 build() {
   local preset=$1
@@ -152,7 +152,7 @@ build() {
       fail "cmake could not configure the build; the whole log is $log"
     }
   fi
-  # A background job of a script ignores Ctrl-C unless told otherwise.
+  # A background job of a script ignores Ctrl-C by default.
   env --default-signal=INT NINJA_STATUS='[%f/%t] ' ninja -C "$folder" -j "$(build_jobs)" "$@" > "$log" 2>&1 < /dev/null &
   local ninja=$! ticks=0 steps
   while kill -0 "$ninja" 2> /dev/null; do

@@ -1,13 +1,13 @@
 """BrainPhoque in plain Python, as a peer of the preset `brainphoque`: the machine and the sampling of Grau-Moya et al.
 2024 (arXiv 2401.14953), straightforwardly written.
 
-A program is sampled while it runs: an instruction is drawn, all equally likely, when execution reaches the end of what
-there is. A `[` met with cell 0 is written `{`: what follows it comes at once, and its body is placed when the loop is
-first entered. `]` goes back to its opening bracket; without one it does nothing. What a program writes is repeated to
-fill a row; a program that writes nothing is thrown away, at most three times a row. Every row has a program of its own,
-and reads a row of noise.
+A program is sampled while it runs: an instruction is drawn, all equally likely, when execution reaches the end of the
+instructions so far. A `[` met with cell 0 is written `{`: what follows it comes at once, and its body is placed when
+the loop is first entered. `]` goes back to its opening bracket; without one it does nothing. What a program writes is
+repeated to fill a row; a program that writes nothing is thrown away, at most three times per row. Every row has a
+program of its own, and reads a row of noise.
 
-Prints one JSON object with tokens and instructions a second of one core (CPU time).
+Prints one JSON object with tokens and instructions per second of one core (CPU time).
 """
 
 import argparse
@@ -20,13 +20,13 @@ KINDS = "+-><[].,"
 
 
 class Node:
-    """A place of a program: what stands there, the place behind it and, of a bracket, the loop's body."""
+    """A place of a program: its instruction, the place after it and, of a bracket, the loop's body."""
 
     __slots__ = ("behind", "body", "kind", "loop")
 
     def __init__(self, kind: str, loop: "Node | None") -> None:
         self.kind = kind
-        self.loop = loop  # innermost loop in whose body it stands
+        self.loop = loop  # innermost loop whose body contains it
         self.behind: Node | None = None
         self.body: Node | None = None
 

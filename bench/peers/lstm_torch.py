@@ -2,7 +2,7 @@
 
 One round of Bloem 2025 (arXiv 2506.20057) as its program runs it: a random LSTM of 4 layers and hidden 128 over
 [E(x), E(z)], 104 rows, argmax, token by token. After each round the paper's program takes 52 rows of its pool, and so
-does `up-paper`: only so many count as made. Prints one JSON object with the median tokens/s of each setting.
+does `up-paper`: only these count as made. Prints one JSON object with the median tokens/s of each setting.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def make_program(generator: torch.Generator) -> tuple[torch.Tensor, torch.nn.LST
 
 
 def seconds_a_round(steps: int, compiled: bool) -> float:
-    """Time of one round cut to `steps` tokens a row, sampling the program included."""
+    """Time of one round cut to `steps` tokens per row, sampling the program included."""
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
     embedding, lstm, output = make_program(generator)

@@ -6,8 +6,8 @@ as tokens of 10^4; frames between two marks; rows of 1024 tokens; a rule for eve
 rules (vmap), all steps in one scan. The weights are drawn once, outside the timing; ours draws a new rule for every 8
 rows.
 
-Prints one JSON object with, as tokens_per_second, tokens a core-second (CPU time of all threads, so that other load on
-the machine counts little) of the best batch, and of iterand's benchmark in the same run, where its binary is given.
+Prints one JSON object with, as tokens_per_second, tokens per core-second (CPU time of all threads, so that other load
+on the machine counts little) of the best batch, and of iterand's benchmark in the same run, where its binary is given.
 
   bench/peers/nca_jax.py [--iterand build/release/bench/networks_bench]
 """
@@ -68,7 +68,7 @@ def rollout(rule: dict[str, jax.Array], key: jax.Array) -> jax.Array:
 
 
 def tokens_per_core_second(rules: int, seconds: float) -> float:
-    """Rate of the compiled rollout of so many rules at once."""
+    """Rate of the compiled rollout of this many rules at once."""
     run = jax.jit(jax.vmap(rollout))
     weights = make_rules(jax.random.key(0), rules)
     keys = jax.random.split(jax.random.key(1), rules)
@@ -82,7 +82,7 @@ def tokens_per_core_second(rules: int, seconds: float) -> float:
 
 
 def iterand_rate(binary: str) -> float:
-    """Tokens a core-second of the family `nca`, from the benchmark's own CPU time."""
+    """Tokens per core-second of the family `nca`, from the benchmark's own CPU time."""
     text = subprocess.run(
         [binary, "--benchmark_filter=nca/paper", "--benchmark_format=json", "--benchmark_min_time=1"],
         check=True,

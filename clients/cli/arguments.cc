@@ -22,13 +22,13 @@ bool ParseWhole(const std::string& text, std::uint64_t& value) {
          absl::SimpleAtoi(text, &value);
 }
 
-// A word in brackets, however many guards stand behind it already.
+// A word in brackets, however many guards already follow it.
 constexpr char kGuard = ' ';
 bool IsInBrackets(const std::string& word) {
   return absl::StartsWith(word, "[") && absl::EndsWith(absl::StripTrailingAsciiWhitespace(word), "]");
 }
 
-// Has every option of a command take off the guard that ParseCommandLine has put on.
+// Makes every option of a command remove the guard that ParseCommandLine has added.
 void UnguardOptions(CLI::App& command) {
   for (CLI::Option* option : command.get_options()) {
     if (option->get_expected_max() == 0) continue;  // a flag
@@ -84,7 +84,7 @@ std::string Suggestion(const CLI::App& app, const std::string& word) {
     for (const CLI::Option* option : command.get_options()) {
       for (const std::string& name : option->get_lnames()) names.push_back(name);
     }
-    // What is compared has no dashes, which would count as letters that are right.
+    // Dashes are left out of the comparison, since they would count as letters that match.
     return DidYouMean(BareName(word), names, "--");
   }
   if (!chosen.empty()) return "";
@@ -159,7 +159,7 @@ void ParseCommandLine(CLI::App& app, int argc, char** argv) {
 
 std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<std::string> words = app.remaining(/*recurse=*/true);
-  // First, since an option under its old name may be missing under its new one.
+  // Checked first, since an option under its old name may be missing under its new one.
   if (const std::vector<CLI::App*> chosen = app.get_subcommands(); !chosen.empty()) {
     for (const std::string& word : words) {
       const std::string renamed = RenamedOption(*chosen.back(), word);
@@ -174,7 +174,7 @@ std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error) {
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
     const std::string option = message.substr(0, message.find(':'));
     if (absl::StrContains(message, "At Most 1 required")) return absl::StrCat(option, " is given more than once");
-    if (absl::StrContains(message, "missing")) return absl::StrCat(option, " wants a value");
+    if (absl::StrContains(message, "missing")) return absl::StrCat(option, " needs a value");
   }
   return message;
 }

@@ -21,14 +21,14 @@ CLI::Validator ByteSize();
 // One of these words.
 CLI::Validator OneOf(std::vector<std::string> words);
 
-// Parses the command line as app.parse does, but takes every word as it stands: CLI11 would make a list of a word in
-// brackets, as a program of `iterand execute` may be.
+// Parses the command line as app.parse does, but takes every word literally. CLI11 would make a list of a word in
+// brackets, such as a program of `iterand execute`.
 void ParseCommandLine(CLI::App& app, int argc, char** argv);
 
-// What is wrong with a command line, in words of ours where CLI11's are hard to read.
+// What is wrong with a command line, in our own words where CLI11's are hard to read.
 std::string UsageMistake(const CLI::App& app, const CLI::ParseError& error);
 
-// Help with one short line an option: the names, what is wanted, what it does, the default.
+// Help with one short line per option: the names, the value it takes, what it does, the default.
 class HelpFormatter : public CLI::Formatter {
  public:
   HelpFormatter();

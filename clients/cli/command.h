@@ -1,9 +1,9 @@
 // The subcommands of `iterand`, one file each. Every Add function describes its subcommand and its options to the
-// parser and, should the user choose it, stores what is to be done in `action`.
+// parser. If the user chooses the subcommand, the function stores what is to be done in `action`.
 //
 // Exit status of every command: 0 done; 1 something failed while it ran (a server that is gone, a full disk, a filter
-// that starves); 2 the request itself was wrong (options, recipe, shard, another stream's dump); 130 a dump that Ctrl-C
-// or SIGTERM ended, and that the same command goes on with. Every error is one line on standard error, "iterand: ...".
+// that starves); 2 the request itself was wrong (options, recipe, shard, another stream's dump); 130 Ctrl-C or SIGTERM
+// ended a dump, which the same command continues. Every error is one line on standard error, "iterand: ...".
 #pragma once
 
 #include <functional>

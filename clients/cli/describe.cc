@@ -36,8 +36,8 @@ struct DescribeOptions {
   bool recipe_json = false;
 };
 
-// Seconds for which a stream or a part is measured, and after which its first segment is given up; and both for all
-// parts of a mixture together.
+// For how long a stream or a part is measured, in seconds, and after which time its first segment is given up; then
+// both for all parts of a mixture together.
 constexpr double kMeasureSeconds = 0.15;
 constexpr double kMeasureAllSeconds = 1;
 constexpr double kPatience = 1;
@@ -76,7 +76,7 @@ std::string MixText(v1::Recipe::Mix mix) {
   }
 }
 
-// Tokens per second of one core as text: "3.61 M", or "less than 12 k" if the rate is 0: nothing was made in time.
+// Tokens per second of one core as text: "3.61 M", or "less than 12 k" if the rate is 0, as nothing was made in time.
 std::string SpeedText(double rate, const v1::Recipe& recipe, double patience) {
   if (rate > 0) return Magnitude(rate);
   const auto segment = static_cast<double>(recipe.segment_sequences() * recipe.length());
@@ -211,7 +211,7 @@ void AddDescribe(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON for programs instead of text for people");
   CLI::Option* const json = command->get_option("--json");
-  command->add_flag("--recipe-json", options->recipe_json, "Print nothing but the recipe, to begin one of your own")
+  command->add_flag("--recipe-json", options->recipe_json, "Print only the recipe, to begin one of your own")
       ->excludes(json);
   options->server.AddTo(*command);
   command->callback([options, &action] { action = [options] { return Describe(*options); }; });

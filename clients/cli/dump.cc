@@ -57,7 +57,7 @@ constexpr std::string_view kStopping =
     "\r\033[Kiterand: stopping after this batch; a second signal ends it at once, without this batch\n";
 constexpr std::size_t kClearLine = 4;  // bytes of it, for terminals only
 
-// A second signal ends the process at once, should the batch take long: what is journalled is safe.
+// A second signal ends the process at once, in case the batch takes long: what is journalled is safe.
 void StopAfterThisBatch(int signal) {
   const int error = errno;
   const SecondSignal::Kind kind = signals.Note();
@@ -88,7 +88,7 @@ class DumpFolder {
   }
   ~DumpFolder() {
     std::error_code ignored;
-    for (const fs::path& folder : made_) fs::remove(folder, ignored);  // not if it is not empty
+    for (const fs::path& folder : made_) fs::remove(folder, ignored);  // fails for one that is not empty
   }
   DumpFolder(DumpFolder&&) = default;
   DumpFolder& operator=(DumpFolder&&) = default;
@@ -167,11 +167,11 @@ absl::Status WithSafePart(const absl::Status& status, const std::vector<DumpPart
   for (const DumpPart& part : parts) safe = std::min(safe, part.file->sequences());
   if (status.ok() || safe == 0) return status;
   return absl::Status(status.code(), absl::StrCat(status.message(), "; ", safe,
-                                                  " sequences are safe, and the same command goes on after them"));
+                                                  " sequences are safe, and the same command continues after them"));
 }
 
 // Adds all that the source gives; `done` sequences are in all parts. When the source fails or the user interrupts,
-// what came before is made safe.
+// everything before that is made safe.
 absl::Status Generate(SequenceSource& source, Dtype file_dtype, std::uint64_t done, const std::vector<DumpPart>& parts,
                       Progress& progress) {
   const bool widen = source.facts().dtype == Dtype::kUint8 && file_dtype == Dtype::kUint16;
@@ -216,7 +216,7 @@ absl::Status Complete(const DumpOptions& options, const DumpIdentity& identity, 
   for (const DumpPart& part : parts) there = std::min(there, part.there);
   progress.Clear();
   if (there > 0) {
-    std::fprintf(stderr, "iterand: going on after %llu sequences that are there and match their checksums\n",
+    std::fprintf(stderr, "iterand: continuing after %llu sequences that match their checksums\n",
                  static_cast<unsigned long long>(there));
   }
   if (there < identity.sequences) {
@@ -294,7 +294,7 @@ absl::Status Dump(const DumpOptions& options) {
 // Why files cannot have this name, or nothing.
 std::string CheckName(const std::string& name) {
   if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos) {
-    return absl::StrCat("a file name without folder is wanted, not '", name, "'");
+    return absl::StrCat("must be a file name without folder, not '", name, "'");
   }
   if (name.size() + kLongestSuffix.size() > NAME_MAX) {
     return absl::StrCat("a name of ", name.size(), " bytes is too long: at most ", NAME_MAX - kLongestSuffix.size(),
@@ -303,7 +303,7 @@ std::string CheckName(const std::string& name) {
   // The sidecar is JSON, which cannot hold other bytes.
   const nlohmann::json text(name);
   if (nlohmann::json::parse(text.dump(-1, ' ', false, nlohmann::json::error_handler_t::ignore)) != text) {
-    return "a name in UTF-8 is wanted";
+    return "must be a name in UTF-8";
   }
   return "";
 }
@@ -316,16 +316,16 @@ void AddDump(CLI::App& app, Action& action) {
   command->footer(
       "Writes DIR/NAME.bin or DIR/NAME.npy, and DIR/NAME.json with recipe, seed, fingerprint, shape and SHA-256. bin "
       "is\n"
-      "nothing but uint16 tokens, row after row, as nanoGPT-style trainers memory-map them; npy is a NumPy array of "
+      "only uint16 tokens, row after row, as nanoGPT-style trainers memory-map them; npy is a NumPy array of "
       "the\n"
       "stream's own dtype. The file gets its name when it is complete. After a kill the same command checks what is\n"
-      "there, and goes on after the last part that matches its checksum. Ctrl-C and SIGTERM keep all but the batch "
+      "there, and continues after the last part that matches its checksum. Ctrl-C and SIGTERM keep all but the batch "
       "that is\n"
       "being made, and exit with status 130. The same command with a larger --count extends a complete dump; until "
       "it is\n"
       "complete again, the file has the name DIR/NAME.bin.partial. Of an endless pool such as up-paper, "
       "DIR/NAME.snapshots\n"
-      "holds the pool, so that it need not be replayed to go on or to extend; it may be deleted. What has another "
+      "holds the pool, so that it need not be replayed to continue or to extend; it may be deleted. What has another "
       "stream's or\n"
       "no description is never overwritten.");
   options->stream.AddTo(*command, /*positional=*/false);
@@ -337,7 +337,7 @@ void AddDump(CLI::App& app, Action& action) {
   command->add_option("--out", options->out, "Folder; made if it is not there")
       ->type_name("DIR")
       ->required()
-      ->check([](const std::string& folder) { return folder.empty() ? "a folder is wanted, not ''" : std::string(); });
+      ->check([](const std::string& folder) { return folder.empty() ? "must be a folder, not ''" : std::string(); });
   command->add_option("--name", options->name, "Name of the files, such as train or val")
       ->type_name("NAME")
       ->capture_default_str()
@@ -348,7 +348,7 @@ void AddDump(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_flag("--loss-mask", options->stream.loss_mask,
                     "Also write NAME.loss_mask.FORMAT: a uint8 per token, 1 if it is to be predicted");
-  command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
+  command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one per core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))
       ->capture_default_str();

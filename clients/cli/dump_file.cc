@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kChunkBytes = std::size_t{8} << 20;
-// After so long even less is made safe; sooner at the start.
+// After this long, even less than a chunk is made safe; sooner at the start.
 constexpr std::chrono::milliseconds kMaxCommitInterval = std::chrono::seconds(10);
 
 // Refuses to make a dump of fewer sequences than there are.
@@ -59,7 +59,7 @@ absl::StatusOr<std::unique_ptr<DumpFile>> DumpFile::Open(const std::string& fold
   std::unique_ptr<DumpFile> dump(new DumpFile((fs::path(folder) / name).string(), identity));
   const absl::Status status = dump->Find(verified);
   if (status.ok()) return dump;
-  // What the locked file held before may be another dump's, like all else that is refused.
+  // The locked file's earlier content may be that of another dump, like everything else that is refused.
   if (dump->lock_has_content_) dump->lock_.reset();
   return status;
 }
@@ -82,7 +82,7 @@ absl::Status DumpFile::Find(const std::function<void(std::uint64_t)>& verified) 
 
   absl::StatusOr<std::unique_ptr<OpenFile>> lock = OpenFile::OpenLocked(lock_path_);
   if (!lock.ok()) return lock.status();
-  // From here on no other process changes what is there; it may have done so just now.
+  // From here on no other process changes the dump's files; one may have done so just now.
   described = Exists(sidecar_path_);
   if (!described.ok()) return described.status();
   journalled = Exists(journal_path_);
@@ -91,7 +91,7 @@ absl::Status DumpFile::Find(const std::function<void(std::uint64_t)>& verified) 
   if (!named.ok()) return named.status();
   const absl::StatusOr<bool> in_progress = Exists(partial_path_);
   if (!in_progress.ok()) return in_progress.status();
-  // What a kill has left in the file that is locked has a journal beside it.
+  // If a kill has left content in the locked file, there is a journal beside it.
   const absl::StatusOr<std::uint64_t> size = (*lock)->Size();
   if (!size.ok()) return size.status();
   if (*size > 0 && !*journalled) return InTheWay(lock_path_, "nothing tells what it holds");
@@ -123,7 +123,7 @@ absl::Status DumpFile::Find(const std::function<void(std::uint64_t)>& verified) 
   return absl::OkStatus();
 }
 
-// An empty file that a kill has left, to be removed with this object. Where that cannot be, it harms nobody.
+// Removes an empty file that a kill has left, together with this object. If that fails, it harms nobody.
 void DumpFile::TakeLeftLock() {
   const absl::StatusOr<bool> there = Exists(lock_path_);
   if (!there.ok() || !*there) return;
@@ -211,7 +211,7 @@ absl::Status DumpFile::OpenPartial(const std::function<void(std::uint64_t)>& ver
   return TakeUpPartial(*lines, std::move(data));
 }
 
-// Counts the sequences that the journal vouches for and that match it, and leaves `data` behind them.
+// Counts the sequences that the journal vouches for and that match it, and leaves `data` positioned after them.
 absl::Status DumpFile::ReadChunks(JournalReader& lines, OpenFile& data,
                                   const std::function<void(std::uint64_t)>& verified) {
   std::vector<std::byte> buffer(header_.size());
@@ -234,8 +234,8 @@ absl::Status DumpFile::ReadChunks(JournalReader& lines, OpenFile& data,
   return absl::OkStatus();
 }
 
-// The tokens have their final name, and no sidecar: killed between giving them their name and giving the sidecar its
-// own, or at the start of an extension, if the file is that which the journal describes.
+// The tokens have their final name, but there is no sidecar. If the file is the one that the journal describes, the
+// dump was killed between the naming of the tokens and of the sidecar, or at the start of an extension.
 absl::Status DumpFile::TakeUpNamed(const JournalReader& lines, OpenFile& data) {
   const absl::StatusOr<std::uint64_t> size = data.Size();
   if (!size.ok()) return size.status();
@@ -272,14 +272,14 @@ absl::Status DumpFile::TakeUpPartial(const JournalReader& lines, std::unique_ptr
 absl::Status DumpFile::SyncFolder() const {
   const fs::path folder = fs::path(path_).parent_path();
   const auto names = OpenFile::Open(folder.empty() ? "." : folder.string(), O_RDONLY | O_DIRECTORY);
-  // File systems that cannot do that keep their own order.
+  // File systems that do not support this keep their own order.
   if (names.ok()) (*names)->Sync().IgnoreError();
   return absl::OkStatus();
 }
 
-// The three steps of the header.
+// The three steps that dump_file.h lists.
 absl::Status DumpFile::BeginExtension() {
-  // Opened first: a file that may not be written keeps its name.
+  // Opened first, so that a file without write permission keeps its name.
   absl::StatusOr<std::unique_ptr<OpenFile>> data = OpenFile::Open(path_, O_RDWR);
   if (!data.ok()) return data.status();
   absl::StatusOr<std::unique_ptr<OpenFile>> journal = OpenFile::Open(journal_path_, O_RDWR | O_CREAT);
@@ -336,7 +336,7 @@ absl::Status DumpFile::Commit() {
   hash.Update(chunk_);
   whole_.Update(chunk_);
   const std::uint64_t sequences = chunk_.size() / sequence_bytes_;
-  // The order is the point: first the tokens, then the line that vouches for them.
+  // The order matters: first the tokens, then the line that vouches for them.
   if (absl::Status status = data_->Write(chunk_); !status.ok()) return status;
   if (absl::Status status = data_->Sync(); !status.ok()) return status;
   if (absl::Status status = journal_->Write(ToLine({hash.Finish(), sequences})); !status.ok()) return status;
@@ -374,8 +374,7 @@ absl::Status DumpFile::Finish() {
     named_ = true;
   }
   if (absl::Status status = RenameToFreeName(lock_path_, sidecar_path_); !status.ok()) return status;
-  // The new names first, so that after a crash of the machine no file is there that neither journal nor sidecar
-  // describes.
+  // The new names first, so that after a crash of the machine every file is described by the journal or the sidecar.
   if (absl::Status status = SyncFolder(); !status.ok()) return status;
   unlink(journal_path_.c_str());  // one that stays costs one more check
   lock_.reset();

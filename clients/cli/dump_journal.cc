@@ -17,20 +17,20 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A description has the recipe with all fields, which is larger than its file may be.
+// A description contains the recipe with all fields, which is larger than a recipe file may be.
 constexpr std::size_t kMaxSidecarBytes = std::size_t{64} << 20;
 constexpr char kDumpVersion[] = "iterand dump 2";
 constexpr char kNoJournal[] = "it is not the journal of a dump";
 constexpr std::uint64_t kMaxSequences = std::uint64_t{1} << 48;
 
-// Whether `text` may be how the first line of a journal begins: it was cut before its end.
+// Whether `text` may be the beginning of a journal's first line that was cut off.
 bool MayBeTornFirstLine(const std::string& text) {
   const std::string start = absl::StrCat(R"({"version":")", kDumpVersion, "\"");
   return absl::StartsWith(text, start) || absl::StartsWith(start, text);
 }
 
-// A value of a description as an error quotes it. No more than a list of a few values is written out: what lies deeper
-// may be of any size.
+// A value of a description as an error quotes it. At most a list of a few values is written out: deeper values may have
+// any size.
 std::string Brief(const Json& value) {
   constexpr std::size_t kMostValues = 4;
   constexpr std::size_t kMostBytes = 100;
@@ -42,8 +42,8 @@ std::string Brief(const Json& value) {
   return text.size() <= kMostBytes ? text : text.substr(0, kMostBytes) + "...";
 }
 
-// Reads a line that ends in a newline, without it. False at the end of the file, with what is left in `line`, and for a
-// line that no journal has: longer than a description.
+// Reads a line that ends in a newline, without it. Returns false at the end of the file, with the rest in `line`, and
+// for a line that no journal has: longer than a description.
 bool ReadLine(std::ifstream& file, std::string& line) {
   line.clear();
   std::streambuf& bytes = *file.rdbuf();

@@ -15,7 +15,7 @@
 namespace iterand::cli {
 
 enum class DumpFormat {
-  kBin,  // nothing but tokens, row-major, little-endian, uint16: the file that nanoGPT-style trainers memory-map (a
+  kBin,  // only tokens, row-major, little-endian, uint16: the file that nanoGPT-style trainers memory-map (a
          // mask: uint8)
   kNpy,  // NumPy array sequences x length of the stream's own dtype
 };
@@ -43,16 +43,16 @@ struct DumpIdentity {
 
   // Bytes of one sequence in the file.
   std::size_t sequence_bytes() const { return static_cast<std::size_t>(length) * DtypeBytes(dtype); }
-  // What stands before the tokens: of a .npy file, version 1.0, the magic, the length of the text, and a Python dict
-  // padded to a multiple of 64 bytes. Its size does not depend on `sequences`.
+  // The bytes before the tokens. A .npy file, version 1.0, has the magic, the length of the text, and a Python dict
+  // padded to a multiple of 64 bytes. Their size does not depend on `sequences`.
   std::string Header() const;
 };
 
-// AlreadyExists: `path` is none of ours, or is not to be changed.
+// AlreadyExists: `path` is not a file of ours, or must not be changed.
 absl::Status InTheWay(const std::string& path, const std::string& why);
 
-// How many sequences the dump has that `found` describes, the description in `path`. All else must be as wanted.
-// Errors: AlreadyExists that names what differs.
+// How many sequences the dump has that `found` describes, the description in `path`. Everything else must be equal to
+// `wanted`. Errors: AlreadyExists that names what differs.
 absl::StatusOr<std::uint64_t> DescribedSequences(const std::string& path, const nlohmann::ordered_json& found,
                                                  const DumpIdentity& wanted);
 
@@ -87,8 +87,8 @@ class JournalReader {
   // Whether Next has returned nothing because no whole line is left.
   bool at_end() const { return at_end_; }
 
-  // The next chunk of at most `most` sequences, after `before` of them; nothing at the end, or before a line that is
-  // none that this dump could have.
+  // The next chunk of at most `most` sequences, after `before` of them; nothing at the end, or before a line that this
+  // dump could not have.
   std::optional<ChunkLine> Next(std::uint64_t before, std::uint64_t most);
   void Accept() { size_ += pending_; }
 

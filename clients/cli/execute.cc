@@ -25,7 +25,7 @@
 namespace iterand::cli {
 namespace {
 
-// Of a file with programs: what a server takes in a request.
+// Limit of a file with programs: what a server takes in a request.
 constexpr std::size_t kMaxProgramFileBytes = std::size_t{16} << 20;
 
 constexpr std::uint64_t kMaxUint64 = ~std::uint64_t{0};
@@ -48,7 +48,7 @@ struct ExecuteOptions {
   ServerChoice server;
 };
 
-// The lines of a text. A newline ends a line, so there is none behind the last newline, and none in an empty text.
+// The lines of a text. A newline ends a line, so none follows the last newline, and an empty text has none.
 std::vector<absl::string_view> Lines(absl::string_view text) {
   std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
   if (lines.back().empty()) lines.pop_back();
@@ -65,7 +65,7 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const ExecuteOptions& options) {
   if (options.list_file) {
     const absl::StatusOr<std::string> text = ReadFile(*options.list_file, kMaxProgramFileBytes);
     if (!text.ok()) return text.status();
-    // A blank line is an empty program: program i of a list is its line i, whatever stands before it.
+    // A blank line is an empty program: program i of a list is its line i, whatever the lines before it are.
     for (const absl::string_view line : Lines(*text)) {
       if (programs.size() == kMaxExecutePrograms) {
         return absl::InvalidArgumentError(
@@ -157,7 +157,7 @@ void AddExecute(CLI::App& app, Action& action) {
   command->footer(
       "Instructions: + - change the cell, > < move on the circular tape, . writes the cell, , reads the input tape "
       "(from its\n"
-      "beginning again behind its end; an empty one reads as 0), [ ] loop while the cell is not 0. A text that begins "
+      "beginning again after its end; an empty one reads as 0), [ ] loop while the cell is not 0. A text that begins "
       "with -\n"
       "goes behind --. An empty file is an empty program or an empty tape; a blank line of a list is an empty "
       "program.\n"
@@ -181,7 +181,7 @@ void AddExecute(CLI::App& app, Action& action) {
   command->add_option("--max-steps", options->max_steps, "Instructions a program may execute [65536]")
       ->type_name("N")
       ->check(WholeNumber(1, kMaxExecuteSteps));
-  command->add_option("--max-output", options->max_output, "Symbols a program may write [4096]")
+  command->add_option("--max-output", options->max_output, "Symbols that a program may write [4096]")
       ->type_name("N")
       ->check(WholeNumber(1, kMaxExecuteOutput));
   command->add_option("--cells", options->cells, "Cells of the tape [64]")

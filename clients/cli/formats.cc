@@ -27,7 +27,7 @@ void Widen(std::span<const std::byte> sequence, std::vector<std::uint32_t>& toke
   }
 }
 
-// In quotes and ASCII: the name is a server's word.
+// In quotes and ASCII, since the name comes from a server.
 std::string JsonString(const std::string& text) {
   return nlohmann::json(text).dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
 }

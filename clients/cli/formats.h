@@ -12,16 +12,16 @@
 
 namespace iterand::cli {
 
-// JSON for standard output, indented, with a newline at its end: ASCII alone, so that no text of a server's can command
-// a terminal. What is not UTF-8 becomes U+FFFD.
+// JSON for standard output, indented, with a newline at its end. It is ASCII alone, so that no text of a server can
+// command a terminal. What is not UTF-8 becomes U+FFFD.
 std::string JsonText(const nlohmann::ordered_json& json);
 
 // The tokens of one sequence, whatever their dtype, as 32-bit numbers.
 void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<std::uint32_t>& tokens);
 
-// Readable picture of a sequence: a line that says where it came from, then one character a token, in lines of 128. The
-// character stands for the token's rank among the tokens of this sequence, by falling frequency (equals by first
-// occurrence): '.' is the commonest token, then a-z, A-Z, 0-9, and '#' for all rarer ones. So structure can be seen,
+// Readable picture of a sequence: a line that says where it came from, then one character per token, in lines of 128.
+// The character stands for the token's rank among the tokens of this sequence, by falling frequency (equals by first
+// occurrence). '.' is the commonest token, then a-z, A-Z, 0-9, and '#' for all rarer ones. This shows structure
 // whatever labels the tokens have.
 void AppendPicture(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,
                    std::string& out);

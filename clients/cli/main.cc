@@ -26,8 +26,8 @@ constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitInterrupted = 130;  // what shells report for a command ended by Ctrl-C; also after SIGTERM
 
-// A file that is opened while one of the descriptors 0 to 2 is closed would get that number, and with it what is
-// written to standard output or standard error. So each is opened, in the direction in which using it is an error.
+// A file that is opened while one of the descriptors 0 to 2 is closed would get that number. It would then receive what
+// is written to standard output or standard error. Each is therefore opened, in the direction in which using it fails.
 void OccupyStandardDescriptors() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (fcntl(descriptor, F_GETFD) != -1) continue;
@@ -59,7 +59,7 @@ int Run(int argc, char** argv) {
   OccupyStandardDescriptors();
   // A reader that goes away, as in `iterand sample ... | head`, is an error of the write call and not a signal.
   std::signal(SIGPIPE, SIG_IGN);
-  // So is a file that grows beyond `ulimit -f`.
+  // Likewise a file that grows beyond `ulimit -f`.
   std::signal(SIGXFSZ, SIG_IGN);
   // gRPC's own log lines on standard error repeat, less clearly, what our errors say. GRPC_VERBOSITY brings them back.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
@@ -69,7 +69,7 @@ int Run(int argc, char** argv) {
   app.name("iterand");
   app.set_version_flag("--version",
                        absl::StrCat("iterand ", ITERAND_VERSION, " (engine version ", kEngineVersion, ")"));
-  app.require_subcommand(0, 1);  // none at all gets a message of our own, below
+  app.require_subcommand(0, 1);  // without any, our own message below is printed
   app.formatter(std::make_shared<HelpFormatter>());
   app.footer(
       "RECIPE is the name of a preset (`iterand presets` lists them) or the path of a JSON file, which has a / in it "
@@ -98,7 +98,7 @@ int Run(int argc, char** argv) {
   }
   if (action == nullptr) {
     return PrintError(
-        "a command is wanted: serve, presets, describe, sample, dump, explain or execute (iterand --help tells more)",
+        "a command is missing: serve, presets, describe, sample, dump, explain or execute (see iterand --help)",
         kExitUsage);
   }
   absl::Status status = action();

@@ -63,7 +63,7 @@ absl::StatusOr<std::unique_ptr<OpenFile>> OpenFile::OpenLocked(const std::string
                                               std::strerror(error),
                                               "); choose an --out whose file system has locks (flock)"));
     }
-    // Between opening and locking, the process that had the lock may have given the file another name, or removed it.
+    // Between opening and locking, the process that held the lock may have renamed or removed the file.
     struct stat named {};
     if (stat(path.c_str(), &named) == 0 && named.st_dev == ours.st_dev && named.st_ino == ours.st_ino) return opened;
   }

@@ -1,4 +1,4 @@
-// Files that a dump writes: reads and writes are whole or an error that names the file.
+// Files that a dump writes. Reads and writes are complete, or end in an error that names the file.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,7 @@ namespace iterand::cli {
 // Internal, with the file's name and the system's words for `error`, a value of errno.
 absl::Status FileError(const std::string& path, int error);
 
-// Whether there is anything of this name, be it a link that leads nowhere. Errors: Internal if that cannot be known.
+// Whether anything has this name, even a link that leads nowhere. Errors: Internal if that cannot be known.
 absl::StatusOr<bool> Exists(const std::string& path);
 
 // Gives a file a name that nothing else has. Errors: AlreadyExists if something has it; Internal.
@@ -26,8 +26,8 @@ class OpenFile {
  public:
   // `flags` as of open(2).
   static absl::StatusOr<std::unique_ptr<OpenFile>> Open(const std::string& path, int flags);
-  // Creates the file if need be and locks it until it is closed: no two processes hold the file of this name, even
-  // if one of them renames or removes it. Errors: Unavailable if another process holds it; Internal for a file system
+  // Creates the file if necessary and locks it until it is closed: no two processes hold the file of this name, even if
+  // one of them renames or removes it. Errors: Unavailable if another process holds it; Internal for a file system
   // without locks.
   static absl::StatusOr<std::unique_ptr<OpenFile>> OpenLocked(const std::string& path);
   ~OpenFile();
@@ -40,7 +40,7 @@ class OpenFile {
   absl::StatusOr<std::size_t> Read(std::span<std::byte> bytes);
   absl::Status Write(std::span<const std::byte> bytes);
   absl::Status Write(std::string_view text);
-  // Whether the file's first bytes are these. Leaves the place for Read and Write as it is.
+  // Whether the file begins with this text. Leaves the place for Read and Write as it is.
   absl::StatusOr<bool> StartsWith(std::string_view text) const;
   // Writes over the file's first bytes, and leaves the place for Read and Write as it is.
   absl::Status WriteAtStart(std::string_view text);

@@ -1,4 +1,4 @@
-// Standard output that tells when its reader is gone.
+// Standard output that reports when its reader is gone.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace iterand::cli {
 
-// Write to standard output, buffered. Errors: Aborted, for which IsBrokenPipe holds, once the reader is gone; Internal
+// Writes to standard output, buffered. Errors: Aborted, for which IsBrokenPipe holds, once the reader is gone; Internal
 // with the system's words otherwise, such as for a full disk.
 absl::Status WriteOutput(std::string_view text);
 absl::Status WriteOutput(std::span<const std::byte> bytes);

@@ -28,7 +28,7 @@ struct PresetsOptions {
   bool json = false;
 };
 
-// Appends one entry of a list: the name, then the text beside it, broken into lines.
+// Appends one entry of a list: the name, then the text in a column beside it, broken into lines.
 void AppendEntry(std::string& out, std::size_t name_width, const std::string& name, const std::string& text) {
   std::string line = absl::StrFormat("  %-*s ", static_cast<int>(name_width), name);
   const std::size_t indent = line.size();

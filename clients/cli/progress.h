@@ -8,17 +8,17 @@ namespace iterand::cli {
 
 class Progress {
  public:
-  // `done` of `total` sequences of `length` tokens were there before.
+  // `done` of `total` sequences of `length` tokens existed before.
   Progress(std::uint64_t done, std::uint64_t total, int length);
   ~Progress();  // clears
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // Draws the bar, some ten times a second at most.
+  // Draws the bar, at most about ten times per second.
   void Update(std::uint64_t done);
-  // Takes the bar away, so that a line can be written.
+  // Removes the bar, so that a line can be written.
   void Clear();
-  // Speed is measured from here on: `done` sequences are there.
+  // Measures speed from here on, with `done` sequences complete.
   void Restart(std::uint64_t done);
 
  private:

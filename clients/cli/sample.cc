@@ -83,11 +83,11 @@ void AddSample(CLI::App& app, Action& action) {
   auto options = std::make_shared<SampleOptions>();
   CLI::App* command = app.add_subcommand("sample", "Write sequences to standard output");
   command->footer(
-      "Formats: text is a picture, one character a token: '.' the commonest token of the sequence, then a-z, A-Z, 0-9 "
+      "Formats: text is a picture, one character per token: '.' the commonest token of the sequence, then a-z, A-Z, 0-9 "
       "by\n"
-      "falling frequency, '#' all rarer ones. raw is nothing but tokens, little-endian, row after row, in the "
+      "falling frequency, '#' all rarer ones. raw is only tokens, little-endian, row after row, in the "
       "stream's\n"
-      "dtype (uint8 up to 256 tokens, uint16 up to 65536, else uint32). jsonl is one object a sequence: index, "
+      "dtype (uint8 up to 256 tokens, uint16 up to 65536, else uint32). jsonl is one object per sequence: index, "
       "tokens,\n"
       "provenance. With and without --server the sequences are the same.\n"
       "--stats prints shares of constant sequences, of order-0 entropy above 7 bits, of zlib ratios between 0.06 and "
@@ -111,7 +111,7 @@ void AddSample(CLI::App& app, Action& action) {
   command->add_flag("--loss-mask", options->stream.loss_mask,
                     "With --format jsonl: a mask beside the tokens, 1 where a token is to be predicted");
   command->add_flag("--stats", options->statistics, "Print statistics of the sequences, not the sequences");
-  command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one a core")
+  command->add_option("--threads", options->threads, "Threads that generate in this process; 0: one per core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))
       ->capture_default_str();

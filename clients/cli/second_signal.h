@@ -1,7 +1,7 @@
-// Whether a process is asked to end again, or is still being asked for the first time.
+// Tells a second request to end the process from a repetition of the first.
 //
-// Who ends a job may well send its signal twice: `timeout` sends it to the command and then to the command's whole
-// group, and batch systems do alike. What comes within half a second of the first signal is therefore part of it.
+// Job managers may send a termination signal twice: `timeout` sends it to the command and then to the command's whole
+// group, and batch systems do the same. A signal within half a second of the first is therefore part of it.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@ class SecondSignal {
  public:
   enum class Kind { kFirst, kPartOfFirst, kSecond };
 
-  // To be called for each signal; safe in a signal handler.
+  // Must be called for each signal; safe in a signal handler.
   Kind Note() {
     const std::int64_t now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::milliseconds(1);
     std::int64_t first = 0;

@@ -26,7 +26,7 @@ constexpr std::size_t kBatchBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxBatchSize = 1024;
 
 // Work of a batch, in FLOP: a few seconds of one core. Nothing is shown, written or interrupted before a batch is
-// complete. But a batch has at least one row of each lane, so that all cores have work.
+// complete. However, a batch has at least one row of each lane, so that all cores have work.
 constexpr double kBatchFlops = 1e11;
 
 int BatchSize(const StreamFacts& facts) {
@@ -37,13 +37,13 @@ int BatchSize(const StreamFacts& facts) {
   return static_cast<int>(std::min(static_cast<double>(most), affordable));
 }
 
-// Rows of the first batch: one for each thread, which is the least work that keeps all busy. Later batches grow. So the
-// first sequences are shown or written soon, however expensive they are.
+// Rows of the first batch: one for each thread, which is the least work that keeps all busy. Later batches grow. The
+// first sequences are therefore shown or written soon, however expensive they are.
 int FirstRows(int threads) {
   return std::max(1, threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-// An error about the stream, with what neither the library nor a server knows: the recipe's file, or how to name one.
+// An error about the stream, with what only the command knows: the recipe's file, or how to name one.
 absl::Status AnnotateRecipe(const NamedStream& stream, const absl::Status& status) {
   if (absl::IsNotFound(status) && !stream.source.is_json()) {
     return WithMessage(status,

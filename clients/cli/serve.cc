@@ -53,12 +53,12 @@ void AddServe(CLI::App& app, Action& action) {
   command->footer(
       "SIZE is a number of bytes, or one with kb, mb or gb (1kb = 1024 bytes).\n"
       "SIGTERM and Ctrl-C let calls in flight end and exit with status 0; a second signal cuts that short.\n"
-      "SIGHUP reads certificate, key, client authorities and tokens again; connections go on.");
+      "SIGHUP reads certificate, key, client authorities and tokens again; connections continue.");
 
   command->add_option("--listen", options->listen, "HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one")
       ->type_name("ADDR")
       ->capture_default_str();
-  command->add_option("--threads", options->threads, "Threads that generate; 0: one a core")
+  command->add_option("--threads", options->threads, "Threads that generate; 0: one per core")
       ->type_name("N")
       ->check(WholeNumber(0, 4096))
       ->capture_default_str();
@@ -68,9 +68,9 @@ void AddServe(CLI::App& app, Action& action) {
                     "End as on SIGTERM when standard input ends, as the pipe of a program that was killed does");
   command->add_option("--metrics-listen", options->metrics_listen, "Serve Prometheus metrics at http://ADDR/metrics")
       ->type_name("ADDR")
-      // What is left of an unset variable must not leave the metrics out.
+      // An empty value (--metrics-listen "$UNSET") must fail and not silently leave the metrics out.
       ->check([](const std::string& text) {
-        return text.empty() ? "an address is wanted, HOST:PORT, not ''" : std::string();
+        return text.empty() ? "must be an address, HOST:PORT, not ''" : std::string();
       });
   command
       ->add_option("--http", options->http_listen, "Serve a page that shows the streams, for browsers, at this address")
@@ -85,7 +85,7 @@ void AddServe(CLI::App& app, Action& action) {
 
   command
       ->add_option("--snapshot-dir", options->snapshot_dir,
-                   "Keep the pools of up-paper and its like in this folder, to go on from after a restart")
+                   "Keep the pools of up-paper and its like in this folder, to continue from after a restart")
       ->type_name("DIR");
 
   constexpr char kSecurity[] = "Security";
@@ -156,7 +156,7 @@ void AddServe(CLI::App& app, Action& action) {
       ->check(WholeNumber(1, 3600))
       ->capture_default_str()
       ->group(kLimits);
-  command->add_option("--drain", *drain_seconds, "How long calls in flight may go on after SIGTERM")
+  command->add_option("--drain", *drain_seconds, "How long calls in flight may continue after SIGTERM")
       ->type_name("SECONDS")
       ->check(WholeNumber(0, 86400))
       ->capture_default_str()

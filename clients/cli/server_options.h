@@ -27,7 +27,7 @@ struct ServerChoice {
   // Must not be local. Errors: as Client::Connect.
   absl::StatusOr<std::unique_ptr<RpcClient>> Connect() const;
 
-  // `status` of a call to the server, with its address, and with the option to use, where the message has neither.
+  // `status` of a call to the server, with its address and with the option to use, unless the message has them.
   absl::Status Annotate(const absl::Status& status) const;
 };
 

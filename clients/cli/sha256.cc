@@ -8,7 +8,7 @@
 namespace iterand::cli {
 namespace {
 
-// OpenSSL's digests fail only where SHA-256 is not available at all, and then nothing of a dump can be trusted.
+// OpenSSL's digests fail only where SHA-256 is not available at all. Then nothing of a dump can be trusted.
 void Require(int success) {
   if (success != 1) std::abort();
 }

@@ -14,7 +14,7 @@ class Sha256 {
  public:
   Sha256();
   void Update(std::span<const std::byte> bytes);
-  // Lower-case hexadecimal, 64 characters, of everything so far; then starts anew.
+  // Lower-case hexadecimal, 64 characters, of everything so far; then starts again.
   std::string Finish();
 
  private:

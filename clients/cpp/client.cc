@@ -122,6 +122,20 @@ absl::StatusOr<Batch> Client::Read(const StreamSpec& stream, const IndexRange& r
   return batch;
 }
 
+absl::StatusOr<Batch> Client::ReadIndices(const StreamSpec& stream, std::span<const std::uint64_t> indices,
+                                          bool provenance, Timeout timeout) {
+  absl::StatusOr<NamedStream> named = NameStream(stream);
+  if (!named.ok()) return named.status();
+  if (indices.empty()) return absl::InvalidArgumentError("indices: is empty, must have at least one index");
+  v1::ReadRequest request;
+  *request.mutable_stream() = std::move(named->spec);
+  request.mutable_indices()->Add(indices.begin(), indices.end());
+  request.set_provenance(provenance);
+  absl::StatusOr<Batch> batch = rpc_->Read(request, timeout);
+  if (!batch.ok()) return AnnotateRecipeError(named->source, batch.status());
+  return batch;
+}
+
 absl::StatusOr<StreamInfo> Client::Describe(const StreamSpec& stream, Timeout timeout) {
   absl::StatusOr<NamedStream> named = NameStream(stream);
   if (!named.ok()) return named.status();

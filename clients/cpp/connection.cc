@@ -25,17 +25,16 @@ using std::chrono::steady_clock;
 
 constexpr char kHealthMethod[] = "/grpc.health.v1.Health/Check";
 
-// What the server may send before anybody reads it, in bytes.
+// What the server may send before the client reads it, in bytes.
 constexpr int kLookahead = 8 << 20;
 
-// Room for one read from the connection, in bytes. gRPC's 8 KiB would make many pieces of a batch; over 128 KiB the
+// Room for one read from the connection, in bytes. gRPC's 8 KiB would split a batch into many pieces. Over 128 KiB the
 // allocator would ask the system for each.
 constexpr int kReadChunk = 64 << 10;
 
 double Seconds(milliseconds time) { return static_cast<double>(time.count()) / 1000; }
 
-// gRPC takes an address without a port for one with port 443, a port above 65 535 for the rest by 65 536, and a URL for
-// a host's name.
+// gRPC takes port 443 for an address without a port, a port above 65 535 modulo 65 536, and a URL for a host's name.
 absl::Status CheckAddress(const std::string& address) {
   for (const std::string socket : {"unix:", "unix-abstract:"}) {
     if (absl::StartsWith(address, socket) && address.size() > socket.size()) return absl::OkStatus();
@@ -50,12 +49,12 @@ absl::Status CheckAddress(const std::string& address) {
       port > 65535) {
     return absl::InvalidArgumentError(
         absl::StrCat("address \"", address,
-                     "\": host:port or unix:path is wanted, such as localhost:50051, with a port from 1 to 65535"));
+                     "\": must be host:port or unix:path, such as localhost:50051, with a port from 1 to 65535"));
   }
   return absl::OkStatus();
 }
 
-// What a channel encrypts with. gRPC would only fail to connect with files that cannot be used.
+// What a channel encrypts with. Files are checked here, since gRPC would only fail to connect with unusable ones.
 absl::StatusOr<grpc::SslCredentialsOptions> TlsOptions(const ClientOptions& options) {
   grpc::SslCredentialsOptions ssl;
   if (!options.ca_file.empty()) {
@@ -75,7 +74,7 @@ absl::StatusOr<grpc::SslCredentialsOptions> TlsOptions(const ClientOptions& opti
   return ssl;
 }
 
-// Why a channel has no connection, with what may help. A call on it is told at once.
+// Explains why a channel is not connected, and what may help. A call on such a channel returns the reason immediately.
 std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool tls, bool client_cert) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
@@ -89,7 +88,7 @@ std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool 
   const std::size_t last = message.rfind(": ");
   std::string why = Printable(last == std::string::npos ? message : message.substr(last + 2));
   if (absl::StartsWith(why, "error:")) why = why.substr(why.rfind(':') + 1);
-  // TLS has no part in it where there is nobody to speak to.
+  // TLS is not to blame if there is no peer to speak to.
   for (const char* nobody : {"DNS resolution failed", "Failed to connect to remote host", "No such file or directory",
                              "Connection refused", "empty address list"}) {
     if (absl::StrContains(message, nobody)) return absl::StrCat(": ", why);
@@ -101,7 +100,7 @@ std::string WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel, bool 
                           : "if it asks for client certificates, add --tls-cert and --tls-key)");
 }
 
-// The token to send; empty for none. gRPC ends the process for metadata that a header cannot carry.
+// The token to send; empty for none. gRPC would abort the process for metadata that a header cannot carry.
 absl::StatusOr<std::string> TokenOf(const ClientOptions& options) {
   if (!options.token_file.empty()) {
     if (!options.token.empty()) return absl::InvalidArgumentError("token and token_file are given: use one of them");
@@ -152,8 +151,8 @@ grpc::ChannelArguments Arguments(const ClientOptions& options, bool proxy) {
   grpc::ChannelArguments arguments;
   if (!options.tls_server_name.empty()) arguments.SetSslTargetNameOverride(options.tls_server_name);
   arguments.SetMaxReceiveMessageSize(-1);  // the server's limit is enough
-  // Each channel has a connection of its own: clients of one process do not share one, and what follows a silent one
-  // is new.
+  // Each channel has a connection of its own: clients of one process share none, and the channel that follows a silent
+  // one makes a new connection.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookahead);
   arguments.SetInt(GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunk);
@@ -168,7 +167,7 @@ grpc::ChannelArguments Arguments(const ClientOptions& options, bool proxy) {
   return arguments;
 }
 
-// The status of a call. Where there is no server, it names the proxy that the call goes through.
+// The status of a call. If no server answered, it names the proxy that the call goes through.
 absl::Status StatusOf(const grpc::Status& status, const Link& link) {
   absl::Status result = ToAbsl(status);
   if (!absl::IsUnavailable(result) || link.where == link.address) return result;
@@ -290,7 +289,7 @@ bool ServerStream::Read(grpc::ByteBuffer& message) {
   return false;
 }
 
-// Waits until what was started is over, and says whether it went well.
+// Waits until the operation that was started is over, and returns whether it succeeded.
 bool ServerStream::Wait(Tag tag) {
   for (;;) {
     void* found = nullptr;

@@ -1,5 +1,5 @@
-// A connection to one server of a list, the calls on it, and the attempts of what outlives a connection. Internal to
-// the client library.
+// A connection to one server of a list, the calls on it, and the attempts of calls that outlive a connection. Internal
+// to the client library.
 #pragma once
 
 #include <grpcpp/generic/generic_stub.h>
@@ -23,13 +23,13 @@ namespace iterand {
 
 using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 
-// A channel to one server. Shared by the calls on it, which may outlive its being the one in use.
+// A channel to one server. The calls on it share it, and may outlive its time as the channel in use.
 struct Link {
   std::string address;
   std::string where;  // the address, as errors name it
   std::shared_ptr<grpc::Channel> channel;
   grpc::GenericStub stub;
-  std::atomic<bool> heard = false;  // something has come from there
+  std::atomic<bool> heard = false;  // something has been received from there
 
   Link(std::string to, std::string named, std::shared_ptr<grpc::Channel> by)
       : address(std::move(to)), where(std::move(named)), channel(std::move(by)), stub(channel) {}
@@ -48,8 +48,8 @@ class Connection {
   // The channel in use.
   std::shared_ptr<Link> link();
 
-  // Turns from a server to the next of the list, unless another call has done so. A silent one is not connected to
-  // again by the same channel.
+  // Turns from a server to the next of the list, unless another call has done so. A silent server is not contacted
+  // again over the same channel.
   void Turn(const std::shared_ptr<Link>& failed, bool silent);
 
   const ClientOptions& options() const { return options_; }
@@ -70,8 +70,8 @@ class Connection {
 };
 
 // A call whose responses come one after the other. One thread drives it and waits on the connection itself, so that a
-// response costs no handing over from gRPC's threads. Between calls of Read nobody reads: what the server sends
-// meanwhile, up to the window of HTTP/2, waits in the kernel and in gRPC's buffers.
+// response is not handed over from gRPC's threads. Between calls of Read nobody reads: what the server sends meanwhile,
+// up to the window of HTTP/2, waits in the kernel and in gRPC's buffers.
 //
 // A Read that has waited for keepalive_time makes a health check. If the server does not answer that either, within
 // keepalive_timeout, the call ends as Unavailable. gRPC's own keepalive would end calls of a caller that pauses.
@@ -82,7 +82,7 @@ class ServerStream {
   ServerStream(const ServerStream&) = delete;
   ServerStream& operator=(const ServerStream&) = delete;
 
-  // Waits for the next response. False at the end; `status` then says which one.
+  // Waits for the next response. Returns false at the end; `status` is then the call's status.
   bool Read(grpc::ByteBuffer& message);
   const absl::Status& status() const { return status_; }
   bool silent() const { return silent_; }
@@ -114,7 +114,7 @@ class ServerStream {
   absl::Status status_;
 };
 
-// The attempts of one call: how many there were since the last answer, and whether there is another.
+// The attempts of one call: how many there were since the last answer, and whether another one is allowed.
 class Attempts {
  public:
   Attempts(Connection& connection, std::optional<std::chrono::milliseconds> timeout);
@@ -124,7 +124,7 @@ class Attempts {
   // A server has answered.
   void Succeeded(const Link& link);
 
-  // Turns to the next server and waits, by `pause`. Errors: `failure` if no server can mend it or none is left,
+  // Turns to the next server and waits, by `pause`. Errors: `failure` if no other server can help or none is left,
   // DeadlineExceeded.
   absl::Status Failed(const ServerStream& call, const absl::Status& failure,
                       const std::function<void(std::chrono::milliseconds)>& pause);

@@ -1,4 +1,4 @@
-// Values of messages of the service as the public types have them. Internal to the client library.
+// Converts values of the service's messages to the public types. Internal to the client library.
 #pragma once
 
 #include <optional>

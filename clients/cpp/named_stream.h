@@ -14,8 +14,8 @@ struct NamedStream {
   v1::StreamSpec spec;
 };
 
-// Reads the recipe's file, if it is one. A preset is sent by name, so that the server's own is used. Errors:
-// InvalidArgument for a fingerprint that is none; those of ReadRecipeSource.
+// Reads the recipe's file, if the recipe is one. A preset is sent by name, so that the server's own is used. Errors:
+// InvalidArgument for a fingerprint that is not one; those of ReadRecipeSource.
 absl::StatusOr<NamedStream> NameStream(const StreamSpec& stream);
 
 // An error of a request, with the path of the recipe's file before its message if the recipe is to blame: by the

@@ -108,7 +108,7 @@ struct RemoteStream::State {
   }
 
   // Starts a thread that reads up to `batches` ahead. When it is that far ahead it waits until half of them are taken,
-  // since waking it costs the taker more than all else.
+  // since waking it costs the taker more than all other work.
   void StartPrefetch(int batches) {
     limit = static_cast<std::size_t>(batches);
     reader = std::thread([this] {

@@ -43,7 +43,7 @@ absl::Status CheckTimeout(Timeout timeout) {
       absl::StrCat("the timeout is ", timeout->count(), " ms; it must be more than 0, or none"));
 }
 
-// The one response of a method. Makes the call again if no server answers.
+// The only response of a method. Makes the call again if no server answers.
 absl::StatusOr<grpc::ByteBuffer> Unary(Connection& connection, const char* method, const grpc::ByteBuffer& request,
                                        Timeout timeout) {
   if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
@@ -126,7 +126,7 @@ absl::Status RpcClient::Execute(const v1::ExecuteRequest& request,
     }
     if (call.status().ok()) return absl::OkStatus();
     if (call.status().code() == absl::StatusCode::kUnavailable && done > first) {
-      // Request the programs again whose results have not come.
+      // Request again those programs whose results have not come.
       rest.mutable_programs()->DeleteSubrange(0, done - first);
       first = done;
       if (rest.programs().empty()) return absl::OkStatus();  // the connection broke after the last result

@@ -1,5 +1,5 @@
 // The client with the messages of the service as requests. For the command iterand, benchmarks, and tests that send
-// requests of every form; Client (iterand/client.h) is made of it.
+// requests of every form. Client (iterand/client.h) is built on it.
 #pragma once
 
 #include <memory>

@@ -1,10 +1,10 @@
-// The machine-readable reason of an error: what proto/iterand/v1/errors.proto says.
+// The machine-readable reason of an error, as proto/iterand/v1/errors.proto defines it.
 //
 //   absl::Status status = client->Describe(request).status();
 //   if (ReasonOf(status) == v1::UNKNOWN_PRESET) ...  // ErrorInfoOf(status)->metadata.at("preset")
 //
 // A status carries its ErrorInfo as a payload of the type "type.googleapis.com/google.rpc.ErrorInfo". Other projects
-// see only iterand/error.h of this.
+// see only iterand/error.h.
 #pragma once
 
 #include <initializer_list>

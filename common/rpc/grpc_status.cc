@@ -13,7 +13,7 @@
 namespace iterand {
 namespace {
 
-// Bytes of a header with this text: gRPC escapes most characters that are not printable ASCII by three.
+// Bytes of a header with this text. gRPC escapes most characters that are not printable ASCII by three bytes.
 std::size_t HeaderBytes(absl::string_view text) {
   std::size_t bytes = 0;
   for (const char character : text) {

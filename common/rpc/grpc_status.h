@@ -1,5 +1,5 @@
-// Statuses between absl and gRPC. The ErrorInfo of an error travels in the trailer `grpc-status-details-bin`, as
-// proto/iterand/v1/errors.proto says.
+// Converts statuses between absl and gRPC. The ErrorInfo of an error travels in the trailer `grpc-status-details-bin`,
+// as proto/iterand/v1/errors.proto defines.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

@@ -34,7 +34,7 @@ struct GammaShape {
 // shapes do not underflow). In chunks of 64 values (the last one shorter), a chunk of n values takes from the
 // generator: n words for the normals of the first proposals, n words for their uniforms, and if shape < 1, n words for
 // the boosts; then, value by value in order, what each rejected first proposal needs to be drawn again, a normal and a
-// uniform an attempt.
+// uniform per attempt.
 void DrawLogGammas(Rng& rng, const GammaShape& shape, std::span<float> out);
 
 // values[i] = e^(values[i] - the largest value).
@@ -76,7 +76,7 @@ class AliasBuilder {
 };
 
 // Draws by one 32-bit word: the product word * columns gives the column (high half) and the fraction (low half). The
-// side is an index and not a branch, which no processor could foresee.
+// side is an index and not a branch, which no processor could predict.
 inline Symbol DrawAlias(std::uint32_t word, const AliasColumn* columns, std::uint32_t count) {
   const std::uint64_t product = static_cast<std::uint64_t>(word) * count;
   const AliasColumn& column = columns[product >> 32];

@@ -6,7 +6,7 @@
 namespace iterand {
 
 // Runs `steps` steps of independent vector fmas, enough of them to hide their latency, in the vector target that the
-// kernels use, and returns how many floating-point operations (two a lane and fma) that were.
+// kernels use. Returns how many floating-point operations that were (two per lane and fma).
 double RunFmas(std::int64_t steps);
 
 }  // namespace iterand

@@ -57,7 +57,7 @@ HWY_INLINE States<D64> Jump(D64 d64, const States<D64>& states, std::uint64_t in
 template <class D32, class D64>
 HWY_INLINE hn::Vec<D32> Words(D32 d32, D64 d64, const States<D64>& states) {
   const auto half = [&](auto s) HWY_ATTR {
-    // The value that is rotated stands in both halves, so that a shift rotates it.
+    // Both halves hold the value that is rotated, so that a shift rotates it.
     const auto twice = hn::DupEven(hn::BitCast(d32, hn::ShiftRight<27>(hn::Xor(hn::ShiftRight<18>(s), s))));
     return hn::BitCast(d32, hn::Shr(hn::BitCast(d64, twice), hn::ShiftRight<59>(s)));
   };
@@ -142,7 +142,7 @@ void ExpBelowLargest(float* HWY_RESTRICT values, std::size_t count) {
   hn::BlendedStore(vmath::Exp(d, hn::Sub(last, largest)), rest, d, values + whole);
 }
 
-// Turns v, kVectors vectors one behind the other, into its suffix sums v[i] + v[i + 1] + ...
+// Turns v, kVectors vectors one after the other, into its suffix sums v[i] + v[i + 1] + ...
 template <int kVectors, class D, class V = hn::Vec<D>>
 HWY_INLINE void SuffixSums(D d, V (&v)[kVectors]) {
   const auto lanes = static_cast<std::int32_t>(hn::Lanes(d));
@@ -160,13 +160,13 @@ HWY_INLINE void SuffixSums(D d, V (&v)[kVectors]) {
   for (int i = kVectors - 2; i >= 0; --i) v[i] = hn::Add(v[i], hn::TableLookupLanes(v[i + 1], first));
 }
 
-// AliasBuilder::Build for `count` weights, the largest 1, zeros behind them, and columns that draw their own numbers;
+// AliasBuilder::Build for `count` weights, the largest 1, followed by zeros, and columns that draw their own numbers;
 // of kTables tables in step.
 //
-// Build takes what small columns (of less than one column's mass) lack from large ones, each in descending order; a
-// large one that is left with less than a column becomes the next small one. So sums alone tell from which large one a
-// column is filled: let `lack` be what the small ones before it lack, and `excess` what a large one and those before it
-// have more than a column each; it is the first one with excess >= lack.
+// Build fills up small columns (of less than one column's mass) from large ones, each kind in descending order. A large
+// one that is left with less than a column becomes the next small one. Sums alone therefore determine which large one
+// fills a column. Let `lack` be what the small ones before it lack, and `excess` what a large one and those before it
+// have more than a column each. The first large one with excess >= lack fills it.
 template <int kTables, int kVectors, class D, class V = hn::Vec<D>>
 HWY_INLINE void AliasTables(D d, const V (&weights)[kTables][kVectors], const internal::DirichletTable* tables,
                             std::size_t count) {
@@ -262,7 +262,7 @@ HWY_INLINE void AliasTables(D d, const V (&weights)[kTables][kVectors], const in
         hn::StoreU(column, d64, words + i);
       } else if (i < count) {
         if constexpr (hn::MaxLanes(d64) == 2) {
-          words[i] = hn::GetLane(column);  // a blend might touch what lies behind
+          words[i] = hn::GetLane(column);  // a blend might touch what follows
         } else {
           hn::BlendedStore(column, hn::FirstN(d64, count - i), d64, words + i);
         }
@@ -286,10 +286,10 @@ HWY_INLINE void AliasTables(D d, const V (&weights)[kTables][kVectors], const in
   }
 }
 
-// DrawDirichletTables for more than kVectors - 1 and at most kVectors vectors of columns, and kTables tables in step,
-// whose operations each wait for the one before. The lanes behind the last value try for those that are rejected: lane
-// count + a makes the attempt with words 2 a and 2 a + 1 of those that come after the first proposals and boosts. If
-// that is not enough, another vector makes more.
+// DrawDirichletTable and DrawTwoDirichletTables for more than kVectors - 1 and at most kVectors vectors of columns. The
+// kTables tables advance in step, because the operations of one table each wait for the one before. The lanes after the
+// last value retry those that are rejected: lane count + a makes the attempt with words 2 a and 2 a + 1 of those that
+// come after the first proposals and boosts. If that is not enough, another vector makes more.
 template <int kTables, int kVectors>
 HWY_INLINE bool DirichletTables(const GammaShape& shape, const internal::DirichletTable* tables, std::size_t count) {
   const hn::ScalableTag<float> d;

@@ -13,13 +13,13 @@ namespace iterand::internal {
 // Most values that one call handles.
 inline constexpr std::size_t kGammaChunk = 64;
 
-// Elements that every array must have behind its `count`, since whole vectors are written.
+// Elements that every array must have after its `count`, since whole vectors are written.
 inline constexpr std::size_t kGammaLanes = 16;
 
 static_assert(3 * kGammaChunk < PcgJumps::kCount, "a value takes up to three words");
 
-// Every second one of kPcgJumps, in a row for vector loads: entry kFront + n is 2 n steps on, up to two vectors of
-// them. Those in front are read beside them and mean nothing.
+// Every second one of kPcgJumps, contiguous for vector loads: entry kFront + n is 2 n steps on, up to two vectors of
+// them. The entries in front are read together with them and mean nothing.
 struct PcgPairJumps {
   static constexpr std::size_t kFront = kGammaLanes;
   static constexpr std::size_t kCount = kFront + 2 * kGammaLanes;
@@ -53,7 +53,7 @@ struct DirichletTable {
 };
 
 // AliasBuilder::DrawDirichlet for 1 to kGammaChunk columns. False, and nothing is written, if there are more columns
-// than four vectors hold, or it would have to try longer than it does.
+// than four vectors hold, or if it would have to try longer than it does.
 bool DrawDirichletTable(const GammaShape& shape, const DirichletTable& table, std::size_t count);
 
 // The same for two tables in step, which takes little longer than one.

@@ -1,6 +1,6 @@
 // Vector forms of randnet/base/math.h: the same operations on every lane, hence the same bits.
 //
-// To be included from a file that Highway compiles per target (see randnet/base/simd.h), after hwy/highway.h.
+// Include this only from a file that Highway compiles per target (see randnet/base/simd.h), after hwy/highway.h.
 #if defined(ITERAND_RANDNET_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ITERAND_RANDNET_MATH_INL_H_
 #undef ITERAND_RANDNET_MATH_INL_H_

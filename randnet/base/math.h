@@ -121,9 +121,8 @@ inline float Tanh(float x) {
   return std::copysign(1.0F - 2.0F / (Exp(clamped + clamped) + 1.0F), x);
 }
 
-// sqrt(2) erfinv(x), x in (-1, 1): a standard normal variate where x is uniform. Relative error below 2e-6. +-inf at
-// and beyond
-// +-1; NaN for NaN.
+// sqrt(2) erfinv(x), x in (-1, 1): a standard normal variate where x is uniform. Relative error below 2e-6. At and
+// beyond +-1 it is +-inf; NaN for NaN.
 inline float NormalFromSymmetric(float x) {
   if (!(std::fabs(x) < 1.0F)) return x == x ? std::copysign(std::numeric_limits<float>::infinity(), x) : x;
   const float w = -Log(std::fma(-x, x, 1.0F));

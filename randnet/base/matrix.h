@@ -41,8 +41,8 @@ struct AlignedAllocator {
 using Floats = std::vector<float, AlignedAllocator<float>>;
 
 // out[r][n] = chain(bias_n; W_n, in[r]) for r < rows and n < Padded(outputs); a null bias is zero. `in` has `inputs`
-// floats a row, in_stride floats apart; `weights` is panels, panel_stride floats apart (inputs * kPanel where they are
-// dense); `out` rows are out_stride floats apart. weights, bias, out and out_stride are aligned to whole panels; in
+// floats per row, in_stride floats apart; `weights` is panels, panel_stride floats apart (inputs * kPanel where they
+// are dense); `out` rows are out_stride floats apart. weights, bias, out and out_stride are aligned to whole panels; in
 // need not be.
 void Multiply(const float* in, std::ptrdiff_t in_stride, int rows, int inputs, const float* weights,
               std::ptrdiff_t panel_stride, int outputs, const float* bias, float* out, std::ptrdiff_t out_stride);
@@ -61,9 +61,9 @@ Symbol Choose(float* logits, int symbols, float temperature, Rng& rng);
 // A linear layer with weights of its own.
 class Linear {
  public:
-  // Makes memory for a layer of up to so many inputs and outputs.
+  // Makes memory for a layer of at most this many inputs and outputs.
   void Reserve(int inputs, int outputs);
-  // Draws a layer: the biases, bias_scale * Normal() each (none is drawn and they are zero where bias_scale is 0);
+  // Draws the layer: the biases, bias_scale * Normal() each (none is drawn and they are zero where bias_scale is 0);
   // then, for every panel, for every input k ascending, for every output of the panel: scale * Normal().
   void Draw(Rng& rng, int inputs, int outputs, float scale, float bias_scale);
 
@@ -83,7 +83,7 @@ class Linear {
              bias_.data(), out, out_stride);
   }
 
-  // Floats that a layer of such a size takes, draws included.
+  // Floats that a layer of this size takes, draws included.
   static double MaxFloats(double inputs, double outputs) {
     return (inputs + 1) * (outputs + kPanel) + (inputs + 1) * kPanel;
   }
@@ -101,16 +101,16 @@ class Linear {
 inline double PaddedCount(double count) { return std::ceil(count / kPanel) * kPanel; }
 
 inline double MultiplySeconds(double rows, double inputs, double outputs) {
-  // Where a panel's chains begin and end they take as long as some inputs; each weight is read once for all rows.
+  // Beginning and ending a panel's chains takes as long as some inputs; each weight is read once for all rows.
   return cost::kCall + (inputs + kPanel) * PaddedCount(outputs) * (2 * cost::kFlop * rows + cost::kRead);
 }
 
-// Of Tanh, Relu and the like.
+// For Tanh, Relu and the like.
 inline double ActivationSeconds(double rows, double width) {
   return cost::kCall + cost::kValue * rows * PaddedCount(width);
 }
 
-// Of a choice for each row.
+// For a choice in each row.
 inline double ChooseSeconds(double rows, double symbols) {
   return rows * (cost::kCall + cost::kValue * PaddedCount(symbols));
 }

@@ -14,7 +14,7 @@ void FillNoise(Rng& rng, int alphabet, std::span<Symbol> out) {
     const std::size_t n = std::min(out.size(), words.size());
     rng.Fill({words.data(), n});
     if (alphabet > 1 && std::has_single_bit(static_cast<std::uint32_t>(alphabet))) {
-      // The same product, by a shift of 31 at most; one symbol would want a shift of 32.
+      // The same product, by a shift of 31 at most; one symbol would need a shift of 32.
       const int shift = 33 - std::bit_width(static_cast<std::uint32_t>(alphabet));
       for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<Symbol>(words[i] >> shift);
     } else {

@@ -1,12 +1,13 @@
-// Products of inputs with packed panels of weights (randnet/base/matrix.h tells the layout), and the choice of a symbol
-// by its logit: the vector code that matrix.cc and recurrent_kernels.cc share.
+// Products of inputs with packed panels of weights, and the choice of a symbol by its logit: the vector code that
+// matrix.cc and recurrent_kernels.cc share. randnet/base/matrix.h defines the layout of the panels.
 //
-// To be included from a file that Highway compiles per target (see randnet/base/simd.h), after hwy/highway.h.
+// Include this only from a file that Highway compiles per target (see randnet/base/simd.h), after hwy/highway.h.
 //
-// What makes it fast. A tile keeps 3 rows x 4 vectors of sums in registers (AVX2): 7 loads for 12 fused multiply-adds,
-// where one row would need a load for each. Weights are read again for every tile of rows, so rows pass over so few
-// panels and so few inputs at a time that these weights stay in the first-level cache (32 KB); sums wait in `out` until
-// the next inputs' turn, which changes no bit, since a chain goes on from the float it had reached.
+// Why it is fast: a tile keeps 3 rows x 4 vectors of sums in registers (AVX2). That takes 7 loads for 12 fused
+// multiply-adds, where one row would need a load for each. Weights are read again for every tile of rows. Rows
+// therefore pass over few panels and few inputs at a time, so that these weights stay in the first-level cache (32 KB).
+// Sums wait in `out` until the next inputs' turn. This changes no bit, since a chain continues from the float it had
+// reached.
 #if defined(ITERAND_RANDNET_PANELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ITERAND_RANDNET_PANELS_INL_H_
 #undef ITERAND_RANDNET_PANELS_INL_H_
@@ -42,7 +43,7 @@ constexpr int kAccumulators = HWY_TARGET == HWY_AVX2 ? 12 : 24;
 constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 3 : 6;
 constexpr int kMaxTileRows = 6;
 
-// Panels that a tile of so many rows computes at once.
+// Panels that a tile of this many rows computes at once.
 constexpr int TilePanels(int rows) {
   return rows * 4 * kVectors <= kAccumulators ? 4 : rows * 2 * kVectors <= kAccumulators ? 2 : 1;
 }
@@ -91,7 +92,7 @@ struct FromBias {
   }
 };
 
-// The sum of two table entries, one pointer a row each.
+// The sum of two table entries, one pointer per row each.
 struct FromTables {
   const float* const* x;
   const float* const* z;
@@ -356,9 +357,9 @@ HWY_INLINE void Weights(float* HWY_RESTRICT logits, int symbols, int padded, flo
   for (int v = 0; v < kVectors; ++v) hn::Store(column[v], d, sums + v * kLanes);
 }
 
-// Draws a symbol at a temperature for each of at most kDrawnRows rows, as randnet/networks/recurrent.h defines it under
-// "Next token"; logits are overwritten. Step by step over all rows, without branches on what is drawn, so that the
-// rows' chains of dependent additions run side by side.
+// Draws one symbol at a temperature for each of at most kDrawnRows rows, as randnet/networks/recurrent.h defines it
+// under "Next token"; logits are overwritten. Each step is done for all rows, without branches on what is drawn, so
+// that the rows' chains of dependent additions run side by side.
 constexpr int kDrawnRows = 8;
 inline HWY_NOINLINE void Draw(float* logits, std::ptrdiff_t stride, int rows, int symbols, int padded,
                               float temperature, Rng* rngs, Symbol* chosen) {

@@ -65,10 +65,10 @@ class Rng {
   std::uint64_t increment() const { return engine_.odd_increment(); }
   void set_state(std::uint64_t state) { engine_.set_state(state); }
 
-  // Fills with low + (high - low) * Uniform(), one value a call of Next().
+  // Fills with low + (high - low) * Uniform(), one value per call of Next().
   void FillUniform(float low, float high, std::span<float> out);
 
-  // Fills with scale * Normal(), one value a call of Next().
+  // Fills with scale * Normal(), one value per call of Next().
   void FillNormal(float scale, std::span<float> out);
 
  private:
@@ -104,7 +104,7 @@ inline Rng MakeRng(const RandomKey& key, Purpose purpose, std::uint64_t row = 0)
   return RngMaker(key, purpose).ForRow(row);
 }
 
-// Makes the generators that a program's rows use while it runs: one a row, whatever rows run beside it.
+// Makes the generators that a program's rows use while it runs: one per row, whatever rows run beside it.
 class RowRng {
  public:
   // Row r of the run is row first_row + r of the round.

@@ -23,8 +23,8 @@ inline std::uint32_t Output(std::uint64_t state) {
 }
 
 // The states from which a vector of words is made, in two vectors: 64-bit lane j of `even` makes word 2j, of `odd` word
-// 2j + 1. The rotation can leave its result in the upper half as well as in the lower, so the two interleave for
-// nothing.
+// 2j + 1. The rotation can leave its result in the upper half as well as in the lower, so the two interleave at no
+// cost.
 template <class V64>
 struct StatePair {
   V64 even;

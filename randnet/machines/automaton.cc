@@ -51,7 +51,7 @@ class AutomatonProgram final : public Program {
       if (edges_.size() == first) edges_.push_back({0, 0, symbols_[0]});
     }
     first_[count] = static_cast<std::uint32_t>(edges_.size());
-    // What the walk needs to know of the state that an edge leads to lies in the edge.
+    // An edge holds what the walk needs to know of the state that it leads to.
     for (Edge& edge : edges_) {
       const std::uint32_t to = edge.first;
       edge.first = first_[to];

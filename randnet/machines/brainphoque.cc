@@ -15,7 +15,7 @@ constexpr int kMaxRowSteps = 1 << 22;  // of all attempts
 // Programs run side by side: each step waits for the one before it, so one program alone leaves most of a core idle.
 constexpr int kLanes = 8;
 
-// From a place to the one behind it, behind a loop, into a loop's body.
+// From a place to the one after it, to the one after a loop, into a loop's body.
 constexpr std::uint64_t kLinkConstant[] = {0x9E3779B97F4A7C15U, 0xBF58476D1CE4E5B9U, 0x94D049BB133111EBU};
 
 constexpr Symbol kNothing = 0;  // what programs without `,` do not read
@@ -162,7 +162,7 @@ class BrainphoqueProgram final : public SteppedProgram {
     lane.steps_left = max_steps_;
   }
 
-  // Executes one instruction; false when the program is over. Without branches on what the program does, which is
+  // Executes one instruction; false when the program is over. It has no branches on what the program does, which is
   // random; only that a place has not been drawn yet is rare enough to be predicted. kPowerOfTwo: whether `symbols_` is
   // one.
   template <bool kPowerOfTwo>

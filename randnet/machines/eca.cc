@@ -37,8 +37,8 @@ constexpr auto MakeByteSymbols() {
 }
 constexpr auto kByteSymbols = MakeByteSymbols();
 
-// Two states, 64 cells a word: the table is a Boolean function of 2 r + 1 words, one a neighbour, evaluated as a tree
-// of selections. Each selection is a xor (v and (a xor b)); the first level selects between constants.
+// Two states, 64 cells per word: the table is a Boolean function of 2 r + 1 words, one per neighbour, evaluated as a
+// tree of selections. Each selection is a xor (v and (a xor b)); the first level selects between constants.
 template <int kRadius>
 struct BitRule {
   static constexpr int kInputs = 2 * kRadius + 1;
@@ -98,7 +98,7 @@ class EcaProgram final : public Program {
       }
       return;
     }
-    // One word an entry: the high half says whether it is zero, the low half which other state it is.
+    // One word per entry: the high half says whether it is zero, the low half which other state it is.
     rng.Fill({words_.data(), size});
     const auto threshold = static_cast<std::uint32_t>(lambda_ * 0x1.0p16F);
     for (std::size_t i = 0; i < size; ++i) {
@@ -174,8 +174,9 @@ class EcaProgram final : public Program {
     return size;
   }
 
-  // Bits of `bits_`: words 1 .. n hold the cells, cell i at bit i mod 64 of word 1 + i / 64. On either side the ring
-  // goes on: the last r cells lie in the high bits of word 0, the first r cells behind the last cell.
+  // Bits of `bits_`: words 1 .. n hold the cells, cell i at bit i mod 64 of word 1 + i / 64. The ring continues on
+  // either side: the high bits of word 0 hold the last r cells, and the bits after the last cell hold the first r
+  // cells.
   void Wrap(std::vector<Word>& bits) const {
     const Word mask = (Word{1} << radius_) - 1;
     const Word first = bits[1] & mask;

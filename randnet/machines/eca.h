@@ -9,7 +9,7 @@
 // theirs. So {"states": {"fixed": 2}, "radius": {"fixed": 1}, "rule": {"fixed": 110}} is elementary rule 110 (Wolfram
 // 1983, "Statistical mechanics of cellular automata").
 //
-// The W cells lie on a ring. A row is the concatenation of generations 0, 1, 2, ..., each W symbols wide, cut at the
+// The W cells form a ring. A row is the concatenation of generations 0, 1, 2, ..., each W symbols wide, cut at the
 // row's length; with `warm_up` = n it begins at generation n. Symbols are the states. Generation 0 is
 //   INPUT    symbol i of the input row modulo k, for i < W
 //   RANDOM   uniform states, drawn per row

@@ -32,7 +32,7 @@ class SteppedProgram : public Program {
   }
 
  protected:
-  // A Run of so many rows begins; allocates nothing for no more than `max_rows` of ReserveRows.
+  // Begins a Run of this many rows; allocates nothing for no more than the `max_rows` of ReserveRows.
   void BeginRows(int rows) {
     steps_ = 0;
     shared_steps_ = 0;
@@ -41,7 +41,7 @@ class SteppedProgram : public Program {
   }
   void ReserveRows(int max_rows) { row_written_.reserve(static_cast<std::size_t>(max_rows)); }
 
-  // A row is over, with so many symbols written: they are repeated to fill it.
+  // Ends a row with this many symbols written: they are repeated to fill it.
   void FinishRow(int r, std::span<Symbol> row, std::size_t written) {
     written_ += written;
     row_written_[static_cast<std::size_t>(r)] = written;

@@ -37,7 +37,7 @@ void Compile(std::string_view text, int cells, int symbols, bool repeat, std::ve
           open.pop_back();
           ++i;
           break;
-        default:  // a move behind additions begins the next group
+        default:  // a move after additions begins the next group
           break;
       }
     }

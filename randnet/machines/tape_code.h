@@ -12,8 +12,8 @@
 
 namespace iterand::tape {
 
-// Some instructions in one: moves, then additions, then at most one of . , [ ]. What is written, read or tested comes
-// last, so that a run that is stopped by its step limit within the group has no part of it that could be seen.
+// Several instructions in one: moves, then additions, then at most one of . , [ ]. What is written, read or tested
+// comes last. A run that its step limit stops within the group therefore has no part of the group that could be seen.
 struct Group {
   std::uint32_t next[2];  // the group that follows when the cell is 0, when it is not
   std::uint32_t steps;    // instructions in it
@@ -23,14 +23,15 @@ struct Group {
   std::uint8_t reads;
 };
 
-// Groups of a well-formed text. The group behind the last is `code.size()`, or 0 with repeat. `open` is scratch.
+// Groups of a well-formed text. The last group is followed by group `code.size()`, or by 0 with repeat. `open` is
+// scratch.
 void Compile(std::string_view text, int cells, int symbols, bool repeat, std::vector<Group>& code,
              std::vector<std::uint32_t>& open);
 
 // What is the same for all rows of a program.
 struct Machine {
   const Group* code;
-  std::uint32_t end;  // the place behind the last group
+  std::uint32_t end;  // the place after the last group
   std::uint32_t cells;
   std::uint32_t symbols;
   std::uint32_t reciprocal;  // 2^32 / symbols, rounded up
@@ -67,8 +68,8 @@ struct Lane {
   }
 };
 
-// Executes one group; false when the row is over, with left < 0 if that is for want of steps. Without branches on what
-// the program does.
+// Executes one group; false when the row is over, with left < 0 if its steps ran out. Without branches on what the
+// program does.
 inline bool Step(const Machine& machine, Lane& lane) {
   const Group& group = machine.code[lane.place];
   lane.left -= group.steps;

@@ -83,8 +83,8 @@ class TapeMachineProgram final : public SteppedProgram {
     const Machine machine(code_, cells_, symbols_);
     const auto length = static_cast<std::size_t>(out.length());
     const auto cells = static_cast<std::size_t>(cells_);
-    // What comes before the first symbol is read is the same for all rows, and is executed once, on the tape behind
-    // those of the lanes. Many programs read nothing at all.
+    // What comes before the first symbol is read is the same for all rows. It is executed once, on the tape after those
+    // of the lanes. Many programs read nothing at all.
     Lane common{};
     common.tape = tapes_.data() + kLanes * cells;
     common.input = &unread_;
@@ -229,7 +229,7 @@ class TapeMachineFamily final : public Family {
   TapeMachineFamily(TapeKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return !knobs_.random_input; }
   double most_seconds(int rows) const override {
-    // A mutation moves what stands behind it.
+    // A mutation moves the instructions that follow it.
     const double mutation = 20 + knobs_.program_length.high() / 50.0;
     return cost::kSymbol * (4.0 * kMaxLength + knobs_.mutations.high() * mutation +
                             static_cast<double>(rows) * context_.length * (1.0 + knobs_.steps_per_token.high()));
@@ -330,7 +330,7 @@ std::uint64_t TapeRun::Advance(std::uint64_t steps) {
   const std::uint64_t before = result().steps;
   const auto stop = state.lane.left - static_cast<std::int64_t>(std::min(steps, state.max_steps));
   while (!state.over && state.lane.left > stop) state.over = !Step(state.machine, state.lane);
-  // A run whose last step was the last allowed one is over; nobody should have to ask again to learn that.
+  // A run whose last step was the last allowed one is over; the caller should not have to ask again to learn that.
   if (!state.over && state.lane.left == 0) state.over = !Step(state.machine, state.lane);
   return result().steps - before;
 }

@@ -2,14 +2,14 @@
 // given programs, and an interpreter for programs that somebody else proposes.
 //
 // Machine: a circular tape of `cells` cells, all 0 at the start, each a symbol 0 .. symbols - 1; a pointer, at first at
-// cell 0; an input tape, read from its beginning, and again from there behind its end (an empty one reads as 0).
+// cell 0; an input tape, read from its beginning, and again from there after its end (an empty one reads as 0).
 //   + -   add 1 to the cell, subtract 1, modulo `symbols`
 //   > <   move the pointer right, left, modulo `cells`
 //   .     write the cell
 //   ,     read the next symbol of the input tape, modulo `symbols`, into the cell
-//   [     if the cell is 0, go behind the matching `]`
-//   ]     if the cell is not 0, go back behind the matching `[`
-// Every instruction executed is one step. A program ends behind its last instruction; with `repeat` it then begins
+//   [     if the cell is 0, go to what follows the matching `]`
+//   ]     if the cell is not 0, go back to what follows the matching `[`
+// Every instruction executed is one step. A program ends after its last instruction; with `repeat` it then begins
 // again, on the tape and at the place of the input tape where it was. It is stopped after a number of steps, and when
 // its output is full.
 //
@@ -18,7 +18,7 @@
 //   independent instructions, each of the eight equally likely. With probability cross_probability the text is the
 //   beginning of one parent and the end of another (each cut at a uniform place), else one parent. Then `mutations`
 //   times: with probability 1/2 a random instruction is replaced, with 1/4 one is inserted at a random place, with 1/4
-//   one is deleted. Repair: what is behind the 4 096th instruction is cut off, a `]` that closes nothing is dropped,
+//   one is deleted. Repair: what follows the 4 096th instruction is cut off, a `]` that closes nothing is dropped,
 //   loops still open are closed at the end, and a program without a `.` gets one there.
 // It runs on each row for at most steps_per_token * length steps. What it has written is repeated to fill the row; a
 // program that writes nothing makes rows that are all symbol 0. `symbols` is at most the alphabet's size. With
@@ -48,7 +48,7 @@ struct TapeLimits {
 };
 
 enum class TapeHalt {
-  kEnded,        // behind its last instruction
+  kEnded,        // after its last instruction
   kStepLimit,    // after max_steps steps
   kOutputLimit,  // the output is full
 };
@@ -83,7 +83,7 @@ class TapeProgram {
   std::string text_;
 };
 
-// A run that is done piece by piece, so that whoever does it can turn to something else in between.
+// A run in pieces, so that the caller can do other work between them.
 class TapeRun {
  public:
   // Errors: InvalidArgument if a limit is out of range, naming it. `input` and `output` must outlive the run.

@@ -13,7 +13,7 @@ constexpr std::int64_t kMaxCells = 65536;
 
 int PaddedFeatures(int features) { return (features + 3) / 4 * 4; }
 
-// Symbols of patches of so many cells, marks included; more than any alphabet if it is too large to count.
+// Symbols of patches of this many cells, marks included; more than any alphabet if it is too large to count.
 std::int64_t Symbols(std::int64_t colours, std::int64_t cells, bool marks) {
   std::int64_t symbols = 1;
   for (std::int64_t i = 0; i < cells && symbols <= kMaxAlphabet; ++i) symbols *= colours;

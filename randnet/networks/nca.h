@@ -17,7 +17,7 @@
 //   First grid. NOISE: cell after cell, row-major, Below(C) of the row's generator. INPUT: cell i has colour z[i mod
 //   length] mod C, z the input row.
 //
-//   Step. The input of the convolution is the one-hot code of the colours, so a feature is its bias plus one weight a
+//   Step. The input of the convolution is the one-hot code of the colours, so a feature is its bias plus one weight per
 //   position, added in the positions' order (which is what a chain over all P C inputs gives). hidden = max(0,
 //   chain(bias; weights, features)), logits = chain(bias; weights, hidden); identity_bias is added to the logit of the
 //   cell's own colour. The next colour: with T < 1e-6 the largest logit, the lowest colour of equals. Else d_c =
@@ -35,8 +35,8 @@
 // x 2 cells, hence an alphabet of 10 002. On smaller alphabets patches are made smaller: 1 x 2 cells from 102 symbols
 // on, single cells below, if patch_height and patch_width are not given. With height 1 the grid is one-dimensional;
 // single cells of up to as many colours as the alphabet has symbols make it an automaton on bytes, and with `start`
-// INPUT it reads its row. The paper's initialisation of the weights is not told beyond "random"; ours is the usual one
-// that keeps the variance (s = 1).
+// INPUT it reads its row. The paper says only that its weights are initialised at random; ours is the usual
+// initialisation that keeps the variance (s = 1).
 #pragma once
 
 #include <vector>

@@ -78,7 +78,7 @@ void RecurrentProgram::Sample(Rng& rng) {
   const int gates = Gates(net_.cell);
   const std::size_t columns = Size(groups * gates) * kPanel;
 
-  // The memory is cut anew for each program; every array begins at a multiple of 16 floats.
+  // Each program divides the memory again; every array begins at a multiple of 16 floats.
   float* next = memory_.get();
   const auto take = [&next](std::size_t floats) {
     float* begin = next;
@@ -108,7 +108,7 @@ void RecurrentProgram::Sample(Rng& rng) {
       }
     }
     weights_[l] = weights;
-    // The first layer's products with the embeddings become tables; its own h's weights stand last.
+    // The first layer's products with the embeddings become tables; its own h's weights come last.
     net_.layer[l] = {l == 0 ? weights + 2 * net_.embedding_width * kPanel : weights, inputs * kPanel, bias, own_bias};
   }
 
@@ -224,7 +224,7 @@ class RecurrentFamily final : public Family {
     const double gates = Gates(cell_);
     const double columns = gates * matrix::Padded(most.hidden);
     const double tokens = static_cast<double>(rows) * context_.length;
-    // A group of units takes a kernel a gate at most, for so many rows at a time.
+    // A group of units takes at most one kernel per gate, for this many rows at a time.
     const double calls = columns / kPanel * std::ceil(rows / static_cast<double>(kRecurrentChunkRows));
     double own = 0;  // weights of the layers that each token is multiplied with
     double step = rows * 2 * cost::TableRow(columns, columns * most.alphabet);
@@ -235,8 +235,8 @@ class RecurrentFamily final : public Family {
     }
     own += static_cast<double>(most.alphabet) * most.hidden;
     step += matrix::MultiplySeconds(rows, most.hidden, most.alphabet) + matrix::ChooseSeconds(rows, most.alphabet);
-    // Products with a symbol are made once: many symbols' of the input row together, those of the row written one by
-    // one.
+    // The product with a symbol is made once: for the input row's symbols many together, for those of the row written
+    // one by one.
     const double embedded = matrix::MultiplySeconds(1, most.embedding, columns) +
                             matrix::MultiplySeconds(kRecurrentChunkRows, most.embedding, columns) / kRecurrentChunkRows;
     return context_.length * step + std::min<double>(tokens, most.alphabet) * embedded +

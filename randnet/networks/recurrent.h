@@ -21,7 +21,7 @@
 //   Uniform(l, h) is Rng::FillUniform's.
 //
 //   Step t. Layer by layer, each gate's sum over the inputs is, in layer 0, (chain(bias; W, E(x_t)) + chain(0; W,
-//   E(z_t))), and above, chain(bias; W, h(t) of the layer below); it goes on as a chain over its own h(t-1). The cell
+//   E(z_t))), and above, chain(bias; W, h(t) of the layer below); it continues as a chain over its own h(t-1). The cell
 //   of the family makes the new h of the sums. All states are 0 before t = 0. A gate's bias is the sum of both vectors'
 //   values. (The GRU's gate n keeps its two biases and two sums apart.)
 //   Logits: chain from the output bias over h of the last layer.
@@ -29,8 +29,8 @@
 //   Next token. T < 1e-6: the symbol with the largest logit, the lowest of equals. Else weights, with e =
 //   math::GateExp, w_n = e((logit_n - largest) * (1 / T)) (so none is below e^-27.5); S_j = the sum of w_n over n = j
 //   mod 16, n ascending; total = S_0 + S_1 + ... + S_15 in this order; u = total * Uniform() of the row's generator,
-//   one draw a token. The first j with u < S_j is taken, each S_j before it being subtracted from u; then the first n =
-//   j mod 16 at which the running sum of w_n exceeds u (the last such n if rounding leaves none; of j likewise).
+//   one draw per token. The first j with u < S_j is taken, each S_j before it being subtracted from u; then the first n
+//   = j mod 16 at which the running sum of w_n exceeds u (the last such n if rounding leaves none; of j likewise).
 //
 //   The prompt is the beginning of x; with no prompt, x_0 = z_0. Then input (x_t, z_t) gives x_{t+1}.
 //

@@ -119,7 +119,7 @@ bool MakeTableRows(const RecurrentNet& net, BlockView symbols, int length, Embed
 // One layer's update of one or more groups of units (at most Cell::kGroups) in some rows. All pointers are at the first
 // group and the first row.
 struct GroupStep {
-  bool first_layer;  // inputs are symbols, whose products stand in tables
+  bool first_layer;  // inputs are symbols, whose products are in tables
   int rows;
   int groups;
   int hidden;
@@ -127,7 +127,7 @@ struct GroupStep {
   std::ptrdiff_t panel_stride;
   const float* bias;
   const float* own_bias;
-  const float* const* x;  // first layer: one table row a row
+  const float* const* x;  // first layer: one table row per row
   const float* const* z;
   const float* below;      // states of the layer below; none in the first layer
   const float* own;        // h of the step before, all units

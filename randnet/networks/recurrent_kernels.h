@@ -37,10 +37,10 @@ constexpr std::ptrdiff_t TableStride(Cell cell, int hidden) {
   return Gates(cell) * matrix::Padded(hidden) + matrix::kPanel;
 }
 
-// Products of the first layer with the embeddings of the symbols that have occurred, one row of gates *
-// padded hidden floats a symbol: chain(init; W, embedding), at a distance that is no power of two, so that the same
-// gates of many rows do not share cache sets. Rows are made when a symbol first occurs: a run of few rows
-// over a large alphabet, or a program that falls silent, pays for what it uses.
+// Products of the first layer with the embeddings of the symbols that have occurred: for each symbol one row of gates *
+// padded hidden floats, chain(init; W, embedding). The distance of rows is no power of two, so that the same gates of
+// many rows do not share cache sets. Rows are made when a symbol first occurs: a run of few rows over a large alphabet,
+// or a program that falls silent, pays only for what it uses.
 struct EmbeddingTable {
   static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
   const float* weights = nullptr;  // first panel of the first layer that reads this input
@@ -79,9 +79,9 @@ struct RecurrentNet {
 // Floats that RunRecurrent needs as scratch.
 std::size_t RecurrentScratchFloats(int layers, int hidden, int embedding_width, int alphabet, int rows);
 
-// Runs a network over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has one generator a
-// row, used only at a temperature. A watch, if not null, looks at the rows. `stop`, if not null, can pause the run or
-// end it. `logits`, if not null, receives the logits of each step from t = start - 1 on, in the order
+// Runs a network over all rows. out already holds the first `start` >= 1 symbols of each row; rngs has one generator
+// per row, used only at a temperature. A watch, if not null, looks at the rows. `stop`, if not null, can pause the run
+// or end it. `logits`, if not null, receives the logits of each step from t = start - 1 on, in the order
 // [step][row][alphabet] (for tests).
 void RunRecurrent(RecurrentNet& net, BlockView input, int start, std::span<Rng> rngs, MutableBlockView out,
                   float* scratch, RunWatch* watch, const RunControl* stop, float* logits = nullptr);

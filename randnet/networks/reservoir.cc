@@ -126,7 +126,7 @@ class ReservoirFamily final : public Family {
     const double computed = padded;
     const double groups = std::ceil(computed / kReservoirRows);
     const double fma = 2 * cost::kFlop * computed;
-    // A unit takes its rows' embeddings one by one; a connection leads to a state anywhere, an output to a line of
+    // A unit reads its rows' embeddings one by one, a connection reads a state anywhere, and an output reads a line of
     // each.
     const double units = width * 4 * cost::kValue * computed;
     const double connected = width * connections * (fma + 2 * cost::kValue * groups);

@@ -17,9 +17,9 @@
 //   before t = 0. logit_m = chain(0; output weights of m, h(t)). out_t is the symbol that
 //   randnet/networks/recurrent.h's "Next token" chooses among the M.
 //
-// The paper writes the recurrent weights as N(0, 0.21). Read as a standard deviation, the default here, 16 of them a
+// The paper writes the recurrent weights as N(0, 0.21). Read as a standard deviation, the default here, 16 of them per
 // unit give a spectral radius of 0.21 * sqrt(16) = 0.84, below 1 as echo states need; read as a variance (weight_scale
-// 0.458) it is 1.83. The paper does not tell the scale of the output weights; ours gives logits of about unit variance.
+// 0.458) it is 1.83. The paper does not give the scale of the output weights; ours gives logits of about unit variance.
 #pragma once
 
 #include <vector>

@@ -97,7 +97,7 @@ class TransformerFamily final : public Family {
   double RowSeconds() const {
     const double length = context_.length;
     const double queries =
-        std::min<double>(TransformerProgram::kQueries, length);  // together; they see half of the row on an average
+        std::min<double>(TransformerProgram::kQueries, length);  // together; they see half of the row on average
     const double layer =
         LineSeconds(length, 4) + std::ceil(length / queries) * AttendSeconds(queries, (length + queries) / 2);
     return largest_.layers * layer + HeadSeconds(length);

@@ -25,7 +25,7 @@
 //   all heads side by side, through the output layer, are the attention.
 //
 //   PARALLEL. x_t = E(z_t) + P_t; position t attends to the keys 0 .. t, the slot of a key being its position. The
-//   head's logits of position t give a symbol by randnet/networks/recurrent.h's "Next token" (one draw a position, t
+//   head's logits of position t give a symbol by randnet/networks/recurrent.h's "Next token" (one draw per position, t
 //   ascending); it becomes out_t, unless the mask's logit is not positive: then out_t = z_t. One pass over the row;
 //   nothing is autoregressive.
 //
@@ -35,7 +35,7 @@
 //
 // The published program's mask test is true nearly everywhere, ours compares with zero. Its sequential variant computes
 // a window of 64 tokens again for each token; here keys and values stay as they were computed, which costs a 64th and
-// lets a token depend on what lies before the window, layer by layer.
+// lets a token depend on what is before the window, layer by layer.
 #pragma once
 
 #include <algorithm>

@@ -9,7 +9,7 @@
 
 namespace iterand {
 
-// values[r] = LayerNorm(values[r] + added[r]), `width` floats a row, a multiple of 16; rows are `stride` and
+// values[r] = LayerNorm(values[r] + added[r]), `width` floats per row, a multiple of 16; rows are `stride` and
 // added_stride floats apart and aligned. LayerNorm(v): mean = sum v_n / width; d_n = v_n - mean; variance = sum of
 // d_n^2 (each added by fma) / width; d_n * (1 / sqrt(variance + 1e-5)).
 void AddAndNormalise(const float* added, std::ptrdiff_t added_stride, int rows, int width, float* values,

@@ -64,7 +64,7 @@ void TransformerProgram::Attend(int length) {
   const int padded_width = matrix::Padded(width);
   const int slots = matrix::Padded(length);
   const float scale = 1.0F / std::sqrt(static_cast<float>(width));
-  // Zeros stand where a panel has no key or no channel.
+  // A panel has zeros where it has no key or no channel.
   caches_.assign(CacheFloats(slots), 0.0F);
   scores_.resize(kQueries * Size(slots));
   gathered_.resize(kQueries * Size(padded_width));

@@ -30,7 +30,7 @@ int TransformerPaperLayers(int width) {
 TransformerBuffers LargestBuffers(const TransformerSizes& sizes, int rows) {
   TransformerBuffers buffers;
   const std::size_t slots = Size(matrix::Padded(sizes.sequential ? sizes.window : sizes.length));
-  // Keys of all heads of a row take W floats a slot. Values take W padded head by head: each head may waste up to a
+  // Keys of all heads of a row take W floats per slot. Values take W padded head by head: each head may waste up to a
   // panel.
   const std::size_t row = slots * (2 * Size(sizes.width) + Size(sizes.heads) * matrix::kPanel);
   if (sizes.sequential) {

@@ -24,8 +24,8 @@ class BracketProgram final : public Program {
  public:
   BracketProgram(const BracketKnobs& knobs, const FamilyContext& context) : knobs_(knobs), context_(context) {
     words_.resize(kLanes * static_cast<std::size_t>(context.length));
-    // No row is deeper than it is long. One more is written whether the token opens or not, and at depth 0 one is read
-    // that is not there.
+    // No row is deeper than it is long. One more bracket is written whether the token opens or not, and at depth 0 a
+    // bracket is read that does not exist.
     open_.resize(kLanes * (static_cast<std::size_t>(std::min(knobs.max_depth.high(), context.length)) + 2));
   }
 
@@ -58,7 +58,7 @@ class BracketProgram final : public Program {
     const std::uint32_t max_depth = std::min(max_depth_, static_cast<std::uint32_t>(capacity - 2));
     const std::uint32_t kinds = kinds_;
     std::uint32_t depths[kRows] = {};
-    Symbol* stacks[kRows];  // the brackets that are open lie at 1 .. depth
+    Symbol* stacks[kRows];  // places 1 .. depth hold the open brackets
     Symbol* rows[kRows];
     const std::uint32_t* words[kRows];
     for (int i = 0; i < kRows; ++i) {
@@ -83,11 +83,11 @@ class BracketProgram final : public Program {
         const std::uint32_t closed = kCross ? (low * depth >> 16) + 1 : depth;
         const std::uint32_t closing = open[closed];
         if constexpr (kCross) {
-          // The last bracket moves into the gap; an opening token puts back what was there.
+          // The last bracket moves into the gap; an opening token restores the bracket there.
           const std::uint32_t last = open[depth];
           open[closed] = static_cast<Symbol>(last ^ ((last ^ closing) & opens));
         }
-        // Behind the open brackets anything may lie, so a closing token may write there too.
+        // Anything may follow the open brackets, so a closing token may write there too.
         open[depth + 1] = static_cast<Symbol>(kind);
         const std::uint32_t closes = kinds + closing;
         rows[i][t] = static_cast<Symbol>(closes ^ ((closes ^ kind) & opens));

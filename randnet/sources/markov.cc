@@ -170,7 +170,7 @@ class MarkovProgram final : public Program {
     const auto length = static_cast<std::size_t>(out.length());
     const std::size_t order =
         std::min(kContexts == Contexts::kTree ? std::size_t{tree_.depth()} : static_cast<std::size_t>(order_), length);
-    std::uint64_t history[kLanes] = {};  // the last `order` places, ten bits each; of a tree, they lie in walks_
+    std::uint64_t history[kLanes] = {};  // the last `order` places, ten bits each; walks_ has those of a tree
     Symbol* rows[kLanes];
     for (int i = 0; i < row_count; ++i) {
       std::uint32_t* const words = words_.data() + static_cast<std::size_t>(i) * length;

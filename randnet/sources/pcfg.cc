@@ -28,7 +28,7 @@ struct PcfgKnobs {
 };
 
 // A symbol on the stack: its number, and its depth in the high half. Numbers: nonterminals from 0, then the top symbol,
-// terminals behind it.
+// then the terminals.
 using Item = std::uint32_t;
 constexpr int kDepthShift = 16;
 
@@ -112,7 +112,7 @@ class PcfgProgram final : public Program {
       expansions_[i] = {at, static_cast<std::uint32_t>(r)};
       expansions_[numbers + i] = {at + static_cast<std::uint32_t>(r), 1};  // at the depth limit
     }
-    // The top symbol becomes start, separator, top, for ever; terminals become nothing.
+    // The top symbol becomes start, separator, top, endlessly; terminals become nothing.
     AddOnly(n, numbers, static_cast<std::uint32_t>(rules_.size()));
     if (knobs_.separator) {
       rules_.push_back({{static_cast<Item>(n), static_cast<Item>(numbers - 1), 0}, 3});
@@ -210,8 +210,8 @@ class PcfgProgram final : public Program {
     rules_.push_back(rule);
   }
 
-  // Takes one symbol from the stack: writes it if it is a terminal, else replaces it. Without branches: which it is is
-  // random.
+  // Takes one symbol from the stack: writes it if it is a terminal, else replaces it. Without branches, since its kind
+  // is random.
   void Step(Lane& lane) const {
     const Item item = lane.stack[--lane.size];
     const std::uint32_t symbol = item & ((1U << kDepthShift) - 1);

@@ -37,7 +37,7 @@ class Franchise {
     const std::size_t draws = contexts * (history + length);
     slots_.resize(std::bit_ceil(2 * draws));
     shift_ = 64 - std::countr_zero(slots_.size());
-    symbols_.resize(4 * draws);  // doubling the room of each context as it fills takes less than four places a draw
+    symbols_.resize(4 * draws);  // doubling the room of each context as it fills takes less than four places per draw
     used_.reserve(draws);
     if (history > 0) replaced_.reserve(contexts * length);
   }
@@ -56,7 +56,7 @@ class Franchise {
     replaced_.clear();
   }
 
-  // Forgets all but the history.
+  // Forgets everything except the history.
   void Rewind() {
     for (; !replaced_.empty(); replaced_.pop_back()) slots_[replaced_.back().slot] = replaced_.back().draws;
     for (; used_.size() > history_used_; used_.pop_back()) slots_[used_.back()] = {};
@@ -149,7 +149,7 @@ class PitmanYorProgram final : public Program {
   }
 
  private:
-  // Of a draw: made anew, with respect to the context one symbol shorter. Symbols are below 2^16.
+  // Marks a new draw, with respect to the context one symbol shorter. Symbols are below 2^16.
   static constexpr std::uint32_t kAnew = 1U << 31;
   static constexpr std::uint64_t kBase = 0xD1342543DE82EF95U;  // of the contexts' polynomial hash
 
@@ -208,13 +208,13 @@ class PitmanYorFamily final : public Family {
   PitmanYorFamily(PitmanYorKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return false; }
   double most_seconds(int rows) const override {
-    // Each context of a symbol is looked up in memory that may lie far away, and cleared again.
+    // Each context of a symbol is looked up in memory that may be far away, and cleared again.
     constexpr double kContext = 60 * cost::kSymbol;
     const double symbols = knobs_.history.high() + static_cast<double>(rows) * context_.length;
     return kContext * (knobs_.depth.high() + 1) * symbols + cost::kSymbol * context_.alphabet;
   }
   double program_bytes(int /*rows*/) const override {
-    // A hash table of up to four slots a draw, four places for its symbol, its slot's number, and what it replaced.
+    // A hash table of up to four slots per draw, four places for its symbol, its slot's number, and what it replaced.
     constexpr double kDrawBytes = 4.0 * sizeof(Draws) + 4.0 * sizeof(std::uint32_t) + sizeof(std::uint32_t) + 24.0;
     const double symbols = static_cast<double>(context_.length) + knobs_.history.high();
     return 2048.0 + kDrawBytes * symbols * (knobs_.depth.high() + 1) + 2.0 * knobs_.history.high() +

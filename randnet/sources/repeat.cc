@@ -28,7 +28,7 @@ class RepeatProgram final : public Program {
   }
 
   void Run(BlockView input, BlockView /*prompt*/, const RowRng& rng, MutableBlockView out) override {
-    // A trial may want fewer symbols than the word has.
+    // A trial may need fewer symbols than the word has.
     const auto n = static_cast<std::size_t>(std::min(n_, out.length()));
     for (int r = 0; r < out.rows(); ++r) {
       const auto row = out.row_span(r);
@@ -45,9 +45,9 @@ class RepeatProgram final : public Program {
   }
 
   void MarkTargets(int /*r*/, std::span<const Symbol> /*row*/, std::span<std::uint8_t> mask) const override {
-    const auto told = mask.begin() + std::min<std::ptrdiff_t>(n_, std::ssize(mask));
-    std::fill(mask.begin(), told, std::uint8_t{0});
-    std::fill(told, mask.end(), std::uint8_t{1});
+    const auto repeated = mask.begin() + std::min<std::ptrdiff_t>(n_, std::ssize(mask));
+    std::fill(mask.begin(), repeated, std::uint8_t{0});
+    std::fill(repeated, mask.end(), std::uint8_t{1});
   }
 
   std::string Describe() const override { return absl::StrCat("period=", n_, " symbols=", k_); }

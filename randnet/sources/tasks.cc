@@ -62,7 +62,7 @@ class TasksProgram final : public Program {
   }
 
  private:
-  // The symbol behind an output.
+  // The symbol after an output.
   std::uint32_t end() const { return knobs_.one_mark ? k_ : k_ + 1; }
 
   // Appends an input's symbols to input_ and to the instance.
@@ -163,7 +163,7 @@ class TasksFamily final : public Family {
   TasksFamily(TasksKnobs knobs, const FamilyContext& context) : knobs_(std::move(knobs)), context_(context) {}
   bool reads_input() const override { return knobs_.from_row; }
   double most_seconds(int rows) const override {
-    // Sorting takes up to twelve steps a symbol, and the last task of a row may be made for its first symbol alone.
+    // Sorting takes up to twelve steps per symbol, and the last task of a row may be made for its first symbol alone.
     return 12 * cost::kSymbol * rows * (context_.length + 4.0 * knobs_.items.high());
   }
   double program_bytes(int /*rows*/) const override { return 2048.0 + 16.0 * knobs_.items.high() + context_.alphabet; }

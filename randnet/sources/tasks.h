@@ -2,8 +2,8 @@
 // full.
 //
 // A program draws one of `kinds`, its number of symbols k and the most symbols n of an input. Each instance has an
-// input of a length uniform in 1 .. n, and is written as input, k, output, k + 1; where there are two inputs, k + 2
-// stands between them. With `one_mark` it is input, k, output, k: only what came before tells inputs from outputs.
+// input of a length uniform in 1 .. n, and is written as input, k, output, k + 1; two inputs have k + 2 between them.
+// With `one_mark` it is input, k, output, k: only what came before distinguishes inputs from outputs.
 //   IDENTITY  the input
 //   REVERSE   the input backwards
 //   SORT      the input in ascending order
@@ -21,11 +21,11 @@
 // generator: the length of the input, 1 + Below(n); with RANDOM a word w for each of its symbols; for UNION length and
 // words of the second input; for DELETE the place of the deleted symbol in the input, Below(its length). The symbol of
 // a word w is floor(w k / 2^32). Of STACK, with h and l the halves of w, it is 0, a pop, if 3 h < 2^16 (21 846 of the
-// 2^16 values of h), else 1 + floor(l (k - 1) / 2^16), which leaves nothing out up to k - 1 = 65 532, but is the less
-// even the larger k is.
+// 2^16 values of h), else 1 + floor(l (k - 1) / 2^16), which leaves nothing out up to k - 1 = 65 532, but is less even
+// the larger k is.
 //
-// The mask (Program::MarkTargets) marks the outputs, as the paper counts its loss: the symbols behind the k of an
-// input, up to and with the mark that ends the output.
+// The mask (Program::MarkTargets) marks the outputs, as the paper counts its loss: the symbols after the k of an input,
+// up to and including the mark that ends the output.
 //
 // k is lowered to the alphabet's size less 3; an alphabet of fewer than 5 symbols is refused.
 #pragma once

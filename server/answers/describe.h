@@ -15,12 +15,12 @@ v1::Dtype ToProto(Dtype dtype);
 // Engine version, presets and families.
 void DescribeServer(v1::DescribeResponse& response);
 
-// What a stream's recipe resolves to, and what it costs. Not max_batch_size, which is a server's.
-// Descriptions and names of parts are those of the recipe that was asked for: the fingerprint leaves them out, so the
-// stream's may be others. Shares and cost of a mixture are those at index `at`.
+// What a stream's recipe resolves to, and what it costs. Not max_batch_size, which is a server's. Descriptions and
+// names of parts are those of the requested recipe: the fingerprint leaves them out, so the stream's may differ. Shares
+// and cost of a mixture are those at index `at`.
 void DescribeStream(const Stream& stream, const v1::Recipe& asked, std::uint64_t at, v1::StreamInfo& info);
 
-// Names of the parts of a mixture, as the recipe that was asked for has them; empty if it is none.
+// Names of the parts of a mixture, as the requested recipe has them; empty if it is no mixture.
 std::vector<std::string> AskedPartNames(const Stream& stream, const v1::Recipe& asked);
 
 }  // namespace iterand

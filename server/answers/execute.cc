@@ -11,7 +11,7 @@
 namespace iterand {
 namespace {
 
-// Some milliseconds at the worst: one program alone, with loops that the processor cannot foresee.
+// A few milliseconds in the worst case: one program alone, with loops that the processor cannot predict.
 constexpr std::uint64_t kPieceSteps = 1 << 20;
 constexpr std::size_t kPieceBytes = 64 << 10;
 
@@ -32,7 +32,8 @@ v1::ExecuteResult::Halt ToProto(TapeHalt halt) {
   return v1::ExecuteResult::HALT_UNSPECIFIED;
 }
 
-// As CheckRange, of a field of the request. `what` of it is checked, such as ": its size"; empty: the value itself.
+// Like CheckRange, for a field of the request. `what` names the checked aspect, such as ": its size"; empty: the value
+// itself.
 absl::Status CheckField(const std::string& field, std::uint64_t value, std::uint64_t min, std::uint64_t max,
                         const char* what = "") {
   const absl::Status status = CheckRange(absl::StrCat(field, what), value, min, max);

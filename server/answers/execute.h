@@ -1,9 +1,9 @@
 // The method Execute: runs programs that a client gives on the byte machine of randnet/machines/tape_machine.h, within
 // limits.
 //
-// A request is checked whole before anything is run. It is then worked off in pieces of some milliseconds, so that
-// whoever runs it can turn to others in between; a program longer than a piece is interrupted and resumed. Of the
-// programs only one is compiled and has its tapes at a time.
+// A request is checked whole before anything is run. It then runs in pieces of a few milliseconds, so that the caller
+// can do other work between them; a program longer than a piece is interrupted and resumed. Only one of the programs is
+// compiled and has its tapes at a time.
 #pragma once
 
 #include <atomic>
@@ -27,7 +27,7 @@ inline constexpr std::uint64_t kMaxExecuteOutput = 65536;                       
 inline constexpr std::uint64_t kMaxExecuteInput = 65536;                        // bytes of an input tape
 inline constexpr std::size_t kRandomInputSymbols = 4096;                        // of an input tape made from a seed
 
-// A request under way. For one thread at a time.
+// A request in progress. For one thread at a time.
 class Execution {
  public:
   // Errors: InvalidArgument naming the field, such as "programs[3]: program: position 5: ']' closes no loop"; Cancelled
@@ -35,8 +35,8 @@ class Execution {
   static absl::StatusOr<Execution> Make(const v1::ExecuteRequest& request,
                                         const std::atomic<bool>* cancelled = nullptr);
 
-  // Runs on, for about a million steps or until the results that were finished take some 64 KiB, and appends those to
-  // `response`. Not after the last program.
+  // Continues for about a million steps, or until the finished results take about 64 KiB, and appends these to
+  // `response`. Must not be called after the last program.
   void Advance(v1::ExecuteResponse& response);
 
   bool done() const { return next_ == programs_.size(); }

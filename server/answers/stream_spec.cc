@@ -48,7 +48,7 @@ absl::Status CheckFingerprint(const v1::StreamSpec& spec, const Stream& stream) 
   const std::string message = absl::StrCat(
       "stream.expected_fingerprint is ", absl::BytesToHexString(expected), ", but ", recipe, " with seed ",
       stream.seed(), " and length ", stream.length(), " has ", ToHex(actual), " in engine version ", kEngineVersion,
-      ": a cursor goes on only with the recipe, seed, length and engine version it was made with");
+      ": a cursor continues only with the recipe, seed, length and engine version it was made with");
   return WithReason(v1::FINGERPRINT_MISMATCH, absl::FailedPreconditionError(message),
                     {{"expected", absl::BytesToHexString(expected)}, {"actual", ToHex(actual)}});
 }

@@ -18,10 +18,10 @@ namespace {
 // How often running slices are checked for their age.
 constexpr absl::Duration kTick = absl::Milliseconds(5);
 
-// Threads beyond one per core are kept for so long without work.
+// How long threads beyond one per core are kept without work.
 constexpr absl::Duration kSpareThreadTime = absl::Seconds(2);
 
-// A slice that was not to be measured, and took longer than this by the time of day, is measured after all.
+// A slice that was not to be measured, and took longer than this by the wall clock, is measured after all.
 constexpr std::chrono::milliseconds kUnmeasuredTime(1);
 
 EngineOptions Resolved(EngineOptions options) {
@@ -34,8 +34,8 @@ EngineOptions Resolved(EngineOptions options) {
 thread_local double last_thread_seconds = 0;
 
 // Generation never sleeps while there is work. Threads that send a batch, or a trainer on the same machine that needs
-// one, would wait for the end of its time slice, some milliseconds. From Linux 6.12 on a thread can ask for shorter
-// ones; its share of the core stays the same. Elsewhere nothing changes.
+// one, would wait several milliseconds for the end of its time slice. From Linux 6.12 on a thread can ask for shorter
+// slices; its share of the core stays the same. Elsewhere nothing changes.
 void AskForShortSlices() {
 #ifdef SYS_sched_setattr
   struct Attributes {  // struct sched_attr of sched_setattr(2), whose header does not go with the C library's
@@ -184,7 +184,7 @@ void Engine::Work(std::list<std::thread>::iterator self) {
       timed_out = false;
       continue;
     }
-    // For each core there must be a thread that runs or is idle. The others are spare.
+    // Each core needs a thread that runs or is idle. The others are spare.
     if (timed_out && state_.idle_workers + state_.cores_in_use >= state_.options.threads) {
       ended_workers_.splice(ended_workers_.end(), workers_, self);
       return;

@@ -5,14 +5,14 @@
 // of kSliceSeconds: after that, others have their turn if they come first.
 //
 // A slice ends at the end of a round, where the segment can be put aside. If a round takes longer, its computation is
-// paused in the middle: its thread waits, and another thread of the engine uses the core meanwhile. So the engine has
-// as many threads as it has paused computations and cores, but no more of them run at a time than it may use cores,
-// whatever a round costs. (randnet/run_control.h: computations ask every few milliseconds whether to pause.)
+// paused in the middle: its thread waits, and another thread of the engine uses the core meanwhile. The engine
+// therefore has as many threads as it has paused computations and cores. No more of them run at a time than it may use
+// cores, whatever a round costs. (randnet/run_control.h: computations ask every few milliseconds whether to pause.)
 //
 // A segment in progress holds a workspace until it is complete. A stream therefore has at most one segment in progress
 // per core, and these finish before others are begun. Segments of an endless pool depend on the one before, so each
-// lane has at most one in progress, the lowest first. To reach one that lies far ahead the pool is replayed, one
-// segment per slice; readers of that lane wait.
+// lane has at most one in progress, the lowest first. To reach a segment far ahead the pool is replayed, one segment
+// per slice; readers of that lane wait.
 #pragma once
 
 #include <chrono>
@@ -45,8 +45,8 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Opens a stream, or finds it if one of its fingerprint is open or was lately. Errors are those of
-  // Stream::Open, with the reason INVALID_RECIPE.
+  // Opens a stream, or finds it if one of its fingerprint is open or was recently. Errors are those of Stream::Open,
+  // with the reason INVALID_RECIPE.
   absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::Recipe& recipe, std::uint64_t seed) {
     absl::StatusOr<std::shared_ptr<SharedStream>> open = state_.streams.Open(recipe, seed);
     if (absl::IsInvalidArgument(open.status())) return WithReason(v1::INVALID_RECIPE, open.status());
@@ -75,10 +75,10 @@ class Engine {
 
   EngineStats stats() const;
 
-  // For a fork of this process. Halt returns some milliseconds later, when no thread of the engine computes or holds a
-  // lock but for the engine's mutex, which it takes. Continue, from the same thread, ends that. In a forked child the
-  // threads are gone: there the engine, its readers and its streams must be left as they are, and never be destroyed.
-  // Pointers to streams must not be made or released meanwhile.
+  // For a fork of this process. Halt returns a few milliseconds later, when no thread of the engine computes or holds a
+  // lock, except the engine's mutex, which Halt takes. Continue, from the same thread, ends that. A forked child has
+  // none of the threads: there the engine, its readers and its streams must be left as they are, and never be
+  // destroyed. Pointers to streams must not be made or released meanwhile.
   void Halt() ABSL_EXCLUSIVE_LOCK_FUNCTION(state_.mutex);
   void Continue() ABSL_UNLOCK_FUNCTION(state_.mutex);
 
@@ -102,11 +102,11 @@ class Engine {
   bool WorkOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   void RunPiece(PendingPiece work) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   void RunSegment(SegmentTask task) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
-  // The segment is whole, or `status` is the error that it ended in.
+  // Ends a segment: it is complete, or `status` is the error that it ended in.
   void Complete(SegmentTask& task, absl::Status status, Callbacks& notify, Garbage& garbage)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
 
-  // Gives the core of a computation, on its thread, to others that come first, and waits until it is its turn again.
+  // Called on the thread of a computation: gives its core to work that comes first, and waits for its next turn.
   void Pause(RunningTask& running);
   void AddRunning(RunningTask& running) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   void Resume(PausedTask& paused) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);

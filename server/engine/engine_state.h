@@ -24,7 +24,7 @@ struct EngineOptions {
   std::size_t cache_bytes = 0;       // of ready segments kept beyond those that readers hold
   std::size_t readahead_bytes = 0;   // of segments that a reader wants ahead
   std::size_t max_stream_bytes = 0;  // of segments that a reader may hold at all
-  // Of streams kept though nobody uses them: their workspaces, and the lanes of endless pools.
+  // Of streams that are kept without users: their workspaces, and the lanes of endless pools.
   std::size_t idle_bytes = std::size_t{256} << 20;
   // Streams whose segments cost less core time per byte than this, on average, are not kept in the cache. The default
   // is 250 MB per second.
@@ -57,7 +57,7 @@ struct EngineState {
   int idle_workers ABSL_GUARDED_BY(mutex) = 0;
   absl::CondVar work_added;
 
-  // Wakes threads for so many new tasks, as far as there are free cores.
+  // Wakes threads for this many new tasks, as far as there are free cores.
   void WakeWorkers(int tasks) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     int wake = options.threads - cores_in_use;
     wake = wake < idle_workers ? wake : idle_workers;

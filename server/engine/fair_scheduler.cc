@@ -6,10 +6,10 @@
 namespace iterand {
 namespace {
 
-// A class that wanted no core for a while may be ahead or behind by this much, in seconds.
+// How far a class that needed no core for a while may be ahead or behind, in seconds.
 constexpr double kMaxLead = 0.005;
 
-// Reading the clock of a thread is a system call, which would be a good part of the cheapest slices: of these, one in
+// Reading a thread's clock is a system call, which would take a large part of the cheapest slices. Of these, one in
 // eight is measured.
 constexpr double kCheapSliceSeconds = 50e-6;
 constexpr int kMeasuredOneIn = 8;

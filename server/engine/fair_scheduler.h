@@ -3,16 +3,16 @@
 // An account belongs to one consumer of core time: a reader of a stream, or a background task. It is in one of three
 // classes.
 //   Starting: a stream whose client waits for its first batch. The account with the least work goes first: that is the
-//             core time that its first batch needs by estimate or, if it has used more, what it has used. So many
-//             streams that are opened at once have their first batches one after another, cheap ones first. After
+//             core time that its first batch needs by estimate or, if it has used more, what it has used. Many streams
+//             that are opened at once therefore have their first batches one after another, cheap ones first. After
 //             kMaxStartingSeconds of its own core time an account is no longer in this class.
-//   Waiting:  others whose client waits now, or did lately: within the last kRecentSeconds of core time of all
-//   accounts. Ahead:    readers that only fill their lookahead.
+//   Waiting:  others whose client waits now, or did within the last kRecentSeconds of core time of all accounts.
+//   Ahead:    readers that only fill their lookahead.
 // In the last two classes the account that has used the least core time goes first (start-time fair queueing, Goyal et
 // al. 1996): each carries a virtual time, which grows by the seconds that it uses. An account that was idle earns no
 // credit for unused time.
 //
-// If several classes want a core, starting accounts get kShare of the core time, and waiting ones kShare of the rest.
+// If several classes need a core, starting accounts get kShare of the core time, and waiting ones kShare of the rest.
 //
 // Time is charged in advance, as expected from the account's past, and corrected once it is known. Not thread-safe: the
 // engine's mutex guards the scheduler and its accounts.
@@ -46,14 +46,14 @@ class FairScheduler {
   // One in the starting class, whose first batch needs `seconds` of core time by estimate.
   std::shared_ptr<Account> NewStartingAccount(double seconds);
 
-  // The account's first batch is there.
+  // The account's first batch is complete.
   void EndStart(Account& account);
 
-  // The account's owner waits for its work, or has got it.
+  // The account's owner waits for its work, or has received it.
   void BeginWait(Account& account);
   void EndWait(Account& account);
 
-  // The account wants a core. To be called when it wanted none before.
+  // The account needs a core. To be called when it needed none before.
   void Activate(Account& account);
 
   // Whether `a` must be served before `b`.
@@ -70,7 +70,7 @@ class FairScheduler {
  private:
   void AddLead(Class charged, double seconds);
 
-  double virtual_time_ = 0;   // of the account that was served last, but for starting ones
+  double virtual_time_ = 0;   // of the account that was served last, starting ones excepted
   double core_seconds_ = 0;   // of all accounts
   double starting_lead_ = 0;  // seconds by which the starting class is ahead of its share
   double waiting_lead_ = 0;   // and the waiting class

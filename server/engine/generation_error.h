@@ -8,7 +8,7 @@
 
 namespace iterand {
 
-// Adds the reason to an error of Stream::GenerateSegment or Stream::Explain, whose code says what happened.
+// Adds the reason to an error of Stream::GenerateSegment or Stream::Explain, by its code.
 inline absl::Status WithGenerationReason(absl::Status status) {
   switch (status.code()) {
     case absl::StatusCode::kFailedPrecondition:

@@ -59,7 +59,7 @@ void IndexReader::Refill() {
     const Row& first = rows_[wanted_];
     const SegmentKey key{stream_->stream().fingerprint(), first.lane, first.segment};
     std::shared_ptr<SegmentEntry> entry = engine_.cache.Find(key);
-    // What others have generated may be in a stripe of any size, which counts whole.
+    // Segments that others have generated may be in stripes of any size, which count as a whole.
     const auto fits = [&](std::size_t bytes) { return held_bytes_ + bytes <= max_bytes_; };
     if (entry && (stripes_.contains(entry->stripe.get()) || fits(entry->stripe->buffer.bytes()))) {
       engine_.cache.AddHolder(*entry);

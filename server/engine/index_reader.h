@@ -1,7 +1,7 @@
 // IndexReader: the sequences of a list of indices, in any order and with repetitions.
 //
-// The indices are grouped by segment, and each segment is generated once, however many of its sequences are asked for.
-// The reader holds segments up to a bound in bytes and lets go of each as soon as its rows were handed over.
+// The indices are grouped by segment, and each segment is generated once, however many of its sequences are requested.
+// The reader holds segments up to a bound in bytes and releases each as soon as its rows were handed over.
 #pragma once
 
 #include <cstddef>
@@ -59,7 +59,7 @@ class IndexReader {
 
   IndexReader(EngineState* engine, std::shared_ptr<SharedStream> stream, std::vector<Row> rows, Callback on_ready);
 
-  // Wants more segments, as far as memory allows.
+  // Requests more segments, as far as memory allows.
   void Refill() ABSL_EXCLUSIVE_LOCKS_REQUIRED(engine_.mutex);
   void Release(const std::shared_ptr<SegmentEntry>& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(engine_.mutex);
 

@@ -1,4 +1,4 @@
-// ReadPattern: where the rows of an arithmetic progression of indices lie in lanes and segments.
+// ReadPattern: the lanes and segments of the rows of an arithmetic progression of indices.
 //
 // Row i of the progression is the index first + i * stride. Its rows pass through slots() lanes in turn: row i is row
 // i div slots() of slot i mod slots(), and every slot reads one lane, in steps of step() places. (iterate/index_map.h
@@ -41,7 +41,7 @@ class ReadPattern {
   std::uint64_t segment(std::uint64_t slot, std::uint64_t round) const { return map_.Segment(place(slot, round)); }
   std::uint32_t offset(std::uint64_t place) const { return map_.Offset(place); }
 
-  // The first row of a slot, counted in the slot, that lies behind `segment`.
+  // The first row of a slot, counted in the slot, that is after `segment`.
   Wide RoundAfter(std::uint64_t slot, std::uint64_t segment) const {
     const std::optional<std::uint64_t> steps = map_.StepsBeyond(segment, place(slot, 0), step_);
     return steps ? Wide{*steps} : Wide{1} << 64;
@@ -49,8 +49,8 @@ class ReadPattern {
   // Row `round` of a slot, counted in the progression.
   Wide row(std::uint64_t slot, Wide round) const { return round * slots_ + slot; }
 
-  // Segments that must be held at a time. If each row of a slot lies in another segment than the one before, a segment
-  // is released at once; otherwise one segment of each slot is in use.
+  // Segments that must be held at a time. If each row of a slot is in another segment than the one before, a segment is
+  // released at once; otherwise one segment of each slot is in use.
   std::uint64_t segments_in_use() const { return count_ <= period_ || step_ >= segment_sequences() ? 1 : period_; }
 
   // Whether the rows take places one by one in several lanes, long enough for stripes.
@@ -61,7 +61,7 @@ class ReadPattern {
   // number. If the rows that follow in the segments of this number are fewer than the lanes, some lanes are not read.
   std::uint32_t StripeLanes(std::uint64_t slot, std::uint64_t round) const;
 
-  // Segments that the first `rows` rows lie in.
+  // Number of segments that the first `rows` rows are in.
   double SegmentsOfFirst(std::uint64_t rows) const;
 
  private:

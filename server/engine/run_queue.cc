@@ -14,7 +14,7 @@ void RunQueue::Add(PendingSegments* segments) {
 }
 
 RunQueue::Choice RunQueue::ChooseSegment(const FairScheduler& scheduler) {
-  // Entries that were begun for another reader, and lists without others, leave.
+  // Removes entries that were begun for another reader, and lists without other entries.
   std::erase_if(segments_, [](PendingSegments* segments) {
     while (!segments->entries.empty() && !IsQueued(segments->entries.front())) segments->entries.pop_front();
     return segments->entries.empty();
@@ -72,7 +72,7 @@ bool RunQueue::HasWork(const FairScheduler& scheduler) { return Choose(scheduler
 bool RunQueue::HasBefore(const FairScheduler& scheduler, const FairScheduler::Account& account) {
   const Choice choice = Choose(scheduler);
   if (choice.kind == Kind::kNone) return false;
-  // The segments of its stream that are in progress would go in its place, and those that wait do not come before.
+  // Segments in progress of its stream would run in its place, and those that wait do not come before `account`.
   if (choice.kind == Kind::kSegment && !segments_[choice.index]->stream->HasWorkspace()) return false;
   return choice.cancelled || scheduler.IsBefore(*choice.account, account);
 }

@@ -4,9 +4,8 @@
 // paused on a thread of its own, and pieces of background tasks. The one whose account the scheduler puts first is
 // next. Two rules come before that:
 //   - Segments that nobody wants any more go first, since they end at once and free their workspace.
-//   - If the reader that is next may not begin a segment, because its stream has no free workspace, the segments of
-//   that
-//     stream that are in progress go in its place.
+//   - If the next reader's stream has no free workspace, the reader may not begin a segment. The segments of that
+//     stream that are in progress then go in its place.
 //
 // Not thread-safe: the engine's mutex guards the queue and what it points to.
 #pragma once
@@ -53,7 +52,7 @@ class RunQueue {
   // What is next. The segment task is not begun if it is the first slice of its segment.
   using Work = std::variant<std::monostate, SegmentTask, PausedTask*, PendingPiece>;
 
-  // Both stay until they are removed or, of themselves, empty.
+  // Both stay until they are removed or have become empty.
   void Add(PendingSegments* segments);
   void Remove(PendingSegments* segments) { std::erase(segments_, segments); }
   void Add(PendingPiece* piece) { pieces_.push_back(piece); }
@@ -72,7 +71,7 @@ class RunQueue {
   // Takes any paused task, or null: to let all end.
   PausedTask* TakePaused();
 
-  // Lets go of segments between two slices: at the end.
+  // Releases segments that are between two slices: at the end.
   void Clear() { unfinished_.clear(); }
 
  private:

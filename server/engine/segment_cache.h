@@ -1,11 +1,11 @@
 // SegmentCache: the segments that readers want or have, by (fingerprint, lane, segment), and those kept for others.
 //
-// Each wanted segment is one entry of the table, whoever wants it, so that readers of equal streams share it. An entry
-// is queued, then running, then ready or failed. Ready entries that nobody holds stay as long as the cache has room;
-// the least recently used ones leave first. The cache counts, keeps and evicts whole stripes.
+// Each wanted segment is one entry of the table for all its readers, so that readers of equal streams share it. An
+// entry is queued, then running, then ready or failed. Ready entries that nobody holds stay as long as the cache has
+// room; the least recently used ones leave first. The cache counts, keeps and evicts whole stripes.
 //
-// Not thread-safe: the engine's mutex guards the cache, its entries and its stripes, but for what SegmentEntry says.
-#pragma once
+// Not thread-safe: the engine's mutex guards the cache, its entries and its stripes, except where SegmentEntry says
+// otherwise.
 
 #include <atomic>
 #include <cstddef>
@@ -42,7 +42,7 @@ struct SegmentEntry;
 // The segments of a stripe that are in the cache.
 struct CachedStripe;
 
-// A stripe, and where it lies in the cache.
+// A stripe, and its place in the cache.
 struct Stripe {
   Stripe(std::shared_ptr<SegmentAllocator> allocator, std::uint32_t lanes) : buffer(std::move(allocator), lanes) {}
   StripeBuffer buffer;  // thread-safe
@@ -55,15 +55,15 @@ struct CachedStripe {
   std::vector<std::shared_ptr<SegmentEntry>> entries;
 };
 
-// Somebody who is to be called when an entry is ready or has failed.
+// A reader to be called when an entry is ready or has failed.
 struct SegmentWaiter {
   std::shared_ptr<FairScheduler::Account> account;  // of the waiting reader
   std::shared_ptr<const std::function<void()>> on_ready;
   const SegmentEntry* waits_for = nullptr;
 };
 
-// A segment that somebody wants. kReady and kFailed are final. After loading one of them with acquire order, a thread
-// may read `segment` and `error` without the mutex.
+// A segment that a reader has asked for. kReady and kFailed are final. After loading one of them with acquire order, a
+// thread may read `segment` and `error` without the mutex.
 struct SegmentEntry {
   enum class State { kQueued, kRunning, kReady, kFailed };
 
@@ -109,7 +109,7 @@ class SegmentCache {
   // The entry's computation begins. It must be queued.
   void SetRunning(SegmentEntry& entry);
 
-  // Its computation has ended. With `keep` the cache keeps it; what leaves for that is appended to `garbage`, to be
+  // Its computation has ended. With `keep` the cache keeps it; what is evicted for it is appended to `garbage`, to be
   // freed without the mutex. The waiters' callbacks are appended to `notify`, to be called without the mutex.
   using Callback = std::shared_ptr<const std::function<void()>>;
   void SetReady(const std::shared_ptr<SegmentEntry>& entry, std::shared_ptr<const Segment> segment, bool keep,

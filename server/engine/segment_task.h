@@ -26,16 +26,16 @@ class SegmentTask {
   const std::shared_ptr<SegmentEntry>& entry() const { return entry_; }
   bool cancelled() const { return entry_->control.stopped(); }
 
-  // Computes until the end of the round at which `seconds` have passed, or until the segment is whole. Makes a
+  // Computes until the end of the round at which `seconds` have passed, or until the segment is complete. Makes a
   // workspace if it has none. Errors are those of Stream::GenerateSegment.
   absl::Status Run(double seconds);
-  // Whether the segment is whole, or has failed. False before the first Run.
+  // Whether the segment is complete, or has failed. False before the first Run.
   bool done() const { return done_; }
 
-  // The segment, once it is whole.
+  // The segment, once it is complete.
   std::shared_ptr<const Segment> TakeSegment() { return std::move(segment_); }
 
-  // The workspace is held from the first slice to the last. Of an endless pool each slice may take another.
+  // The workspace is held from the first slice to the last. For an endless pool each slice may take another.
   bool has_workspace() const { return workspace_ != nullptr; }
   void GiveWorkspace(std::unique_ptr<Workspace> workspace) { workspace_ = std::move(workspace); }
   bool may_return_workspace() const { return job_ && !job_->keeps_workspace(); }
@@ -48,8 +48,8 @@ class SegmentTask {
 
   // Whether an endless pool is or was replayed to reach the segment.
   bool replays() const { return replay_rounds_ > 0; }
-  // Counts the rounds of a slice that replayed. Returns true once, after a second of core time, so that the user who
-  // waits can be told why, by ReplayReport.
+  // Counts the rounds of a slice that replayed. Returns true once, after a second of core time, so that ReplayReport
+  // can inform the user who waits.
   bool CountReplay();
   std::string ReplayReport() const;
 

@@ -11,7 +11,7 @@ namespace {
 
 using Wide = ReadPattern::Wide;
 
-// A reader wants the segments of this many times the rows that were taken, so that clients which read little cause
+// A reader wants the segments of this many times the rows that were taken, so that clients that read little cause
 // little work.
 constexpr std::uint64_t kLookahead = 3;
 
@@ -93,8 +93,8 @@ Wide SequenceReader::Window() const {
 std::shared_ptr<SegmentEntry> SequenceReader::Acquire(std::uint64_t slot, std::uint64_t round, bool needed) {
   const SegmentKey key{stream_->stream().fingerprint(), pattern_.lane(slot), pattern_.segment(slot, round), owner_};
   std::shared_ptr<SegmentEntry> entry = engine_.cache.Find(key);
-  // What others have generated may lie in stripes of any size. Room is left for what has to be held at once in stripes
-  // of this reader, so that a row which is due can always be had, by generating its segment again if need be.
+  // Segments that others have generated may be in stripes of any size. Room is left for what must be held at once, in
+  // stripes of this reader. A row that is due can therefore always be had, by generating its segment again if need be.
   if (entry && (stripes_.contains(entry->stripe.get()) ||
                 held_bytes_ + entry->stripe->buffer.bytes() + in_use_bytes_ <= max_bytes_)) {
     engine_.cache.AddHolder(*entry);

@@ -39,8 +39,8 @@ class SequenceReader {
     std::uint64_t first = 0;
     std::uint64_t stride = 1;
     std::uint64_t count = 0;
-    // Rows of the first batch. It is generated before what steady readers want ahead. 0: a reader that wants all at
-    // once and has no such privilege.
+    // Rows of the first batch. It is generated before what steady readers want ahead. 0: the reader wants all rows at
+    // once and has no such priority.
     std::uint64_t first_batch_size = 0;
     // The segments are generated for this reader alone, and no cache keeps them. The receiver of rows may write to
     // their memory.
@@ -66,7 +66,7 @@ class SequenceReader {
   std::uint64_t remaining() const { return remaining_; }    // rows
   const SharedStream& shared_stream() const { return *stream_; }
 
-  // Releases everything: queued work is dropped, work in progress is stopped. Take must not be called any more.
+  // Releases everything: queued work is dropped, work in progress is stopped. Take must not be called afterwards.
   void Close();
 
   // Core time spent for this reader.
@@ -79,15 +79,15 @@ class SequenceReader {
   struct Slot {
     std::uint64_t place = 0;              // of the next row
     std::uint32_t offset = 0;             // of that place in its segment
-    std::shared_ptr<SegmentEntry> entry;  // that the place lies in; null if the next row begins a segment
+    std::shared_ptr<SegmentEntry> entry;  // that the place is in; null if the next row begins a segment
   };
 
   SequenceReader(EngineState* engine, std::shared_ptr<SharedStream> stream, const ReadPattern& pattern,
                  const Options& options, std::size_t in_use_bytes, std::size_t max_bytes, Callback on_ready);
 
-  // Rows of the progression before which a segment must begin to be wanted now.
+  // The window, in rows of the progression: segments that begin within it are due to be requested.
   ReadPattern::Wide Window() const;
-  // Wants more segments, as far as the window and memory allow; the next one in any case if `needs_next`.
+  // Requests more segments, as far as the window and memory allow; the next one in any case if `needs_next`.
   void Refill(bool needs_next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(engine_.mutex);
   // The segment that row `round` of a slot begins, or null if it must wait for memory. `needed`: it is the next one.
   std::shared_ptr<SegmentEntry> Acquire(std::uint64_t slot, std::uint64_t round, bool needed)
@@ -117,7 +117,7 @@ class SequenceReader {
   std::priority_queue<Pending, std::vector<Pending>, std::greater<>> pending_;  // not yet wanted
   std::unordered_map<const Stripe*, int> stripes_;  // of which segments are held, and how many
   std::size_t held_bytes_ = 0;                      // of stripes_
-  std::shared_ptr<Stripe> stripe_;    // of several lanes, for the segments that are wanted next; one of stripes_
+  std::shared_ptr<Stripe> stripe_;    // of several lanes, for the segments that are due next; one of stripes_
   std::uint64_t stripe_segment_ = 0;  // their number
 
   PendingSegments unstarted_ ABSL_GUARDED_BY(engine_.mutex);

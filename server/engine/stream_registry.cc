@@ -11,8 +11,8 @@
 namespace iterand {
 namespace {
 
-// If streams of so many bytes leave, the memory is returned to the system: the C library would keep their pools, which
-// are many pieces of the same size, for later use.
+// When streams of this many bytes leave, the memory is returned to the system. The C library would keep their pools,
+// which are many pieces of the same size, for later use.
 constexpr std::size_t kReturnedBytes = std::size_t{64} << 20;
 
 // The estimate of core time before anything was measured, per token and per floating-point operation, in seconds.

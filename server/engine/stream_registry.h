@@ -1,6 +1,6 @@
-// StreamRegistry: the streams that are open in an engine, one for each fingerprint, and some that nobody uses any more.
+// StreamRegistry: the streams that are open in an engine, one for each fingerprint, and some that are no longer used.
 //
-// Streams that nobody uses are kept with their workspaces and the pools of their lanes, so that a client of many small
+// Streams without users are kept with their workspaces and the pools of their lanes, so that a client of many small
 // reads finds them again. The least recently used ones leave first: at most kIdleStreams are kept, within a bound in
 // bytes.
 #pragma once
@@ -50,8 +50,8 @@ class SharedStream {
 
   // Records what a segment has cost, in seconds of core time.
   void CountSegment(double seconds);
-  // Whether segments cost at least so much core time per byte, on average. Not one by one: as stripes are kept whole,
-  // one segment that was slow by chance would keep all of a cheap stripe.
+  // Whether segments cost at least this much core time per byte, on average. The average decides, not each segment:
+  // stripes are kept whole, so one segment that was slow by chance would keep all of a cheap stripe.
   bool CostsAtLeast(double seconds_per_byte) const;
   // Core time of a segment: the average so far or, before there was one, an estimate from the recipe.
   double SecondsPerSegment() const;
@@ -77,7 +77,7 @@ class SharedStream {
 // Thread-safe.
 class StreamRegistry {
  public:
-  // Streams that are kept though nobody uses them.
+  // Streams that are kept without users.
   static constexpr std::size_t kIdleStreams = 16;
 
   struct Stats {
@@ -92,8 +92,8 @@ class StreamRegistry {
   StreamRegistry(const StreamRegistry&) = delete;
   StreamRegistry& operator=(const StreamRegistry&) = delete;
 
-  // Opens a stream, or finds it if one of its fingerprint is open or was lately. It is in use as long as somebody holds
-  // the pointer. Errors are those of Stream::Open.
+  // Opens a stream, or finds it if one of its fingerprint is open or was recently. It is in use as long as somebody
+  // holds the pointer. Errors are those of Stream::Open.
   absl::StatusOr<std::shared_ptr<SharedStream>> Open(const v1::Recipe& recipe, std::uint64_t seed);
 
   Stats stats() const;
@@ -104,7 +104,7 @@ class StreamRegistry {
     int users = 0;
   };
 
-  // Adds a user to the stream of this fingerprint. If none is open, adds `otherwise`, or if that is null returns null.
+  // Adds a user to the stream of this fingerprint. If none is open, adds `otherwise`, or returns null if that is null.
   std::shared_ptr<SharedStream> Use(const Fingerprint& fingerprint, std::shared_ptr<SharedStream> otherwise);
   void Release(const SharedStream* stream);
   // Appends what is not kept to `garbage`, and returns its bytes.

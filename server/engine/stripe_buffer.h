@@ -1,13 +1,12 @@
-// StripeBuffer: memory for one segment of each of several lanes, whose rows lie in the order in which they are sent.
+// StripeBuffer: memory for one segment of each of several lanes, with its rows in the order in which they are sent.
 //
 // The rows of a batch come from different lanes in turn, and each lane has segments of its own. If each segment also
 // had memory of its own, a batch would have to be gathered row by row. A reader that takes segment s of `lanes` lanes
-// in turn, as trainers and their shards do, therefore has these segments generated into one stripe: row p of the lane
+// in turn, as trainers and their shards do, therefore has these segments generated into one stripe. Row p of the lane
 // that is j-th in turn is row p * lanes + j of the stripe. A batch is then one piece of memory, or two where a stripe
 // ends, and is sent without a copy. A stripe of one lane is plain memory of a segment.
 //
-// A stripe's memory is freed once none of its segments is held or being sent. Whoever holds one of them holds all of
-// it.
+// A stripe's memory is freed once none of its segments is held or being sent. Holding one of them holds them all.
 #pragma once
 
 #include <cstddef>
@@ -33,7 +32,7 @@ class SegmentAllocator : public std::enable_shared_from_this<SegmentAllocator> {
   std::size_t row_bytes() const { return row_bytes_; }
   std::size_t segment_sequences() const { return segment_sequences_; }
 
-  // Whether free memory is kept, as it is at first. If not, free memory goes at once, and what returns later goes too.
+  // Sets whether free memory is kept, as it is at first. If not, it is released at once, and later returns likewise.
   void KeepFree(bool keep);
 
   // At least `bytes` bytes, aligned to a cache line.
@@ -70,7 +69,7 @@ class StripeBuffer {
 
   std::size_t bytes() const { return lanes_ * allocator_->segment_bytes(); }
 
-  // A segment to be generated, whose rows lie in the places of that lane. To be called once per lane. Thread-safe.
+  // A segment to be generated, whose rows have the places of that lane. To be called once per lane. Thread-safe.
   std::shared_ptr<Segment> NewSegment(std::uint32_t lane);
 
  private:

@@ -125,7 +125,7 @@ class Watch:
 
 @contextmanager
 def watch(server: Server) -> Iterator[Watch]:
-    """Checks the server's health 20 times a second, from another connection, until the block ends."""
+    """Checks the server's health 20 times per second, from another connection, until the block ends."""
     seen = Watch(server)
     end = threading.Event()
     begun = threading.Event()

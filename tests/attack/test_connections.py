@@ -26,7 +26,7 @@ def silent(address: str, count: int) -> list[socket.socket]:
 
 
 def open_files(count: int) -> None:
-    """Lets this process have so many descriptors."""
+    """Lets this process have this many descriptors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
         pytest.skip(f"this process may have only {hard} descriptors")
@@ -160,7 +160,7 @@ def test_connections_with_calls_are_not_closed_to_make_room(serve: Serve) -> Non
 
 
 def test_many_idle_connections(serve: Serve) -> None:
-    """What a fleet behind one address has, and more."""
+    """As many as a fleet behind one address has, and more."""
     open_files(2000)
     server = serve()
     with watch(server) as seen, ExitStack() as stack:

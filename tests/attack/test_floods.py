@@ -116,7 +116,7 @@ def unfinished_calls(path: str, length: int) -> Chunks:
 
 
 def windowed_execute(connection: Connection) -> Iterator[bytes]:
-    """60 Execute calls of 16 MB each but for the last byte, sent round by round without regard to any window."""
+    """60 Execute calls of 16 MB each, the last byte missing, sent round by round without regard to any window."""
     length = 16 << 20
     streams = []
     for _ in range(60):
@@ -191,7 +191,7 @@ def endless_string(connection: Connection) -> Iterator[bytes]:
 
 
 def header_bomb(connection: Connection) -> Iterator[bytes]:
-    """A value of 4 000 bytes, put into the table once and referred to by one byte, 16 000 times a stream."""
+    """A value of 4 000 bytes, put into the table once and referred to by one byte, 16 000 times per stream."""
     stream = connection.take_stream()
     value = b"v" * 4000
     length = b"\x7f" + bytes([(len(value) - 127) & 127 | 128, (len(value) - 127) >> 7])

@@ -102,7 +102,7 @@ def test_a_request_costs_no_more_than_its_size(serve: Serve, name: str) -> None:
             before = server.cpu_seconds()
             codes = [call(channel, method, request) for _ in range(3)]
             seconds = (server.cpu_seconds() - before) / 3
-    print(f"{name}: {len(request)} bytes, {seconds:.3f} core seconds a request, {seen.summary()}")
+    print(f"{name}: {len(request)} bytes, {seconds:.3f} core seconds per request, {seen.summary()}")
     assert codes == [grpc.StatusCode.INVALID_ARGUMENT] * 3
     assert seconds < MOST_CPU
     seen.check(growth=100 << 20)
@@ -129,7 +129,7 @@ def test_many_clients_with_expensive_requests(serve: Serve, attack_seconds: floa
             assert call(other, "Describe", b"") is grpc.StatusCode.OK
             slowest = max(slowest, time.monotonic() - begin)
             time.sleep(0.05)
-        stopped = server.stop()  # with the attack still going on
+        stopped = server.stop()  # with the attack still in progress
         for attacker in running:
             attacker.result()
     print(f"Describe within {slowest:.3f} s, stopped within {stopped:.2f} s; {seen.before >> 20} MB before")
@@ -233,7 +233,7 @@ class Peer:
 
 
 def half_a_request(size: int) -> bytes:
-    """All but the end of a message."""
+    """A message without its end."""
     return b"\0" + size.to_bytes(4, "big") + bytes(size - 1000)
 
 

@@ -82,7 +82,7 @@ TEST(CliAccess, RefusesAPublicPortWithoutProtection) {
   EXPECT_THAT(result.err, HasSubstr("--token-file"));
 }
 
-// The commands of the code blocks below a heading of docs/server.md, until the next heading.
+// The commands of the code blocks between a heading of docs/server.md and the next one.
 std::vector<std::string> CommandsBelow(const std::string& heading) {
   std::vector<std::string> commands;
   bool below = false;
@@ -99,8 +99,8 @@ std::vector<std::string> CommandsBelow(const std::string& heading) {
   return commands;
 }
 
-// Runs them as they are printed, in an empty folder, but for the port, which may be taken here. Each `iterand serve`
-// goes on until the next one.
+// Runs them as they are printed, in an empty folder, except the port, which may be taken here. Each `iterand serve`
+// runs until the next one.
 void RunAsPrinted(const std::vector<std::string>& commands) {
   const ScratchFolder scratch;
   const std::string begin = absl::StrCat("cd ", scratch.path().string(), "; iterand() { $ITERAND \"$@\"; }\n");

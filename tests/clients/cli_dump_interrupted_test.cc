@@ -24,20 +24,20 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-// 3000 sequences of 64 tokens take `up-paper` seconds on any number of cores, and are less than a chunk.
+// 3000 sequences of 64 tokens take `up-paper` several seconds on any number of cores, and are less than a chunk.
 TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
   const std::string dump = "$ITERAND dump --recipe up-paper --length 64 --count 3000 --out " + out();
   for (const std::string signal : {"INT", "TERM"}) {
     fs::remove_all(out());
-    // As soon as it catches signals, which it does while it makes sequences; the number of this shell becomes the
-    // dump's.
+    // Signals the dump as soon as it catches signals, which it does while it makes sequences. The number of this shell
+    // becomes the dump's.
     const CommandResult interrupted = RunShell(absl::StrCat(
         R"((while [ $((0x$(sed -n 's/^SigCgt:\s*//p' /proc/$$/status) & 0x4000)) = 0 ]; do sleep 0.01; done; kill -s )",
         signal, " $$) > /dev/null 2>&1 & exec ", dump));
     EXPECT_EQ(interrupted.exit_status, 130);
     EXPECT_THAT(interrupted.err, HasSubstr("stopping after this batch"));
     EXPECT_THAT(interrupted.err, HasSubstr("interrupted; "));
-    EXPECT_THAT(interrupted.err, HasSubstr(" sequences are safe, and the same command goes on after them"));
+    EXPECT_THAT(interrupted.err, HasSubstr(" sequences are safe, and the same command continues after them"));
     const std::vector<std::string> lines = absl::StrSplit(ReadWholeFile(journal()), '\n');
     const std::string data = ReadWholeFile(partial());
     std::size_t safe = 0;
@@ -54,11 +54,12 @@ TEST_F(CliDump, AnInterruptKeepsAPartOfAChunk) {
   }
   const CommandResult result = RunShell(dump);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("going on after "));
+  EXPECT_THAT(result.err, HasSubstr("continuing after "));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe up-paper --length 64 --count 3000")), true);
 }
 
-// Killed at once after its first new sequences are safe, a dump still gets on. A chunk of `up-paper` takes minutes.
+// A dump that is killed as soon as its first new sequences are safe still makes progress. A chunk of `up-paper` takes
+// minutes.
 TEST_F(CliDump, ADumpThatIsKilledAgainAndAgainGetsOn) {
   std::uintmax_t safe_before = 0;  // sequences that the journal names
   for (int kills = 0; kills < 6; ++kills) {
@@ -80,15 +81,15 @@ TEST_F(CliDump, ADumpThatIsKilledAgainAndAgainGetsOn) {
     dump.Signal(SIGKILL);
     dump.Wait();
     constexpr std::uintmax_t kSequenceBytes = 512 * 2;
-    // What is safe lies in the file; what follows it may be cut off by the next run.
+    // The file holds what is safe; the next run may cut off what follows it.
     EXPECT_GE(fs::file_size(partial()), safe * kSequenceBytes);
-    // Far less than a chunk, and than ten seconds take.
+    // Far less than a chunk, and less than ten seconds take.
     EXPECT_LT((safe - safe_before) * kSequenceBytes, kChunkBytes / 8);
     safe_before = safe;
   }
 }
 
-// Killed at random, also while it checks what is there and while it is finished and extended.
+// Killed at random, also while it checks the sequences it has and while it is finished and extended.
 TEST_F(CliDump, RandomKillsLoseNothing) {
   const std::string recipe = "--recipe markov --length 64 --loss-mask ";
   std::uint32_t random = 1;
@@ -99,7 +100,7 @@ TEST_F(CliDump, RandomKillsLoseNothing) {
       BackgroundIterand dump({"dump", "--out", out(), "--recipe", "markov", "--length", "64", "--loss-mask",
                               "--threads", "1", "--count", std::to_string(sequences)});
       random = random * 1664525 + 1013904223;
-      // Later kills come later, so that it ends whatever the machine is busy with.
+      // Later kills come later, so that the test ends however busy the machine is.
       const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds((random >> 16) % (30 + 5 * tries));
       while (dump.running() && std::chrono::steady_clock::now() < end) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -169,10 +170,10 @@ TEST_F(CliDump, AnEndlessPoolGoesOnFromItsSnapshot) {
   fs::rename(aside, snapshots);
   const CommandResult result = Dump(arguments);
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("going on after "));
+  EXPECT_THAT(result.err, HasSubstr("continuing after "));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe " + recipe + " --count 50000")), true);
 
-  // The pool stays, to extend the dump, which without it would have to be replayed.
+  // The pool stays, so that extending the dump needs no replay.
   const CommandResult extended = Dump("--count 51000 --recipe " + recipe);
   EXPECT_EQ(extended.exit_status, 0) << extended.err;
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe " + recipe + " --count 51000")), true);
@@ -209,7 +210,7 @@ TEST_F(CliDump, SurvivesAKill) {
     EXPECT_FALSE(fs::exists(tokens()));
     const CommandResult result = Dump(arguments);
     EXPECT_EQ(result.exit_status, 0) << result.err;
-    EXPECT_THAT(result.err, HasSubstr("going on after"));
+    EXPECT_THAT(result.err, HasSubstr("continuing after"));
     const std::string raw = Raw("--recipe uniform --count 60000");
     EXPECT_EQ(ReadWholeFile(tokens()) == Widened(raw), true);
   }
@@ -229,7 +230,7 @@ TEST_F(CliDump, AServerThatGoesLeavesAPartToGoOnFrom) {
   stop.join();
   EXPECT_EQ(result.exit_status, 1);
   EXPECT_THAT(result.err, HasSubstr("server " + server.address()));
-  EXPECT_THAT(result.err, HasSubstr("sequences are safe, and the same command goes on after them"));
+  EXPECT_THAT(result.err, HasSubstr("sequences are safe, and the same command continues after them"));
 }
 
 TEST_F(CliDump, ASecondInterruptEndsADumpThatWaits) {

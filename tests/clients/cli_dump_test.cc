@@ -115,7 +115,7 @@ TEST_F(CliDump, ACompleteDumpIsExtended) {
     for (const int sequences : {100, 101, 700}) {
       const CommandResult result = Dump(arguments + " --count " + std::to_string(sequences));
       ASSERT_EQ(result.exit_status, 0) << result.err;
-      EXPECT_THAT(result.err, HasSubstr(sequences > 100 ? "going on after 10" : ""));
+      EXPECT_THAT(result.err, HasSubstr(sequences > 100 ? "continuing after 10" : ""));
     }
     for (const std::string name : {"tokens", "tokens.loss_mask"}) {
       std::string once = name;
@@ -248,7 +248,7 @@ TEST_F(CliDump, ADumpOfAnotherFormatThatIsDoneMeanwhileIsNotOverwritten) {
   EXPECT_EQ(ReadWholeFile(sidecar()), description);
 }
 
-// A journal without NAME.EXT.partial is that of a dump that was killed after it had its name, or of another one.
+// A journal without NAME.EXT.partial belongs to a dump that was killed after it had its name, or to another dump.
 TEST_F(CliDump, OnlyANamedFileThatMatchesItsJournalIsTakenOver) {
   ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
   const std::string whole = ReadWholeFile(tokens());
@@ -285,7 +285,7 @@ TEST_F(CliDump, AFileThatComesInTheWayIsNotOverwritten) {
   fs::remove(tokens());
   const CommandResult result = Dump("--recipe uniform --count 60000");
   EXPECT_EQ(result.exit_status, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("going on after 60000 sequences"));
+  EXPECT_THAT(result.err, HasSubstr("continuing after 60000 sequences"));
   EXPECT_EQ(ReadWholeFile(tokens()) == Widened(Raw("--recipe uniform --count 60000")), true);
 }
 
@@ -336,7 +336,7 @@ TEST_F(CliDump, ANewDescriptionIsTheSameDump) {
   EXPECT_THAT(result.err, HasSubstr("after 8192 sequences"));
 }
 
-// Descriptors that are closed must not become those of the dump's files; nor must a full disk lose what is safe.
+// The dump's files must not get descriptors that were closed, and a full disk must not lose what is safe.
 TEST_F(CliDump, NoMessageGoesIntoTheFiles) {
   ASSERT_EQ(Dump(kThreeChunks).exit_status, 0);
   const std::string whole = ReadWholeFile(tokens());
@@ -352,14 +352,14 @@ TEST_F(CliDump, NoMessageGoesIntoTheFiles) {
   const CommandResult full = RunShell(dump);
   EXPECT_EQ(full.exit_status, 1);
   EXPECT_THAT(full.err, HasSubstr("tokens.bin.partial: File too large; "));
-  EXPECT_THAT(full.err, HasSubstr(" sequences are safe, and the same command goes on after them"));
+  EXPECT_THAT(full.err, HasSubstr(" sequences are safe, and the same command continues after them"));
   EXPECT_EQ(Dump(kThreeChunks).exit_status, 0);
   EXPECT_EQ(ReadWholeFile(tokens()) == whole, true);
 }
 
 TEST_F(CliDump, ARequestThatCannotBeMetLeavesNothingBehind) {
   const std::string recipe = scratch_.File("starved.json");
-  // Noise is never as simple as that.
+  // Noise is never this simple.
   WriteWholeFile(recipe, R"({"families": [{"uniform": {}}], "band": {"low": 0, "high": 0.001}})");
   struct Case {
     std::string arguments;

@@ -311,7 +311,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"serve --listen nowhere", 2, "nowhere"}, BadInput{"serve --listen 127.0.0.1:99999", 2, "65535"},
         BadInput{"sample --server ''", 2, "--server"}, BadInput{"sample --server localhost", 2, "host:port"},
         BadInput{"sample --frob nicate 3", 2, "not expected here: --frob nicate 3"},
-        BadInput{"sample --count", 2, "--count wants a value"},
+        BadInput{"sample --count", 2, "--count needs a value"},
         BadInput{"sample --count 1 --count 2", 2, "--count is given more than once"},
         BadInput{"explain --index -1", 2, "--index"}, BadInput{"explain --index x", 2, "--index"},
         BadInput{"describe up --json --recipe-json", 2, "excludes"}, BadInput{"dump --count 1 --out ''", 2, "--out"},

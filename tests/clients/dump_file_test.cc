@@ -1,4 +1,4 @@
-// A dump's files: whatever call a process is killed at, the next one goes on, and no finished dump is lost.
+// A dump's files: at whatever call a process is killed, the next one continues, and no finished dump is lost.
 
 #include "clients/cli/dump_file.h"
 
@@ -52,7 +52,7 @@ std::vector<std::byte> Rows(const DumpIdentity& identity, std::uint64_t begin, s
   return rows;
 }
 
-// What `iterand dump` does: adds what is missing, two sequences at a time, each safe before the next.
+// Does what `iterand dump` does: adds what is missing, two sequences at a time, each safe before the next.
 absl::Status Dump(const fs::path& folder, const DumpIdentity& identity) {
   auto file = DumpFile::Open(folder, kName, identity, [](std::uint64_t /*verified*/) {});
   if (!file.ok()) return file.status();
@@ -64,7 +64,7 @@ absl::Status Dump(const fs::path& folder, const DumpIdentity& identity) {
   return (*file)->complete() ? absl::OkStatus() : (*file)->Finish();
 }
 
-// The same in a process of its own; true if it was killed.
+// The same in a process of its own. Returns true if it was killed.
 bool DumpAndDie(const fs::path& folder, const DumpIdentity& identity, const FileFaults& faults) {
   const pid_t child = fork();
   if (child == 0) {
@@ -85,7 +85,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
     fs::create_directories(scratch_.path() / name);
     return scratch_.path() / name;
   }
-  // A folder with the files of another.
+  // A folder with copies of another's files.
   fs::path Copy(const fs::path& from, const std::string& name) const {
     fs::remove_all(scratch_.path() / name);
     fs::copy(from, scratch_.path() / name);
@@ -93,7 +93,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
   }
   std::string Tokens() const { return std::string(kName) + "." + FormatName(GetParam()); }
 
-  // The folder has a complete dump of so many sequences and nothing else.
+  // The folder has a complete dump of this many sequences and nothing else.
   void ExpectComplete(const fs::path& folder, std::uint64_t sequences, const std::string& where) const {
     const std::vector<std::byte> rows = Rows(Of(sequences), 0, sequences);
     const std::string data = ReadWholeFile(folder / Tokens());
@@ -106,7 +106,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
     EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 2) << where;
   }
 
-  // Tokens that have their name and a sidecar match it; others are in a dump in progress, with the first sequences.
+  // Named tokens with a sidecar match it; others are in a dump in progress, with the first sequences.
   void ExpectNothingLost(const fs::path& folder, std::uint64_t before, const std::string& where) const {
     const fs::path sidecar = folder / (std::string(kName) + ".json");
     if (fs::exists(folder / Tokens())) {
@@ -122,8 +122,8 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
         << where;
   }
 
-  // A dump of `before` sequences, unless 0, is there; one of `after` is killed at every call in turn, and with `twice`
-  // so is the one that goes on.
+  // Begins with a dump of `before` sequences, or none if 0. One of `after` is killed at every call in turn, and with
+  // `twice` so is the one that continues it.
   void KillEverywhere(std::uint64_t before, std::uint64_t after, const FileFaults& how, bool twice) {
     const fs::path pristine = Folder("pristine");
     ASSERT_TRUE(before == 0 || Dump(pristine, Of(before)).ok());
@@ -138,7 +138,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
         break;
       }
       ++deaths;
-      // A finished dump is there, or a dump in progress with all of its sequences.
+      // What is left is a finished dump, or a dump in progress with all of its sequences.
       if (before > 0) ExpectNothingLost(killed, before, where);
       // The command that was killed, and one with still more sequences.
       for (const std::uint64_t sequences : {after, after + 3}) {
@@ -147,7 +147,7 @@ class DumpFileTest : public ::testing::TestWithParam<DumpFormat> {
         EXPECT_TRUE(status.ok()) << where << ": " << status;
         ExpectComplete(again, sequences, where);
       }
-      // The command that made the finished dump: it is back, unless more sequences are safe already.
+      // The command that made the finished dump restores it, unless more sequences are safe already.
       if (before > 0) {
         const fs::path back = Copy(killed, "back");
         const absl::Status status = Dump(back, Of(before));

@@ -36,8 +36,8 @@ class CliDump : public ::testing::Test {
   std::string journal() const { return tokens() + ".journal"; }
   CommandResult Dump(const std::string& arguments) const { return RunIterand("dump --out " + out() + " " + arguments); }
 
-  // Puts a complete dump back into the state of one that was killed: `bytes` of its tokens are there, and the journal
-  // vouches for `chunks` chunks, in lines as those of earlier versions, without numbers.
+  // Puts a complete dump back into the state of one that was killed. It has `bytes` of its tokens. The journal vouches
+  // for `chunks` chunks, in lines as those of earlier versions, without numbers.
   void MakePartial(std::size_t chunks, std::size_t bytes) const {
     const std::string data = ReadWholeFile(tokens());
     nlohmann::ordered_json description = nlohmann::ordered_json::parse(ReadWholeFile(sidecar()));

@@ -1,5 +1,5 @@
-// The client beside servers that end, stop, restart or are not there: what it reads is exact, and no call waits for
-// ever.
+// The client beside servers that end, stop, restart or do not exist: what it reads is exact, and no call waits
+// endlessly.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -54,7 +54,7 @@ std::string Expected(int rows, std::uint64_t stride = 1) {
   return bytes;
 }
 
-// A socket that takes connections and says nothing.
+// A socket that accepts connections and never answers.
 class MuteServer {
  public:
   MuteServer() : socket_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -77,7 +77,7 @@ class MuteServer {
 
 class Failover : public ::testing::TestWithParam<int> {
  protected:
-  // Reads on until a batch has taken over `gap`, and ten more. Returns the longest time that a batch took.
+  // Continues to read until a batch has taken over `gap`, and then ten more. Returns the longest time of a batch.
   static milliseconds ReadOver(RemoteStream& reader, milliseconds gap, std::string& bytes) {
     milliseconds longest{0};
     for (int more = 10; more > 0;) {

@@ -59,7 +59,7 @@ void Count() {
 
 using iterand::testing::file_faults;
 
-// In place of the C library's. The first has another name in C++, where `flock` is also a struct.
+// These replace the C library's functions. The first has another name in C++, where `flock` is also a struct.
 extern "C" int LockFile(int file, int operation) noexcept __asm__("flock");
 extern "C" int LockFile(int file, int operation) noexcept {
   if (const std::function<void()> step = std::exchange(file_faults().before_lock, nullptr)) step();
@@ -102,7 +102,7 @@ extern "C" int unlink(const char* path) noexcept {
   return static_cast<int>(syscall(SYS_unlink, path));
 }
 
-// Nothing needs to be safe against more than the death of a process, so the disk is left alone.
+// Only the death of a process has to be survived, so the disk is left alone.
 extern "C" int fdatasync(int file) {
   iterand::testing::Count();
   iterand::testing::UnsafeFrom().erase(file);

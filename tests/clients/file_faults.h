@@ -10,11 +10,11 @@ struct FileFaults {
   int lock_error = 0;                 // of every lock, unless 0
   int exchange_error = 0;             // of every renameat2, unless 0
 
-  // Calls that change a file or a folder, or make changes safe, so far.
+  // Calls so far that change a file or a folder, or make changes safe.
   int changes = 0;
-  // Instead of the change of this number, the process is killed by SIGKILL; 0: never.
+  // The change of this number does not happen: the process is killed by SIGKILL instead; 0: never.
   int kill_at = 0;
-  // The write that is killed has written the half of its bytes.
+  // The write at which the process is killed has written half of its bytes.
   bool torn = false;
   // The machine loses power instead: what was written to a file after it was last made safe is cut off.
   bool lose_unsafe = false;

@@ -9,7 +9,7 @@
 
 namespace iterand::testing {
 
-// Of the loopback address; free just now.
+// A port of the loopback address that is free at the moment.
 inline std::uint16_t FreePort() {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};

@@ -74,7 +74,7 @@ class HostileServer : public ::testing::Test {
     address_ = absl::StrCat("127.0.0.1:", port);
   }
 
-  // Runs it, and checks that nothing but printable ASCII and newlines comes out.
+  // Runs it, and checks that only printable ASCII and newlines come out.
   CommandResult Run(const std::string& command) {
     CommandResult result = RunIterand(command + " --server " + address_);
     for (const char character : result.out + result.err) {
@@ -101,7 +101,7 @@ TEST_F(HostileServer, ListsAndDescriptions) {
   EXPECT_THAT(Run("describe up").out, HasSubstr(kEscaped));
   EXPECT_EQ(nlohmann::json::parse(Run("describe up --json").out)["recipe"]["description"],
             "\xe2\x80\xae\x7f\xf3\xa0\x81\x81");
-  // JSON's own escapes, so that it means what it meant.
+  // JSON's own escapes are used, so the meaning stays.
   EXPECT_EQ(nlohmann::json::parse(Run("describe up --recipe-json").out)["description"],
             "\xe2\x80\xae\x7f\xf3\xa0\x81\x81");
 }

@@ -25,7 +25,7 @@ namespace {
 
 constexpr double kMegabyte = 1 << 20;
 
-// ITERAND_TEST_BURST: streams of the burst, 400 in the full form.
+// ITERAND_TEST_BURST: streams of the burst, 400 in the complete form.
 int BurstStreams() {
   const char* const text = std::getenv("ITERAND_TEST_BURST");
   int streams = 0;
@@ -72,7 +72,7 @@ TEST(Memory, ABurstOfStreamsGivesItsMemoryBack) {
       *request.mutable_stream() = PresetSpec(list->presets(i % list->presets_size()).name(), i);
       readers.push_back(*clients[i % 4]->Stream(request, /*prefetch=*/2));
     }
-    // Not all of them get a first batch: the burst is over before.
+    // Not all of them get a first batch, because the burst ends before.
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(streams > 100 ? 60 : 8);
     while (std::chrono::steady_clock::now() < end) {
       peak = std::max(peak, excess());
@@ -80,7 +80,7 @@ TEST(Memory, ABurstOfStreamsGivesItsMemoryBack) {
     }
     for (const auto& reader : readers) reader->Cancel();
   }
-  // Streams end when what they were generating notices that nobody wants it; then the ten seconds begin.
+  // Streams end when their generation notices that no reader is left. The ten seconds begin then.
   ASSERT_TRUE(WaitUntil(
       [&] { return HttpGet(metrics_address, "/metrics").find("\niterand_streams_open 0\n") != std::string::npos; }));
   std::this_thread::sleep_for(std::chrono::seconds(10));

@@ -68,7 +68,7 @@ TEST(RunUntilSignal, HangupReloadsBeforeItIsReadyWhileItServesAndWhileItDrains) 
   options.token_file = tokens;
   options.threads = 1;
   options.drain = std::chrono::seconds(2);
-  // As a process that starts with it blocked; otherwise the signal could come before the thread blocks it.
+  // Like a process that starts with the signal blocked; otherwise the signal could come before the thread blocks it.
   sigset_t hangup;
   sigemptyset(&hangup);
   sigaddset(&hangup, SIGHUP);
@@ -92,7 +92,7 @@ TEST(RunUntilSignal, HangupReloadsBeforeItIsReadyWhileItServesAndWhileItDrains) 
   EXPECT_TRUE(WaitUntil([&] { return accepts("new"); }, std::chrono::seconds(20)));
   EXPECT_FALSE(accepts("old"));
 
-  // A stream that nobody reads makes the drain last.
+  // A stream without a reader prolongs the drain.
   ClientOptions client_options;
   client_options.token = "new";
   const auto client = RpcClient::Connect(address, client_options);

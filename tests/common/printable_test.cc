@@ -66,7 +66,7 @@ TEST(Printable, EscapesBytesThatAreNotUtf8) {
 
 TEST(Printable, LinesKeepTheirNewlines) { EXPECT_EQ(PrintableLines("a\nb\x1b\r\n"), "a\nb\\u001b\\r\n"); }
 
-// Whatever comes in, valid UTF-8 without a control character comes out, and a second time changes nothing.
+// Any input gives valid UTF-8 without a control character, and a second pass changes nothing.
 TEST(Printable, EveryPairOfBytes) {
   for (int first = 0; first < 256; ++first) {
     for (int second = 0; second < 256; ++second) {

@@ -19,7 +19,7 @@ namespace iterand {
 namespace {
 
 constexpr std::int64_t kLength = 48;
-// Work that a run of the fuzzer may take; what costs more is only opened.
+// Work that one run of the fuzzer may take; recipes that cost more are only opened.
 constexpr double kFlopsPerToken = 3e5;
 
 // Makes the rounds of a recipe, or of the parts of a mixture, so small that they are cheap.
@@ -40,7 +40,7 @@ void ShrinkRounds(v1::Recipe& recipe) {
     pool.set_emit_rows(std::clamp<std::int64_t>(pool.emit_rows(), 1, 4));
   }
   for (v1::Family& family : *recipe.mutable_families()) {
-    // Limits of its own that nothing above bounds.
+    // These have limits of their own, which nothing above bounds.
     if (family.has_brainphoque()) {
       family.mutable_brainphoque()->mutable_max_steps()->set_fixed(500);
       family.mutable_brainphoque()->mutable_attempts()->set_fixed(2);

@@ -1,4 +1,4 @@
-// What holds for every recipe, whatever is in it.
+// Checks that must hold for every recipe, whatever is in it.
 #pragma once
 
 #include "absl/status/status.h"
@@ -6,11 +6,11 @@
 
 namespace iterand {
 
-// Claims that a refusal is an InvalidArgument with words.
+// Checks that a refusal is an InvalidArgument with a message.
 void ExpectRefusal(const absl::Status& status);
 
-// Resolves a recipe and opens it as a stream. What resolves is its own resolution, and its JSON is the same recipe. A
-// smaller recipe of the kind makes a segment twice, which is the same. Whatever is refused is refused with a message.
+// Resolves a recipe and opens it as a stream. A resolved recipe resolves to itself, and its JSON is the same recipe. A
+// smaller recipe of the kind makes the same segment twice. Every refusal has a message.
 void CheckRecipe(const v1::Recipe& recipe);
 
 }  // namespace iterand

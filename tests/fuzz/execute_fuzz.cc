@@ -1,5 +1,5 @@
-// Requests of Execute: any bytes. What is a request is checked and run, with fewer steps than it may ask for; results
-// come in order and within the limits, and are the same again.
+// Requests of Execute: any bytes. A valid request is checked and run, with fewer steps than it may ask for. Results
+// come in order and within the limits, and are the same a second time.
 #include <algorithm>
 #include <cstdint>
 #include <vector>

@@ -1,4 +1,4 @@
-// What a fuzz target claims about what it has run.
+// What a fuzz target checks about its run.
 #pragma once
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// Takes values from the bytes of a fuzzer, in order. Behind the end all bytes are 0.
+// Takes values from the bytes of a fuzzer, in order. After the end all bytes are 0.
 #pragma once
 
 #include <algorithm>
@@ -59,7 +59,7 @@ class FuzzInput {
   // 0 to 1.
   double Share() { return static_cast<double>(Between<std::uint32_t>(0, ~std::uint32_t{0})) / 4294967295.0; }
 
-  // At most so many bytes, up to a zero byte.
+  // At most this many bytes, up to a zero byte.
   std::string Text(std::size_t most) {
     std::string text;
     while (size_ > 0 && text.size() < most) {

@@ -1,5 +1,5 @@
-// Files of a dump, with any bytes in them: opening it changes no file that it refuses, and what it finishes has the
-// checksum that its sidecar says. An input is text: a line "@NAME" begins the content of tokens.NAME.
+// Files of a dump, with any bytes in them. Opening the dump changes no file that it refuses, and a finished dump has
+// the checksum in its sidecar. An input is text: a line "@NAME" begins the content of tokens.NAME.
 #include <unistd.h>
 
 #include <algorithm>
@@ -74,7 +74,7 @@ void Check(DumpFormat format, const Files& before) {
         Expect(there != before.end() && there->second == content,
                absl::StrCat(path, " is not changed by a refusal: ", std::string(file.status().message())));
       }
-      // An empty lock is nobody's.
+      // An empty lock belongs to no process.
       const auto lock = before.find("tokens.json.partial");
       const bool nobodys = lock != before.end() && lock->second.empty();
       Expect(Read().size() + (nobodys ? 1 : 0) >= before.size(), "no file is removed by a refusal");

@@ -1,5 +1,5 @@
-// Long inputs: recipes and programs of up to some megabytes. An input is text: the kind in the first line, then a
-// prefix, a unit and a suffix, a line each, in which \n stands for a new line. The unit is repeated, and the time that
+// Long inputs: recipes and programs of up to several megabytes. An input is text: the kind in the first line, then a
+// prefix, a unit and a suffix, one per line, in which \n stands for a new line. The unit is repeated, and the time that
 // the text takes must grow no faster than its size.
 #include <algorithm>
 #include <cstdint>
@@ -22,12 +22,12 @@ namespace {
 
 constexpr std::size_t kShort = std::size_t{128} << 10;  // bytes
 constexpr std::size_t kGrowth = 8;                      // to a megabyte, the most that a recipe may have
-// Less is not worth a measurement.
+// Times below this are not worth a measurement.
 constexpr double kMeasurableSeconds = 1;
 // Linear time would take kGrowth times as long, quadratic time kGrowth ^ 2.
 constexpr double kMaxGrowth = 3 * kGrowth;
 
-// Seconds that the text takes, and a claim about what comes of it.
+// Seconds that the text takes, and a check of the result.
 double Take(const std::string& kind, const std::string& text) {
   const double begin = ThreadSeconds();
   absl::Status status;

@@ -11,7 +11,7 @@
 namespace iterand {
 namespace {
 
-// Keeps protobuf from writing a line for each.
+// Keeps protobuf from logging each error.
 class NoErrors final : public google::protobuf::io::ErrorCollector {
  public:
   void AddError(int /*line*/, google::protobuf::io::ColumnNumber /*column*/, const std::string& /*message*/) override {}

@@ -1,5 +1,5 @@
 // Programs: given texts against an interpreter of a few lines, and random ones of tape_machine and brainphoque with
-// parameters of all sizes, whose rows must be made of the machine's symbols, and the same again.
+// parameters of all sizes. Their rows must consist of the machine's symbols, and be the same a second time.
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -50,7 +50,7 @@ void RunGiven(FuzzInput& data) {
   Expect(output == oracle.output, "the same output");
 }
 
-// An integer knob that is now and then out of range.
+// An integer knob that is sometimes out of range.
 void Set(v1::Integer* knob, FuzzInput& data, std::int64_t most) {
   if (data.Flag()) return;  // the default
   if (data.Flag()) {
@@ -96,7 +96,7 @@ void RunRandom(FuzzInput& data) {
   const int rows = data.Between(1, 9);
   const RandomKey key{.seed = data.Bits()};
   v1::Family config = DrawFamily(data);
-  // JSON takes no other texts, and protobuf warns of each.
+  // JSON takes no other texts, and protobuf warns about each.
   for (const std::string& text : config.tape_machine().programs()) {
     if (std::any_of(text.begin(), text.end(), [](char c) { return c < 0; })) return;
   }
@@ -124,7 +124,7 @@ void RunRandom(FuzzInput& data) {
     prompt.Reshape(rows, program->prompt_length());
     output.Reshape(rows, context.length);
     program->Run(input.view(), prompt.view(), RowRng(key), output.mutable_view());
-    Expect(!program->Describe().empty(), "a program can be told");
+    Expect(!program->Describe().empty(), "a program can be described");
   }
   for (int r = 0; r < rows; ++r) {
     for (int t = 0; t < context.length; ++t) {

@@ -131,7 +131,7 @@ void Run(FuzzInput& input) {
   Stream& stream = StreamOf(lanes, kSegmentSequences[input.Byte() % kSegmentSequences.size()], input.Flag());
   const auto max_batch_bytes = input.Between<std::size_t>(0, 1 << 20);
   const std::uint8_t kind = input.Byte() % 4;
-  // Whole messages, as a client may send them; and their numbers one by one, so that many are of interest.
+  // Whole messages, as a client may send them; and their numbers one by one, so that many inputs are interesting.
   v1::StreamRequest stream_request;
   v1::ReadRequest read_request;
   if (kind == 0) {

@@ -1,6 +1,6 @@
 // Snapshots of endless pools, with any bytes in them: the first byte of an input says in which file they are. A stream
-// that finds one makes its rows, or says why not. What is not whole, or of another stream, is not used: then the rows
-// are those of a stream without snapshots.
+// that finds one makes its rows, or reports why not. A snapshot that is incomplete or of another stream is not used:
+// then the rows are those of a stream without snapshots.
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 #include <openssl/sha.h>
@@ -50,7 +50,7 @@ v1::Recipe EndlessRecipe() {
   return recipe;
 }
 
-// Rows behind the segment of the snapshot.
+// Rows after the segment of the snapshot.
 absl::StatusOr<std::vector<std::byte>> Rows(Stream& stream) {
   std::vector<std::byte> rows(kRows * stream.sequence_bytes());
   stream.set_threads(1);
@@ -66,7 +66,8 @@ void Run(std::uint8_t kind, const std::string& bytes) {
   std::string content = bytes;
   const bool sealed = (kind & 1) != 0;
   if (sealed) {
-    // A snapshot of this stream, but for what the input says; with the right hash, so that all of it is looked at.
+    // A snapshot of this stream, except for what the input changes; with the right hash, so that all of it is looked
+    // at.
     v1::PoolSnapshot snapshot;
     NoErrors errors;
     google::protobuf::TextFormat::Parser text;
@@ -98,7 +99,7 @@ void Run(std::uint8_t kind, const std::string& bytes) {
   const absl::StatusOr<std::shared_ptr<Stream>> stream = Stream::Open(EndlessRecipe(), kSeed, snapshots);
   Expect(stream.ok(), "a snapshot does not keep a stream from being opened");
   const absl::StatusOr<std::vector<std::byte>> rows = Rows(**stream);
-  // Whoever can seal a snapshot can have it say that a segment takes any number of rounds, so that the next is too far.
+  // A sealed snapshot may claim that a segment takes any number of rounds, so that the next is out of range.
   Expect(rows.ok() || (sealed && reports == 0 && absl::IsOutOfRange(rows.status())),
          "rows near the beginning are made");
   if (!sealed) Expect(reports == 1, "what does not match its hash is reported");

@@ -45,7 +45,7 @@ TEST(EndlessLaneTest, EndlessPoolReplaysExactly) {
   }
 }
 
-// What is refused is a number of rounds, not of segments, from the lane's first segment on.
+// The limit counts rounds, not segments, from the lane's first segment on.
 TEST(EndlessLaneTest, AJumpOfManyRoundsIsRefusedInAnEndlessPool) {
   v1::Recipe recipe;
   recipe.add_families()->mutable_uniform();
@@ -66,8 +66,8 @@ TEST(EndlessLaneTest, AJumpOfManyRoundsIsRefusedInAnEndlessPool) {
   }
 }
 
-// Segments of more rounds than a replay may take can only be read on from where a reader is. One that begins again, or
-// follows far behind, must not take that place.
+// Segments of more rounds than a replay may take can only be read from where a reader is. A reader that begins again,
+// or follows far behind, must not take that place.
 TEST(EndlessLaneTest, ReadersOfAnEndlessPoolLeaveTheFurthestItsPlace) {
   constexpr std::uint64_t kSequences = 25'000;  // one per round
   constexpr std::uint64_t kSegments = 34;       // snapshots are two segments apart by then

@@ -71,7 +71,7 @@ TEST(ExplainTest, Pools) {
   }
 }
 
-// With iterate false a program reads fresh rows; what they were is told as of all others.
+// With iterate false a program reads fresh rows. The explanation says what they were, as for all others.
 TEST(ExplainTest, FreshInputsAreNamed) {
   for (const int constant_rows : {0, 2, 4}) {
     v1::Recipe recipe;
@@ -102,7 +102,7 @@ TEST(ExplainTest, FreshInputsAreNamed) {
   }
 }
 
-// Rounds are only limited where they have to be replayed from a lane's start.
+// Rounds are limited only where they have to be replayed from a lane's start.
 TEST(ExplainTest, LateRoundsOfALongSegment) {
   v1::Recipe recipe = *LoadPreset("uniform");
   recipe.mutable_chain()->mutable_rows()->set_fixed(1);

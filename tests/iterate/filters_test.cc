@@ -37,7 +37,7 @@ TEST(ComplexityTest, OrdersRowsByStructure) {
   FillNoise(rng, 256, noise);
   std::vector<Symbol> period(512);  // 10 random symbols, repeated
   for (std::size_t t = 0; t < 512; ++t) period[t] = noise[t % 10];
-  std::vector<Symbol> four(512);  // independent, 4 symbols: 2 bits a token
+  std::vector<Symbol> four(512);  // independent, 4 symbols: 2 bits per token
   for (std::size_t t = 0; t < 512; ++t) four[t] = noise[t] % 4;
   EXPECT_LT(complexity(constant), 0.02);
   EXPECT_LT(complexity(period), 0.05);
@@ -114,7 +114,8 @@ TEST(InjectionTest, IsInjectiveUniformAndReproducible) {
   }
 }
 
-// The definition once more, symbol by symbol: of a vocabulary that is shuffled, and of one whose tokens are redrawn.
+// A second implementation of the definition, symbol by symbol: of a vocabulary that is shuffled, and of one whose
+// tokens are redrawn.
 TEST(InjectionTest, IsTheDefinition) {
   for (const std::uint64_t vocabulary : {300ULL, 50000ULL, (1ULL << 20) + 5, 1ULL << 32}) {
     Injection injection(300, vocabulary);
@@ -154,7 +155,8 @@ TEST(InjectionTest, IsTheDefinition) {
   }
 }
 
-// The definition once more: one injection a round, drawn symbol by symbol over the rows that survive, in their order.
+// A second implementation of the definition: one injection per round, drawn symbol by symbol over the rows that
+// survive, in their order.
 TEST(RelabelTest, RowsOfARoundShareAnInjection) {
   constexpr int kRows = 240;  // five segments of 48, whose last rounds are cut
   v1::Recipe recipe;

@@ -1,5 +1,5 @@
 // Golden hashes: the first 64 sequences of every preset, seeds 0 and 1. A change here is a change of the product's
-// output: it needs a new engine version (CONTRIBUTING.md, "Goldens"). `tools/goldens` prints the file anew.
+// output: it needs a new engine version (CONTRIBUTING.md, "Goldens"). `tools/goldens` prints the new file.
 #include <gtest/gtest.h>
 #include <openssl/sha.h>
 
@@ -82,7 +82,7 @@ TEST(GoldenTest, GoldensNameNoOtherPresets) {
 }
 
 // The slow pools of the paper begin with constant rows, and so do their goldens above. These are of smaller pools of
-// the same programs, from where hardly a row of the beginning is left.
+// the same programs, read where hardly a row of the beginning is left.
 TEST(GoldenTest, PoolsThatHaveMixed) {
   std::ifstream file(std::string(ITERAND_TEST_DATA) + "/goldens/mixed_pools.txt");
   ASSERT_TRUE(file.is_open()) << "tests/goldens/mixed_pools.txt is missing; tools/goldens --mixed-pools makes it";

@@ -53,7 +53,7 @@ TEST(IndexMap, CycleTellsLaneAndPlaceOfEveryRow) {
       for (const std::uint64_t first : {std::uint64_t{0}, std::uint64_t{12345}, kLast / 2}) {
         for (const std::uint64_t row : {std::uint64_t{0}, std::uint64_t{1}, cycle.lanes - 1, cycle.lanes + 3}) {
           const Wide index = Wide{first} + Wide{row} * stride;
-          const Wide later = index + Wide{cycle.lanes} * stride;  // one round on
+          const Wide later = index + Wide{cycle.lanes} * stride;  // one round later
           if (later > kLast) continue;
           const auto a = static_cast<std::uint64_t>(index);
           const auto b = static_cast<std::uint64_t>(later);

@@ -191,7 +191,7 @@ TEST(MaskTest, PaddingIsMaskedWhereTheRecipeSaysSo) {
   }
 }
 
-// What is to be predicted may lie behind the end of a row: then nothing is.
+// What is to be predicted may begin after the end of a row. Then nothing is.
 TEST(MaskTest, MayBeEmpty) {
   for (const char* family :
        {R"({"repeat": {"period": {"fixed": 65536}}})", R"({"tasks": {"items": {"fixed": 4096}}})"}) {
@@ -243,7 +243,7 @@ std::uint64_t GeneratedSymbols(const Stream& stream, std::uint64_t segments) {
   return symbols;
 }
 
-// A trial only gives programs up: rows that are kept lie within the band, and fewer symbols are generated for them.
+// A trial only gives programs up: kept rows lie within the band, and fewer symbols are generated for them.
 TEST(TrialTest, GivesHopelessProgramsUp) {
   v1::Recipe recipe = *LoadPreset("lstm");
   recipe.set_relabel(v1::Recipe::RELABEL_NONE);  // tokens are the symbols that the band measures
@@ -272,7 +272,7 @@ TEST(TrialTest, GivesHopelessProgramsUp) {
   EXPECT_LT(generated[1], generated[0] * 3 / 4);
 }
 
-// A row that soon is periodic has a beginning that is more complex than the whole: `extrapolate` sees where that leads.
+// A row that soon becomes periodic has a beginning that is more complex than the whole. `extrapolate` predicts that.
 TEST(TrialTest, ExtrapolatingFindsLowBandsSooner) {
   v1::Recipe recipe = *LoadPreset("nca");
   recipe.mutable_band()->set_low(0.05);
@@ -310,8 +310,8 @@ TEST(TrialTest, StagesGiveProgramsUpWhileTheyRun) {
   }
 }
 
-// What passes all stages is what the program makes anyway, also where rows are not written side by side (a reservoir
-// writes 16 of them), so that nobody looks while it runs.
+// What passes all stages is what the program makes anyway. That also holds where rows are not written side by side (a
+// reservoir writes 16 of them), so that nothing is looked at during the run.
 TEST(TrialTest, StagesChangeNothingOfWhatTheyKeep) {
   for (const int rows : {16, 17}) {
     v1::Recipe recipe = *LoadPreset("reservoir");

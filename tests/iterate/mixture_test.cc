@@ -1,4 +1,4 @@
-// Mixtures: which part makes which segment, and that what it makes is what it makes alone.
+// Mixtures: which part makes which segment, and that a part makes the same in a mixture as alone.
 #include "iterate/mixture.h"
 
 #include <gtest/gtest.h>
@@ -106,7 +106,7 @@ TEST(MixtureTest, NamesAreThoseOfPartsPresetsAndNumbers) {
   EXPECT_EQ(Open(twice)->part_names(), different);
 }
 
-// The one that matters most: a part's segments equal those of its recipe alone, at the same lane and segment.
+// The most important property: a part's segments equal those of its recipe alone, at the same lane and segment.
 TEST(MixtureTest, SegmentsAreThoseOfThePartAlone) {
   const std::shared_ptr<Stream> mixture = Open(kNested, 5);
   std::vector<std::shared_ptr<Stream>> alone;
@@ -163,7 +163,9 @@ TEST(MixtureTest, EachStripeHasFloorOrCeilOfLanesTimesShare) {
     for (std::size_t i = 0; i < shares.size(); ++i) {
       EXPECT_GE(counts[i], std::floor(8 * shares[i] - 1e-6)) << s;
       EXPECT_LE(counts[i], std::ceil(8 * shares[i] + 1e-6)) << s;
-      if (shares[i] == 0) EXPECT_EQ(counts[i], 0);
+      if (shares[i] == 0) {
+        EXPECT_EQ(counts[i], 0);
+      }
       drawn[i] += counts[i];
       wanted[i] += 8 * shares[i];
     }
@@ -195,7 +197,7 @@ TEST(MixtureTest, EveryLaneGetsEveryPart) {
   for (const int count : first) EXPECT_NEAR(count, kStripes / 4, 5 * std::sqrt(kStripes * 0.1875));
 }
 
-// The order in which segments are drawn is of no account: the last index, then the first.
+// The order in which segments are drawn does not matter: the last index, then the first.
 TEST(MixtureTest, DrawsAreRandomAccess) {
   const std::shared_ptr<Stream> stream = Open(kNested, 8);
   PartDraw forwards(stream->plan());
@@ -254,7 +256,7 @@ TEST(MixtureTest, ThreadsShardsAndSeeksMakeOneStream) {
   const std::shared_ptr<Stream> one = Open(kNested, 2);
   one->set_threads(1);
   const std::vector<std::byte> whole = ReadAll(*one, 0, 1, kRows);
-  // What the draw and the keys are: this hash changes only with the engine version.
+  // Pins the draw and the keys: this hash changes only with the engine version.
   EXPECT_EQ(Hash(whole), "5a3341c04910640c55708b6eb7bc3fbab63997f212f999ffe347296cbd2f04d7");
   const std::shared_ptr<Stream> two = Open(kNested, 2);
   two->set_threads(2);
@@ -350,7 +352,7 @@ TEST(MixtureTest, WeightsInJsonAreNumbersPointsOrLists) {
     EXPECT_EQ(weight(list).points(1).at(), 4);
     EXPECT_EQ(weight(list).points(1).weight(), 0.5);
   }
-  // What stands after such a list is read on.
+  // What follows such a list is still read.
   const v1::Recipe two = *ParseRecipeJson(
       R"({"mixture": [{"weight": [{"at": 1, "weight": 2}], "preset": "eca"}, {"preset": "markov"}], "length": 64})");
   EXPECT_EQ(two.mixture(0).preset(), "eca");

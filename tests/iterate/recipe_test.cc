@@ -128,7 +128,7 @@ const BadRecipe kBadRecipes[] = {
      "bytes", "at most"},
     {R"({"families":[{"lstm":{"layers":{"fixed":16},"hidden":{"fixed":512}}}],"pool":{}})", "families[0].lstm",
      "seconds", "at most 20"},
-    // What one program in many would take counts, and not what programs take on average.
+    // The cost of the most expensive program that may be drawn counts, not the average.
     {R"({"families":[{"mlp_window":{"layers":{"fixed":8},"hidden":{"choice":{"values":[4,4,4,4,4,4,4,1024]}}}}],
      "length":65536,"chain":{"rows":{"fixed":1024}}})",
      "families[0].mlp_window", "1024 rows x 65536", "at most 20"},
@@ -142,7 +142,7 @@ const BadRecipe kBadRecipes[] = {
      "families[0].eca", "1024 rows x 65536", "at most 20"},
     {R"({"families":[{"pitman_yor":{}}],"length":65536,"chain":{"rows":{"fixed":1024}}})", "families[0].pitman_yor",
      "1024 rows x 65536", "at most 20"},
-    // Programs are sampled, however short their rows.
+    // Programs must be sampled, however short their rows are.
     {R"({"families":[{"pitman_yor":{"depth":{"fixed":16},"history":{"fixed":16384}}}],"length":16,"chain":{"rows":
      {"fixed":1}},"segment_sequences":65536})",
      "segment_sequences", "65536 rounds of 1 rows", "at most 200"},
@@ -156,7 +156,7 @@ const BadRecipe kBadRecipes[] = {
     {R"({"families":[{"tape_machine":{"steps_per_token":{"fixed":2000}}}],"length":2048,"pool":{"emit_rows":1,
      "endless":false},"segment_sequences":1000})",
      "segment_sequences", "1000 rounds of 104 rows", "at most 200"},
-    // However small a network is, its tokens, layers and heads take their time.
+    // However small a network is, its tokens, layers and heads take time.
     {R"({"families":[{"mlp_window":{"layers":{"fixed":8},"hidden":{"fixed":1},"symbols":{"fixed":2},"order":
      {"fixed":64},"input_window":{"fixed":64}}}],"length":65536,"vocab_size":2,"pool":{"pool_rows":970,"program_rows":970,
      "emit_rows":1,"endless":false}})",

@@ -82,7 +82,7 @@ TEST(SegmentJobTest, StarvedFilterNamesTheSegmentsFamily) {
   EXPECT_NE(std::string(status.message()).find(", which is all of family repeat; "), std::string::npos) << status;
 }
 
-// A segment that is made in turns, here of one round each, is that which is made at once, errors included.
+// A segment that is made in turns, here of one round each, equals one that is made at once, errors included.
 TEST(SegmentJobTest, TurnsMakeTheSameSegment) {
   v1::Recipe banded = *LoadPreset("lstm");
   banded.mutable_band()->set_high(0.8);

@@ -21,7 +21,7 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
 
-// Two lanes, and a segment is no multiple of what a round emits, so that rows wait between two segments.
+// Two lanes. A segment is no multiple of what a round emits, so that rows wait between two segments.
 v1::Recipe EndlessRecipe(v1::Pool::Emission emission = v1::Pool::SAMPLE) {
   v1::Recipe recipe = *ParseRecipeJson(R"({"families": [{"markov": {}}, {"pointwise": {}}], "length": 32, "lanes": 2,
       "segment_sequences": 7, "pool": {"pool_rows": 30, "program_rows": 10, "constant_rows": 2, "noise_rows": 2}})");
@@ -29,7 +29,7 @@ v1::Recipe EndlessRecipe(v1::Pool::Emission emission = v1::Pool::SAMPLE) {
   return recipe;
 }
 
-// One row of 16 tokens a round: twenty thousand rounds take a moment.
+// One row of 16 tokens per round: twenty thousand rounds take a moment.
 v1::Recipe ManyRounds() {
   v1::Recipe recipe;
   recipe.add_families()->mutable_uniform();
@@ -201,8 +201,8 @@ TEST_F(SnapshotsTest, GenerationGoesOnWhereNothingCanBeWritten) {
   std::ofstream(folder_->path) << "a file\n";
   EXPECT_THAT(std::string(folder_->Check().message()), HasSubstr(folder_->path.string()));
   EXPECT_EQ(ReadRows(*Open(recipe), 0, 700), ReadRows(**Stream::Open(recipe, 3), 0, 700));
-  EXPECT_THAT(reports_, SizeIs(2));  // once a lane
-  EXPECT_THAT(reports_, testing::Each(HasSubstr("generation goes on without")));
+  EXPECT_THAT(reports_, SizeIs(2));  // once per lane
+  EXPECT_THAT(reports_, testing::Each(HasSubstr("generation continues without")));
 }
 
 TEST_F(SnapshotsTest, ClearLeavesWhatIsNotTheStreams) {
@@ -229,7 +229,7 @@ TEST_F(SnapshotsTest, TheOldestStreamsMakeRoom) {
     return fs::exists(folder_->path / ToHex((*Stream::Open(recipe, seed))->fingerprint()));
   };
   for (const std::uint64_t seed : {1, 2}) ReadRows(*Open(recipe, seed), 0, 100);
-  std::ofstream(folder_->path / "notes.txt") << std::string(1 << 20, 'x');  // which are not ours to count or delete
+  std::ofstream(folder_->path / "notes.txt") << std::string(1 << 20, 'x');  // not ours to count or delete
   std::uint64_t bytes = 0;
   for (const fs::path& file : Files()) bytes += file.extension() == ".snapshot" ? fs::file_size(file) : 0;
   folder_->most_bytes = bytes + bytes / 4;  // two streams and a half
@@ -239,7 +239,7 @@ TEST_F(SnapshotsTest, TheOldestStreamsMakeRoom) {
   EXPECT_FALSE(there(2));
   EXPECT_TRUE(there(3));
   folder_->most_bytes = 1;
-  ReadRows(*Open(recipe, 3), 100, 100);  // which goes on from its own
+  ReadRows(*Open(recipe, 3), 100, 100);  // which continues from its own
   EXPECT_FALSE(there(1));
   EXPECT_TRUE(there(3));
   EXPECT_TRUE(fs::exists(folder_->path / "notes.txt"));

@@ -121,7 +121,7 @@ TEST(StatisticsTest, UpIsIteratedComputation) {
   for (const std::string& network : networks) EXPECT_TRUE(families.contains(network)) << network;
 }
 
-// Every family has its part in `mix`, none more than a quarter, and what it makes is neither repeated nor dull.
+// Every family has its part in `mix`, none more than a quarter, and what it makes is neither repeated nor too simple.
 TEST(StatisticsTest, MixIsBalanced) {
   auto stream = *Stream::Open(*LoadPreset("mix"), 0);
   const int rows = 8192;
@@ -144,8 +144,8 @@ TEST(StatisticsTest, MixIsBalanced) {
 }
 
 // The published stream as it was measured after 60 rounds (two seeds, 18 720 sequences each): 24 % constant, 51 % above
-// 7 bits, 5.6 % structured. Rows of a round share a program, so the sampling error is that of some 20 programs here:
-// the share of one kind varies by some 10 percentage points between stretches of 1 040 sequences.
+// 7 bits, 5.6 % structured. Rows of a round share a program, so the sampling error is that of about 20 programs here.
+// The share of one kind varies by about 10 percentage points between stretches of 1 040 sequences.
 TEST(StatisticsTest, UpPaperIsThePublishedStream) {
   const StreamStatistics s = StatisticsOfPreset("up-paper", 0, 60 * 52, 20 * 52);
   EXPECT_NEAR(s.constant_share, 0.24, 0.15);

@@ -16,7 +16,7 @@
 namespace iterand {
 namespace {
 
-// Presets of which a test can afford many segments.
+// Presets that are fast enough for many segments in a test.
 const char* const kFastPresets[] = {"up", "lstm", "uniform", "pointwise", "markov", "automaton"};
 
 class PresetTest : public testing::TestWithParam<const char*> {};
@@ -40,7 +40,7 @@ TEST_P(PresetTest, BatchSizeDoesNotMatter) {
       const std::vector<std::byte> part = ReadAll(*fresh, static_cast<std::uint64_t>(first), 1, rows);
       parts.insert(parts.end(), part.begin(), part.end());
     }
-    EXPECT_EQ(parts, whole) << rows << " rows a batch";
+    EXPECT_EQ(parts, whole) << rows << " rows per batch";
   }
 }
 
@@ -154,7 +154,7 @@ TEST(StreamTest, EveryEvictedRowIsEmittedOnce) {
   ASSERT_TRUE(stream->Read({.rows = 1000, .provenance = provenance}, out).ok());
   std::uint64_t rounds = 0;
   for (const RowProvenance& row : provenance) rounds = std::max(rounds, row.round + 1);
-  // 20 rows are generated a round; all but the pool's 50 must have come out.
+  // 20 rows are generated per round; all but the pool's 50 must have been emitted.
   EXPECT_LE(rounds, (1000 + 50) / 20 + 1U);
 }
 

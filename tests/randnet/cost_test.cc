@@ -1,4 +1,4 @@
-// What families say that their programs cost.
+// What families report as the cost of their programs.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace iterand {
 namespace {
 
-// Knobs that set a network's size, KNOB standing for one's value.
+// Knobs that set a network's size. KNOB is replaced by the value.
 const char* const kSizes[] = {
     R"({"lstm": {"hidden": KNOB}})",
     R"({"mlp_window": {"hidden": KNOB, "layers": {"fixed": 3}}})",
@@ -53,13 +53,13 @@ TEST(CostTest, TheMeanIsOverPrograms) {
 
 TEST(CostTest, TheMostIsOfTheDearestProgram) {
   for (const std::string json : kSizes) {
-    const std::unique_ptr<Family> dearest = WithKnob(json, Fixed(kMany));
-    EXPECT_EQ(WithKnob(json, kMostlyFew)->most_seconds(9), dearest->most_seconds(9)) << json;
-    EXPECT_GT(dearest->most_seconds(9), 0.999 * dearest->flops_per_token() * 9 * kContext.length * cost::kFlop) << json;
+    const std::unique_ptr<Family> largest = WithKnob(json, Fixed(kMany));
+    EXPECT_EQ(WithKnob(json, kMostlyFew)->most_seconds(9), largest->most_seconds(9)) << json;
+    EXPECT_GT(largest->most_seconds(9), 0.999 * largest->flops_per_token() * 9 * kContext.length * cost::kFlop) << json;
   }
 }
 
-// Large products make up the time of large networks, and what small ones take beside them does not show.
+// Large products determine the time of large networks, and the other costs do not show.
 TEST(CostTest, LargeNetworksTakeWhatTheirProductsTake) {
   for (const std::string json : {
            R"({"lstm": {"hidden": {"fixed": 1024}, "layers": {"fixed": 4}}})",
@@ -84,8 +84,8 @@ struct TimedProgram {
   const char* json;
 };
 
-// A machine may be slower than the one that the constants are of, and other threads may take half of a core's units.
-// What is to be seen is whatever does not count at all: that is off by a factor of ten and more.
+// A machine may be slower than the one of the constants, and other threads may take half of a core's units. The test
+// must detect a cost that is not counted at all: that is off by a factor of ten and more.
 constexpr double kTolerance = 6;
 
 // Whether programs run at the speed at which they are served.
@@ -103,7 +103,7 @@ constexpr bool Timed() {
 #endif
 }
 
-// The fastest of a few programs, which a burst of other work does not hit all.
+// The fastest of a few programs, since a burst of other work does not hit all.
 double MeasuredSeconds(const Family& family, const TimedProgram& timed) {
   const FamilyContext context = {.alphabet = timed.alphabet, .length = timed.length};
   SampledProgram sampled(family, context, 0, timed.rows);

@@ -1,5 +1,5 @@
-// What every family without floating-point networks promises, tested on the defaults of each. (The networks' own tests
-// do it with configurations that are quick.)
+// What every family without floating-point networks promises, tested on the defaults of each. (The networks have their
+// own tests, with configurations that are quick.)
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 #include <gtest/gtest.h>
@@ -33,7 +33,7 @@ TEST_P(FamiliesTest, SymbolsStayBelowTheAlphabet) {
     for (const int length : {16, 40}) {
       const FamilyContext context{.alphabet = alphabet, .length = length};
       if (const auto family = TryMakeFamily(Json(), context); !family.ok()) {
-        // A family may want a larger alphabet, if it says so.
+        // A family may need a larger alphabet, if it says so.
         EXPECT_NE(std::string(family.status().message()).find("alphabet"), std::string::npos) << family.status();
         EXPECT_LT(alphabet, 16);
         continue;
@@ -105,8 +105,8 @@ class ShapesTest : public testing::TestWithParam<const FamilyEntry*> {
     }
   }
 
-  // Every integer of the knobs at the least value that it takes. Null if the family takes none, as of an alphabet that
-  // is too small.
+  // Every integer knob at its least value. Null if the family accepts none, for example because the alphabet is too
+  // small.
   static std::unique_ptr<Family> MakeSmallest(const FamilyContext& context) {
     v1::Family config;
     ForEachInteger(Knobs(config), [&](v1::Integer& knob, const v1::Setting& setting) {
@@ -192,14 +192,14 @@ TEST_P(ShapesTest, TheSmallestKeepsSymbolsBelowTheAlphabet) {
   EXPECT_GE(made, 3);
 }
 
-// Arrays of kernels have room for the schema's maxima: one knob at a time at its largest.
+// Arrays of kernels must have room for the schema's maxima: one knob at a time is at its largest.
 TEST_P(ShapesTest, TheLargestKeepsSymbolsBelowTheAlphabet) {
   const FamilyContext context{.alphabet = 4096, .length = 24};
   v1::Family config;
   ForEachInteger(Knobs(config), [&](v1::Integer& knob, const v1::Setting& setting) {
     const v1::Integer before = knob;
     knob.set_fixed(static_cast<std::int64_t>(setting.max()));
-    // Refused where it depends on other fields.
+    // A family may refuse what depends on other fields.
     if (const auto family = Make(config, context); family.ok()) ExpectSymbolsBelowTheAlphabet(**family, context, 1);
     knob = before;
   });

@@ -57,7 +57,7 @@ class ProgramRunner {
   const Block& output() const { return output_; }
   int rows() const { return input_.rows(); }
 
-  // Fills the input with uniform symbols, one keyed stream a row.
+  // Fills the input with uniform symbols, one keyed stream per row.
   void NoiseInput(std::uint64_t seed) {
     for (int r = 0; r < input_.rows(); ++r) {
       Rng rng = MakeRng({.seed = seed}, Purpose::kNoise, static_cast<std::uint64_t>(r));
@@ -100,7 +100,7 @@ class ProgramRunner {
 // gives the same rows for another input.
 void CheckRows(const std::string& json, const FamilyContext& context);
 
-// Once a program has run, sampling and running more allocates nothing, and what was allocated until then lies within
+// Once a program has run, sampling and running more allocates nothing, and what was allocated until then is within
 // program_bytes (except what Highway allocates, which is not counted).
 void CheckMemory(const std::string& json, const FamilyContext& context);
 

@@ -51,7 +51,7 @@ void AddFields(const Descriptor& type, std::set<const FieldDescriptor*>& fields)
   }
 }
 
-// What is wrong with a field's statement of its default and range; empty if nothing is.
+// The fault in a field's statement of its default and range; empty if there is none.
 std::string Fault(const FieldDescriptor& field) {
   const v1::Setting& setting = field.options().GetExtension(v1::setting);
   const bool range = setting.min() < setting.max();
@@ -89,7 +89,7 @@ TEST(SettingsTest, EveryFieldStatesItsDefaultAndRange) {
   std::set<const FieldDescriptor*> fields;
   AddFields(*v1::Recipe::descriptor(), fields);
   for (const FieldDescriptor* field : fields) {
-    // Not given it reads as false, and recipes that say so keep their fingerprints.
+    // Not given, it reads as false, and recipes that state false keep their fingerprints.
     if (field->full_name() == "iterand.v1.Tasks.one_mark") continue;
     EXPECT_EQ(Fault(*field), "") << field->full_name();
   }

@@ -1,4 +1,4 @@
-// Long runs end soon after they are told to. (That later ones are none the worse is one of family_checks.)
+// Long runs end soon after they are stopped. (family_checks tests that later runs are unaffected.)
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -91,7 +91,7 @@ class LookMeter final : public RunControl::Pauser {
   double longest_ = 0;
 };
 
-// The largest programs that a recipe may ask for.
+// The largest programs that a recipe may request.
 const LongRun kLargeRuns[] = {
     {R"({"lstm": {"layers": {"fixed": 4}, "hidden": {"fixed": 1024}}})", 56, 512},
     {R"({"gru": {"layers": {"fixed": 4}, "hidden": {"fixed": 1024}}})", 56, 512},
@@ -115,7 +115,7 @@ double LongestWithoutLook(const Family& family, const FamilyContext& context, co
   return meter.longest();
 }
 
-// A pause of any computation is due within some milliseconds, the drawing of programs included.
+// Any computation must be able to pause within a few milliseconds, also while it draws programs.
 TEST(StopTest, ComputationsLookOften) {
   std::vector<LongRun> runs(std::begin(kLongRuns), std::end(kLongRuns));
   runs.insert(runs.end(), std::begin(kLargeRuns), std::end(kLargeRuns));

@@ -25,8 +25,7 @@ using testing::HasSubstr;
 
 using Access = ServiceTest;
 
-// ---- Health, reflection, metrics.
-// --------------------------------------------------------------------------------------
+// ---- Health, reflection, metrics ------------------------------------------------------------------------------------
 
 // A call by name with bytes, as a tool without our schema makes it.
 std::string RawCall(const std::string& address, const std::string& method, const std::string& request,
@@ -137,8 +136,7 @@ TEST_F(Access, RefusedCallsAreCounted) {
   EXPECT_TRUE(WaitUntil([&] { return ended(Method::kStream, grpc::StatusCode::CANCELLED) == 1; }));
 }
 
-// ---- TLS and tokens.
-// ---------------------------------------------------------------------------------------------------
+// ---- TLS and tokens -------------------------------------------------------------------------------------------------
 
 TEST_F(Access, Tls) {
   const Certificate files("tls");
@@ -176,7 +174,7 @@ TEST_F(Access, Tls) {
 
 TEST_F(Access, AnEmptyFileOfTlsRootsIsRefused) {
   ClientOptions options;
-  options.ca_file = testing::TempDir() + "/empty.pem_" + std::to_string(getpid());
+  options.ca_file = testing::TempDir() + "/" + std::to_string(getpid()) + "empty.pem";
   std::ofstream(options.ca_file).close();
   EXPECT_ERROR(RpcClient::Connect(server_->address(), options).status(), absl::StatusCode::kInvalidArgument,
                HasSubstr("empty.pem has no PEM certificate"));

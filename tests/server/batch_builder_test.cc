@@ -32,7 +32,7 @@ std::shared_ptr<Segment> Generate(const Stream& stream, std::uint32_t lane) {
   return segment;
 }
 
-// (length, provenance): short rows are copied, rows from 4 KiB on are referred to.
+// (length, provenance): short rows are copied, rows from 4 KiB on are referenced.
 class BuilderTest : public testing::TestWithParam<std::tuple<int, bool>> {};
 
 TEST_P(BuilderTest, IsTheSerialisedMessage) {
@@ -98,7 +98,7 @@ TEST(BatchBuilder, LongRowsAreNotCopied) {
   ASSERT_EQ(slices.size(), 2U);
   EXPECT_EQ(slices[1].begin(), data + 16384);
 
-  // The message keeps the segment alive, and lets it go.
+  // The message keeps the segment alive, and later releases it.
   std::weak_ptr<const Segment> watch = segment;
   segment = nullptr;
   EXPECT_FALSE(watch.expired());
@@ -157,7 +157,7 @@ TEST(BatchBuilder, RowsOfAStripeGoAsTheyLie) {
   EXPECT_EQ(slices[1].size(), 4U * 2048);
   EXPECT_NE(reinterpret_cast<const std::byte*>(slices[2].begin()), segments[0]->row(4));  // one short row: copied
 
-  // The message keeps the memory, whatever becomes of the segments, and lets it go.
+  // The message keeps the memory, whatever becomes of the segments, and later releases it.
   const std::weak_ptr<void> watch = segments[0]->elsewhere;
   segments.clear();
   stripe.reset();

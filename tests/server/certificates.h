@@ -1,4 +1,4 @@
-// Certificates for tests, made by OpenSSL: of their own signature, or signed by another one as its authority.
+// Certificates for tests, made by OpenSSL: self-signed, or signed by another one as their authority.
 #pragma once
 
 #include <gtest/gtest.h>

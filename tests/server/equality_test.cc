@@ -176,7 +176,7 @@ TEST(Served, LengthOverride) {
   EXPECT_TRUE(*served == InProcess(recipe, 0, 0, 1, 20));
 }
 
-// Tokens are sent from where they lie, masks and provenance are gathered: they belong to the same rows.
+// Tokens are sent from where they are, while masks and provenance are gathered. All must belong to the same rows.
 TEST(Served, MasksAndProvenanceGoWithTheTokens) {
   constexpr char kTasks[] = R"({"families": [{"tasks": {}}], "loss_mask": true, "length": 128, "lanes": 8,
                                 "segment_sequences": 6})";

@@ -1,4 +1,4 @@
-// Errors say why in a form for programs, and say it over the wire too.
+// Errors have a reason in a form for programs, over the wire too.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -42,7 +42,7 @@ Metadata MetadataOf(const absl::Status& status) {
   return info ? info->metadata : Metadata{{"no", "reason"}};
 }
 
-// The details of a status, of which nothing but the bytes counts here.
+// The details of a status, of which only the bytes count here.
 grpc::Status WithDetails(const std::string& details) { return {grpc::StatusCode::OUT_OF_RANGE, "far", details}; }
 
 TEST(ErrorInfo, IsReadFromTheStatus) {
@@ -75,7 +75,7 @@ TEST(ErrorInfo, SurvivesTheWire) {
   EXPECT_EQ(ToGrpc(plain).error_details(), "");
 }
 
-// The bytes that Google's own messages make, so that other libraries read ours.
+// The bytes are those of Google's own messages, so that other libraries read ours.
 TEST(ErrorInfo, HasTheWireFormatOfGoogles) {
   const grpc::Status status = ToGrpc(WithReason(v1::STARVED, absl::FailedPreconditionError("dry"), {{"k", "v"}}));
   EXPECT_EQ(absl::CHexEscape(status.error_details()),

@@ -220,7 +220,7 @@ TEST_F(ExecuteTest, CountsAmongTheCalls) {
   EXPECT_ERROR(Execute(Request({"."})).status(), absl::StatusCode::kUnavailable, HasSubstr("1 calls"));
 }
 
-// Of one thread, a stream and an execution that both want all of it get half each.
+// On one thread, a stream and an execution that both want all of it get half each.
 TEST_F(ExecuteTest, SharesTheCoresWithStreams) {
   ServerOptions options;
   options.threads = 1;

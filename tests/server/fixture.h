@@ -25,7 +25,7 @@ namespace iterand {
 inline constexpr char kCheapRecipe[] = R"({"families": [{"uniform": {}}], "length": 64, "lanes": 8,
                                            "segment_sequences": 6})";
 
-// Costs some hundred times more a token, has chains and a filter.
+// Costs several hundred times more per token, has chains and a filter.
 inline constexpr char kNetworkRecipe[] =
     R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
                                              "segment_sequences": 20, "relabel": "RELABEL_SEQUENCE", "distinct": true})";
@@ -130,7 +130,7 @@ class ServiceTest : public ::testing::Test {
     Batch batch;
     if ((*reader)->Next(batch)) return absl::OkStatus();
     const absl::Status& status = (*reader)->status();
-    // Whatever the server refuses, it says why to programs too.
+    // Every refusal also has a reason for programs.
     if (!status.ok() && !absl::IsUnavailable(status)) {
       EXPECT_NE(ReasonOf(status), v1::ERROR_REASON_UNSPECIFIED) << status;
     }

@@ -30,8 +30,7 @@ using testing::HasSubstr;
 
 using Lifecycle = ServiceTest;
 
-// ---- Clients that vanish or are slow.
-// ----------------------------------------------------------------------------------
+// ---- Clients that vanish or are slow --------------------------------------------------------------------------------
 
 TEST_F(Lifecycle, CancelledStreamFreesTheEngine) {
   v1::StreamRequest request;
@@ -88,7 +87,7 @@ TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
   absl::StatusOr<std::unique_ptr<RemoteStream>> slow = client_->Stream(request);
   Batch batch;
   ASSERT_TRUE((*slow)->Next(batch)) << (*slow)->status();
-  // It stops reading: the pipes fill, then nothing is made any more.
+  // It stops reading: the pipes fill, then nothing more is made.
   std::uint64_t generated = 0;
   ASSERT_TRUE(WaitUntil([&] {
     const std::uint64_t before = std::exchange(generated, server_->stats().segments_generated);
@@ -107,7 +106,7 @@ TEST_F(Lifecycle, SlowClientHoldsBoundedMemoryAndSlowsNobody) {
   EXPECT_EQ(served->size(), std::size_t{100} << 20);
   EXPECT_LE(server_->stats().largest_held_bytes, options.max_stream_bytes);
 
-  // And the slow one goes on where it was.
+  // And the slow one continues where it was.
   const std::uint64_t next = (*slow)->next_index();
   ASSERT_TRUE((*slow)->Next(batch)) << (*slow)->status();
   EXPECT_EQ(batch.first_index(), next);
@@ -159,8 +158,7 @@ TEST_F(Lifecycle, RecipeOverTheQueueLimit) {
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("at least 1048576"));
 }
 
-// ---- Stopping.
-// ---------------------------------------------------------------------------------------------------------
+// ---- Stopping -------------------------------------------------------------------------------------------------------
 
 TEST_F(Lifecycle, StoppedMidStreamNamesTheIndexToResumeFrom) {
   v1::StreamRequest request = Cheap();
@@ -275,7 +273,7 @@ TEST_F(Lifecycle, AUnixSocketInUse) {
                  AllOf(HasSubstr(path), HasSubstr("listening there")));
     EXPECT_TRUE(RpcClient::Connect(options.listen).ok());
   }
-  // A socket that a killed server has left behind is in nobody's way.
+  // A socket that a killed server has left behind is replaced.
   const int left = socket(AF_UNIX, SOCK_STREAM, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -309,7 +307,7 @@ TEST(ClientTest, RefusesWhatGrpcWouldMisread) {
   for (const char* wrong : {"", "localhost", "http://localhost:50051"}) {
     EXPECT_ERROR(RpcClient::Connect(wrong).status(), absl::StatusCode::kInvalidArgument, HasSubstr("host:port"));
   }
-  // gRPC ends the process for metadata that it cannot send.
+  // gRPC would abort the process for metadata that it cannot send.
   for (const char* wrong : {"two\nlines", "S\xc3\xa9same", "tab\t"}) {
     ClientOptions options;
     options.token = wrong;

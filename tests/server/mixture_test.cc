@@ -61,9 +61,9 @@ TEST_F(MixtureService, BatchesSayWhichPartMadeEachRow) {
   request.set_start(5);
   request.set_count(200);
   request.set_batch_size(33);
-  const absl::StatusOr<std::unique_ptr<BatchReader>> reader = client_->Stream(request);
+  const absl::StatusOr<std::unique_ptr<RemoteStream>> remote = client_->Stream(request);
   std::size_t row = 0;
-  for (Batch batch; *(*reader)->Next(batch);) {
+  for (Batch batch; (*remote)->Next(batch);) {
     ASSERT_EQ(batch.parts().size(), static_cast<std::size_t>(batch.rows()));
     EXPECT_TRUE(batch.provenance().empty());
     for (const std::uint8_t part : batch.parts()) EXPECT_EQ(part, rows[row++].part);
@@ -86,7 +86,7 @@ TEST_F(MixtureService, EveryClientSeesItsOwnNames) {
     const absl::StatusOr<Batch> batch = client_->Read(request);
     EXPECT_TRUE(batch.ok()) << batch.status();
     std::vector<std::string> found;
-    for (const v1::Provenance& row : batch->provenance()) found.push_back(row.part());
+    for (const Provenance& row : batch->provenance()) found.push_back(row.part);
     return found;
   };
   const auto describe = [&](const std::string& prefix, std::uint64_t at) {
@@ -125,7 +125,7 @@ TEST_F(MixtureService, EveryClientSeesItsOwnNames) {
   EXPECT_NEAR(secret.cost().flops_per_token(), 0.5 * networks, 1e-6 * networks);
 }
 
-// What a client names is in no label, so it cannot make series without end.
+// Names from clients are in no label, so a client cannot create endless series.
 TEST_F(MixtureService, MetricsKnowNoNames) {
   ServerOptions options;
   options.metrics_listen = "127.0.0.1:0";

@@ -1,4 +1,4 @@
-// A client gives the same whether it reads ahead or not.
+// A client gives the same sequences whether it reads ahead or not.
 #include <gtest/gtest.h>
 
 #include <chrono>

@@ -44,7 +44,7 @@ class Protection : public testing::Test {
     server_ = *std::move(server);
   }
 
-  // What a new connection of a client ends in.
+  // The status of a call over a new connection of a client.
   absl::Status Call(ClientOptions client_options) {
     client_options.connect_timeout = std::chrono::seconds(3);
     absl::StatusOr<std::unique_ptr<RpcClient>> client = RpcClient::Connect(server_->address(), client_options);
@@ -189,7 +189,7 @@ TEST_F(Protection, TokensAreRotated) {
   EXPECT_EQ(CallWithToken("old").code(), absl::StatusCode::kUnauthenticated);
   for (int i = 0; i < 100; ++i) ASSERT_TRUE((*reader)->Next(batch)) << (*reader)->status();  // it was accepted before
 
-  // What cannot be used changes nothing, and never opens the server.
+  // A file that cannot be used changes nothing, and never opens the server.
   for (const char* wrong : {"", "\n", "# nothing\n", "new\xff\n"}) {
     WriteTokens(wrong);
     EXPECT_THAT(std::string(server_->Reload().message()), HasSubstr(token_file_));
@@ -261,7 +261,7 @@ TEST_F(Protection, ClientAuthoritiesAreRotated) {
   };
   EXPECT_TRUE(call(old_member).ok()) << call(old_member);
   EXPECT_FALSE(call(new_member).ok());
-  // Both, while clients change over.
+  // Both are accepted while clients change over.
   std::ofstream(authorities, std::ios::app) << std::ifstream(new_authority.cert_file).rdbuf();
   EXPECT_TRUE(server_->Reload().ok());
   EXPECT_TRUE(call(old_member).ok()) << call(old_member);
@@ -273,7 +273,7 @@ TEST_F(Protection, ClientAuthoritiesAreRotated) {
   std::filesystem::remove(authorities);
 }
 
-// A broken certificate does not keep a token that has leaked in use.
+// A broken certificate does not keep a leaked token in use.
 TEST_F(Protection, TokensAreReloadedBesideABrokenCertificate) {
   const Certificate served("broken");
   WriteTokens("leaked\n");

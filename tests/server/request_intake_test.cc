@@ -1,5 +1,5 @@
 // What happens to a call before its request is served: token, slot, reading, parsing; and to peers that send no
-// request, half of one, or one that is made to cost much.
+// request, half of one, or an expensive one.
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
@@ -25,7 +25,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
 
-// A call whose parts are sent one by one. Ends with the object.
+// A call whose parts are sent one by one. It ends with the object.
 class RawCall {
  public:
   RawCall(const std::shared_ptr<grpc::Channel>& channel, const std::string& method, const std::string& token = "",
@@ -110,7 +110,7 @@ class RequestIntake : public ServiceTest {
     return server_->stats().calls_ended[static_cast<std::size_t>(method)][code];
   }
 
-  // Whether a stream can be opened and read; another error than a lack of slots is a failure.
+  // Whether a stream can be opened and read; an error other than a lack of slots is a failure.
   bool CanStream() {
     v1::StreamRequest request = Cheap();
     request.set_count(1);
@@ -120,8 +120,7 @@ class RequestIntake : public ServiceTest {
   }
 };
 
-// ---- Token and slot.
-// --------------------------------------------------------------------------------------------------
+// ---- Token and slot -------------------------------------------------------------------------------------------------
 
 TEST_F(RequestIntake, ACallWithoutTokenEndsBeforeItsRequestIsRead) {
   const std::string path = testing::TempDir() + "/intake_token_" + std::to_string(getpid());
@@ -130,7 +129,7 @@ TEST_F(RequestIntake, ACallWithoutTokenEndsBeforeItsRequestIsRead) {
   options.token_file = path;
   Restart(options);
   for (const char* method : {"Stream", "Read", "Describe", "Execute"}) {
-    // Nothing is sent, and yet the call ends.
+    // Nothing is sent, and the call still ends.
     EXPECT_END(*Start(method), UNAUTHENTICATED, "this server needs a token");
     EXPECT_END(*Start(method, "wrong"), UNAUTHENTICATED, "is not this server's");
     const auto call = Start(method, "secret");
@@ -154,7 +153,7 @@ TEST_F(RequestIntake, ASlotIsTakenBeforeTheRequestIsRead) {
     EXPECT_END(*call, CANCELLED, "");
     EXPECT_TRUE(WaitUntil([&] { return CanStream(); }));
   }
-  // Refusals give theirs back before the client knows.
+  // Refused calls give their slots back before the client knows.
   for (int i = 0; i < 100; ++i) {
     v1::StreamRequest unknown;
     *unknown.mutable_stream() = PresetSpec("nope");
@@ -207,8 +206,7 @@ TEST_F(RequestIntake, EverySlotComesBack) {
   EXPECT_FALSE(CanStream());
 }
 
-// ---- Requests that do not arrive.
-// -----------------------------------------------------------------------------------
+// ---- Requests that do not arrive ------------------------------------------------------------------------------------
 
 TEST_F(RequestIntake, ARequestThatDoesNotArriveEndsItsCall) {
   ServerOptions options;
@@ -219,7 +217,7 @@ TEST_F(RequestIntake, ARequestThatDoesNotArriveEndsItsCall) {
     EXPECT_END(*Start(method), DEADLINE_EXCEEDED, "the request did not arrive within 0.3 seconds");
   }
   EXPECT_TRUE(CanStream());
-  // One that has arrived may take longer.
+  // A request that has arrived may take longer.
   v1::StreamRequest request;
   *request.mutable_stream() = SpecOf(kSlowRecipe);
   request.set_count(4);
@@ -241,7 +239,7 @@ TEST_F(RequestIntake, RequestsAreReadOneAfterAnother) {
   v1::ExecuteRequest request;
   request.add_programs()->set_text("+.");
   const std::string bytes = request.SerializeAsString();
-  RawCall served(channel, "Execute");  // waits, though its request is there
+  RawCall served(channel, "Execute");  // waits, though its request has arrived
   served.Send(bytes);
   RawCall refused(channel, "Execute");  // waits too long
   EXPECT_TRUE(CanStream());             // each method waits for itself
@@ -252,7 +250,7 @@ TEST_F(RequestIntake, RequestsAreReadOneAfterAnother) {
   EXPECT_END(*silent[1], OK, "");
   EXPECT_END(refused, DEADLINE_EXCEEDED, "");  // was let through, and sent nothing
   silent.clear();
-  // Again, without anyone who makes room.
+  // Again, while no call makes room.
   for (int i = 0; i < RequestGate::MaxReads(Method::kExecute); ++i) {
     silent.push_back(std::make_unique<RawCall>(channel, "Execute"));
   }
@@ -276,8 +274,7 @@ TEST_F(RequestIntake, ACallThatIsCancelledAtOnceIsNoBadRequest) {
   EXPECT_EQ(Ended(Method::kStream, grpc::StatusCode::INVALID_ARGUMENT), 0U);
 }
 
-// ---- Requests that are made to cost much.
-// ---------------------------------------------------------------------------
+// ---- Requests that are made to cost much ----------------------------------------------------------------------------
 
 TEST_F(RequestIntake, SmallSubmessagesDoNotGrow) {
   v1::StreamRequest request;
@@ -314,7 +311,7 @@ TEST_F(RequestIntake, OthersAreServedWhileRequestsAreParsed) {
     EXPECT_TRUE(client_->Describe({}).ok());
     EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(2));
   }
-  // And the end of the server does not wait for them.
+  // The end of the server does not wait for them.
   const auto begin = std::chrono::steady_clock::now();
   server_->Shutdown(milliseconds(100));
   EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(5));

@@ -16,8 +16,7 @@
 namespace iterand {
 namespace {
 
-// ---- RequestGate.
-// -----------------------------------------------------------------------------------------------------
+// ---- RequestGate ----------------------------------------------------------------------------------------------------
 
 class TestReader final : public RequestGate::Reader {
  public:
@@ -54,7 +53,7 @@ TEST(RequestGateTest, FirstComeFirstServedWithinTheLimitOfEachMethod) {
   EXPECT_TRUE(readers[kMost + 2]->reading());
 }
 
-// One that does not want the passage any more.
+// A reader that no longer needs the passage.
 class GoneReader final : public RequestGate::Reader {
  public:
   void StartReading(RequestGate::Passage /*given*/) override {}
@@ -75,8 +74,7 @@ TEST(RequestGateTest, APassageThatNobodyTakesGoesToTheNext) {
   EXPECT_TRUE(last->reading());
 }
 
-// ---- RequestPool.
-// -----------------------------------------------------------------------------------------------------
+// ---- RequestPool ----------------------------------------------------------------------------------------------------
 
 TEST(RequestPoolTest, SmallRequestsDoNotWaitForLargeOnes) {
   absl::Notification begun;
@@ -148,8 +146,7 @@ TEST(RequestPoolTest, TheEndDropsWhatWaits) {
   EXPECT_EQ(kept.use_count(), 1);
 }
 
-// ---- Slots.
-// -----------------------------------------------------------------------------------------------------------
+// ---- Slots ----------------------------------------------------------------------------------------------------------
 
 TEST(CallSlotTest, EverySlotIsGivenBackOnce) {
   CallRegistry calls(2);

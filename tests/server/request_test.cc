@@ -1,4 +1,4 @@
-// What the service answers to requests, good and bad.
+// The service's answers to requests, good and bad.
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -19,8 +19,7 @@ using testing::HasSubstr;
 
 using Request = ServiceTest;
 
-// ---- Bad requests.
-// -----------------------------------------------------------------------------------------------------
+// ---- Bad requests ---------------------------------------------------------------------------------------------------
 
 TEST_F(Request, NoRecipe) {
   EXPECT_ERROR(StreamError({}), absl::StatusCode::kInvalidArgument, AllOf(HasSubstr("no recipe"), HasSubstr("preset")));
@@ -165,8 +164,7 @@ TEST_F(Request, StarvingFilterEndsTheStream) {
   EXPECT_EQ(StreamError(request).code(), absl::StatusCode::kFailedPrecondition);
 }
 
-// ---- Describe.
-// ---------------------------------------------------------------------------------------------------------
+// ---- Describe -------------------------------------------------------------------------------------------------------
 
 TEST_F(Request, Describe) {
   const absl::StatusOr<v1::DescribeResponse> all = client_->Describe({});

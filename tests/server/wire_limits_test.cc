@@ -52,7 +52,7 @@ TEST(WireLimits, ElementsOfPackedFieldsCount) {
   EXPECT_EQ(Refusal(*v1::StreamRequest::descriptor(), request.SerializeAsString()), "");
   values->Resize(65536, 1);
   EXPECT_EQ(Refusal(*v1::StreamRequest::descriptor(), request.SerializeAsString()), kTooMany);
-  // Whether or not they are packed.
+  // The same whether or not they are packed.
   std::string unpacked;
   for (int i = 0; i < 65537; ++i) unpacked += std::string("\x08\x01", 2);
   EXPECT_EQ(Refusal(*v1::Integer::Choice::descriptor(), unpacked), kTooMany);
@@ -120,7 +120,7 @@ bool HasGroup(const google::protobuf::Message& message) {
   return false;
 }
 
-// Whatever protobuf takes passes, groups aside.
+// Everything that protobuf accepts passes, except groups.
 TEST(WireLimits, NothingThatProtobufTakesIsRefused) {
   std::mt19937 random(1);
   int taken = 0;

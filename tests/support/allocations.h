@@ -1,4 +1,4 @@
-// Counts what operator new hands out, so that tests can show that the steady state allocates nothing.
+// Counts what operator new returns, so that tests can show that the steady state allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ bool CountsAllocations();
 // Calls of operator new by this thread so far.
 std::uint64_t Allocations();
 
-// Bytes that they asked for, freed ones too.
+// Bytes that these calls requested, freed ones too.
 std::uint64_t AllocatedBytes();
 
 }  // namespace iterand

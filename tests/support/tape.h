@@ -1,4 +1,5 @@
-// The tape machines of tape_machine and brainphoque, instruction by instruction: what tests compare the real ones with.
+// The tape machines of tape_machine and brainphoque, instruction by instruction: tests compare the real ones with
+// these.
 #pragma once
 
 #include <cstddef>

@@ -3,8 +3,8 @@
     iterand serve --listen 127.0.0.1:50051 &
     python pretrain.py --server 127.0.0.1:50051 --recipe up
 
-The loss starts at 8 bits a token, which is chance over 256 tokens, and falls as the model learns to find the structure
-of each sequence. On `--recipe uniform` there is none, and it stays at 8. Needs iterand and torch, nothing else.
+The loss starts at 8 bits per token, which is chance over 256 tokens, and falls as the model learns to find the
+structure of each sequence. On `--recipe uniform` there is none, and it stays at 8. Needs only iterand and torch.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", default="up", help="a preset's name or a JSON file")
     parser.add_argument("--seed", type=int, default=0, help="of the stream and of the model")
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch-size", type=int, default=32, help="sequences a step")
-    parser.add_argument("--length", type=int, default=128, help="tokens a sequence")
+    parser.add_argument("--batch-size", type=int, default=32, help="sequences per step")
+    parser.add_argument("--length", type=int, default=128, help="tokens per sequence")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)
@@ -88,10 +88,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes that read the stream")
     parser.add_argument("--log-every", type=int, default=20, help="steps")
     parser.add_argument("--save", type=Path, help="write the model, its optimiser and the place in the stream here")
-    parser.add_argument("--resume", type=Path, help="go on from a file that --save wrote")
+    parser.add_argument("--resume", type=Path, help="continue from a file that --save wrote")
     options = parser.parse_args()
     if options.save and not (options.save.parent.is_dir() and os.access(options.save.parent, os.W_OK)):
-        parser.error(f"--save {options.save}: its folder is not there, or cannot be written to")
+        parser.error(f"--save {options.save}: its folder does not exist, or cannot be written to")
     if options.resume and not options.resume.is_file():
         parser.error(f"--resume {options.resume}: there is no such file")
     return options

@@ -216,7 +216,7 @@ void EmbeddedReader::AddRow(const std::shared_ptr<const Segment>& segment, std::
   const std::size_t row_bytes = stream_->sequence_bytes();
   const std::byte* const row = segment->row(offset);
   if (batch_.rows == 0) {
-    // The reader is exclusive, so nobody else sees the segment.
+    // The reader is exclusive, so no other thread sees the segment.
     batch_.tokens = const_cast<std::byte*>(row);
     batch_.owner = segment->elsewhere;
     if (stream_->has_loss_mask()) {

@@ -1,4 +1,4 @@
-// Streams made in this process, on the engine of Runtime: what the native module gives to Python, without Python.
+// Streams made in this process, on the engine of Runtime: what the native module offers to Python, without Python.
 #pragma once
 
 #include <atomic>
@@ -80,7 +80,7 @@ class EmbeddedStream final : public Session {
   std::vector<std::string> part_names_;             // by RowProvenance::part; empty if the recipe is no mixture
   bool added_ = false;                              // to the runtime
 
-  // Nobody holds it at a fork, since it is taken in a Use. What it guards only changes after a fork and at the end.
+  // No thread holds it at a fork, since it is taken in a Use. What it guards only changes after a fork and at the end.
   std::mutex mutex_;
   std::uint64_t forks_ = 0;         // Runtime::forks when it was attached
   std::shared_ptr<Engine> engine_;  // null: not attached
@@ -105,7 +105,7 @@ class EmbeddedReader final : public Session {
   EmbeddedReader(const EmbeddedReader&) = delete;
   EmbeddedReader& operator=(const EmbeddedReader&) = delete;
 
-  // The next batch, or nothing if it is not there yet: then Wait. A batch without rows is the end. After an error, or
+  // The next batch, or nothing if it is not ready yet: then Wait. A batch without rows is the end. After an error, or
   // in a forked child, the next call begins again at the batch that would have come.
   absl::StatusOr<std::optional<Rows>> Poll();
 
@@ -114,9 +114,9 @@ class EmbeddedReader final : public Session {
 
   std::uint64_t next_index() const { return next_; }  // of the first row that the next batch will have
 
-  // Has Poll give the end, and wakes the thread that waits. From any thread.
+  // Makes Poll return the end, and wakes the waiting thread. From any thread.
   void Close();
-  // Drops what it has asked for and stops its generation. Not while another thread is in Poll.
+  // Drops what it has requested and stops its generation. Not while another thread is in Poll.
   void Release();
 
   void End() override;
@@ -142,7 +142,7 @@ class EmbeddedReader final : public Session {
   std::uint64_t forks_ = 0;
   std::unique_ptr<SequenceReader> reader_;  // null: not attached
 
-  // The batch in work. Its rows are one piece of a stripe's memory as long as that is possible, else a copy.
+  // The batch in progress. Its rows are one piece of a stripe's memory as long as that is possible, else a copy.
   std::size_t wanted_ = 0;
   Rows batch_;
   bool own_memory_ = false;

@@ -42,7 +42,7 @@ namespace {
 // How often a wait is interrupted to look for signals.
 constexpr std::chrono::milliseconds kLook(50);
 
-// Batches of at most this many bytes are taken without giving up the GIL, which another thread might keep for
+// Batches of at most this many bytes are taken while holding the GIL, which another thread might otherwise keep for
 // milliseconds.
 constexpr std::size_t kQuickBytes = 1 << 20;
 
@@ -63,7 +63,7 @@ T ValueOrThrow(absl::StatusOr<T> value) {
 
 std::atomic<int> unlocked_threads{0};
 
-// Whether the interpreter is about to be gone. The function has had two names.
+// Whether the interpreter is about to end. The function has had two names.
 bool Finalizing() {
   using Function = int (*)();
   static const auto function = [] {
@@ -73,7 +73,7 @@ bool Finalizing() {
   return function != nullptr && function() != 0;
 }
 
-// Gives up the GIL in its scope.
+// Releases the GIL in its scope.
 class Unlocked {
  public:
   Unlocked() : state_(PyEval_SaveThread()) { ++unlocked_threads; }
@@ -94,7 +94,7 @@ class Unlocked {
 void StopAtExit() {
   const Unlocked unlocked;
   Runtime::Get().Stop();
-  // Threads that waited for rows find that there are none, and return into Python.
+  // Threads that waited for rows find that none will come, and return into Python.
   const auto end = std::chrono::steady_clock::now() + kLongestGoodbye;
   while (unlocked_threads > 1 && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -143,14 +143,14 @@ nb::tuple ToTuple(const EmbeddedStream& stream, Rows rows, bool with_provenance)
                         std::move(mask), std::move(provenance), std::move(parts), rows.first_index);
 }
 
-// Hands what the engine reported to the package's logger.
+// Hands the engine's reports to the package's logger.
 void LogReports() {
   for (const std::string& line : Runtime::Get().TakeReports()) {
     nb::module_::import_("logging").attr("getLogger")("iterand").attr("info")("%s", line);
   }
 }
 
-// The rows that an EmbeddedReader or EmbeddedRead has next. Errors: any of Python's from a signal's handler.
+// The next rows of an EmbeddedReader or EmbeddedRead. Errors: any of Python's from a signal's handler.
 template <typename Source>
 Rows WaitForRows(Source& source, bool quick) {
   for (;;) {

@@ -11,8 +11,8 @@
 namespace iterand::python {
 namespace {
 
-// Bounds of what the engine holds, in bytes. One stream reads ahead as far as kPrefetchBytes, or two segments of each
-// lane if they are larger. Of recipes, kMaxStreamBytes in iterate/limits.h bounds those.
+// Bounds on what the engine holds, in bytes. One stream reads ahead up to kPrefetchBytes, or two segments of each lane
+// if they are larger. kMaxStreamBytes in iterate/limits.h bounds the segments of recipes.
 constexpr std::size_t kPrefetchBytes = std::size_t{16} << 20;
 constexpr std::size_t kQueueBytes = std::size_t{2} << 30;
 // Segments kept for random access.
@@ -41,8 +41,8 @@ Runtime& Runtime::Get() {
 
 Runtime::Runtime() {
   pthread_atfork(BeforeFork, AfterForkInParent, AfterForkInChild);
-  // Of a process that ends without Python's knowledge. It was made after the global variables of the libraries that the
-  // engine's threads use, and is called before they are destroyed.
+  // For a process that ends without Python's knowledge. It was registered after the global variables of the libraries
+  // that the engine's threads use were made, and is called before they are destroyed.
   std::atexit([] { Get().Stop(); });
 }
 
@@ -141,7 +141,7 @@ void Runtime::Stop() {
 
 // ---- Forks ---------------------------------------------------------------------------------------------------------
 
-// Nobody holds shared_->mutex after Close and Halt: the engine's threads take it only while they compute.
+// No thread holds shared_->mutex after Close and Halt: the engine's threads take it only while they compute.
 void Runtime::BeforeFork() {
   Runtime& runtime = Get();
   runtime.Close();
@@ -157,7 +157,7 @@ void Runtime::AfterForkInParent() {
 void Runtime::AfterForkInChild() {
   Runtime& runtime = Get();
   ++runtime.forks_;
-  // Left as they are, with what the parent's threads made of them.
+  // Left as they are, in the state in which the parent's threads left them.
   static_cast<void>(runtime.gate_.release());
   Shared* const old = runtime.shared_.release();
   runtime.gate_ = std::make_unique<Gate>();

@@ -3,7 +3,7 @@
 // Threads. Generation runs on the engine's threads, which never touch Python. A thread of Python's that calls the
 // engine holds a Runtime::Use; it waits for rows without one.
 //
-// Forks. A handler of pthread_atfork waits until nobody holds a Use, and halts the engine (Engine::Halt), so that no
+// Forks. A handler of pthread_atfork waits until no thread holds a Use, and halts the engine (Engine::Halt), so that no
 // lock is held when the process is copied. In the child the engine and all that belongs to it is left alone and never
 // freed: its threads do not exist there. Sessions open their stream again, in an engine with threads of its own.
 //
@@ -27,7 +27,7 @@
 
 namespace iterand::python {
 
-// Wakes the thread that waits for rows.
+// Wakes a thread that waits for rows.
 class Signal {
  public:
   void Notify();
@@ -40,10 +40,10 @@ class Signal {
   bool set_ = false;
 };
 
-// What is in use of an engine, and must be let go of when it ends.
+// Something that uses an engine, and must release it when the engine ends.
 class Session {
  public:
-  // Closes readers and releases streams, for good. Nobody else uses the session meanwhile.
+  // Closes readers and releases streams, for good. No other thread uses the session meanwhile.
   virtual void End() = 0;
 
  protected:
@@ -52,7 +52,7 @@ class Session {
 
 class Runtime {
  public:
-  // The one of this process. Never destroyed.
+  // The runtime of this process. Never destroyed.
   static Runtime& Get();
 
   // A call of the engine, or of anything else of iterand. Must not be nested. Forks and Stop wait for its end, so it
@@ -68,14 +68,14 @@ class Runtime {
     Runtime& runtime_;
   };
 
-  // The engine; starts it if need be. Needs a Use. Errors: Cancelled after Stop.
+  // The engine; starts it if necessary. Needs a Use. Errors: Cancelled after Stop.
   absl::StatusOr<std::shared_ptr<Engine>> engine();
 
   // Cores that streams opened from now on may use together; 0: all. Streams that are open keep the engine they have.
   void SetThreads(int threads);
   int threads() const;
 
-  // How many forks made this process out of the first one that had a runtime. What belongs to an engine must be used
+  // How many forks separate this process from the first one that had a runtime. What belongs to an engine must be used
   // only in the process that made it.
   std::uint64_t forks() const { return forks_; }
 

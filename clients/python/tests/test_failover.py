@@ -1,4 +1,4 @@
-"""Servers that end, restart, are full or are not there: streams go on exactly where they were."""
+"""Servers that end, restart, are full or do not exist: streams continue exactly where they were."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_the_native_module_carries_neither_grpc_nor_openmp() -> None:
 
 
 def test_importing_is_fast() -> None:
-    """It takes some hundredths of a second; numpy alone would take more than is allowed on a busy machine."""
+    """It takes a few hundredths of a second; numpy alone would take more than is allowed on a busy machine."""
 
     def seconds(code: str) -> float:
         begin = time.perf_counter()

@@ -17,7 +17,7 @@ from iterand.torch import StreamDataset, StreamLoader
 LENGTH, ROWS = 64, 40
 
 
-# Everything that lies between a program's row and a sequence: packing, marks, relabelling, filters, masks.
+# Everything between a program's row and a sequence: packing, marks, relabelling, filters, masks.
 LAID_OUT = {
     "families": [{"tasks": {"symbols": {"fixed": 8}}}],
     "relabel": "RELABEL_SEQUENCE",

@@ -55,7 +55,7 @@ def dealt(indices: list[int], workers: int, batch_size: int) -> list[list[int]]:
 
 
 def taken_in_turn(places: list[Place], rows: int, batch_size: int) -> Iterator[list[int]]:
-    """The batches of workers that stand at `places`, as a DataLoader takes them, as rows of a shard of `rows` rows."""
+    """The batches of workers at `places`, as a DataLoader takes them, as rows of a shard of `rows` rows."""
     live = list(range(len(places)))
     while live:
         for worker in list(live):
@@ -82,7 +82,7 @@ def test_positions_with_workers(batch_size: int, workers: int, rows: int, breaks
     place, done = Place(Position(workers=workers)), 0
     places = [place.taken_up(worker, workers, batch_size) for worker in range(workers)]
     for taken in breaks:
-        taken = taken * workers if by_worker else taken  # torchdata's loader goes on with the next worker
+        taken = taken * workers if by_worker else taken  # torchdata's loader continues with the next worker
         found = list(itertools.islice(taken_in_turn(places, rows, batch_size), taken))
         assert found == expected[done : done + taken]
         done += len(found)

@@ -138,7 +138,7 @@ def test_a_forked_process_does_not_stop_the_server() -> None:
 
 
 def test_twenty_servers_are_killed_and_started_again_at_once(tmp_path: Path) -> None:
-    """Nothing that a killed one leaves behind stops the next on the same socket."""
+    """What a killed server leaves behind does not stop the next one on the same socket."""
     for _ in range(20):
         server = Server(listen=f"unix:{tmp_path}/socket")
         assert server._running is not None

@@ -99,7 +99,7 @@ def test_a_consumer_that_pauses_keeps_its_call(address: str, monkeypatch: pytest
     requests = opened_streams(monkeypatch)
     with iterand.stream("uniform", length=LENGTH, prefetch=2, retry=QUICK, server=address) as stream:
         next(stream)
-        time.sleep(4)  # the windows are full, and nobody reads
+        time.sleep(4)  # the windows are full, and no client reads
         for _ in range(200):
             next(stream)
     assert len(requests) == 1

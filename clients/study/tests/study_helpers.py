@@ -55,7 +55,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> Non
 
 
 def dump(folder: Path, seed: int = 0, recipe: str = "up") -> None:
-    """A dump of the 320 sequences that `study` reads, in place of what is there."""
+    """A dump of the 320 sequences that `study` reads, in place of the present content."""
     shutil.rmtree(folder, ignore_errors=True)
     command = [binary(), "dump", "--recipe", recipe, "--seed", str(seed), "--count", "320", "--length", "32"]
     subprocess.run([*command, "--format", "bin", "--out", str(folder)], check=True, capture_output=True)

@@ -25,7 +25,7 @@ def stage(**changes: Any) -> dict[str, Any]:
 
 def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
     file = tmp_path / "study.json"
-    for wrong, told in (
+    for wrong, text in (
         ({"modell": {}}, "modell"),
         ({"structure": {}}, "structure is unknown"),
         ({"model": {"width": "wide"}}, r"model\.width"),
@@ -89,7 +89,7 @@ def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
         ([], "table"),
     ):
         file.write_text(json.dumps(wrong))
-        with pytest.raises(config.ConfigError, match=told):
+        with pytest.raises(config.ConfigError, match=text):
             config_file.load(file)
 
 
@@ -139,8 +139,8 @@ def test_missing_files_are_told_before_anything_runs(capsys: pytest.CaptureFixtu
     ):
         file.write_text(json.dumps({"binary": "no-such-binary", "variants": {"first": {}, "second": changes}}))
         assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 1
-        told = capsys.readouterr().err
-        assert f"{key} is {tmp_path / 'none'}" in told
+        text = capsys.readouterr().err
+        assert f"{key} is {tmp_path / 'none'}" in text
 
 
 def test_texts_that_are_too_short_are_told_before_anything_runs(
@@ -149,7 +149,7 @@ def test_texts_that_are_too_short_are_told_before_anything_runs(
     (tmp_path / "a").write_bytes(bytes(1000))
     file = tmp_path / "study.json"
     model = {"width": 32, "head_width": 16, "length": 128}
-    for changes, told in (
+    for changes, text in (
         ({"model": {**model, "length": 1024}}, "evaluation.texts.a has 1000 bytes; 1024 or more"),
         ({"model": model}, "finetune[0].split gives 100 bytes of 'a' for validation; 128 or more"),
         (
@@ -159,7 +159,7 @@ def test_texts_that_are_too_short_are_told_before_anything_runs(
     ):
         file.write_text(json.dumps({**stage(), **changes, "binary": "no-such-binary"}))
         assert cli.main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 1
-        assert told in capsys.readouterr().err
+        assert text in capsys.readouterr().err
 
 
 def test_a_gpu_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -206,9 +206,9 @@ def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path
     assert cli.main(["markov", "--text", "english.txt"]) == 1
     assert "--text is 'english.txt'; it must be NAME=FILE" in capsys.readouterr().err
     assert cli.main(["markov", "--text", "english=nowhere.txt"]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "english=nowhere.txt: there is no such file" in told.err
+    text = capsys.readouterr()
+    assert text.out == ""
+    assert "english=nowhere.txt: there is no such file" in text.err
     assert cli.main(["report", str(tmp_path / "nowhere")]) == 1
     assert "nowhere does not exist; it must be the folder of a sweep or a results.json" in capsys.readouterr().err
     file = tmp_path / "study.json"
@@ -228,8 +228,8 @@ def test_markov_tells_how_far_the_published_figures_are(capsys: pytest.CaptureFi
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["this"].split()[1] == lines["this"].split()[3] == "-"
     for name, published in (("toy", "1.97"), ("aut", "1.16"), ("dyck", "1.01")):
-        _, told, best, apart, *_ = lines[name].split()
-        assert told == published
+        _, text, best, apart, *_ = lines[name].split()
+        assert text == published
         assert float(apart) == pytest.approx(float(best) - float(published), abs=1.5e-3)
 
 

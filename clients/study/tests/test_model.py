@@ -121,7 +121,7 @@ def test_a_compiled_model_trains_as_any(monkeypatch: pytest.MonkeyPatch, precisi
         losses.append([trainer.step(tokens, chosen) for chosen in (mask, None) * 3])
         weights.append(trainer.state()["model"])
     assert losses[1] == pytest.approx(losses[0], abs=1e-3 if precision == "float32" else 0.02)
-    assert weights[0].keys() == weights[1].keys()  # so that either goes on from a checkpoint of the other
+    assert weights[0].keys() == weights[1].keys()  # so that either continues from a checkpoint of the other
 
 
 def test_a_mask_chooses_the_tokens_that_the_loss_counts() -> None:

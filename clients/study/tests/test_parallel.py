@@ -20,7 +20,7 @@ from iterand_study import cli, config, data, parallel, pretrain
 def test_two_processes_train_as_one(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, loss_mask: bool
 ) -> None:
-    """They go on from the checkpoint of one. With masks they have different numbers of tokens that count."""
+    """They continue from the checkpoint of one. With masks they have different numbers of tokens that count."""
     each, file = study(address), tmp_path / "study.json"
     each = dataclasses.replace(each, pretrain=dataclasses.replace(each.pretrain, recipe=recipe, loss_mask=loss_mask))
     one = pretrain.run(each, address, tmp_path / "one")
@@ -30,7 +30,7 @@ def test_two_processes_train_as_one(
     command = [*launch, "-m", "iterand_study.cli", "pretrain", str(file), "--out", str(tmp_path / "two")]
     ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("step 20 of 20") == 1  # one of them tells
+    assert ran.stdout.count("step 20 of 20") == 1  # one of them reports
     assert "step 10 " not in ran.stdout
     two = json.loads((tmp_path / "two" / "pretrain.json").read_text())
     assert two["processes"] == 2

@@ -132,7 +132,7 @@ def without_plots(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], out: P
 
 
 def test_report_of_a_record_is_that_of_its_folder(address: str, tmp_path: Path) -> None:
-    """Texts and pictures alike; and a report is never written over what it is made from."""
+    """Texts and pictures are the same; and a report is never written over what it is made from."""
     pretrain.run(study(address), address, tmp_path / "alone")
     assert cli.main(["report", str(tmp_path / "alone"), "--title", "T"]) == 0
     page = (tmp_path / "alone" / "report.md").read_text()
@@ -237,7 +237,7 @@ def test_sweep_and_report(address: str, tmp_path: Path) -> None:
         "best context-Markov",
         "ppm",
         "Finetuning on python",
-        "5 120 real tokens; learning rates tried: 0.01; sequences a batch: 16; validation windows: 20.",
+        "5 120 real tokens; learning rates tried: 0.01; sequences per batch: 16; validation windows: 20.",
         "| learning rate of pretraining | 0.01 |",
         "| engine version | ",
         "±",

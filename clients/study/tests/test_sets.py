@@ -78,7 +78,7 @@ def test_tasks_have_answers_that_the_window_shows() -> None:
         np.testing.assert_array_equal(same, tokens)
         assert not (first & ~mask).any()
         for row, each in zip(tokens, first, strict=True):
-            marks = row[:-1][each[1:]]  # what the answers stand behind
+            marks = row[:-1][each[1:]]  # what the answers follow
             assert len(marks) >= 3
             assert len(set(marks)) == 1
     tokens, mask = tasks.make("recall", 4, 64)

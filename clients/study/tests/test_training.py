@@ -1,4 +1,4 @@
-"""Pretraining, finetuning and sweeps: small ones from end to end, interrupted and measured anew."""
+"""Pretraining, finetuning and sweeps: small ones from end to end, interrupted and measured again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_interrupted_pretraining_goes_on_exactly(
 def test_a_new_evaluation_is_measured_and_not_trained(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is measured alike stays, on the way too; how often something is printed makes no difference at all."""
+    """What is measured in the same way stays, on the way too; how often something is printed makes no difference."""
     each = study(address)
     before = pretrain.run(each, address, tmp_path / "out")
     forbid_training(monkeypatch)
@@ -116,7 +116,7 @@ def test_a_checkpoint_is_kept_or_given_up_aloud(
     pretrain.run(slower, address, tmp_path / "other")
     assert f"starts again, {tmp_path}/other/checkpoint.pt is of another run: {change}" in capsys.readouterr().out
     pretrain.run(slower, address, tmp_path / "whole")
-    assert f"the result in {tmp_path}/whole gives way to a new one: {change}" in capsys.readouterr().out
+    assert f"the result in {tmp_path}/whole is replaced by a new one: {change}" in capsys.readouterr().out
 
 
 def test_evaluation_is_not_in_the_precision_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_pretraining_goes_on_from_a_model(
     assert unknown["start"]["tokens"] is None
     shutil.copy(tmp_path / "second" / "model.pt", lonely)
     assert pretrain.run(second(str(lonely)), None, tmp_path / "lonely")["curve"] == third["curve"]
-    assert "gives way to a new one: start was" in capsys.readouterr().out
+    assert "is replaced by a new one: start was" in capsys.readouterr().out
     forbid_training(monkeypatch)
     assert pretrain.run(second(model), None, tmp_path / "second") == later
     deeper = dataclasses.replace(second(model), model=small(depth=2))
@@ -287,7 +287,7 @@ def test_texts_count_by_content(address: str, tmp_path: Path, monkeypatch: pytes
     file, moved, out = tmp_path / "text", tmp_path / "moved", tmp_path / "out"
 
     def results() -> dict[str, Any]:
-        """All but the configurations, in which paths stand."""
+        """All except the configurations, which contain paths."""
         files = {str(path.relative_to(out)): json.loads(path.read_text()) for path in out.glob("**/*.json")}
         return {name: {**found, "config": None} for name, found in files.items()}
 
@@ -329,7 +329,7 @@ def test_finetuning_repeats_and_is_tested_elsewhere(address: str, tmp_path: Path
 
 
 def test_finetuning_another_model_is_another_result(address: str, tmp_path: Path) -> None:
-    """Also where the weights lie alone, without the result of their pretraining."""
+    """Also where the weights are alone, without the result of their pretraining."""
     file, weights = tmp_path / "text", tmp_path / "model.pt"
     file.write_bytes(b"ababab " * 1000)
     each = with_text(address, file)
@@ -419,11 +419,11 @@ def test_variants_of_a_sweep_go_on_from_one_another(address: str, tmp_path: Path
     paid = {(run["variant"], run["seed"]): record.synthetic_flops(run) for run in runs}
     assert paid["second", 0] == 2 * runs[0]["training_flops"] + runs[0]["generation_flops"]  # `uniform` costs none
     next(run for run in runs if run["variant"] == "second" and run["seed"] == 2)["start"]["tokens"] = None
-    told = report.write(found, tmp_path / "report", "Stages").read_text()
+    text = report.write(found, tmp_path / "report", "Stages").read_text()
     first, second = (result("second", seed)["start"]["sha256"][:8] for seed in each.seeds)
     seen = f"{runs[0]['tokens']:,}".replace(",", " ")
-    assert f"{first}, after {seen} tokens / {second}, after unknown tokens" in told
-    assert "random" in told
+    assert f"{first}, after {seen} tokens / {second}, after unknown tokens" in text
+    assert "random" in text
 
 
 def test_structure_tells_structure_from_noise(address: str) -> None:

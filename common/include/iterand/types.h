@@ -79,7 +79,8 @@ struct StreamInfo {
   // stream must divide it.
   int lanes = 0;
 
-  // Sequences per segment. A segment of a lane is generated as a whole, so reading one sequence costs so many.
+  // Sequences per segment. A segment of a lane is generated as a whole, so reading one sequence costs as much as
+  // reading all.
   int segment_sequences = 0;
 
   // Estimated cost; 0 if the recipe does integer work only.

@@ -146,7 +146,7 @@ TEST(DiscreteTest, DirichletTablesAreThoseOfTheirWeightsOnEveryTarget) {
               ASSERT_EQ(table[i].drawn[0], expected[i].drawn[0]) << shape << ", seed " << seed << ", " << i << "/" << n;
               ASSERT_EQ(table[i].drawn[1], expected[i].drawn[1]) << shape << ", seed " << seed << ", " << i << "/" << n;
             }
-            ASSERT_EQ(table[n].threshold, 7U);  // nothing behind them is written
+            ASSERT_EQ(table[n].threshold, 7U);  // nothing after the last is written
           }
           before = tables[2];
         }

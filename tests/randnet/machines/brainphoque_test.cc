@@ -17,13 +17,13 @@
 namespace iterand {
 namespace {
 
-// The definition of randnet/machines/brainphoque.h, told plainly: a tree of places, executed one step at a time.
+// The definition of randnet/machines/brainphoque.h, plainly: a tree of places, executed one step at a time.
 struct Place {
   char op;
   std::uint64_t state;
-  Place* loop;  // whose body it stands in
+  Place* loop;  // whose body it is in
   Place* before;
-  std::unique_ptr<Place> behind;  // of a loop: behind it
+  std::unique_ptr<Place> behind;  // of a loop: what follows it
   std::unique_ptr<Place> body;    // of a loop
 };
 
@@ -226,7 +226,7 @@ TEST(BrainphoqueTest, Order2TableIsWhatIsCounted) {
       weights[op] = static_cast<int>(std::max<std::uint64_t>(1, count[op] * 256 / total));
       rest -= weights[op];
     }
-    // What rounding left over, or took too much, goes to the largest.
+    // The largest takes what rounding left over, or took too much.
     weights[std::max_element(count, count + 8) - count] += rest;
     absl::StrAppend(&printed, "    ");
     for (std::size_t op = 0; op < 8; ++op) {

@@ -12,7 +12,7 @@ namespace {
 using testing::HasSubstr;
 
 // Checks a row against the definition: every generation follows from the one before by one and the same table, which is
-// learnt from the row itself unless it is given.
+// learned from the row itself unless it is given.
 void ExpectOneRule(const std::vector<Symbol>& row, int states, int radius, int width, std::vector<int> table) {
   std::size_t size = 1;
   for (int i = 0; i < 2 * radius + 1; ++i) size *= static_cast<std::size_t>(states);

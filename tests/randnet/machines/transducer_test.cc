@@ -29,8 +29,8 @@ TEST(TransducerTest, OneStateIsAMapOfSymbols) {
   }
 }
 
-// Two rows that agree up to a place are written alike up to there; with few states and few classes, outputs depend on
-// the history.
+// Two rows that agree up to a place are written the same up to there; with few states and few classes, outputs depend
+// on the history.
 TEST(TransducerTest, ReadsFromLeftToRightWithMemory) {
   ProgramRunner runner(R"({"transducer": {"states": {"fixed": 16}, "classes": {"fixed": 4}, "copy": {"fixed": 0}}})", 2,
                        {.alphabet = 256, .length = 400});
@@ -48,8 +48,8 @@ TEST(TransducerTest, ReadsFromLeftToRightWithMemory) {
   EXPECT_GT(remembered, 10);
 }
 
-// A Mealy machine with S states seen through C classes: the same (state, class) gives the same. Learns the states from
-// a run of a machine whose classes and outputs are distinct enough, by counting the distinct futures.
+// A Mealy machine with S states seen through C classes: the same (state, class) gives the same result. Learns the
+// states from a run of a machine whose classes and outputs are distinct enough, by counting the distinct futures.
 TEST(TransducerTest, StatesAreAsManyAsDrawn) {
   // Constant input: the states visited must run into a cycle of at most S steps after at most S steps.
   ProgramRunner runner(R"({"transducer": {"states": {"fixed": 7}, "copy": {"fixed": 0}, "symbols": {"fixed": 256}}})",
@@ -67,7 +67,7 @@ TEST(TransducerTest, StatesAreAsManyAsDrawn) {
   EXPECT_GT(periods.size(), 2U);
 }
 
-// What `iterand explain` shows is the machine: with one class, the table tells the whole row.
+// What `iterand explain` shows is the machine: with one class, the table determines the whole row.
 TEST(TransducerTest, DescribesItsTable) {
   ProgramRunner runner(R"({"transducer": {"states": {"fixed": 5}, "classes": {"fixed": 1}}})", 1);
   for (std::uint64_t seed = 0; seed < 20; ++seed) {

@@ -1,6 +1,6 @@
-// The networks of randnet/networks/lstm.h, gru.h and rnn.h again, twice, straight from their definitions: bit for bit
-// in scalar float32, from their own draws; and in double precision on Eigen, from a program's weights.
-#pragma once
+// Two more implementations of the networks of randnet/networks/lstm.h, gru.h and rnn.h, straight from their
+// definitions: bit for bit in scalar float32, from their own draws; and in double precision on Eigen, from a program's
+// weights.
 
 #include <Eigen/Dense>
 #include <algorithm>
@@ -272,7 +272,7 @@ class EigenRecurrent {
  private:
   Cell cell_ = Cell::kLstm;
   int hidden_ = 0;
-  Eigen::MatrixXd embedding_;  // a column a symbol
+  Eigen::MatrixXd embedding_;  // one column per symbol
   std::vector<Eigen::MatrixXd> w_in_;
   std::vector<Eigen::MatrixXd> w_own_;
   std::vector<Eigen::VectorXd> b_in_;

@@ -97,7 +97,7 @@ TEST(MarkovTest, RowsOfFixedOrderAreTheDefinition) {
   }
 }
 
-// With this concentration a context all but always gives the same symbol.
+// With this concentration a context nearly always gives the same symbol.
 std::string Deterministic(const std::string& tree, int symbols, int contexts) {
   return absl::StrCat(R"({"markov": {"concentration": {"fixed": 0.0001}, "symbols": {"fixed": )", symbols,
                       R"(}, "contexts": {"fixed": )", contexts, R"(}, "tree": )", tree, "}}");
@@ -158,7 +158,7 @@ TEST(ContextTreeTest, BoundsOnContextsHold) {
   for (const int contexts : {1, 3, 4, 7, 100}) {
     ProgramRunner runner(Deterministic(R"({"depth": {"fixed": 32}, "split": {"fixed": 1}})", 4, contexts), kRows);
     runner.SampleAndRun(1);
-    // A split adds three; nothing but the bound stops splitting.
+    // A split adds three; only the bound stops splitting.
     EXPECT_THAT(runner.program().Describe(), HasSubstr(absl::StrCat(" contexts=", 1 + (contexts - 1) / 3 * 3)));
     std::set<Symbol> symbols;
     for (int r = 0; r < kRows; ++r) {

@@ -33,7 +33,7 @@ int Value(const std::string& text, const std::string& name) {
   return value;
 }
 
-// Reads what Describe tells.
+// Reads the grammar that Describe prints.
 Grammar ReadGrammar(const std::string& text) {
   Grammar grammar;
   grammar.max_depth = Value(text, "max_depth");
@@ -55,8 +55,8 @@ Grammar ReadGrammar(const std::string& text) {
   return grammar;
 }
 
-// Which places a nonterminal's sentences may end at if they begin at `from`: all of them, by exhaustive search with
-// memory. What runs into the end of the row counts as ended there.
+// All places at which a nonterminal's sentences may end if they begin at `from`, by exhaustive search with memory. A
+// sentence that runs into the end of the row counts as ended there.
 class Parser {
  public:
   Parser(const Grammar& grammar, const std::vector<Symbol>& row) : grammar_(grammar), row_(row) {}
@@ -130,7 +130,7 @@ TEST(PcfgTest, RowsParse) {
           ASSERT_TRUE(Parser(grammar, row).Parses()) << runner.program().Describe() << "\n"
                                                      << testing::PrintToString(row);
         }
-        // The parser is not satisfied by anything.
+        // The parser does not accept everything.
         std::vector<Symbol> broken = runner.Row(0);
         for (const int symbol : {254, 255}) {
           broken[30] = static_cast<Symbol>(symbol);

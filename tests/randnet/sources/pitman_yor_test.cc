@@ -51,7 +51,7 @@ class Reference {
  private:
   struct Drawn {
     std::uint32_t symbol;
-    bool anew;
+    bool fresh;
   };
 
   std::uint32_t Draw(const std::vector<std::uint32_t>& context) {
@@ -60,7 +60,7 @@ class Reference {
     if (!before.empty()) {
       const double place = rng_.Next() * 0x1.0p-32 * (strength_[m] + static_cast<double>(before.size()));
       const auto which = static_cast<std::size_t>(place);
-      if (which < before.size() && (!before[which].anew || place - static_cast<double>(which) >= discount_[m])) {
+      if (which < before.size() && (!before[which].fresh || place - static_cast<double>(which) >= discount_[m])) {
         before.push_back({before[which].symbol, false});
         return before.back().symbol;
       }
@@ -138,14 +138,14 @@ TEST(PitmanYorTest, DiscountAndStrengthSayHowOftenSymbolsComeAgain) {
   EXPECT_NEAR(again / static_cast<double>(kRows), 0.28, 5 * 0.0071);
 }
 
-// Without discount and with hardly any strength, what followed two symbols once follows them always.
+// Without discount and with hardly any strength, the symbol that once followed two symbols always follows them.
 TEST(PitmanYorTest, ContextsTellWhatFollows) {
   ProgramRunner runner(
       R"({"pitman_yor": {"depth": {"fixed": 2}, "symbols": {"fixed": 5}, "discount": {"fixed": 0},
           "strength": {"fixed": 0.0001}}})",
       20, {.alphabet = 5, .length = 300});
   runner.SampleAndRun(5);
-  int told = 0;
+  int compared = 0;
   int wrong = 0;
   for (int r = 0; r < runner.rows(); ++r) {
     const std::vector<Symbol> row = runner.Row(r);
@@ -153,16 +153,16 @@ TEST(PitmanYorTest, ContextsTellWhatFollows) {
     for (std::size_t t = 2; t < row.size(); ++t) {
       const auto [before, added] = follows.emplace(std::pair(row[t - 2], row[t - 1]), row[t]);
       if (added) continue;
-      ++told;
+      ++compared;
       wrong += before->second == row[t] ? 0 : 1;
     }
   }
-  EXPECT_GT(told, 5000);
+  EXPECT_GT(compared, 5000);
   EXPECT_LE(wrong, 3);
 }
 
-// Rows after a long history are texts by one source: they have the pairs of symbols in common that it likes. Without
-// one they have not. Running again does not make the history longer.
+// Rows after a long history are texts by one source: they share the pairs of symbols that it prefers. Without a history
+// they do not. Running again does not make the history longer.
 TEST(PitmanYorTest, RowsOfAHistoryHaveItsSourceInCommon) {
   for (const int history : {0, 5000}) {
     ProgramRunner runner(absl::StrCat(R"({"pitman_yor": {"depth": {"fixed": 1}, "symbols": {"fixed": 30},

@@ -23,7 +23,7 @@ Symbols FirstOccurrences(const Symbols& input) {
   return output;
 }
 
-// What a task answers; `second` is the second input, or what is deleted.
+// The answer of a task; `second` is the second input, or the deleted symbol.
 Symbols Answer(const std::string& kind, const Symbols& input, const Symbols& second) {
   Symbols output = input;
   if (kind == "REVERSE") std::reverse(output.begin(), output.end());
@@ -100,7 +100,7 @@ TEST(TasksTest, EveryInstanceIsAnsweredRightly) {
   }
 }
 
-// Inputs as the header says they are drawn; what is answered is checked above.
+// Inputs are drawn as the header says. The answers are checked above.
 TEST(TasksTest, InputsAreDrawnAsTheHeaderSays) {
   for (const std::string kind : {"SORT", "UNION", "DELETE", "STACK"}) {
     for (const std::uint32_t k : {2U, 9U, 65533U}) {
@@ -144,7 +144,7 @@ TEST(TasksTest, InputsAreDrawnAsTheHeaderSays) {
   }
 }
 
-// The same tasks, but for the mark at the end of an output; the targets are the same too.
+// The same tasks, except the mark at the end of an output; the targets are the same too.
 TEST(TasksTest, OneMarkEndsInputsAndOutputs) {
   constexpr Symbol kSymbols = 9;
   for (const std::string kind : {"SET", "REVERSE", "DELETE", "STACK"}) {

@@ -16,7 +16,7 @@
 namespace iterand {
 namespace {
 
-// Uses so much core time.
+// Uses this much core time.
 void Burn(double seconds) {
   for (const double end = ThreadSeconds() + seconds; ThreadSeconds() < end;) continue;
 }
@@ -72,7 +72,7 @@ TEST(BackgroundTask, SharesTheCoresWithReaders) {
   const double ratio = (after.generation_seconds - before.generation_seconds) / after.background_seconds;
   EXPECT_GT(ratio, 0.7);
   EXPECT_LT(ratio, 1.4);
-  // The last piece is over before what it uses goes.
+  // The last piece ends before what it uses is destroyed.
   std::atomic<bool> over = false;
   BackgroundTask last(engine.state());
   last.Post([&] { over = true; });

@@ -131,7 +131,7 @@ TEST(Engine, AFeedThatIsNotReadHoldsBoundedMemory) {
   EXPECT_GT(engine.stats().held_bytes, kPrefetch / 2);
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_EQ(engine.stats().segments_generated, generated);
-  // What was let go is wanted again.
+  // Segments that were released are requested again.
   ASSERT_TRUE(idle.Read(480).ok());
   ASSERT_TRUE(WaitUntil(quiet));
   EXPECT_GE(engine.stats().segments_generated, generated + 40);
@@ -168,14 +168,14 @@ TEST(Engine, ClosingSparesWhatAnotherFeedWants) {
   EXPECT_EQ(engine.stats().segments_generated, 4U);
 }
 
-// Streams of different cost get the same core time. Nobody reads: both always want more within their bounds.
+// Streams of different cost get the same core time. Without readers, both always want more within their bounds.
 TEST(Engine, SharesCoresFairly) {
   Engine engine(Options(1, 0, 256 << 20, 256 << 20));
   const std::shared_ptr<SharedStream> cheap = *engine.Open(
       RecipeOf(R"({"families": [{"markov": {}}], "length": 1024, "lanes": 8, "segment_sequences": 6})"), 0);
-  const std::shared_ptr<SharedStream> dear = *engine.Open(RecipeOf(kNetworkRecipe), 0);
+  const std::shared_ptr<SharedStream> expensive = *engine.Open(RecipeOf(kNetworkRecipe), 0);
   Consumer a(engine, cheap, 0, 1, ~std::uint64_t{0});
-  Consumer b(engine, dear, 0, 1, ~std::uint64_t{0});
+  Consumer b(engine, expensive, 0, 1, ~std::uint64_t{0});
   ASSERT_TRUE(WaitUntil([&] { return engine.stats().generation_seconds > 1; }));
   const double ratio = a.reader().core_seconds() / b.reader().core_seconds();
   EXPECT_GT(ratio, 0.8);
@@ -212,7 +212,7 @@ TEST(Engine, SegmentsOfAnEndlessPoolComeInOrder) {
   EXPECT_TRUE(*bytes == InProcess(recipe, 0, 0, 1, 500));
 }
 
-// A segment of many rounds is made in turns: who reads another stream has his in between.
+// A segment of many rounds is made in turns: readers of other streams have theirs in between.
 TEST(Engine, ALongSegmentLeavesOthersTheirTurn) {
   Engine engine(Options(1, 1 << 20, 1 << 20, 1 << 30));
   auto slow = std::make_unique<Consumer>(engine, *engine.Open(RecipeOf(kSlowRecipe), 0), 0, 1, 1);
@@ -227,8 +227,8 @@ TEST(Engine, ALongSegmentLeavesOthersTheirTurn) {
   EXPECT_EQ(engine.stats().segments_cancelled, 1U);
 }
 
-// Segments that are made in turns are those of the stream, and a stream has no more of them under way than threads,
-// however many read it.
+// Segments that are made in turns are those of the stream. A stream has no more of them in progress than threads,
+// however many readers it has.
 TEST(Engine, LongSegmentsAreMadeInBoundedMemory) {
   const v1::Recipe recipe = RecipeOf(R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 128, "lanes": 4,
                                          "segment_sequences": 1000, "distinct": true, "band": {"high": 0.9}})");
@@ -244,19 +244,19 @@ TEST(Engine, LongSegmentsAreMadeInBoundedMemory) {
   EXPECT_EQ(engine.stats().used_stream_bytes, 2 * open->stream().Cost().workspace_bytes);
 }
 
-// A replay of an endless pool is done in steps: who reads another stream has his turn in between.
+// A replay of an endless pool is done in steps: readers of other streams have their turn in between.
 TEST(Engine, AReplayLeavesOthersTheirTurn) {
   const v1::Recipe endless = RecipeOf(kEndlessRecipe);
   Engine engine(Options(1));
   const std::shared_ptr<SharedStream> open = *engine.Open(endless, 0);
-  auto far = std::make_unique<Consumer>(engine, open, 16 * 9000, 1, 1);  // some 18 000 rounds
+  auto far = std::make_unique<Consumer>(engine, open, 16 * 9000, 1, 1);  // about 18 000 rounds
   ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_replaying == 1; }));
   Consumer other(engine, *engine.Open(RecipeOf(kCheapRecipe), 0), 0, 1, 480);
   ASSERT_TRUE(other.Read(480).ok());
   EXPECT_EQ(engine.stats().segments_replaying, 1);
   EXPECT_LT(engine.stats().generation_seconds, 1.5);
 
-  // Nobody wants it any more: it ends, and the lane is free for others.
+  // No reader is left: it ends, and the lane is free for others.
   far = nullptr;
   EXPECT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 0; }, std::chrono::seconds(5)));
   EXPECT_EQ(engine.stats().segments_replaying, 0);
@@ -278,7 +278,7 @@ TEST(Engine, AReplayReachesTheSegment) {
   EXPECT_EQ(beyond.Read(1).status().code(), absl::StatusCode::kOutOfRange);
 }
 
-// What another engine has kept in a folder is gone on from, however many rounds there were.
+// An engine continues from what another engine has kept in a folder, however many rounds there were.
 TEST(Engine, AnEndlessPoolGoesOnFromASnapshot) {
   auto folder = std::make_shared<SnapshotFolder>();
   folder->path = std::filesystem::path(testing::TempDir()) / "engine_snapshots";
@@ -338,14 +338,14 @@ TEST(Engine, StreamsThatNobodyUsesTakeBoundedMemory) {
   for (std::uint64_t seed = 0; seed < 5; ++seed) read(seed);
   EXPECT_EQ(engine.stats().streams_idle, 3);
   EXPECT_EQ(engine.stats().idle_stream_bytes, 3 * each);
-  // Those used last are the ones that are kept: the one used again outlives the others.
+  // Those used last are kept: the one that is used again outlives the others.
   read(2);
   read(7);
   read(8);
   EXPECT_EQ(engine.stats().streams_idle, 3);
   const std::shared_ptr<SharedStream> found = *engine.Open(recipe, 2);
   EXPECT_EQ(engine.stats().used_stream_bytes, each);
-  // One that takes more than all may is not kept at all.
+  // A stream that exceeds the bound of all is not kept at all.
   options.idle_bytes = each - 1;
   Engine small(options);
   {

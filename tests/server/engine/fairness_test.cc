@@ -1,4 +1,4 @@
-// Expensive rounds and many first batches: nobody waits for long. Limits are in core time, which a busy machine does
+// Expensive rounds and many first batches: no reader waits for long. Limits are in core time, which a busy machine does
 // not change; bench/fairness_bench.cc measures the time that clients wait.
 #include <gtest/gtest.h>
 
@@ -20,15 +20,15 @@
 namespace iterand {
 namespace {
 
-// A round takes many seconds, so a segment is never whole within a test.
+// A round takes many seconds, so a segment is never complete within a test.
 constexpr char kHugeRounds[] = R"({"families": [{"lstm": {"layers": {"fixed": 4}, "hidden": {"fixed": 512}}}],
     "length": 512, "lanes": 4, "segment_sequences": 56, "chain": {"rows": {"fixed": 56}}})";
 
-// A round takes some hundred milliseconds.
+// A round takes about a hundred milliseconds.
 constexpr char kLongRounds[] = R"({"families": [{"lstm": {"layers": {"fixed": 2}, "hidden": {"fixed": 256}}}],
     "length": 128, "lanes": 4, "segment_sequences": 24, "chain": {"rows": {"fixed": 24}}})";
 
-// A replay of an endless pool with rounds of some ten milliseconds.
+// A replay of an endless pool with rounds of about ten milliseconds.
 constexpr char kLongEndlessRounds[] = R"({"families": [{"lstm": {"hidden": {"fixed": 128}}}], "length": 128,
     "lanes": 2, "segment_sequences": 16, "pool": {"pool_rows": 64, "program_rows": 32, "constant_rows": 2,
     "noise_rows": 2, "endless": true}})";
@@ -51,7 +51,7 @@ TEST(Fairness, AHugeRoundLeavesOthersTheirTurn) {
     // The huge ones share as well.
     ASSERT_TRUE(WaitUntil([&] { return huge[0]->reader().core_seconds() > 0.3; }));
     for (const auto& consumer : huge) EXPECT_GT(consumer->reader().core_seconds(), 0.05);
-    // What nobody wants any more ends soon.
+    // A segment without readers ends soon.
     const double before = engine.stats().generation_seconds;
     huge.clear();
     ASSERT_TRUE(WaitUntil([&] { return engine.stats().segments_running == 0; }));
@@ -98,7 +98,7 @@ TEST(Fairness, PausesChangeNoSequence) {
   }
 }
 
-// Many streams are opened at once, and each client goes on reading after its first batch.
+// Many streams are opened at once, and each client continues to read after its first batch.
 TEST(Fairness, FirstBatchesComeFirst) {
   constexpr std::uint64_t kStreams = 40;
   for (const int threads : {1, 2}) {

@@ -1,4 +1,4 @@
-// Halts, as a fork needs them.
+// Halts, which a fork needs.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -50,7 +50,7 @@ TEST(EngineHalt, NothingIsComputedMeanwhile) {
   engine.Continue();
 }
 
-// A child makes an engine of its own, while the parent's leaves no lock behind.
+// A child makes an engine of its own. The parent's engine leaves no lock behind.
 TEST(EngineHalt, AChildProcessGeneratesAsTheParentDoes) {
   const v1::Recipe recipe = RecipeOf(kNetworkRecipe);
   const std::string expected = InProcess(recipe, 1, 0, 1, 64);

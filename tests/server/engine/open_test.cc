@@ -1,4 +1,4 @@
-// Engine::Open: a stream that is open already is found, and not built again.
+// Engine::Open finds a stream that is open already, and does not build it again.
 #include <gtest/gtest.h>
 
 #include <algorithm>

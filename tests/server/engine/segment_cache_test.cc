@@ -55,7 +55,7 @@ TEST_F(SegmentCacheTest, ARunningEntryIsStoppedWhenNobodyWantsIt) {
   cache.ReleaseHolder(entry);
   EXPECT_TRUE(entry->control.stopped());
   EXPECT_EQ(cache.Find(Key(0)), nullptr);
-  // Whoever wants it now has another, and what becomes of the old one does not matter.
+  // A reader that wants it now gets another entry, and what becomes of the old one does not matter.
   const std::shared_ptr<SegmentEntry> other = cache.Insert(Key(0), NewStripe(), 0);
   cache.SetReady(entry, std::make_shared<Segment>(), true, garbage_, notify_);
   EXPECT_EQ(cache.Find(Key(0)), other);

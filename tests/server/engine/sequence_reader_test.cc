@@ -1,4 +1,4 @@
-// What a reader wants ahead. (That it gives the stream's sequences is shown by engine_test.cc.)
+// What a reader wants ahead. (engine_test.cc shows that it gives the stream's sequences.)
 #include "server/engine/sequence_reader.h"
 
 #include <gtest/gtest.h>
@@ -95,7 +95,7 @@ TEST(SequenceReader, ExclusiveRowsMayBeWrittenTo) {
     }
     EXPECT_TRUE(bytes == expected);
   };
-  take(/*exclusive=*/false, /*write=*/false);  // what the cache keeps is nothing for an exclusive reader
+  take(/*exclusive=*/false, /*write=*/false);  // an exclusive reader does not use what the cache keeps
   for (int i = 0; i < 3; ++i) take(/*exclusive=*/true, /*write=*/true);
   take(/*exclusive=*/false, /*write=*/false);
   EXPECT_LE(engine.stats().cache_bytes, kStripeRows * 4 * stream->stream().sequence_bytes() * 2);

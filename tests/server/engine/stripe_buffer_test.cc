@@ -1,4 +1,5 @@
-// Stripes: rows lie in the order in which they are sent, every mix of feeds gets the right ones, and memory is bounded.
+// Stripes: rows are in the order in which they are sent, every mix of readers gets the right ones, and memory is
+// bounded.
 #include "server/engine/stripe_buffer.h"
 
 #include <gtest/gtest.h>
@@ -49,8 +50,8 @@ TEST(Stripes, RowsLieInTheOrderInWhichTheyAreSent) {
       const absl::StatusOr<std::string> bytes = consumer.Read(kRows);
       ASSERT_TRUE(bytes.ok()) << bytes.status();
       EXPECT_TRUE(*bytes == InProcess(recipe, 0, first, stride, kRows));
-      // One piece a stripe. Where the feed begins or ends within the last rows of a stripe, or the first, it has no use
-      // for one, and fewer rows than lanes come singly.
+      // One piece per stripe. A reader that begins or ends within the last rows of a stripe, or the first, needs no
+      // stripe there, and fewer rows than lanes come singly.
       const std::uint64_t stripe_rows = kLanes / stride * kSegmentRows;
       EXPECT_LE(static_cast<std::uint64_t>(consumer.pieces()), kRows / stripe_rows + 2 + 2 * (kLanes / stride))
           << "first " << first << " stride " << stride;
@@ -85,7 +86,7 @@ TEST(Stripes, ASegmentChargesForAllOfItsStripe) {
   EXPECT_EQ(engine.stats().held_bytes, 0U);
 }
 
-// A feed whose bound has no room for what another one's stripes would pin has its segments generated once more.
+// If a reader's bound has no room for what another's stripes would pin, its segments are generated once more.
 TEST(Stripes, ABoundIsWorthMoreThanSharing) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   Engine engine(Options(1, /*cache_bytes=*/10 * kStripeBytes, /*readahead_bytes=*/1));
@@ -123,9 +124,9 @@ TEST(Stripes, AreEvictedWhole) {
   EXPECT_EQ(engine.stats().segments_generated, generated + kLanes);
 }
 
-// Segments given up under way leave holes in their stripe; those that follow lie elsewhere.
+// Segments given up in progress leave holes in their stripe; those that follow are elsewhere.
 TEST(Stripes, WhatWasGivenUpIsMadeAgain) {
-  // A segment is some thirty rounds.
+  // A segment is about thirty rounds.
   const v1::Recipe recipe = RecipeOf(R"({"families": [{"lstm": {"hidden": {"fixed": 32}}}], "length": 64, "lanes": 4,
                                          "segment_sequences": 200})");
   constexpr int kRows = 4 * 200 + 100;
@@ -146,7 +147,7 @@ TEST(Stripes, WhatWasGivenUpIsMadeAgain) {
   EXPECT_TRUE(*bytes == InProcess(recipe, 0, 0, 1, kRows));
 }
 
-// Feeds of all kinds on one stream, some left in the middle, with little memory for what is held and kept.
+// Readers of all kinds on one stream, some left in the middle, with little memory for what is held and kept.
 TEST(Stripes, AnyMixOfFeedsEqualsTheStream) {
   constexpr int kRows = 2000;
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);

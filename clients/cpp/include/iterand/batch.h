@@ -17,7 +17,8 @@ class ByteBuffer;
 
 namespace iterand {
 
-// `rows` sequences of `length` tokens. Row i is the sequence first_index + i * stride. Can be moved, not copied.
+// `rows` sequences of `length` tokens. Row i is the sequence first_index + i * stride, or that of the i-th index if
+// they were read by a list of indices: then stride is 0. Can be moved, not copied.
 class Batch {
  public:
   Batch();

@@ -25,6 +25,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -161,6 +162,11 @@ class Client {
   // Reads the sequences of `range` as one batch. Errors: as Stream and Next.
   absl::StatusOr<Batch> Read(const StreamSpec& stream, const IndexRange& range, bool provenance = false,
                              Timeout timeout = std::nullopt);
+
+  // Reads the sequences of any indices as one batch, in their order; an index may occur several times. The server
+  // generates each segment once. The batch's stride is 0. Errors: as Read.
+  absl::StatusOr<Batch> ReadIndices(const StreamSpec& stream, std::span<const std::uint64_t> indices,
+                                    bool provenance = false, Timeout timeout = std::nullopt);
 
   // What is known about a stream before its first sequence. Errors: NotFound or InvalidArgument for a recipe that is
   // missing or faulty.

@@ -17,7 +17,7 @@ from iterand import _processor
 
 _processor.check()
 
-TYPE_CHECKING = False  # as typing's, whose import takes most of this one's time
+TYPE_CHECKING = False  # like typing's, whose import would take most of the time of this one
 if TYPE_CHECKING:
     from iterand._batch import Batch, LossMask, Parts, Provenance, Tokens
     from iterand._connection import Retry, Tls

@@ -1,4 +1,4 @@
-"""Batches of sequences, from either road."""
+"""Batches of sequences, made in this process or received from a server."""
 
 from __future__ import annotations
 

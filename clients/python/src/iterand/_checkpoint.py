@@ -16,7 +16,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Name:
-    """What was asked for: two streams of equal names and one engine version are equal."""
+    """What was requested: two streams of equal names and one engine version are equal."""
 
     recipe: str  # a preset's name or JSON text
     seed: int

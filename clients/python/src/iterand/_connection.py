@@ -1,6 +1,6 @@
 """A connection to one server of a list, and the attempts of a call that outlives it.
 
-Nothing here knows what is asked: `_stream`, `_execute` and `client` make the requests.
+Nothing here depends on the requests: `_stream`, `_execute` and `client` make the requests.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from iterand._proxy import proxy_for, without_password
 from iterand._requests import check_range, check_timeout
 from iterand._secrets import warn_if_readable_by_all
 
-# gRPC reads the variable when it is imported. What its lines on standard error tell of is raised as an exception. Who
-# sets the variable, or has imported gRPC before, has it otherwise.
+# gRPC reads the variable when it is imported. Its lines on standard error only repeat what is raised as an exception. A
+# program that sets the variable, or has imported gRPC before, gets them.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 import grpc.experimental
@@ -31,7 +31,7 @@ from iterand._keepalive import Link, Waiting, unshared
 
 _SERVICE = "/iterand.v1.NoiseService/"
 
-# The thread that reads a stream waits on the connection itself: a batch is not handed over from a thread of gRPC's.
+# The thread that reads a stream waits on the connection itself: no thread of gRPC's hands batches over.
 # gRPC never frees a call of this kind that is cancelled, only one that ends with its channel, so this is for streams
 # that have a channel of their own.
 SINGLE_THREADED = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),)
@@ -51,7 +51,7 @@ class Retry:
     likely a wrong address than a restart: it is tried for `connect_timeout`, which also bounds one attempt to connect.
 
     A call that has waited for `keepalive_time` without a message makes a health check. A server that does not answer
-    it within `keepalive_timeout` is left for the next: one that is stopped, after the sum of both. A server that
+    it within `keepalive_timeout` is replaced by the next: one that is stopped, after the sum of both. A server that
     answers may take any time for a batch.
     """
 
@@ -152,7 +152,7 @@ class Connection:
         self._tls = tls
         self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
         self._options = list(options)
-        self._lock = threading.RLock()  # a stream's finalizer may come in the middle of anything
+        self._lock = threading.RLock()  # a stream's finalizer may run at any point
         self._current = 0
         self._link: Link | None = None
         self._apart = False  # the next channel must not share a connection with an earlier one
@@ -180,7 +180,7 @@ class Connection:
     ) -> ServerStream[_T]:
         """Starts the method `name`, whose responses come one by one. Errors: ForkedProcess, Cancelled."""
         _fork.check()
-        with _fork.gate, self._lock:  # nobody closes the channel before the call is on it
+        with _fork.gate, self._lock:  # no thread closes the channel before the call is on it
             link = self._connect()
             method = link.channel.unary_stream(
                 _SERVICE + name, request_serializer=type(request).SerializeToString, response_deserializer=deserialize
@@ -188,7 +188,7 @@ class Connection:
             return ServerStream(link, method(request, timeout=timeout, metadata=self._metadata))
 
     def unary(self, name: str, request: Any, deserialize: Callable[[bytes], _T], timeout: float | None) -> _T:
-        """Calls the method `name`, again where no server answers. Errors: any `iterand.Error`."""
+        """Calls the method `name`, again if no server answers. Errors: any `iterand.Error`."""
         attempts = Attempts(self, timeout)
         while True:
             _fork.check()
@@ -264,7 +264,7 @@ class Connection:
             # How long one attempt to connect may take, over slow networks too.
             ("grpc.min_reconnect_backoff_ms", max(1, int(self.retry.connect_timeout * 1000))),
             ("grpc.max_reconnect_backoff_ms", 2000),
-            # What the server may send before anybody reads it, batches in few frames, and in few pieces.
+            # What the server may send before the client reads it, batches in few frames, and in few pieces.
             ("grpc.http2.lookahead_bytes", 8 << 20),
             ("grpc.http2.max_frame_size", 1 << 20),
             ("grpc.experimental.tcp_read_chunk_size", 64 << 10),
@@ -326,7 +326,7 @@ def _failure(error: grpc.RpcError, link: Link) -> errors.Error:
 
 
 class Attempts:
-    """The attempts of one call: how many there were since the last answer, and whether there is another.
+    """The attempts of one call: how many there were since the last answer, and whether another one is allowed.
 
     timeout: seconds for all of them together; None for no limit. Errors: InvalidArgument.
     """
@@ -352,9 +352,9 @@ class Attempts:
         self._connection.reached = True
 
     def failed(self, link: Link, failure: errors.Error, pause: Callable[[float], object] = time.sleep) -> None:
-        """Turns to the next server and waits, by `pause`. Raises `failure` if no server can mend it, or none is left.
+        """Turns to the next server and waits, by `pause`. Raises `failure` if no other server can help or none is left.
 
-        A call is Cancelled too when another one has closed its channel to turn to the next server.
+        A call is also Cancelled when another one has closed its channel to turn to the next server.
         """
         connection = self._connection
         if isinstance(failure, errors.DeadlineExceeded) and self._timeout is not None:

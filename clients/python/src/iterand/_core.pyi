@@ -11,7 +11,7 @@ ENGINE_VERSION: int
 # lane, segment, round, row, family, depth, part
 _Provenance = tuple[int, int, int, int, str, int, str]
 
-# Tokens, loss mask, provenance, parts, index of the first row. The arrays are writable, and nobody else sees them.
+# Tokens, loss mask, provenance, parts, index of the first row. The arrays are writable, and no other reader sees them.
 _Rows = tuple[
     npt.NDArray[np.unsignedinteger[Any]],
     npt.NDArray[np.bool_] | None,

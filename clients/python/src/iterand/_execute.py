@@ -23,7 +23,7 @@ class Execution:
     """What a program did on the byte machine: see ExecuteResult in noise_service.proto."""
 
     program: int  # its place among the programs given
-    output: bytes  # a byte a symbol
+    output: bytes  # one byte per symbol
     steps: int  # instructions executed
     halt: str  # "ended", "step_limit" or "output_limit"
 
@@ -59,7 +59,7 @@ def execute_request(
     for place, (text, tape) in enumerate(zip(texts, tapes, strict=True)):
         if not isinstance(text, str | bytes):
             raise errors.InvalidArgument(f"programs[{place}] is a {type(text).__name__}; it must be text")
-        # What cannot be encoded is no instruction, which the server says better.
+        # Text that cannot be encoded is no instruction, and the server's error for it is better.
         program = request.programs.add(text=text.encode(errors="replace") if isinstance(text, str) else text)
         if isinstance(tape, bytes):
             program.input = tape
@@ -77,7 +77,7 @@ def _listed(name: str, given: Any) -> list[Any]:
 
 
 def run_programs(connection: Connection, request: service.ExecuteRequest, timeout: float | None) -> Iterator[Execution]:
-    """Results in order. Where a connection breaks, programs whose results have not come are asked for again."""
+    """Results in order. If a connection breaks, programs whose results have not come are requested again."""
     from iterand import _fork
     from iterand._connection import Attempts
 
@@ -104,7 +104,7 @@ def run_programs(connection: Connection, request: service.ExecuteRequest, timeou
                 del request.programs[: done - first]
                 first = done
                 if not request.programs:
-                    return  # the connection broke behind the last result
+                    return  # the connection broke after the last result
             attempts.failed(call.link, failure)
 
 

@@ -1,4 +1,4 @@
-"""Names the extra to install where an optional package is absent."""
+"""Names the extra to install if an optional package is missing."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Forked processes: gRPC's threads and locks do not come along into a child, but its sockets do.
+"""Forked processes: a child inherits gRPC's sockets, but not its threads and locks.
 
-So a child must neither call gRPC nor free what gRPC has made: freeing an unfinished call resets it on the socket that
-the child shares with its parent.
+A child must therefore neither call gRPC nor free what gRPC has made: freeing an unfinished call resets it on the socket
+that the child shares with its parent.
 
-gRPC's own handlers start its threads again in a child, where they go on reading from the shared sockets: the parent
-then misses bytes, and its connection breaks or stands still. With GRPC_ENABLE_FORK_SUPPORT=1 the child waits for ever
-for calls that were in progress. So connections are closed before a fork. Calls go on in the parent after it.
+gRPC's own handlers start its threads again in a child, where they continue to read from the shared sockets. The parent
+then misses bytes, and its connection breaks or stalls. With GRPC_ENABLE_FORK_SUPPORT=1 the child waits endlessly for
+calls that were in progress. Connections are therefore closed before a fork. Calls continue in the parent after it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def check() -> None:
 
 
 def keep(handle: Any) -> None:
-    """Has a channel or a call of gRPC live for ever in children that are forked while it is in use."""
+    """Keeps a channel or a call of gRPC alive in children that are forked while it is in use."""
     _handles.add(handle)
 
 
@@ -78,7 +78,7 @@ def _in_child() -> None:
 
 @functools.cache
 def register() -> None:
-    """Has forks close connections first. To be called after the first channel was made.
+    """Makes forks close connections first. Must be called after the first channel was made.
 
     Handlers that were registered last run first. gRPC registers its own with the first channel, and they stop the
     threads that closing a channel needs.

@@ -1,9 +1,9 @@
-"""Finds servers that are silent: stopped, hung, or behind a connection that lost its way.
+"""Finds servers that are silent: stopped, hung, or at the end of a connection that is lost.
 
-TCP does not show it, since the kernel of a stopped server takes what is sent to it. gRPC's own keepalive cannot be
-short: it takes a trainer that pauses for a silent server, because answers wait behind batches that nobody reads. So
-calls say when they wait for the server. Once a call has waited for a while, a health check goes out on its channel. A
-server that makes a batch for minutes answers the check; one that does not answer is silent.
+TCP does not show it, since the kernel of a stopped server accepts what is sent to it. gRPC's own keepalive cannot be
+short: it mistakes a trainer that pauses for a silent server, because answers wait after batches that are not read.
+Calls therefore note when they wait for the server. Once a call has waited for a while, a health check goes out on its
+channel. A server that makes a batch for minutes answers the check; one that does not answer is silent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from iterand import _fork
 
 _TICK = 0.25  # seconds between looks at the calls in progress
 
-# Calls of this process to one server among which a check surely finds room: HTTP/2 advises servers to allow 100 on a
+# Calls of this process to one server beside which a check certainly finds room: HTTP/2 advises servers to allow 100 per
 # connection. With more, the check takes a connection of its own.
 _CROWD = 90
 
@@ -37,7 +37,7 @@ def unshared() -> tuple[str, int]:
 
 
 class Link:
-    """A channel to one server, and when something came from there last.
+    """A channel to one server, and when something was last received from there.
 
     where: the target, as errors name it.
     keepalive_time, keepalive_timeout: seconds that a call waits before a check, and that the check may take.
@@ -72,7 +72,7 @@ class Link:
         self._extra: grpc.Channel | None = None
 
     def silence(self) -> str:
-        """What an error says of a silent server."""
+        """What an error says about a silent server."""
         return f"{self.where}: the server is silent: it did not answer a health check within {self._timeout:g} s"
 
     def look(self, calls: list[Waiting], crowd: bool) -> None:
@@ -127,7 +127,7 @@ class _Watchdog:
     """One thread for all calls in progress; it ends when there are none."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a generator may be dropped in the middle of anything
+        self._lock = threading.RLock()  # a generator may be dropped at any point
         self._calls: weakref.WeakSet[Waiting] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._exit = threading.Event()

@@ -35,7 +35,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Place:
-    """Where one iteration stands.
+    """The place of one iteration.
 
     In a worker of a DataLoader, it has given `given` batches since `position`; the other workers' share is not known.
     Everywhere else `worker` is None, `given` is 0, and `position` counts all batches.

@@ -1,10 +1,10 @@
-"""Text from elsewhere, made safe for a terminal or a log."""
+"""Makes text from elsewhere safe for a terminal or a log."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """`text` with everything escaped that could end a line, command a terminal, or hide what stands beside it.
+    """`text` with everything escaped that could end a line, command a terminal, or hide the text beside it.
 
     That is what `str.isprintable` refuses: control, format and separator characters, such as newline, ESC and U+202E.
     They become the escapes of JSON, as in the C++ programs.

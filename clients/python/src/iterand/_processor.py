@@ -14,7 +14,7 @@ def check() -> None:
 
 
 def processor_flags(file: str = "/proc/cpuinfo") -> frozenset[str] | None:
-    """What the first processor says that it can do; None if the system does not tell."""
+    """The features that the first processor reports; None if the system does not report them."""
     try:
         with open(file, encoding="utf-8", errors="replace") as lines:  # noqa: PTH123 (pathlib takes 3 ms to import)
             for line in lines:

@@ -1,4 +1,4 @@
-"""Keeps apart where each iteration stands and where the next one begins.
+"""Distinguishes the place of each iteration from where the next one begins.
 
 Every iterator owns a Cursor, which nothing else moves. A dataset or a loader owns a Progress, which only remembers the
 state that was loaded, and which cursor `state_dict` reports.
@@ -14,7 +14,7 @@ from iterand._position import Place
 
 
 class Cursor:
-    """Where one iteration stands. It belongs to that iteration's iterator."""
+    """The place of one iteration. It belongs to that iteration's iterator."""
 
     def __init__(self, place: Place) -> None:
         self.place = place

@@ -1,7 +1,7 @@
 """Streams from a server: batches that survive their connection.
 
-When a connection breaks, the thread that reads asks again from the index that it has reached, on the same server or on
-the next of the list, and demands the same fingerprint: the batch that follows is the one that would have followed.
+When a connection breaks, the reading thread makes a new request from the index that it has reached, to the same server
+or to the next of the list, and demands the same fingerprint. The next batch is the one that would have followed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import atexit
 import contextlib
 import functools
 import threading
-import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -29,8 +29,8 @@ from iterand.v1 import noise_service_pb2 as service
 class _Buffer:
     """A bounded queue from the thread that reads the network to the one that trains.
 
-    It is made of SimpleQueues because they are cheap, and because `close` may come from a finaliser, in the middle of
-    anything that this or another thread does: their `put` is reentrant.
+    It is made of SimpleQueues because they are cheap and their `put` is reentrant: `close` may be called by a finaliser
+    at any point of this or another thread.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -56,11 +56,11 @@ class _Buffer:
 
     def watch(self, call: Any) -> bool:
         """Remembers the call in flight, so that it can be cancelled. False if closed already."""
-        self._call = call  # before `closed` is read; who closes does it the other way round, so one sees the other
+        self._call = call  # before `closed` is read; close() does the opposite, so one side always sees the other
         return not self.closed
 
     def pause(self, seconds: float) -> None:
-        """Waits, but not beyond closing."""
+        """Waits, at most until the buffer is closed."""
         with contextlib.suppress(Empty):
             self._hurry.get(timeout=seconds)
 
@@ -71,7 +71,7 @@ class _Buffer:
             call.cancel()
 
     def close(self) -> None:
-        """Sends both sides away. The call in flight has to be cancelled next."""
+        """Releases both sides. The call in flight must be cancelled next."""
         self.closed = True
         self._room.put(None)
         self._hurry.put(None)
@@ -100,7 +100,7 @@ class RemoteRoad:
 
     @property
     def fingerprint(self) -> bytes | None:
-        """The one that is demanded; None until it is known."""
+        """The fingerprint that is demanded; None until it is known."""
         return self._spec.expected_fingerprint if self._spec.HasField("expected_fingerprint") else None
 
     def expect(self, fingerprint: bytes) -> None:
@@ -128,29 +128,17 @@ class RemoteRoad:
     def read(self, indices: Sequence[int], timeout: float | None = None) -> Batch:
         """timeout: seconds for all attempts together. Errors: InvalidArgument if it is not a positive number."""
         check_timeout(timeout)
-        end = None if timeout is None else time.monotonic() + timeout
         if len(indices) == 0:
             batch = self._read_run(0, 1, 1, timeout)
             mask = None if batch.loss_mask is None else batch.loss_mask[:0]
             no_parts = None if batch.parts is None else batch.parts[:0]
             return Batch(batch.tokens[:0], 0, 1, batch.fingerprint, (), mask, no_parts)
-        batches = []
-        for first, stride, rows in runs(indices):
-            batches.append(self._read_run(first, stride, rows, timeout))
-            timeout = None if end is None else max(0.001, end - time.monotonic())
-        if len(batches) == 1:
-            return batches[0]
-        masks = [batch.loss_mask for batch in batches if batch.loss_mask is not None]
-        parts = [batch.parts for batch in batches if batch.parts is not None]
-        return Batch(
-            np.concatenate([batch.tokens for batch in batches]),
-            batches[0].first_index,
-            0,
-            batches[0].fingerprint,
-            tuple(row for batch in batches for row in batch.provenance),
-            np.concatenate(masks) if masks else None,
-            np.concatenate(parts) if parts else None,
-        )
+        first, stride = int(indices[0]), 1 if len(indices) == 1 else int(indices[1]) - int(indices[0])
+        if stride > 0 and all(int(index) == first + i * stride for i, index in enumerate(indices)):
+            return self._read_run(first, stride, len(indices), timeout)
+        listed = [int(index) for index in indices]
+        request = service.ReadRequest(stream=self._spec, indices=listed, provenance=self._provenance)
+        return replace(decode_batch(self._connection.unary("Read", request, bytes, timeout)), stride=0)
 
     def _read_run(self, first: int, stride: int, rows: int, timeout: float | None) -> Batch:
         request = service.ReadRequest(
@@ -165,19 +153,6 @@ class RemoteRoad:
     def close(self) -> None:
         if self._owns_connection and not _fork.inherited():
             self._connection.close()
-
-
-def runs(indices: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """The indices as runs (first, stride, rows) of as many as are in equal steps upwards."""
-    at = 0
-    while at < len(indices):
-        end, stride = at + 1, 1
-        if end < len(indices) and indices[end] > indices[at]:
-            stride = int(indices[end]) - int(indices[at])
-            while end < len(indices) and int(indices[end]) - int(indices[end - 1]) == stride:
-                end += 1
-        yield int(indices[at]), stride, end - at
-        at = end
 
 
 class RemoteSource:
@@ -225,7 +200,7 @@ def _close_all() -> None:
 
 @functools.cache
 def _keep_freed_memory() -> None:
-    """Has malloc keep up to 32 MB of what is freed: see KeepFreedMemory in clients/cpp/rpc_client.cc."""
+    """Makes malloc keep up to 32 MB of freed memory: see KeepFreedMemory in clients/cpp/rpc_client.cc."""
     np.empty(16 << 20, np.uint8)
 
 
@@ -240,7 +215,7 @@ def _shut(buffer: _Buffer, connection: Connection | None) -> None:
 
 
 def _pump(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
-    """Reads batches into the buffer until the end, an error that no retry mends, or the buffer's closing."""
+    """Reads batches into the buffer until the end, an error that no retry can fix, or the buffer's closing."""
     try:
         _pump_batches(connection, request, buffer)
     except Exception as error:
@@ -277,7 +252,7 @@ def _pump_batches(connection: Connection, request: service.StreamRequest, buffer
                 if remaining is not None:
                     remaining -= batch.rows
                 attempts.succeeded()
-                buffer.put(batch)  # if nobody wants it any more the call is about to end, and frees what it holds then
+                buffer.put(batch)  # without a consumer the call is about to end, and then frees what it holds
             if position >= 2**64 or (remaining is not None and remaining <= 0):
                 break
             failure: errors.Error = errors.Unavailable(
@@ -286,7 +261,7 @@ def _pump_batches(connection: Connection, request: service.StreamRequest, buffer
         except errors.Error as error:
             failure = error
             if isinstance(error, errors.Unavailable) and remaining is not None and remaining <= 0:
-                break  # the connection broke behind the last batch
+                break  # the connection broke after the last batch
         if buffer.closed:
             return
         attempts.failed(call.link, failure, buffer.pause)

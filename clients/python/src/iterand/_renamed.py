@@ -1,4 +1,4 @@
-"""Arguments that an earlier version had under another name: the error says what they are called now."""
+"""Arguments that an earlier version had under another name: the error states the new name."""
 
 from __future__ import annotations
 

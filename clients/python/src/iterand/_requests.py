@@ -1,4 +1,4 @@
-"""Requests for streams, made from what a caller gives: recipes in all their forms, shards, ranges.
+"""Requests for streams, made from a caller's arguments: recipes in all their forms, shards, ranges.
 
 Only the functions that make messages import protobuf: a stream of this process does without it.
 """
@@ -65,7 +65,7 @@ def _is_message(recipe: object) -> TypeGuard[recipe_pb2.Recipe]:
 
 
 def _plain(value: Any) -> Any:
-    """A number of numpy's as Python's own."""
+    """Converts a number of numpy's to Python's own."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"it holds {value!r}, a {type(value).__name__}")

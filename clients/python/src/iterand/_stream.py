@@ -2,8 +2,8 @@
 
 The position in a stream is one number, the index of the first row of the next global batch. A global batch has
 batch_size * world_size rows, batch_size for each reader: with its first row at index p, reader `rank` takes the rows
-p + rank, p + rank + world_size, ... So the position is enough to continue from there, with any batch size, as any
-reader of any world size.
+p + rank, p + rank + world_size, ... The position is therefore enough to continue from there, with any batch size, as
+any reader of any world size.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Road(Protocol):
         """Refuse any other stream from now on (FingerprintMismatch)."""
 
     def resolve(self) -> tuple[bytes, int]:
-        """Fingerprint and engine version; asks for them if need be."""
+        """Fingerprint and engine version; requests them if necessary."""
 
     def open(self, first: int, stride: int, count: int | None, batch_size: int) -> Source:
         """`count` rows at the indices first, first + stride, ...; None: all there are."""
@@ -90,7 +90,7 @@ class Stream(Iterator[Tokens]):
         self._source: Source | None = self._open()
 
     def _open(self) -> Source:
-        """From the position on."""
+        """Opens a source from the position on."""
         first = self._next_index + self._rank
         if first >= 2**64:
             raise errors.OutOfRange(
@@ -103,7 +103,7 @@ class Stream(Iterator[Tokens]):
     @property
     def next_index(self) -> int:
         """The position: the index of the first row of the next global batch. `start=stream.next_index` of a new stream,
-        with any batch size and any world size, continues where this one stands.
+        with any batch size and any world size, continues where this one is.
         """
         return self._next_index
 
@@ -122,7 +122,7 @@ class Stream(Iterator[Tokens]):
                     self._finished = True
                 self._close_source()
             elif batch.first_index != self._next_index + self._rank:
-                self._close_source()  # Ctrl-C came between the batch before and its caller: that one is due again
+                self._close_source()  # Ctrl-C came before the last batch reached its caller: that one is due again
             else:
                 after = self._next_index + len(batch.tokens) * self._world_size
                 self._begun = True
@@ -165,7 +165,7 @@ class Stream(Iterator[Tokens]):
         return self.read_batch(indices).tokens
 
     def read_batch(self, indices: int | Sequence[int]) -> Batch:
-        """As `read`, with loss mask and, if the stream has it, provenance. `stride` is 0 if the indices have none."""
+        """Like `read`, with loss mask and, if the stream has it, provenance. `stride` is 0 if the indices have none."""
         self._road.check_process()
         if self._closed:
             raise errors.Cancelled("the stream is closed")

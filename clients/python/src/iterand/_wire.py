@@ -1,6 +1,6 @@
 """Reads a serialised `iterand.v1.Batch` without parsing it into a message.
 
-The tokens are nearly all of a batch, and protobuf's Python runtime would copy them twice. Walking over the handful of
+Nearly all bytes of a batch are tokens, and protobuf's Python runtime would copy them twice. Walking over the handful of
 fields before them costs a few microseconds. The arrays are the one copy, so that they may be written to.
 """
 

@@ -91,7 +91,7 @@ class WorkerStarts:
     def note_worker(self, info: Any) -> bool:
         """Called in a worker, with torch's WorkerInfo: whether it is of the first set of workers that had the object.
 
-        A loader starts the workers of an epoch one after the other, so the number of a copy tells which set it is of.
+        A loader starts the workers of an epoch one after the other, so the number of a copy identifies its set.
         Forked workers have no number; those of one epoch share a seed.
         """
         if os.getpid() == self._process:
@@ -139,7 +139,7 @@ def lanes_of(stream: dict[str, Any]) -> int:
 
 
 def check_workers(stream: dict[str, Any], world_size: int, workers: int, method: Any) -> None:
-    """Errors: InvalidArgument if so many workers do not fit, and whatever the server says of the stream.
+    """Errors: InvalidArgument if this many workers do not fit, and the server's errors about the stream.
 
     The server is asked in a process like the workers', so that this process may still fork others: gRPC would not
     survive it. `method` is the loader's multiprocessing_context, a name or a context.

@@ -202,7 +202,7 @@ def _checked_targets(target: str | Sequence[str]) -> list[str]:
     for address in targets:
         if not isinstance(address, str) or ":" not in address or address.startswith(("http://", "https://")):
             raise errors.InvalidArgument(
-                f"target {address!r}: host:port or unix:path is wanted, such as 'localhost:50051'"
+                f"target {address!r}: must be host:port or unix:path, such as 'localhost:50051'"
             )
         port = address.rpartition(":")[2]  # which gRPC takes modulo 2^16
         if not address.startswith("unix:") and port.isdecimal() and not 1 <= int(port) <= 65535:

@@ -35,7 +35,7 @@ from iterand._printable import printable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-_COLOURED = 24  # so many tokens of a sequence have colours of their own
+_COLOURED = 24  # this many tokens of a sequence have colours of their own
 _GLYPHS = "." + string.ascii_lowercase + string.ascii_uppercase + string.digits  # by rank; rarer tokens are '#'
 
 
@@ -74,7 +74,7 @@ def glyphs(sequence: Tokens) -> str:
 
 
 class Counter:
-    """What has come in, and how fast."""
+    """Counts what is received, and how fast."""
 
     def __init__(self) -> None:
         self.begin = time.perf_counter()
@@ -92,7 +92,7 @@ class Counter:
                 self._recent.popleft()
 
     def rates(self) -> tuple[float, float]:
-        """Sequences and tokens a second, over the last three seconds."""
+        """Sequences and tokens per second, over the last three seconds."""
         then, sequences, tokens = self._recent[0]
         elapsed = max(time.perf_counter() - then, 1e-9)
         return (self.sequences - sequences) / elapsed, (self.tokens - tokens) / elapsed
@@ -114,12 +114,12 @@ def short(number: float) -> str:
 
 
 def _has_colours(console: Console) -> bool:
-    """Whether colours, and half blocks, come out as such."""
+    """Whether the terminal shows colours and half blocks."""
     if console.color_system is None or console.no_color or not console.encoding.startswith("utf"):
         return False
     if os.environ.get("COLORTERM"):
         return True
-    # rich takes every terminal that is not dumb to have colours.
+    # rich assumes colours for every terminal that is not dumb.
     try:
         curses.setupterm()
     except curses.error:  # a terminal that the system does not know
@@ -178,7 +178,7 @@ class _View:
 
 
 def _cells(sequence: Tokens, width: int, lines: int) -> RenderableType:
-    """Rows of cells, two to a character: its upper half is one token, its lower half the one a row below."""
+    """Rows of cells, two to a character: its upper half is one token, its lower half the token below it."""
     from rich.style import Style
     from rich.text import Text
 
@@ -207,7 +207,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--server", required=True, metavar="ADDRESS", help="host:port of an iterand server")
     parser.add_argument("--recipe", default="up", help="a preset's name or a JSON file (default: up)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--length", type=int, help="tokens a sequence (default: the recipe's)")
+    parser.add_argument("--length", type=int, help="tokens per sequence (default: the recipe's)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="ROWS")
     parser.add_argument("--batches", type=int, metavar="N", help="stop after N batches (default: at Ctrl-C)")
     parser.add_argument("--svg", metavar="FILE", help="write the last picture to an SVG file")

@@ -62,7 +62,7 @@ class StreamDataset(IterableDataset[Any]):
 
     Give it to a `StreamLoader`, which can be saved and resumed, or to a DataLoader with `batch_size=None` (the batches
     are made by the server) and, if it has workers, `multiprocessing_context="forkserver"`. The connection is made where
-    the iteration begins, so inside the workers. With `count`, the shard ends after so many rows, and each worker's last
+    the iteration begins, so inside the workers. With `count`, the shard ends after `count` rows, and each worker's last
     batch may have fewer. `dtype` is that of the tensors: embeddings take int64; torch.uint8, where the vocabulary
     allows it, is an eighth of that on the way to the device.
 
@@ -155,7 +155,7 @@ class StreamDataset(IterableDataset[Any]):
         return StreamIterator(self, begin)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the latest iteration in this process stands; in a worker of a DataLoader, that worker's.
+        """The place of the latest iteration in this process; in a worker of a DataLoader, that worker's.
 
         Before any iteration: where the first one will begin. Errors: InvalidArgument if workers have iterated since,
         whose places only their loader knows.
@@ -244,7 +244,7 @@ class StreamDataset(IterableDataset[Any]):
 
 
 class StreamIterator(Iterator[Any]):
-    """One iteration over a StreamDataset. It connects when the first batch is asked for.
+    """One iteration over a StreamDataset. It connects when the first batch is requested.
 
     Use `close`, or drop it, to leave before the end.
     """
@@ -281,7 +281,7 @@ class StreamIterator(Iterator[Any]):
         return item
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this iteration stands; in a worker, the worker's share of it."""
+        """The place of this iteration; in a worker, the worker's share of it."""
         return self._dataset._state(self._cursor.place)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -351,7 +351,7 @@ class StreamLoader:
         if num_workers > 0:
             self._options.setdefault("multiprocessing_context", "forkserver")
         self._progress = Progress()
-        self._checked = num_workers <= 1  # whether so many workers fit; one always does if the shard does
+        self._checked = num_workers <= 1  # whether this many workers fit; one always does if the shard does
 
     def __repr__(self) -> str:
         options = "".join(

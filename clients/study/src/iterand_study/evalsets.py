@@ -58,7 +58,7 @@ _Grammar = dict[str, list[tuple[float, tuple[str, ...]]]]
 
 
 def _evenly(*bodies: str) -> list[tuple[float, tuple[str, ...]]]:
-    """Rules of equal weight. A body is words and the blanks between them, which stand in the text."""
+    """Rules of equal weight. A body is words and the blanks between them, which are part of the text."""
     return [(1, tuple(re.split("( )", body))) for body in bodies]
 
 
@@ -174,7 +174,7 @@ LANGUAGES: dict[str, Language] = {
 
 @functools.lru_cache(maxsize=32)
 def text_of(name: str, seed: int = 0) -> Bytes:
-    """A language's text, as bytes: at least so many characters as the language says."""
+    """A language's text, as bytes: at least as many characters as the language says."""
     rng = random.Random(f"{name}/{seed}")
     generate = LANGUAGES[name].generate
     parts: list[str] = []

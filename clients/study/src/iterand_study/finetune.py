@@ -104,8 +104,8 @@ def _train(
 def _start(
     kind: str, study: config.Study, stage: config.Finetune, pretrained: Path | None, origin: str, folder: Path
 ) -> Result:
-    """The best of a start's learning rates, measured. Results and weights lie in `folder`, KIND-RATE.json and .pt; of
-    rates that are not the best the weights are removed."""
+    """The best of a start's learning rates, measured. Results and weights are in `folder`, KIND-RATE.json and .pt;
+    the weights of rates that are not the best are removed."""
     name, device = stage.name or stage.text, device_of(study)
     text = data.Text.read(study.evaluation.texts[stage.text], stage.split)
     shared = training_key(kind, study, stage, origin)

@@ -11,7 +11,7 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.22
 
 
 def student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t for so many degrees of freedom (at least 1), to three decimals."""
+    """The 97.5 % quantile of Student's t for this many degrees of freedom (at least 1), to three decimals."""
     if freedom <= len(_STUDENT):
         return _STUDENT[freedom - 1]
     z = 1.959964  # of the normal distribution; Abramowitz and Stegun 26.7.5

@@ -43,14 +43,14 @@ def scratch_settings(stage: Result) -> Result:
     Equal for results whose scratch runs are the same."""
     left_out = ("text", "name", "starts", "shrink", "optimizer")
     own = {key: value for key, value in stage["stage"].items() if key not in left_out}
-    # Its learning rate gives way to the list.
+    # The list replaces its learning rate.
     optimizer = {key: value for key, value in stage["stage"]["optimizer"].items() if key != "learning_rate"}
     run = {key: stage["config"].get(key) for key in ("precision", "compile")}
     return {**stage["config"]["model"], **own, **optimizer, **run, "text": stage.get("text_sha256")}
 
 
 def _scratch_names(settings: list[Result]) -> list[str]:
-    """A name for each, with what the model's own name does not tell and the others have otherwise."""
+    """A name for each, with the differences from the others that the model's own name does not show."""
     in_name = ("width", "depth", "tied", "smear", "convolution")
     keys = dict.fromkeys(key for each in settings for key in each if key not in in_name)
     differing = [key for key in keys if any(each.get(key) != settings[0].get(key) for each in settings)]
@@ -73,7 +73,7 @@ def stage_arms(record: Result, stage: str) -> list[Arm]:
     entries = [entry for entry in record["finetuning"] if entry["stage"] == stage]
 
     def settings(entry: Result) -> Result:
-        """Older records have no settings: there the model alone tells scratch runs apart."""
+        """Older records have no settings: there only the model distinguishes scratch runs."""
         found: Result = entry.get("settings") or entry.get("model") or models.get(entry["variant"], {})
         return found
 

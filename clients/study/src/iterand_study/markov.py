@@ -44,7 +44,7 @@ def context_counts(
 
     rows: windows x length. Returns count(c) and count(c x), each orders x windows.
     """
-    followed = rows[:, :position] == rows[:, position : position + 1]  # where the predicted token stands
+    followed = rows[:, :position] == rows[:, position : position + 1]  # where the predicted token is
     context = np.ones_like(followed)  # where the context ends just before
     totals = np.zeros((len(orders), len(rows)), np.int32)
     hits = np.zeros_like(totals)

@@ -111,7 +111,7 @@ def _pretraining(record: Result, finish: Finish) -> None:
         for place, run in enumerate(runs):
             tokens, bits = zip(*run["curve"], strict=True)
             axes.plot(tokens, bits, alpha=0.8, label=variant if place == 0 else None, **_style(number))
-    axes.set(xlabel="tokens of the stream", ylabel="bits a token", title="Loss on the stream itself")
+    axes.set(xlabel="tokens of the stream", ylabel="bits per token", title="Loss on the stream itself")
     _count_tokens(axes, log=True)
     _legend(figure, axes)
     finish(figure, "pretraining.png", "Loss on the stream against its tokens")
@@ -166,7 +166,7 @@ def _zero_shot(record: Result, finish: Finish) -> None:
         axes.axhline(8, color="grey", linestyle=":", linewidth=1)
         _count_tokens(axes)
     _legend(figure, panels[0])
-    caption = "Zero-shot bits a token (second half) against tokens; dashed: best context-Markov, dotted: chance"
+    caption = "Zero-shot bits per token (second half) against tokens; dashed: best context-Markov, dotted: chance"
     finish(figure, "zero-shot.png", caption)
 
 
@@ -199,7 +199,7 @@ def _widths(record: Result, finish: Finish) -> None:
         axes.set_xticks(widths, [str(width) for width in widths])
         axes.minorticks_off()
     _legend(figure, panels[0])
-    finish(figure, "width.png", "Zero-shot bits a token (second half) against the model's width, means over seeds")
+    finish(figure, "width.png", "Zero-shot bits per token (second half) against the model's width, means over seeds")
 
 
 def _variants(runs: list[Result]) -> list[str]:
@@ -254,7 +254,7 @@ def _finetuning(record: Result, stage: str, file: str, finish: Finish) -> None:
             if len(curves) > 1:
                 lowest, highest = [min(values) for values in over_seeds], [max(values) for values in over_seeds]
                 right.fill_between(common, lowest, highest, color=style["color"], alpha=0.15, linewidth=0)
-    left.set(xlabel="real tokens", ylabel="validation bits a token", title=f"Finetuning on {stage}")
+    left.set(xlabel="real tokens", ylabel="validation bits per token", title=f"Finetuning on {stage}")
     if alone:
         right.set(xlabel="real tokens", ylabel="the same, less mean scratch's", title="Difference to scratch")
         _count_tokens(right)

@@ -119,7 +119,7 @@ def _starts(variant: str, found: Result) -> Iterator[Result]:
 def from_folder(out: Path) -> Result:
     """The record of a sweep's folder.
 
-    The results of a variant lie in VARIANT/seed-N. A folder of another name is a variant of its own; `out` itself may
+    The results of a variant are in VARIANT/seed-N. A folder of another name is a variant of its own; `out` itself may
     be a folder that `pretrain` wrote. Errors: ValueError if there are no results.
     """
     runs: list[Result] = []

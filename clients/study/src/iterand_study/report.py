@@ -83,7 +83,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "dropout": ("model", "dropout"),
     "first weights": ("start",),
     "loss of marked tokens alone": ("masked",),
-    "sequences a batch": ("batch_size",),
+    "sequences per batch": ("batch_size",),
     "learning rate of pretraining": ("optimizer", "learning_rate"),
     "warm-up, share of the steps": ("optimizer", "warmup_share"),
     "last learning rate, share": ("optimizer", "final_share"),
@@ -193,7 +193,7 @@ def _zero_shot(record: Result) -> list[Part]:
 
     parts: list[Part] = [
         Heading("Zero-shot"),
-        "Bits a token over the second half of the window, at the end of pretraining; chance is 8.",
+        "Bits per token over the second half of the window, at the end of pretraining; chance is 8.",
         Table(
             ["variant", *names],
             [[variant, *(bits(each, name) for name in names)] for variant, each in found.items()]
@@ -258,7 +258,7 @@ _FINETUNING = (
     "Data saved: real tokens needed less than scratch needs for the loss that it has after an eighth, a quarter, half "
     "and all of its tokens (negative: more are needed), beside scratch of its own seed; and at the end beside the mean "
     "curve of all scratch runs of the same model and stage, which is taken as exact: how far it may be off is not in "
-    "that interval. Where a seed never reaches the loss, the seeds are told one by one.",
+    "that interval. Where a seed never reaches the loss, the seeds are listed one by one.",
     "Exchange rate: synthetic FLOPs, of training and generation, for each real token saved at scratch's final loss; "
     "never: a seed saved none; -: what generation cost is not known.",
     "Differences are of final validation bits, with the same seed (negative: better), with the number of pairs in "
@@ -316,7 +316,7 @@ def _stage(record: Result, stage: str) -> list[Part]:
     settings = [entry["settings"] for arm in arms for entry in arm.entries if "settings" in entry]
     shared = [
         f"; {name}: {', '.join(dict.fromkeys(str(each[key]) for each in settings))}"
-        for name, key in (("sequences a batch", "batch_size"), ("validation windows", "validation_windows"))
+        for name, key in (("sequences per batch", "batch_size"), ("validation windows", "validation_windows"))
         if settings
     ]
     header = ["start", "seeds", "learning rate", "final bits", "test bits"]

@@ -117,7 +117,7 @@ class RunStore:
                 finished = self._measure_again(finished)
             return finished, None
         if differences:
-            self._say(f"the result in {self._folder} gives way to a new one: {'; '.join(differences)}")
+            self._say(f"the result in {self._folder} is replaced by a new one: {'; '.join(differences)}")
         return None, self._load_checkpoint()
 
     def save_checkpoint(self, trainer: Result, result: Result, losses: list[float]) -> None:

@@ -21,7 +21,7 @@ struct ErrorInfo {
   std::map<std::string, std::string> metadata;
 };
 
-// Nothing if the error has no reason, as that of a proxy or of an older server: then its code decides. A reason may be
+// Nothing if the error has no reason, like one of a proxy or of an older server: then its code decides. A reason may be
 // one that this version does not know.
 std::optional<ErrorInfo> ErrorInfoOf(const absl::Status& status);
 
