@@ -1,6 +1,6 @@
 // Some of the sequences that a server sends, for people who look at its page.
 //
-// Streams offer a row of a batch now and then, but only while somebody looks: at other times a batch costs one load.
+// Streams offer a row of a batch now and then, but only while somebody looks. Otherwise a batch costs one load.
 #pragma once
 
 #include <atomic>

@@ -58,7 +58,11 @@ absl::StatusOr<PageRange> RangeOf(const PageRequest& request, const Stream& stre
 
 bool PageApi::HasGet(std::string_view path) { return path == "/api/presets" || path == "/api/live"; }
 bool PageApi::HasPost(std::string_view path) { return std::ranges::count(kPosts, path) > 0; }
-bool PageApi::IsSlow(std::string_view path) { return HasPost(path) && path != kPosts[0]; }
+PageApi::Work PageApi::WorkOf(std::string_view path) {
+  if (path == "/api/preview") return Work::kPreview;
+  if (path == "/api/statistics") return Work::kStatistics;
+  return path == "/api/explain" ? Work::kExplanation : Work::kLittle;
+}
 
 void PageApi::Answer(HttpExchange& exchange) const {
   Result result = Dispatch(exchange);
@@ -230,7 +234,7 @@ PageApi::Result PageApi::Explain(HttpExchange& exchange) const {
   const StreamCost& cost = (*open)->stream().Cost();
   if (static_cast<double>(cost.workspace_bytes + cost.segment_bytes) > kMaxExplainBytes) {
     return absl::ResourceExhaustedError(
-        "the page explains no stream whose workspace and segment take over 128 MB; use iterand explain");
+        "the page explains no stream whose workspace and segment take over 64 MB; use iterand explain");
   }
   return ExplanationJson((*open)->stream(), AskedPartNames((*open)->stream(), asked), *index, kPagePatience, exchange);
 }

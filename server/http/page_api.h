@@ -20,7 +20,7 @@ inline constexpr std::uint64_t kMaxPageRows = 64;
 inline constexpr std::uint64_t kMaxPageTokens = 1 << 18;  // of all rows together
 inline constexpr std::uint64_t kMaxStatisticsRows = 256;
 inline constexpr auto kPagePatience = std::chrono::seconds(10);
-inline constexpr double kMaxExplainBytes = 128.0 * (1 << 20);  // workspace and segment of a stream to be explained
+inline constexpr double kMaxExplainBytes = 64.0 * (1 << 20);  // workspace and segment of a stream to be explained
 
 // Thread-safe.
 class PageApi {
@@ -32,8 +32,10 @@ class PageApi {
   static bool HasGet(std::string_view path);
   static bool HasPost(std::string_view path);
 
-  // Whether the path makes sequences, which may take seconds.
-  static bool IsSlow(std::string_view path);
+  // What an answer takes: milliseconds, a wait for the engine, that and some computation, or sequences that the calling
+  // thread makes.
+  enum class Work { kLittle, kPreview, kStatistics, kExplanation };
+  static Work WorkOf(std::string_view path);
 
   // Answers, on the calling thread.
   void Answer(HttpExchange& exchange) const;

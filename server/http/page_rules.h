@@ -20,7 +20,7 @@ struct PageRules {
   std::function<bool(std::string_view path)> has_post;
 };
 
-// The answer to a request that is refused; nothing if it may go on.
+// The answer to a request that is refused; nothing if it is admitted.
 //   400  no host
 //   401  a path under /api/ without a token of the server
 //   403  the host is no loopback name though the server is not public (a foreign name that was made to resolve to this

@@ -10,9 +10,13 @@
 namespace iterand {
 namespace {
 
-// Threads for answers that take milliseconds, and for those that wait for sequences.
+// Threads for answers that take milliseconds and for those that wait for the engine; and others, which give way to the
+// engine, for those that compute. Explanations are made one at a time, so that their memory is bounded.
 constexpr int kQuickThreads = 1;
-constexpr int kSlowThreads = 4;
+constexpr int kPreviewThreads = 4;
+constexpr int kStatisticsThreads = 2;
+constexpr int kExplainThreads = 1;
+constexpr int kNiceness = 10;
 constexpr std::size_t kMaxWaiting = 64;
 
 const PageFile* FindFile(std::string_view path) {
@@ -48,8 +52,7 @@ class PageServer::Impl {
 
   void Stop() {
     if (http_) http_->Stop();
-    quick_.Stop();
-    slow_.Stop();
+    for (WorkerPool* const pool : {&quick_, &preview_, &statistics_, &explain_}) pool->Stop();
   }
 
   const std::string& address() const { return http_->address(); }
@@ -61,15 +64,29 @@ class PageServer::Impl {
       return exchange->Respond(
           {.content_type = std::string(file->type), .body = std::string(file->content), .may_cache = true});
     }
-    WorkerPool& pool = PageApi::IsSlow(path) ? slow_ : quick_;
-    if (!pool.Post([this, exchange] { api_.Answer(*exchange); })) {
+    if (!PoolFor(path).Post([this, exchange] { api_.Answer(*exchange); })) {
       exchange->Respond(ErrorResponse(absl::UnavailableError("the page's server is busy: try again")));
     }
   }
 
+  WorkerPool& PoolFor(std::string_view path) {
+    switch (PageApi::WorkOf(path)) {
+      case PageApi::Work::kPreview:
+        return preview_;
+      case PageApi::Work::kStatistics:
+        return statistics_;
+      case PageApi::Work::kExplanation:
+        return explain_;
+      default:
+        return quick_;
+    }
+  }
+
   const PageApi api_;
-  WorkerPool quick_{kQuickThreads, kMaxWaiting};
-  WorkerPool slow_{kSlowThreads, kMaxWaiting};
+  WorkerPool quick_{kQuickThreads, kMaxWaiting, 0};
+  WorkerPool preview_{kPreviewThreads, kMaxWaiting, 0};
+  WorkerPool statistics_{kStatisticsThreads, kMaxWaiting, kNiceness};
+  WorkerPool explain_{kExplainThreads, kMaxWaiting, kNiceness};
   std::unique_ptr<HttpServer> http_;
 };
 

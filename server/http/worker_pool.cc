@@ -6,13 +6,9 @@
 #include <utility>
 
 namespace iterand {
-namespace {
 
-constexpr int kNiceness = 10;
-
-}  // namespace
-
-WorkerPool::WorkerPool(int threads, std::size_t max_waiting) : max_waiting_(max_waiting) {
+WorkerPool::WorkerPool(int threads, std::size_t max_waiting, int niceness)
+    : max_waiting_(max_waiting), niceness_(niceness) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
@@ -43,7 +39,10 @@ void WorkerPool::Stop() {
 
 void WorkerPool::Run() {
   // On Linux a thread has a priority of its own.
-  static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNiceness));
+  if (niceness_ != 0) {
+    const auto self = static_cast<id_t>(gettid());
+    static_cast<void>(setpriority(PRIO_PROCESS, self, getpriority(PRIO_PROCESS, self) + niceness_));
+  }
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });

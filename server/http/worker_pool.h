@@ -11,11 +11,12 @@
 
 namespace iterand {
 
-// Threads of lower priority than those that generate. Thread-safe.
+// Thread-safe.
 class WorkerPool {
  public:
-  // At most `max_waiting` pieces of work wait for a thread.
-  WorkerPool(int threads, std::size_t max_waiting);
+  // At most `max_waiting` pieces of work wait for a thread. The threads give way to others as `niceness` says (man 2
+  // setpriority); 0 is that of the threads that generate.
+  WorkerPool(int threads, std::size_t max_waiting, int niceness);
   ~WorkerPool();  // stops
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
@@ -31,6 +32,7 @@ class WorkerPool {
   void Run();
 
   const std::size_t max_waiting_;
+  const int niceness_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> waiting_;

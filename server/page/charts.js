@@ -58,7 +58,7 @@ export function drawMutual(svg, distances, bits) {
   svg.append(node("path", { class: "plot order-0", d: path(points) }));
 }
 
-// A histogram, with the recipe's band behind it.
+// A histogram over the recipe's band.
 export function drawComplexity(svg, values, bands) {
   const bins = 24;
   const top = Math.max(1, ...values) * 1.0001;
