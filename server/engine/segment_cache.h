@@ -6,6 +6,7 @@
 //
 // Not thread-safe: the engine's mutex guards the cache, its entries and its stripes, except where SegmentEntry says
 // otherwise.
+#pragma once
 
 #include <atomic>
 #include <cstddef>

@@ -1,6 +1,7 @@
 // Two more implementations of the networks of randnet/networks/lstm.h, gru.h and rnn.h, straight from their
 // definitions: bit for bit in scalar float32, from their own draws; and in double precision on Eigen, from a program's
 // weights.
+#pragma once
 
 #include <Eigen/Dense>
 #include <algorithm>
