@@ -14,8 +14,8 @@ namespace iterand {
 // Thread-safe.
 class WorkerPool {
  public:
-  // At most `max_waiting` pieces of work wait for a thread. The threads give way to others as `niceness` says (man 2
-  // setpriority); 0 is that of the threads that generate.
+  // At most `max_waiting` pieces of work wait for a thread. `niceness` is added to that of the
+  // calling thread (man 2 setpriority): with 0 the threads have the priority of those that generate.
   WorkerPool(int threads, std::size_t max_waiting, int niceness);
   ~WorkerPool();  // stops
   WorkerPool(const WorkerPool&) = delete;
