@@ -129,10 +129,10 @@ def main() -> None:
     )
     losses: list[float] = []
     begin, waited = time.perf_counter(), 0.0
-    for step, tokens in zip(range(first_step, options.steps), loader, strict=False):
+    for step, batch in zip(range(first_step, options.steps), loader, strict=False):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, options)
-        tokens = tokens.to(device, non_blocking=True)
+        tokens = batch["tokens"].to(device, non_blocking=True)
         logits = model(tokens[:, :-1])
         loss = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)

@@ -22,6 +22,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 multiprocessing.set_forkserver_preload(["iterand.torch"])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of other packages' frameworks run only if the option -m names their marker."""
+    if "integrations" in config.getoption("markexpr", ""):
+        return
+    kept = [item for item in items if item.get_closest_marker("integrations") is None]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
 class Server:
     """A server process that can be stopped and started again on the same port."""
 

@@ -179,7 +179,6 @@ SHORT = {"recipe": "uniform", "length": 64, "count": 1}
 @pytest.mark.parametrize(
     ("options", "kind", "reason", "metadata"),
     [
-        ({**SHORT, "world_size": 7}, iterand.InvalidArgument, "INVALID_REQUEST", {"field": "shard.world_size"}),
         ({**SHORT, "batch_size": 2**31 - 1}, iterand.InvalidArgument, "INVALID_REQUEST", {"field": "batch_size"}),
         ({"recipe": "no-such"}, iterand.UnknownPreset, "UNKNOWN_PRESET", {"preset": "no-such"}),
         ({"recipe": "{broken"}, iterand.InvalidRecipe, "INVALID_RECIPE", {}),

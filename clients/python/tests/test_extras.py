@@ -33,3 +33,12 @@ def test_live(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "the picture needs the package rich" in done.stderr
     assert "pip install 'iterand[live]'" in done.stderr
+
+
+@pytest.mark.parametrize(("module", "package"), [("grain", "grain"), ("ray", "ray[data]")])
+def test_frameworks(module: str, package: str) -> None:
+    done = run(f"sys.modules[{module!r}] = None\nimport iterand\niterand.{module}")
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ModuleNotFoundError: iterand.")
+    assert f"iterand.{module} needs the package {package}, which cannot be imported (" in last
+    assert f"pip install 'iterand[{module}]'" in last

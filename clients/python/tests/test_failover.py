@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -85,6 +85,36 @@ def test_falls_back_to_the_next_server(own_server: Server, address: str, monkeyp
     tokens = np.concatenate(rows)
     assert 0 < requests[-1].start < len(tokens)
     np.testing.assert_array_equal(tokens, sample(len(tokens), recipe="uniform", length=LENGTH))
+
+
+@pytest.mark.parametrize("own_connection", [True, False])
+def test_a_stream_that_is_read_batch_by_batch(own_server: Server, address: str, own_connection: bool) -> None:
+    """3 readers do not divide the lanes. Their calls end with the server, and are made again on the next."""
+    options: dict[str, Any] = {"length": LENGTH, "batch_size": 5, "rank": 1, "world_size": 3, "prefetch": 6}
+    servers = [own_server.address, address]
+    with iterand.Client(servers) as client:
+        stream = (
+            iterand.stream("uniform", server=servers, **options)
+            if own_connection
+            else client.stream("uniform", **options)
+        )
+        rows = [next(stream) for _ in range(3)]
+        own_server.stop(signal.SIGKILL)
+        rows += [next(stream) for _ in range(17)]
+        assert stream.next_index == 20 * 15
+        np.testing.assert_array_equal(np.concatenate(rows), sample(300, recipe="uniform", length=LENGTH)[1::3])
+        stream.close()
+        assert list(stream) == []
+    wait_for_threads(0)
+
+
+def test_a_stream_that_is_read_batch_by_batch_from_a_server_with_one_place() -> None:
+    small = Server("--max-streams", "1")
+    try:
+        rows = collect(small.address, recipe="uniform", batch_size=5, world_size=3, count=40)
+        np.testing.assert_array_equal(rows, sample(120, recipe="uniform", length=LENGTH)[::3])
+    finally:
+        small.stop()
 
 
 def test_calls_turn_to_the_next_server_together() -> None:

@@ -91,10 +91,10 @@ def test_no_mask_unless_asked_for(address: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_datasets_give_pairs(address: str, workers: int) -> None:
+def test_items_have_the_masks(address: str, workers: int) -> None:
     tokens, mask = expected()
     data = StreamDataset("tasks", length=LENGTH, batch_size=4, count=ROWS, loss_mask=True, server=address)
-    pairs = list(StreamLoader(data, num_workers=workers))
+    pairs = [(item["tokens"], item["loss_mask"]) for item in StreamLoader(data, num_workers=workers)]
     assert all(m.dtype == torch.bool and m.shape == t.shape for t, m in pairs)
     found = {tuple(row.tolist()): m for t, ms in pairs for row, m in zip(t, ms, strict=True)}
     for row, m in zip(tokens, mask, strict=True):

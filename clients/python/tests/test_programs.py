@@ -163,7 +163,7 @@ def test_live_with_a_token(tmp_path: Path) -> None:
 
 
 def test_pretrain_looks_at_its_files_first(tmp_path: Path) -> None:
-    for option, message in (("--save", "its folder is not there"), ("--resume", "no such file")):
+    for option, message in (("--save", "its folder does not exist"), ("--resume", "no such file")):
         command = [sys.executable, str(EXAMPLE), "--server", "127.0.0.1:1", option, str(tmp_path / "nowhere" / "m.pt")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import iterand
 from conftest import sample
 from iterand import ProtocolError
-from iterand._position import Place, Position
+from iterand._progress import Place, Worker
 from iterand._wire import Batch, decode_batch
 from iterand.torch import StreamDataset, StreamLoader
 from iterand.v1 import noise_service_pb2 as service
@@ -34,11 +34,11 @@ RECIPE, LENGTH, ROWS = "uniform", 16, 4000
 
 
 @pytest.fixture(scope="module")
-def index_of(address: str) -> Callable[[torch.Tensor], list[int]]:
+def index_of(address: str) -> Callable[[dict[str, torch.Tensor]], list[int]]:
     """Gives the indices of the rows of a batch."""
     known = {bytes(row): index for index, row in enumerate(sample(ROWS, recipe=RECIPE, length=LENGTH))}
     assert len(known) == ROWS
-    return lambda batch: [known[bytes(row.numpy())] for row in batch]
+    return lambda item: [known[bytes(row.numpy())] for row in item["tokens"]]
 
 
 def definition(shard: tuple[int, int], start: int, count: int | None, rows: int) -> list[int]:
@@ -47,87 +47,54 @@ def definition(shard: tuple[int, int], start: int, count: int | None, rows: int)
     return list(itertools.islice(itertools.count(start + rank, world), rows if count is None else min(count, rows)))
 
 
-def dealt(indices: list[int], workers: int, batch_size: int) -> list[list[int]]:
-    """The batches: rounds of workers * batch_size rows, of which worker k gets every workers-th from row k on."""
-    size = workers * batch_size
-    rounds = [indices[begin : begin + size] for begin in range(0, len(indices), size)]
-    return [hand for each in rounds for worker in range(workers) if (hand := each[worker::workers])]
+def split(indices: list[int], batch_size: int) -> list[list[int]]:
+    return [indices[begin : begin + batch_size] for begin in range(0, len(indices), batch_size)]
 
 
-def taken_in_turn(places: list[Place], rows: int, batch_size: int) -> Iterator[list[int]]:
-    """The batches of workers at `places`, as a DataLoader takes them, as rows of a shard of `rows` rows."""
-    live = list(range(len(places)))
-    while live:
-        for worker in list(live):
-            first = places[worker].next_row(worker, batch_size)
-            hand = list(range(first, min(rows, first + batch_size * len(places)), len(places)))
-            if hand:
-                places[worker] = places[worker].after_batch()
-                yield hand
-            else:
-                live.remove(worker)
-
-
-shards = st.sampled_from([1, 2, 4, 8]).flatmap(lambda world: st.tuples(st.integers(0, world - 1), st.just(world)))
+shards = st.sampled_from([1, 2, 3, 4, 6]).flatmap(lambda world: st.tuples(st.integers(0, world - 1), st.just(world)))
 sizes = st.integers(1, 7)
 breaks = st.lists(st.integers(0, 5), min_size=1, max_size=4)
 streams = {"batch_size": sizes, "shard": shards, "start": st.integers(0, 40), "count": st.none() | st.integers(0, 60)}
 
 
 @FAST
-@given(batch_size=sizes, workers=st.integers(1, 6), rows=st.integers(0, 90), breaks=breaks, by_worker=st.booleans())
-def test_positions_with_workers(batch_size: int, workers: int, rows: int, breaks: list[int], by_worker: bool) -> None:
-    """The position of the loader, taken up by the same number of workers again and again, and each worker's own."""
-    expected = dealt(list(range(rows)), workers, batch_size)
-    place, done = Place(Position(workers=workers)), 0
-    places = [place.taken_up(worker, workers, batch_size) for worker in range(workers)]
-    for taken in breaks:
-        taken = taken * workers if by_worker else taken  # torchdata's loader continues with the next worker
-        found = list(itertools.islice(taken_in_turn(places, rows, batch_size), taken))
-        assert found == expected[done : done + taken]
-        done += len(found)
-        for _ in found:
-            place = place.after_batch()
-        if by_worker:
-            states = [json.loads(json.dumps(each.to_state(batch_size))) for each in places]
-            loaded = [Place.from_state(state, batch_size) for state in states]
-        else:
-            place = Place.from_state(json.loads(json.dumps(place.to_state(batch_size))), batch_size)
-            loaded = [place] * workers
-        places = [each.taken_up(worker, workers, batch_size) for worker, each in enumerate(loaded)]
-
-
-@FAST
 @given(
     batch_size=sizes,
-    workers=st.integers(1, 6),
-    later=st.integers(1, 6),
-    size=sizes,
-    rows=st.integers(0, 90),
-    data=st.data(),
+    worlds=st.lists(st.sampled_from([1, 2, 3, 6]), min_size=1, max_size=3),
+    workers=st.lists(st.integers(1, 4), min_size=3, max_size=3),
+    breaks=breaks,
 )
-def test_positions_for_another_number_of_workers(
-    batch_size: int, workers: int, later: int, size: int, rows: int, data: st.DataObject
-) -> None:
-    expected = dealt(list(range(rows)), workers, batch_size)
-    taken = data.draw(st.integers(0, len(expected)))
-    place = Place.from_state(Place(Position(0, taken, workers)).to_state(batch_size), batch_size)
-    if taken % workers == 0:
-        places = [place.taken_up(worker, later, size) for worker in range(later)]
-        begin = taken * batch_size
-        assert list(taken_in_turn(places, rows, size)) == dealt(list(range(begin, rows)), later, size)
-    elif later != workers:
-        with pytest.raises(iterand.InvalidArgument, match="round"):
-            place.taken_up(0, later, size)
-    with pytest.raises(iterand.InvalidArgument):
-        Place(Position(workers=workers), workers - 1, 1).taken_up(workers, workers + 1, batch_size)
+def test_positions_of_workers(batch_size: int, worlds: list[int], workers: list[int], breaks: list[int]) -> None:
+    """Readers of any world sizes and numbers of workers, one after the other, take each index once and in order."""
+    place = Place(0)
+    seen: list[int] = []
+    for world_size, number, taken in zip(worlds, workers, breaks, strict=False):
+        size = batch_size * world_size
+        places = [place.for_worker(Worker(each, number, size) if number > 1 else None) for each in range(number)]
+        for batch in range(taken):
+            first = places[batch % number].next_index
+            seen += [first + row * world_size + rank for row in range(batch_size) for rank in range(world_size)]
+            places[batch % number] = Place(first + number * size, places[batch % number].worker)
+        place = Place(place.next_index + taken * size)
+    assert seen == list(range(place.next_index))
+
+
+def test_a_workers_place_is_its_own() -> None:
+    place = Place(8).for_worker(Worker(1, 2, 4))
+    assert place == Place(12, Worker(1, 2, 4))
+    assert place.for_worker(Worker(1, 2, 4)) == place
+    for other in (None, Worker(0, 2, 4), Worker(1, 3, 4), Worker(1, 2, 8)):
+        with pytest.raises(
+            iterand.InvalidArgument, match="state is of worker 1 of 2 with global batches of 4 rows, but"
+        ):
+            place.for_worker(other)
 
 
 @settings(FAST, max_examples=40)
 @given(**streams, breaks=breaks, kind=st.sampled_from(["loader", "dataset", "iterator"]))
 def test_resumed_iterations_continue(
     address: str,
-    index_of: Callable[[torch.Tensor], list[int]],
+    index_of: Callable[[dict[str, torch.Tensor]], list[int]],
     batch_size: int,
     shard: tuple[int, int],
     start: int,
@@ -149,7 +116,7 @@ def test_resumed_iterations_continue(
         )
         return StreamLoader(data) if kind == "loader" else data
 
-    expected = dealt(definition(shard, start, count, 300), 1, batch_size)
+    expected = split(definition(shard, start, count, 300), batch_size)
     state, done = None, 0
     for taken in breaks:
         loader = new()
@@ -166,7 +133,7 @@ def test_resumed_iterations_continue(
         state = json.loads(json.dumps((iterator if kind == "iterator" else loader).state_dict()))
 
 
-STATE_KEYS = ("recipe", "seed", "batch_size", "rank", "world_size", "start", "loss_mask", "fingerprint")
+STATE_KEYS = ("version", "recipe", "seed", "length", "loss_mask", "fingerprint", "next_index", "worker")
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
@@ -178,19 +145,18 @@ json_values = st.recursive(
 @FAST
 @given(
     path=st.sampled_from(
-        [(), ("stream",), ("position",), ("worker",), ("worker", "id"), ("worker", "given")]
-        + [("position", name) for name in ("origin", "batches", "workers")]
-        + [("stream", name) for name in STATE_KEYS]
+        [(), ("worker", "id"), ("worker", "workers"), ("worker", "global_batch_size")]
+        + [(name,) for name in STATE_KEYS]
     ),
     value=json_values,
 )
-@example(("position",), {})
-@example(("position", "batches"), 2**64 - 1)
-@example(("stream", "batch_size"), 0)
-@example(("stream", "fingerprint"), "00")
-@example(("worker", "given"), float("nan"))
+@example(("worker",), {})
+@example(("next_index",), 2**64)
+@example(("fingerprint",), "00")
+@example(("worker", "id"), float("nan"))
 def test_states_that_are_none_are_refused(path: tuple[str, ...], value: Any) -> None:
-    good = StreamDataset(batch_size=4, server="localhost:1").state_dict() | {"worker": {"id": 0, "given": 3}}
+    good = StreamDataset(batch_size=4, server="localhost:1").state_dict()
+    good |= {"worker": {"id": 0, "workers": 2, "global_batch_size": 4}}
     state: Any = value
     if path:
         state = part = copy.deepcopy(good)
@@ -202,7 +168,7 @@ def test_states_that_are_none_are_refused(path: tuple[str, ...], value: Any) -> 
         before = loader.state_dict()
         try:
             loader.load_state_dict(state)
-        except iterand.InvalidArgument:
+        except (iterand.InvalidArgument, iterand.FingerprintMismatch):
             assert loader.state_dict() == before
         else:
             loaded = json.loads(json.dumps(loader.state_dict()))

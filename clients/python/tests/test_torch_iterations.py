@@ -39,16 +39,13 @@ def plain_loader(data: StreamDataset, workers: int, persistent: bool = False, me
     )
 
 
-def dealt(rows: np.ndarray, workers: int) -> Batches:
-    """The batches of an epoch: rounds of rows, dealt out like cards."""
-    per_round = max(workers, 1)
-    rounds = range(0, len(rows), per_round * BATCH)
-    hands = [rows[begin : begin + per_round * BATCH][hand::per_round] for begin in rounds for hand in range(per_round)]
-    return [hand for hand in hands if len(hand)]
+def split(rows: np.ndarray) -> Batches:
+    """The batches of an epoch, for any number of workers."""
+    return [rows[begin : begin + BATCH] for begin in range(0, len(rows), BATCH)]
 
 
-def arrays(batches: Iterable[torch.Tensor]) -> Batches:
-    return [batch.numpy() for batch in batches]
+def arrays(items: Iterable[dict[str, torch.Tensor]]) -> Batches:
+    return [item["tokens"].numpy() for item in items]
 
 
 def take(loader: Any, batches: int) -> Batches:
@@ -67,7 +64,7 @@ def restored(address: str, state: dict[str, Any], workers: int = 0, **options: A
 
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (1, True), (2, False), (2, True)])
 def test_every_epoch_of_a_plain_loader_is_whole(address: str, rows: np.ndarray, workers: int, persistent: bool) -> None:
-    expected = dealt(rows[:14], workers)
+    expected = split(rows[:14])
     loader = plain_loader(dataset(address, count=14), workers, persistent)
     for _ in range(3):
         assert same(arrays(loader), expected)
@@ -79,12 +76,12 @@ def test_a_break_leaves_nothing_for_the_next_epoch(
 ) -> None:
     endless = plain_loader(dataset(address), workers, persistent)
     for taken in (3, 1, 4):
-        assert same(take(endless, taken), dealt(rows, workers)[:taken])
+        assert same(take(endless, taken), split(rows)[:taken])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epochs_of_a_stream_loader(address: str, rows: np.ndarray, workers: int) -> None:
-    expected = dealt(rows[:14], workers)
+    expected = split(rows[:14])
     loader = StreamLoader(dataset(address, count=14), num_workers=workers)
     assert same(arrays(loader), expected)
     assert same(take(loader, 2), expected[:2])
@@ -102,19 +99,19 @@ def test_two_iterators_at_once(address: str, rows: np.ndarray, workers: int, kin
         "DataLoader": lambda: plain_loader(data, workers),
         "StreamDataset": lambda: data,
     }[kind]()
-    expected = dealt(rows[:20], workers)
+    expected = split(rows[:20])
     pairs = list(zip(loader, loader, strict=True))
     assert same(arrays(left for left, _ in pairs), expected)
     assert same(arrays(right for _, right in pairs), expected)
     if not workers:
         for number, outer in enumerate(loader):
-            assert np.array_equal(outer.numpy(), expected[number])
+            assert np.array_equal(outer["tokens"].numpy(), expected[number])
             assert same(take(loader, number), expected[:number])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_states_of_two_iterators(address: str, rows: np.ndarray, workers: int) -> None:
-    expected = dealt(rows, workers)
+    expected = split(rows)
     loader = StreamLoader(dataset(address), num_workers=workers)
     first = iter(loader)
     assert same(take(first, 4), expected[:4])
@@ -129,7 +126,7 @@ def test_states_of_two_iterators(address: str, rows: np.ndarray, workers: int) -
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_iterator_that_is_dropped_changes_nothing(address: str, rows: np.ndarray, workers: int) -> None:
-    expected = dealt(rows, workers)
+    expected = split(rows)
     loader = StreamLoader(dataset(address), num_workers=workers)
     current = iter(loader)
     take(current, 4)
@@ -149,22 +146,22 @@ def test_an_iterator_that_is_dropped_changes_nothing(address: str, rows: np.ndar
 def test_an_exhausted_iterator_stays_at_the_end(address: str, rows: np.ndarray, workers: int) -> None:
     loader = StreamLoader(dataset(address, count=14), num_workers=workers)
     iterator = iter(loader)
-    assert same(arrays(iterator), dealt(rows[:14], workers))
+    assert same(arrays(iterator), split(rows[:14]))
     assert list(iterator) == []
     end = loader.state_dict()
     again = iter(loader)  # the next epoch, of which nothing was taken
     second = restored(address, loader.state_dict(), workers, count=14)
-    assert same(arrays(second), dealt(rows[:14], workers))
+    assert same(arrays(second), split(rows[:14]))
     del again
     assert loader.state_dict() == end
     third = restored(address, end, workers, count=14)
     assert list(third) == []
-    assert same(arrays(third), dealt(rows[:14], workers))
+    assert same(arrays(third), split(rows[:14]))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_three_resumes_in_a_row_also_right_after_resuming(address: str, rows: np.ndarray, workers: int) -> None:
-    expected = dealt(rows, workers)
+    expected = split(rows)
     state = StreamLoader(dataset(address), num_workers=workers).state_dict()
     done = 0
     for taken in (3, 0, 4, 1):
@@ -204,12 +201,12 @@ def test_one_dataset_in_several_loaders(address: str, rows: np.ndarray) -> None:
     loaders = [StreamLoader(data), StreamLoader(data, num_workers=2), plain_loader(data, 2)]
     iterators = [iter(loader) for loader in loaders]
     for number in range(3):
-        for iterator, workers in zip(iterators, (0, 2, 2), strict=True):
-            assert np.array_equal(next(iterator).numpy(), dealt(rows[:40], workers)[number])
-    for loader, workers in zip(loaders[:2], (0, 2), strict=True):
-        second = StreamLoader(data, num_workers=workers)
+        for iterator in iterators:
+            assert np.array_equal(next(iterator)["tokens"].numpy(), split(rows[:40])[number])
+    for loader in loaders[:2]:
+        second = StreamLoader(data, num_workers=2)
         second.load_state_dict(loader.state_dict())
-        assert same(take(second, 4), dealt(rows[:40], workers)[3:7])
+        assert same(take(second, 4), split(rows[:40])[3:7])
 
 
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, True), (2, False), (2, True)])
@@ -221,9 +218,9 @@ def test_a_state_is_used_by_one_epoch(address: str, rows: np.ndarray, workers: i
         data = dataset(address, count=20)
         data.load_state_dict(first.state_dict())
         loader = use(data, workers, persistent) if use is plain_loader else use(data, workers)
-        assert same(arrays(loader), dealt(rows[8:20], workers))
+        assert same(arrays(loader), split(rows[8:20]))
         for _ in range(2):
-            assert same(arrays(loader), dealt(rows[:20], workers))
+            assert same(arrays(loader), split(rows[:20]))
 
 
 def test_copies_begin_where_the_next_iteration_would(address: str, rows: np.ndarray) -> None:
@@ -233,17 +230,17 @@ def test_copies_begin_where_the_next_iteration_would(address: str, rows: np.ndar
     later = dataset(address)
     later.load_state_dict(data.state_dict())
     for copied in (copy.deepcopy(data), copy.copy(data), pickle.loads(pickle.dumps(data))):
-        assert same(take(copied, 2), dealt(rows, 0)[:2])
+        assert same(take(copied, 2), split(rows)[:2])
     for copied in (copy.deepcopy(later), copy.copy(later), pickle.loads(pickle.dumps(later))):
         assert copied.state_dict() == later.state_dict()
-        assert same(take(copied, 2), dealt(rows, 0)[3:5])
-    assert same(take(later, 1), dealt(rows, 0)[3:4])
-    assert same(take(iterator, 2), dealt(rows, 0)[3:5])
+        assert same(take(copied, 2), split(rows)[3:5])
+    assert same(take(later, 1), split(rows)[3:4])
+    assert same(take(iterator, 2), split(rows)[3:5])
     loader = StreamLoader(data)
     kept = iter(loader)
     next(kept)
     for copied_loader in (copy.deepcopy(loader), pickle.loads(pickle.dumps(loader))):
-        assert same(take(copied_loader, 1), dealt(rows, 0)[:1])
+        assert same(take(copied_loader, 1), split(rows)[:1])
         assert same(take(kept, 0), [])
 
 
@@ -254,10 +251,10 @@ def test_a_datasets_own_state(address: str, rows: np.ndarray) -> None:
     second = iter(data)
     take(second, 1)
     assert data.state_dict() == second.state_dict()  # type: ignore[attr-defined]
-    assert [iterator.state_dict()["position"]["origin"], second.state_dict()["position"]["origin"]] == [8, 4]
+    assert [iterator.state_dict()["next_index"], second.state_dict()["next_index"]] == [8, 4]
     loader = StreamLoader(data)
     take(loader, 3)
-    assert data.state_dict()["position"]["origin"] == 12  # the loader has no workers, so the dataset knows
+    assert data.state_dict()["next_index"] == 12  # the loader has no workers, so the dataset knows
     assert loader.state_dict() == data.state_dict()
 
 
@@ -268,7 +265,7 @@ def test_a_dataset_that_workers_iterate_does_not_know(address: str, kind: str, m
     loader: Any = plain_loader(data, 1, method=method)
     if kind == "StreamLoader":
         loader = StreamLoader(data, num_workers=1, multiprocessing_context=method)
-    assert data.state_dict()["position"]["origin"] == 0
+    assert data.state_dict()["next_index"] == 0
     iterator = iter(loader)
     with pytest.raises(iterand.InvalidArgument, match="StreamLoader"):
         data.state_dict()
@@ -278,7 +275,7 @@ def test_a_dataset_that_workers_iterate_does_not_know(address: str, kind: str, m
     with pytest.raises(iterand.InvalidArgument, match="load_state_dict"):
         data.load_state_dict(StreamLoader(dataset(address)).state_dict())
     take(data, 3)  # in this process
-    assert data.state_dict()["position"]["origin"] == 12
+    assert data.state_dict()["next_index"] == 12
 
 
 stateful = pytest.importorskip("torchdata.stateful_dataloader")
@@ -295,7 +292,7 @@ def torchdatas(data: StreamDataset, workers: int, **options: Any) -> Any:
 @pytest.mark.parametrize("every", [1, 3])
 def test_torchdatas_loader_resumes_three_times(address: str, rows: np.ndarray, workers: int, every: int) -> None:
     data = dataset(address, count=60)
-    expected = dealt(rows[:60], workers)
+    expected = split(rows[:60])
     state: dict[str, Any] | None = None
     done = 0
     for taken in (0, 4, 0, 3, 1):
@@ -315,7 +312,7 @@ def test_torchdatas_loader_at_the_end_of_an_epoch(
     address: str, rows: np.ndarray, workers: int, persistent: bool
 ) -> None:
     loader = torchdatas(dataset(address, count=14), workers, persistent_workers=persistent)
-    expected = dealt(rows[:14], workers)
+    expected = split(rows[:14])
     for _ in range(2):
         assert same(arrays(loader), expected)
     state = loader.state_dict()
@@ -327,7 +324,7 @@ def test_torchdatas_loader_at_the_end_of_an_epoch(
 
 def test_torchdatas_loaders_share_a_dataset(address: str, rows: np.ndarray) -> None:
     data = dataset(address, count=60)
-    expected = dealt(rows[:60], 0)
+    expected = split(rows[:60])
     first, second = torchdatas(data, 0), torchdatas(data, 0)
     iterators = iter(first), iter(second)
     take(iterators[0], 5)

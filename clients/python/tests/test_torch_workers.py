@@ -1,4 +1,4 @@
-"""Workers: how fast they start, how many fit, what their errors look like, and how they end."""
+"""Workers: how fast they start, what their errors look like, and how they end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 
 import iterand
 from conftest import Server
-from iterand import _workers
 from iterand.torch import StreamDataset, StreamLoader
 
 LENGTH, BATCH = 32, 4
@@ -116,41 +115,7 @@ def test_a_fork_server_that_runs_already_is_logged(tmp_path: Path, address: str)
     assert "set_forkserver_preload(['iterand.torch'])" in lines[0]
 
 
-@pytest.mark.parametrize(
-    ("shard", "workers", "words"),
-    [
-        (
-            (0, 1),
-            3,
-            "num_workers=3 does not fit world_size=1: world_size x num_workers is 3, .* 32 lanes; .*: 2 and 4 wo",
-        ),
-        ((1, 2), 32, "num_workers=32 does not fit world_size=2: world_size x num_workers is 64, .*: 16 workers"),
-        ((0, 3), 2, "world_size=3 does not divide the recipe's 32 lanes; nearest allowed: 2 and 4"),
-    ],
-)
-def test_a_number_of_workers_that_does_not_fit(address: str, shard: tuple[int, int], workers: int, words: str) -> None:
-    pattern = words.replace("(", r"\(").replace(")", r"\)")
-    loader = StreamLoader(dataset(address, rank=shard[0], world_size=shard[1]), num_workers=workers)
-    begin = time.monotonic()
-    with pytest.raises(iterand.InvalidArgument, match=pattern) as found:
-        iter(loader)  # before any worker is started
-    assert "worker process" not in str(found.value)
-    assert "shard." not in str(found.value)
-    assert time.monotonic() - begin < 20
-    if workers <= 3:
-        with pytest.raises(iterand.InvalidArgument, match=pattern) as found:
-            next(iter(plain_loader(dataset(address, rank=shard[0], world_size=shard[1]), workers)))
-        assert "shard." not in str(found.value)
-
-
-def test_a_world_that_does_not_fit_without_workers(address: str) -> None:
-    for workers in (0, 1):
-        loader = StreamLoader(dataset(address, rank=0, world_size=3), workers)
-        with pytest.raises(iterand.InvalidArgument, match=r"^world_size=3 .* 2 and 4$"):
-            next(iter(loader))
-
-
-def test_asking_for_the_lanes_leaves_this_process_free_of_grpc(address: str, tmp_path: Path) -> None:
+def test_a_loader_with_workers_leaves_this_process_free_of_grpc(address: str, tmp_path: Path) -> None:
     text = """
         import sys
         from torch.utils.data import DataLoader
@@ -177,7 +142,7 @@ def test_forked_workers_are_known_to_the_parent(address: str, tmp_path: Path) ->
             new = lambda: StreamDataset(length=32, batch_size=4, count=16, server=sys.argv[1])
             for persistent in (False, True):
                 data, state = new(), new().state_dict()
-                state["position"]["origin"] = 8
+                state["next_index"] = 8
                 data.load_state_dict(state)
                 loader = DataLoader(data, batch_size=None, num_workers=2, persistent_workers=persistent,
                                     multiprocessing_context="fork")
@@ -342,6 +307,32 @@ def test_the_interpreter_ends_with_a_live_iterator(
         assert errors.count("KeyboardInterrupt") == 1
 
 
+@pytest.mark.parametrize("how", ["end", "raise"])
+def test_the_interpreter_ends_with_a_server_of_a_loader(tmp_path: Path, how: str) -> None:
+    """The workers end before the server that they share, so that none logs its end."""
+    text = """
+        import sys
+        from iterand.torch import StreamDataset, StreamLoader
+
+        if __name__ == "__main__":
+            iterator = iter(StreamLoader(StreamDataset(length=32, batch_size=4, server=False), num_workers=2))
+            next(iterator)
+            print(iterator._loader._server._running.process.pid, *(worker.pid for worker in iterator._batches._workers))
+            if sys.argv[1] == "raise":
+                raise KeyError("the trainer's own")
+    """
+    process = script(tmp_path, text, how)
+    out, errors = process.communicate(timeout=120)
+    pids = [int(pid) for pid in out.split()]
+    assert len(pids) == 3
+    assert gone(pids, 10)
+    if how == "end":
+        assert errors == ""
+    else:
+        assert errors.startswith("Traceback")
+        assert errors.endswith('KeyError: "the trainer\'s own"\n')
+
+
 def test_representations() -> None:
     data = StreamDataset(token="secret", length=512, server="localhost:50051")
     assert repr(data) == (
@@ -358,23 +349,6 @@ def test_representations() -> None:
     ) in repr(long)
     assert repr(data) in repr(iter(data))
     assert repr(data) in repr(iter(StreamLoader(data)))
-
-
-def test_divisors_around_a_number() -> None:
-    assert [_workers.misfit(lanes, 1, workers) is None for lanes, workers in ((32, 32), (32, 33), (1, 2))] == [
-        True,
-        False,
-        False,
-    ]
-    for lanes in range(1, 40):
-        for workers in range(1, 45):
-            problem = _workers.misfit(lanes, 1, workers)
-            assert (problem is None) == (lanes % workers == 0)
-            if problem is not None:
-                allowed = [int(number) for number in re.findall(r"\d+", problem.split("allowed: ")[1])]
-                fits = [number for number in range(1, lanes + 1) if lanes % number == 0]
-                below = [number for number in fits if number < workers][-1:]
-                assert allowed == below + [number for number in fits if number > workers][:1]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -406,10 +380,10 @@ def test_an_interrupted_iteration_can_continue(own_server: Server, workers: int)
         over.set()
         thread.join()
         own_server.process.send_signal(signal.SIGCONT)
-    assert loader.state_dict()["position"] == {"origin": done * BATCH, "batches": 0, "workers": max(1, workers)}
+    assert loader.state_dict()["next_index"] == done * BATCH
     left = iterand.stream("uniform", length=8192, batch_size=BATCH, start=done * BATCH, server=own_server.address)
     for _ in range(3):
-        assert next(iterator).tolist() == next(left).tolist()
+        assert next(iterator)["tokens"].tolist() == next(left).tolist()
 
 
 def test_a_loader_of_forked_workers_is_known_at_once(address: str, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@
         ...  # a numpy array, 64 x 512
 
 A stream is a pure function of (recipe, seed, index). It is made in this process, or by a server: `server="host:port"`.
-`iterand.torch` has datasets for PyTorch.
+`iterand.torch` has datasets for PyTorch, `iterand.hf` adapters for Hugging Face, `iterand.grain` and `iterand.ray` those
+for Grain and Ray Data.
 
 Importing this package imports nothing else: each name brings what it needs when it is first used.
 """
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from iterand._description import Cost, Description, FamilyInfo, PartInfo, StreamInfo
     from iterand._execute import Execution, InputTape
     from iterand._explanation import Explanation, Step
+    from iterand._index_dataset import IndexDataset
+    from iterand._mix import Mix, mix
     from iterand._requests import RecipeLike
     from iterand._server import Server
     from iterand._stream import Stream
@@ -56,6 +59,8 @@ _MODULES = {
     "_description": ("Cost", "Description", "FamilyInfo", "PartInfo", "StreamInfo"),
     "_execute": ("Execution", "InputTape"),
     "_explanation": ("Explanation", "Step"),
+    "_index_dataset": ("IndexDataset",),
+    "_mix": ("Mix", "mix"),
     "_requests": ("RecipeLike",),
     "_server": ("Server",),
     "_stream": ("Stream",),
@@ -95,10 +100,12 @@ __all__ = [
     "FamilyInfo",
     "FingerprintMismatch",
     "ForkedProcess",
+    "IndexDataset",
     "InputTape",
     "InvalidArgument",
     "InvalidRecipe",
     "LossMask",
+    "Mix",
     "OutOfRange",
     "PartInfo",
     "Parts",
@@ -121,12 +128,13 @@ __all__ = [
     "describe",
     "execute",
     "explain",
+    "mix",
     "read",
     "set_threads",
     "stream",
 ]
 
-_SUBMODULES = ("client", "errors", "live", "torch")
+_SUBMODULES = ("client", "errors", "grain", "hf", "live", "ray", "torch")
 
 
 def __getattr__(name: str) -> object:

@@ -50,13 +50,19 @@ def to_dict(name: Name, fingerprint: bytes | None, next_index: int) -> dict[str,
 
 
 def check(
-    state: Mapping[str, Any], mine: Name, known: bytes | None, resolve: Callable[[], tuple[bytes, int]]
+    state: Mapping[str, Any], mine: Name, known: bytes | None, resolve: Callable[[], tuple[bytes, int]] | None
 ) -> tuple[int, bytes | None]:
     """The position in a state of the stream `mine`, and the fingerprint to demand from now on.
 
     known: the fingerprint of `mine`, if it is known. resolve: finds it and the engine version; called only if the names
-    differ. Errors: InvalidArgument if it is no state; FingerprintMismatch if it is of another stream.
+    differ. None: it must not be asked for now; equal names are then taken for equal streams, and others are refused.
+    Errors: InvalidArgument if it is no state; FingerprintMismatch if it is of another stream.
     """
+    if isinstance(state, Mapping) and "stream" in state and "position" in state:
+        raise errors.InvalidArgument(
+            "state was saved by an earlier version of iterand, whose workers had another order, and cannot be read; "
+            "begin a new stream at start = the old start + steps * batch_size * world_size"
+        )
     try:
         theirs = Name(state["recipe"], state["seed"], state["length"], state["loss_mask"])
         version, next_index, text = state["version"], state["next_index"], state["fingerprint"]
@@ -73,20 +79,17 @@ def check(
         for field in ("recipe", "seed", "length", "loss_mask")
         if getattr(theirs, field) != getattr(mine, field)
     ]
-    if different and known is None:
+    if different and known is None and fingerprint is not None and resolve is not None:
         known, _ = resolve()
-    if fingerprint is None and different:
-        raise errors.FingerprintMismatch(f"state is of a stream with {'; '.join(different)}")
-    if fingerprint is None or known is None or fingerprint == known:
-        return int(next_index), fingerprint or known
-    if different:
+    if different and (fingerprint is None or fingerprint != known):
         raise errors.FingerprintMismatch(
             f"state is of a stream with {'; '.join(different)}: make the stream with what the state says"
         )
-    _, engine_version = resolve()
+    if fingerprint is None or known is None or fingerprint == known:
+        return int(next_index), fingerprint or known
+    version = "" if resolve is None else f", of engine version {resolve()[1]},"
     raise errors.FingerprintMismatch(
-        f"state is of a stream with fingerprint {fingerprint.hex()}; this one, of engine version {engine_version}, has "
-        f"{known.hex()} under the same recipe, seed and length: it was saved by another engine version, or by one "
-        f"whose preset {mine.recipe!r} was another. Install the version that saved it, or begin a new stream at "
-        f"start={next_index}"
+        f"state is of a stream with fingerprint {fingerprint.hex()}; this one{version} has {known.hex()} under the "
+        "same recipe, seed and length: it was saved by another engine version, or by one whose preset "
+        f"{mine.recipe!r} was another. Install the version that saved it, or begin a new stream at start={next_index}"
     )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from iterand import errors
 from iterand._proxy import proxy_for, without_password
@@ -187,6 +187,16 @@ class Connection:
             )
             return ServerStream(link, method(request, timeout=timeout, metadata=self._metadata))
 
+    def start(self, name: str, request: Any, deserialize: Callable[[bytes], _T]) -> Answer[_T]:
+        """Starts the method `name`, which has one response. Errors: ForkedProcess, Cancelled."""
+        _fork.check()
+        with _fork.gate, self._lock:  # nobody closes the channel before the call is on it
+            link = self._connect()
+            method = link.channel.unary_unary(
+                _SERVICE + name, request_serializer=type(request).SerializeToString, response_deserializer=deserialize
+            )
+            return Answer(link, method.future(request, metadata=self._metadata))
+
     def unary(self, name: str, request: Any, deserialize: Callable[[bytes], _T], timeout: float | None) -> _T:
         """Calls the method `name`, again if no server answers. Errors: any `iterand.Error`."""
         attempts = Attempts(self, timeout)
@@ -310,6 +320,36 @@ class ServerStream(Iterator[_T]):
             waiting.end()
             raise
         waiting.waiting_since = None
+        self.link.heard = time.monotonic()
+        return response
+
+    def cancel(self) -> None:
+        """Does nothing in a forked process."""
+        if not _fork.inherited():
+            self._call.cancel()
+
+
+class Answer(Generic[_T]):
+    """The response of a call in progress. One thread may wait for it; any may cancel."""
+
+    def __init__(self, link: Link, call: Any) -> None:
+        self.link = link
+        self._call = call
+        _fork.keep(call)
+
+    def wait(self) -> _T:
+        """Errors: any `iterand.Error`."""
+        _fork.check()
+        waiting = Waiting(self.link)
+        waiting.waiting_since = time.monotonic()
+        try:
+            response: _T = self._call.result()
+        except grpc.FutureCancelledError as error:
+            raise errors.Cancelled("the call was cancelled") from error
+        except grpc.RpcError as error:
+            raise _failure(error, self.link) from error
+        finally:
+            waiting.end()
         self.link.heard = time.monotonic()
         return response
 

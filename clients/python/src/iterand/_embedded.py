@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iterand import _requests
+from iterand import _requests, errors
 from iterand._batch import Batch, Provenance
 from iterand._native import core
 from iterand._requests import RecipeLike
@@ -55,7 +55,14 @@ class EmbeddedRoad:
     def resolve(self) -> tuple[bytes, int]:
         return self.fingerprint, core.ENGINE_VERSION
 
-    def open(self, first: int, stride: int, count: int | None, batch_size: int) -> EmbeddedSource:
+    def open(self, first: int, stride: int, count: int | None, batch_size: int, every: int) -> EmbeddedSource:
+        """Errors: InvalidArgument unless `every` is 1: each of `every` readers would make all sequences."""
+        if every != 1:
+            raise errors.InvalidArgument(
+                f"{every} workers read a stream without a server: each would make all of its sequences. Use "
+                "num_workers=0, whose sequences are made ahead on threads; or a StreamLoader, whose workers share a "
+                "server; or server=iterand.Server()"
+            )
         return EmbeddedSource(
             self._stream.reader(first, stride, count, batch_size, self._provenance), stride, self.fingerprint
         )

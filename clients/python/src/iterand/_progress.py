@@ -8,9 +8,62 @@ from __future__ import annotations
 
 import sys
 import weakref
+from dataclasses import dataclass
+from typing import Any
 
 from iterand import errors
-from iterand._position import Place
+from iterand._requests import check_range
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker of a loader: of the global batches from the loader's begin on it has `id`, `id` + `workers`, ..."""
+
+    id: int
+    workers: int
+    global_batch_size: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one iteration stands: the index of the first row of the global batch that it takes next.
+
+    `worker` is None where all batches are seen. A worker's place says nothing of the others'.
+    """
+
+    next_index: int
+    worker: Worker | None = None
+
+    def for_worker(self, worker: Worker | None) -> Place:
+        """The same place for a worker, or for the process that sees all batches. Errors: InvalidArgument."""
+        if self.worker is None and worker is not None:
+            return Place(self.next_index + worker.id * worker.global_batch_size, worker)
+        if self.worker != worker:
+            raise errors.InvalidArgument(
+                f"state is of {_words(self.worker)}, but was given to {_words(worker)}: resume with the same "
+                "num_workers, batch_size and world_size, or save the state of a StreamLoader, which resumes with any"
+            )
+        return self
+
+
+def worker_in(state: Any) -> Worker | None:
+    """The part "worker" of a state. Errors: InvalidArgument."""
+    if state.get("worker") is None:
+        return None
+    try:
+        found = Worker(**state["worker"])
+        check_range("workers", found.workers, 1, 2**32)
+        check_range("id", found.id, 0, found.workers - 1)
+        check_range("global_batch_size", found.global_batch_size, 1, 2**64)
+    except (TypeError, ValueError) as error:
+        raise errors.InvalidArgument(f"state is not what state_dict gave: {error!r}") from error
+    return found
+
+
+def _words(worker: Worker | None) -> str:
+    if worker is None:
+        return "a process without workers"
+    return f"worker {worker.id} of {worker.workers} with global batches of {worker.global_batch_size} rows"
 
 
 class Cursor:
@@ -46,11 +99,6 @@ class Progress:
     def advanced(self) -> bool:
         return self._advanced
 
-    @property
-    def iterations(self) -> int:
-        """How many iterations there have been. One that was dropped before its first batch counts."""
-        return self._iterations
-
     def next_begin(self) -> Place | None:
         """Where the next iteration begins; None for the start of the stream."""
         return None if self._advanced else self._loaded
@@ -77,8 +125,11 @@ class Progress:
         return self.next_begin() if cursor is None else cursor.place
 
     def load(self, place: Place) -> None:
-        """The next iteration begins at `place`. Errors: InvalidArgument once there has been an iteration."""
-        if self._iterations:
+        """The next iteration begins at `place`.
+
+        Errors: InvalidArgument if an iterator exists or one has taken a batch. Lightning makes one and drops it first.
+        """
+        if self._advanced or (self._newest is not None and self._newest() is not None):
             raise errors.InvalidArgument(
                 "load_state_dict was called after iteration had begun, which it would not affect; "
                 "call it before iter(), or on a new dataset and loader"
@@ -90,11 +141,12 @@ class Progress:
         self._loaded, self._used_once, self._advanced = place, True, False
 
 
-def called_by_torchdata() -> bool:
-    """Whether the method that asks was called by torchdata's loader.
+def called_by(*packages: str) -> bool:
+    """Whether the method that asks was called by one of these packages.
 
-    That loader saves and restores the dataset beside its iterator, and begins an iteration right after restoring. So it
-    may restore a dataset of this process that was iterated before, which from other callers is a mistake.
+    torchdata's loader saves and restores the dataset beside its iterator, and begins an iteration right after
+    restoring. So it may restore a dataset of this process that was iterated before, which from other callers is a
+    mistake.
     """
     module = str(sys._getframe(2).f_globals.get("__name__", ""))
-    return module.startswith(("torchdata.", "torch.utils.data."))
+    return module.startswith(tuple(f"{package}." for package in packages))

@@ -7,78 +7,22 @@ or to the next of the list, and demands the same fingerprint. The next batch is 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
-from queue import Empty, SimpleQueue
-from typing import Any
 
 import numpy as np
 
 from iterand import _fork, errors
 from iterand._batch import Batch
+from iterand._buffer import Buffer
 from iterand._connection import Attempts, Connection
-from iterand._requests import check_timeout, first_of_shard
+from iterand._reads import Batches, pump_reads
+from iterand._requests import check_timeout
 from iterand._wire import decode_batch
 from iterand.v1 import noise_service_pb2 as service
-
-
-class _Buffer:
-    """A bounded queue from the thread that reads the network to the one that trains.
-
-    It is made of SimpleQueues because they are cheap and their `put` is reentrant: `close` may be called by a finaliser
-    at any point of this or another thread.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self._items: SimpleQueue[Batch | BaseException | None] = SimpleQueue()
-        self._room: SimpleQueue[None] = SimpleQueue()  # an entry for each item that may be put
-        for _ in range(capacity):
-            self._room.put(None)
-        self._hurry: SimpleQueue[None] = SimpleQueue()  # ends a pause
-        self._call: Any = None
-        self.closed = False
-
-    def put(self, item: Batch | BaseException | None) -> None:
-        """Waits for room; drops the item if the consumer has gone. None ends the stream."""
-        if not self.closed:
-            self._room.get()
-        if not self.closed:
-            self._items.put(item)
-
-    def get(self) -> Batch | BaseException | None:
-        item = self._items.get()
-        self._room.put(None)
-        return item
-
-    def watch(self, call: Any) -> bool:
-        """Remembers the call in flight, so that it can be cancelled. False if closed already."""
-        self._call = call  # before `closed` is read; close() does the opposite, so one side always sees the other
-        return not self.closed
-
-    def pause(self, seconds: float) -> None:
-        """Waits, at most until the buffer is closed."""
-        with contextlib.suppress(Empty):
-            self._hurry.get(timeout=seconds)
-
-    def cancel(self) -> None:
-        """Cancels the call in flight."""
-        call = self._call
-        if call is not None:
-            call.cancel()
-
-    def close(self) -> None:
-        """Releases both sides. The call in flight must be cancelled next."""
-        self.closed = True
-        self._room.put(None)
-        self._hurry.put(None)
-        with contextlib.suppress(Empty):
-            while True:
-                self._items.get_nowait()
-        self._items.put(None)
 
 
 class RemoteRoad:
@@ -112,18 +56,11 @@ class RemoteRoad:
         )
         return bytes(answer.stream.fingerprint), int(answer.engine_version)
 
-    def open(self, first: int, stride: int, count: int | None, batch_size: int) -> RemoteSource:
+    def open(self, first: int, stride: int, count: int | None, batch_size: int, every: int) -> RemoteSource:
         if first >= 2**64:
             raise errors.OutOfRange(f"index {first} is beyond the last, 2^64 - 1")
-        request = service.StreamRequest(
-            stream=self._spec,
-            shard=service.Shard(rank=first % stride, world_size=stride),
-            start=first,
-            count=count,
-            batch_size=batch_size,
-            provenance=self._provenance,
-        )
-        return RemoteSource(self._connection, request, self._prefetch, self._owns_connection)
+        shard = Batches(self._spec, first, stride, count, batch_size, every, self._provenance)
+        return RemoteSource(self._connection, shard, self._prefetch, self._owns_connection)
 
     def read(self, indices: Sequence[int], timeout: float | None = None) -> Batch:
         """timeout: seconds for all attempts together. Errors: InvalidArgument if it is not a positive number."""
@@ -151,23 +88,22 @@ class RemoteRoad:
         _fork.check()
 
     def close(self) -> None:
-        if self._owns_connection and not _fork.inherited():
+        if self._owns_connection and not self._connection.closed:
             self._connection.close()
 
 
 class RemoteSource:
     """One call for batches in order, and the calls that continue it."""
 
-    def __init__(
-        self, connection: Connection, request: service.StreamRequest, prefetch: int, owns_connection: bool
-    ) -> None:
+    def __init__(self, connection: Connection, shard: Batches, prefetch: int, owns_connection: bool) -> None:
         _keep_freed_memory()
-        self._buffer = _Buffer(prefetch)
+        self._buffer = Buffer(prefetch)
         self._thread = threading.Thread(
-            target=_pump, args=(connection, request, self._buffer), name="iterand-stream", daemon=True
+            target=_pump, args=(connection, shard, prefetch, self._buffer), name="iterand-stream", daemon=True
         )
         # Not a method of self: neither the thread nor the finaliser may keep the source alive.
-        self._finalizer = weakref.finalize(self, _shut, self._buffer, connection if owns_connection else None)
+        self.own_connection = connection if owns_connection else None
+        self._finalizer = weakref.finalize(self, _shut, self._buffer, self.own_connection)
         self._thread.start()
         _open_sources.add(self)
 
@@ -179,7 +115,8 @@ class RemoteSource:
 
     def close(self) -> None:
         """Cancels the call. The server frees its work at once. Does nothing in a forked process."""
-        if _fork.inherited():
+        # At the end of the interpreter, after _close_all, a stream may be dropped when the modules are gone.
+        if not self._finalizer.alive or _fork.inherited():
             return
         self._finalizer()
         # A thread that is inside of gRPC when the interpreter ends aborts the process.
@@ -196,6 +133,8 @@ _open_sources: weakref.WeakSet[RemoteSource] = weakref.WeakSet()
 def _close_all() -> None:
     for source in list(_open_sources):
         source.close()
+        if source.own_connection is not None:
+            source.own_connection.close()
 
 
 @functools.cache
@@ -204,7 +143,7 @@ def _keep_freed_memory() -> None:
     np.empty(16 << 20, np.uint8)
 
 
-def _shut(buffer: _Buffer, connection: Connection | None) -> None:
+def _shut(buffer: Buffer, connection: Connection | None) -> None:
     if _fork.inherited():  # the call is the parent's
         return
     buffer.close()
@@ -214,22 +153,33 @@ def _shut(buffer: _Buffer, connection: Connection | None) -> None:
         buffer.cancel()
 
 
-def _pump(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
-    """Reads batches into the buffer until the end, an error that no retry can fix, or the buffer's closing."""
+def _pump(connection: Connection, shard: Batches, prefetch: int, buffer: Buffer) -> None:
+    """Reads batches into the buffer until the end, an error that no retry can fix, or the buffer's closing.
+
+    The call Stream gives successive batches of a world size that divides the lanes. All others are read one by one.
+    """
     try:
-        _pump_batches(connection, request, buffer)
+        if shard.every == 1:
+            try:
+                return _pump_stream(connection, shard, buffer)
+            except errors.InvalidArgument as error:
+                if error.metadata.get("field") != "shard.world_size":
+                    raise
+        pump_reads(connection, shard, prefetch, buffer)
     except Exception as error:
         buffer.put(error)
 
 
-def _pump_batches(connection: Connection, request: service.StreamRequest, buffer: _Buffer) -> None:
-    world_size = max(request.shard.world_size, 1)
-    position = first_of_shard(request.start, request.shard.rank, world_size)
-    if position >= 2**64:
-        raise errors.OutOfRange(
-            f"start is {request.start}: shard {request.shard.rank} of {world_size} has no index from there to 2^64 - 1"
-        )
-    remaining = request.count if request.HasField("count") else None
+def _pump_stream(connection: Connection, shard: Batches, buffer: Buffer) -> None:
+    world_size, position = shard.stride, shard.first
+    request = service.StreamRequest(
+        stream=shard.spec,
+        shard=service.Shard(rank=position % world_size, world_size=world_size),
+        count=shard.count,
+        batch_size=shard.batch_size,
+        provenance=shard.provenance,
+    )
+    remaining = shard.count
     attempts = Attempts(connection)
     while remaining is None or remaining > 0:
         request.start = position

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, TypeGuard
 
@@ -126,17 +127,26 @@ def check_timeout(timeout: float | None) -> None:
         raise errors.InvalidArgument(f"timeout is {timeout!r}; it must be more than 0 seconds, or None for no limit")
 
 
-def check_shard(batch_size: int, rank: int, world_size: int, start: int, count: int | None, provenance: bool) -> None:
-    """Errors: InvalidArgument for what is no shard of a stream."""
-    check_range("world_size", world_size, 1, 2**32 - 1)
-    check_range("rank", rank, 0, world_size - 1)
-    check_range("batch_size", batch_size, 1, 2**31 - 1)
-    check_range("start", start, 0, 2**64 - 1)
-    if count is not None:
-        check_range("count", count, 0, 2**64 - 1)
-    check_bool("provenance", provenance)
+@dataclass(frozen=True)
+class Shard:
+    """What one reader of a stream takes, in batches of up to `batch_size` rows.
 
+    Row i of global batch t has the index start + t * G + i, where G = batch_size * world_size. Of each global batch the
+    reader has the rows rank, rank + world_size, ...; with `every` of the global batches 0, every, 2 * every, ... alone.
+    The shard ends before the index start + count * world_size.
+    """
 
-def first_of_shard(start: int, rank: int, world_size: int) -> int:
-    """The first index >= start of shard `rank` of `world_size`."""
-    return start + (rank - start) % max(world_size, 1)
+    batch_size: int = 64
+    rank: int = 0
+    world_size: int = 1
+    start: int = 0
+    count: int | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        check_range("world_size", self.world_size, 1, 2**32 - 1)
+        check_range("rank", self.rank, 0, self.world_size - 1)
+        check_range("batch_size", self.batch_size, 1, 2**31 - 1)
+        check_range("start", self.start, 0, 2**64 - 1)
+        if self.count is not None:
+            check_range("count", self.count, 0, 2**64 - 1)

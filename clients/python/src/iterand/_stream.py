@@ -2,8 +2,10 @@
 
 The position in a stream is one number, the index of the first row of the next global batch. A global batch has
 batch_size * world_size rows, batch_size for each reader: with its first row at index p, reader `rank` takes the rows
-p + rank, p + rank + world_size, ... The position is therefore enough to continue from there, with any batch size, as
-any reader of any world size.
+p + rank, p + rank + world_size, ... So the position is enough to continue from there, with any batch size, as any
+reader of any world size.
+
+A worker of a loader takes every K-th global batch only. Its position moves by K global batches at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, Protocol
 
 from iterand import _checkpoint, errors
 from iterand._batch import Batch, Tokens
-from iterand._requests import check_range
+from iterand._requests import Shard, check_range
 
 
 class Source(Protocol):
@@ -45,8 +47,8 @@ class Road(Protocol):
     def resolve(self) -> tuple[bytes, int]:
         """Fingerprint and engine version; requests them if necessary."""
 
-    def open(self, first: int, stride: int, count: int | None, batch_size: int) -> Source:
-        """`count` rows at the indices first, first + stride, ...; None: all there are."""
+    def open(self, first: int, stride: int, count: int | None, batch_size: int, every: int) -> Source:
+        """Batches of the `count` rows first, first + stride, ... (None: all there are): the batches 0, every, ..."""
 
     def read(self, indices: Sequence[int]) -> Batch: ...
 
@@ -65,23 +67,15 @@ class Stream(Iterator[Tokens]):
     the end; a stream that is dropped closes itself. One thread at a time may iterate.
     """
 
-    def __init__(
-        self,
-        road: Road,
-        name: _checkpoint.Name,
-        batch_size: int,
-        rank: int,
-        world_size: int,
-        start: int,
-        count: int | None,
-    ) -> None:
+    def __init__(self, road: Road, name: _checkpoint.Name, shard: Shard) -> None:
         self._road = road
         self._name = name
-        self._batch_size = int(batch_size)
-        self._rank = int(rank)
-        self._world_size = int(world_size)
-        self._end = None if count is None else int(start) + int(count) * self._world_size
-        self._next_index = int(start)
+        self._batch_size = int(shard.batch_size)
+        self._rank = int(shard.rank)
+        self._world_size = int(shard.world_size)
+        self._every = int(shard.every)
+        self._end = None if shard.count is None else int(shard.start) + int(shard.count) * self._world_size
+        self._next_index = int(shard.start)
         self._fingerprint = road.fingerprint
         self._begun = False  # a batch was taken
         self._finished = False
@@ -98,7 +92,7 @@ class Stream(Iterator[Tokens]):
                 "2^64 - 1"
             )
         left = None if self._end is None else max(0, -((first - self._end) // self._world_size))
-        return self._road.open(first, self._world_size, left, self._batch_size)
+        return self._road.open(first, self._world_size, left, self._batch_size, self._every)
 
     @property
     def next_index(self) -> int:
@@ -106,6 +100,14 @@ class Stream(Iterator[Tokens]):
         with any batch size and any world size, continues where this one is.
         """
         return self._next_index
+
+    @property
+    def rank(self) -> int:
+        return self._rank
+
+    @property
+    def world_size(self) -> int:
+        return self._world_size
 
     @property
     def fingerprint(self) -> bytes | None:
@@ -124,7 +126,8 @@ class Stream(Iterator[Tokens]):
             elif batch.first_index != self._next_index + self._rank:
                 self._close_source()  # Ctrl-C came before the last batch reached its caller: that one is due again
             else:
-                after = self._next_index + len(batch.tokens) * self._world_size
+                others = (self._every - 1) * self._batch_size
+                after = self._next_index + (len(batch.tokens) + others) * self._world_size
                 self._begun = True
                 self._fingerprint = batch.fingerprint
                 self._next_index = after  # nothing after it can be interrupted

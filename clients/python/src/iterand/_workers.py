@@ -1,4 +1,4 @@
-"""Worker processes: how they start quickly, how many fit, and what the parent knows of them."""
+"""Worker processes: how they start quickly, and what the parent knows of them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import mmap
 import multiprocessing
 import os
 import struct
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import context
 from typing import Any
-
-from iterand import api, errors
 
 _log = logging.getLogger("iterand")
 
@@ -102,55 +98,3 @@ class WorkerStarts:
             first = seed
         self._shared[:] = self._LAYOUT.pack(forked + 1, True, first)
         return bool(first == seed)
-
-
-def misfit(lanes: int, world_size: int, workers: int) -> str | None:
-    """Why `workers` workers, 0 for none, cannot share a shard, one of `world_size` of a recipe with `lanes` lanes.
-
-    None if they can.
-    """
-    if lanes % world_size:
-        return (
-            f"world_size={world_size} does not divide the recipe's {lanes} lanes; "
-            f"nearest allowed: {_nearest(lanes, world_size)}"
-        )
-    if workers and lanes % (world_size * workers):
-        return (
-            f"num_workers={workers} does not fit world_size={world_size}: world_size x num_workers is "
-            f"{world_size * workers}, which does not divide the recipe's {lanes} lanes; "
-            f"nearest allowed: {_nearest(lanes // world_size, workers)} workers"
-        )
-    return None
-
-
-def _nearest(whole: int, wanted: int) -> str:
-    """The divisors of `whole` around `wanted`."""
-    below = next(number for number in range(min(wanted, whole), 0, -1) if whole % number == 0)
-    above = next((number for number in range(wanted, whole + 1) if whole % number == 0), None)
-    return f"{below}" if above is None or above == below else f"{below} and {above}"
-
-
-def lanes_of(stream: dict[str, Any]) -> int:
-    """Lanes of the recipe, by its server. `stream` holds the arguments of `iterand.describe`."""
-    info = api.describe(**stream).stream
-    if info is None:
-        raise errors.ProtocolError("the server described no stream")
-    return info.lanes
-
-
-def check_workers(stream: dict[str, Any], world_size: int, workers: int, method: Any) -> None:
-    """Errors: InvalidArgument if this many workers do not fit, and the server's errors about the stream.
-
-    The server is asked in a process like the workers', so that this process may still fork others: gRPC would not
-    survive it. `method` is the loader's multiprocessing_context, a name or a context.
-    """
-    if isinstance(method, str):
-        method = multiprocessing.get_context(method)
-    try:
-        with ProcessPoolExecutor(1, mp_context=method) as pool:
-            lanes = pool.submit(lanes_of, stream).result()
-    except BrokenProcessPool:
-        return  # processes do not start here: the loader's own error will say why
-    problem = misfit(lanes, world_size, workers)
-    if problem is not None:
-        raise errors.InvalidArgument(problem)

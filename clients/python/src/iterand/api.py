@@ -14,7 +14,7 @@ from iterand import _checkpoint, errors
 from iterand._batch import Tokens
 from iterand._explanation import Explanation, Step
 from iterand._renamed import refuse_old_names
-from iterand._requests import RecipeLike, check_prefetch, check_range, check_shard, recipe_text
+from iterand._requests import RecipeLike, Shard, check_bool, check_prefetch, check_range, recipe_text
 from iterand._stream import Stream, checked_indices
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def stream(
     recipe: a preset's name, a dict, JSON text, or the path of a JSON file.
     length: tokens per sequence, instead of the recipe's own.
     rank, world_size: of each global batch of batch_size * world_size successive sequences, reader `rank` has the rows
-        rank, rank + world_size, ... In this process any world size will do. If it does not divide the recipe's lanes, a
-        reader makes sequences that it does not use: all of them if the two have no common divisor. A server asks for a
-        divisor.
+        rank, rank + world_size, ... Any world size will do. One that does not divide the recipe's lanes costs more. In
+        this process a reader then makes sequences that it does not use: all of them if the two have no common divisor.
+        From a server it reads batch by batch, and the server makes the sequences once for all readers that keep step.
     start: index of the first sequence of the first global batch.
     count: how many sequences this reader gives; None: endless.
     expected_fingerprint: refuse any other stream (FingerprintMismatch).
@@ -69,7 +69,41 @@ def stream(
     Errors are `iterand.Error`s. Those of a server come from the iteration, since the connection is made in the
     background.
     """
-    check_shard(batch_size, rank, world_size, start, count, provenance)
+    return open_shard(
+        recipe,
+        Shard(batch_size, rank, world_size, start, count),
+        seed=seed,
+        length=length,
+        provenance=provenance,
+        loss_mask=loss_mask,
+        expected_fingerprint=expected_fingerprint,
+        server=server,
+        prefetch=prefetch,
+        tls=tls,
+        token=token,
+        token_file=token_file,
+        retry=retry,
+    )
+
+
+def open_shard(
+    recipe: RecipeLike,
+    shard: Shard,
+    *,
+    seed: int,
+    length: int | None,
+    loss_mask: bool,
+    expected_fingerprint: bytes | None,
+    server: Any,
+    prefetch: int,
+    tls: Tls | bool,
+    token: str | None,
+    token_file: str | os.PathLike[str] | None,
+    retry: Retry | None,
+    provenance: bool = False,
+) -> Stream:
+    """As `stream`."""
+    check_bool("provenance", provenance)
     check_prefetch(prefetch)
     servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry)
     _refuse_address(recipe)
@@ -78,14 +112,21 @@ def stream(
 
         client = _client(servers, tls, token, token_file, retry, options=SINGLE_THREADED)
         return client._stream(
-            recipe, seed, length, batch_size, rank, world_size, start, count, provenance, prefetch,
-            expected_fingerprint, loss_mask, owns_connection=True,
-        )  # fmt: skip
+            recipe,
+            shard,
+            seed=seed,
+            length=length,
+            provenance=provenance,
+            prefetch=prefetch,
+            expected_fingerprint=expected_fingerprint,
+            loss_mask=loss_mask,
+            owns_connection=True,
+        )
     from iterand._embedded import EmbeddedRoad, open_stream
 
     opened = open_stream(recipe, seed, length, loss_mask, expected_fingerprint)
     name = _checkpoint.Name.of(*recipe_text(recipe), seed, length, loss_mask)
-    return Stream(EmbeddedRoad(opened, bool(provenance)), name, batch_size, rank, world_size, start, count)
+    return Stream(EmbeddedRoad(opened, bool(provenance)), name, shard)
 
 
 def read(

@@ -19,7 +19,7 @@ from iterand._description import Description, description
 from iterand._execute import Execution, InputTape, execute_request, run_programs
 from iterand._remote import RemoteRoad
 from iterand._renamed import refuse_old_names
-from iterand._requests import RecipeLike, check_bool, check_prefetch, check_range, check_shard, recipe_text, stream_spec
+from iterand._requests import RecipeLike, Shard, check_bool, check_prefetch, check_range, recipe_text, stream_spec
 from iterand._secrets import checked_token, read_token
 from iterand._stream import Stream, checked_indices
 from iterand.v1 import noise_service_pb2 as service
@@ -100,33 +100,35 @@ class Client:
         loss_mask: bool = False,
     ) -> Stream:
         """See `iterand.stream`."""
-        check_shard(batch_size, rank, world_size, start, count, provenance)
         return self._stream(
-            recipe, seed, length, batch_size, rank, world_size, start, count, provenance, prefetch,
-            expected_fingerprint, loss_mask, owns_connection=False,
-        )  # fmt: skip
+            recipe,
+            Shard(batch_size, rank, world_size, start, count),
+            seed=seed,
+            length=length,
+            provenance=provenance,
+            prefetch=prefetch,
+            expected_fingerprint=expected_fingerprint,
+            loss_mask=loss_mask,
+        )
 
     def _stream(
         self,
         recipe: RecipeLike,
+        shard: Shard,
+        *,
         seed: int,
         length: int | None,
-        batch_size: int,
-        rank: int,
-        world_size: int,
-        start: int,
-        count: int | None,
         provenance: bool,
         prefetch: int,
         expected_fingerprint: bytes | None,
         loss_mask: bool,
-        owns_connection: bool,
+        owns_connection: bool = False,
     ) -> Stream:
+        check_bool("provenance", provenance)
         check_prefetch(prefetch)
         spec = stream_spec(recipe, seed, length, expected_fingerprint, loss_mask)
         road = RemoteRoad(self._connection, spec, int(prefetch), bool(provenance), owns_connection)
-        name = Name.of(*recipe_text(recipe), seed, length, loss_mask)
-        return Stream(road, name, batch_size, rank, world_size, start, count)
+        return Stream(road, Name.of(*recipe_text(recipe), seed, length, loss_mask), shard)
 
     @refuse_old_names
     def read_batch(

@@ -41,7 +41,7 @@ class Error(Exception):
 
 
 class InvalidArgument(Error, ValueError):
-    """The request is wrong: a world_size that does not divide the lanes, a field out of range."""
+    """The request is wrong, such as a field out of range."""
 
 
 class InvalidRecipe(InvalidArgument):
