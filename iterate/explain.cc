@@ -32,6 +32,8 @@ struct Step {
 constexpr int kNoise = -1;
 constexpr int kConstant = -2;
 
+constexpr char kReadsNothing[] = "nothing";
+
 // Keeps what the last program read.
 class LastRun : public RoundObserver {
  public:
@@ -97,6 +99,30 @@ class Recorder final : public LastRun {
   std::vector<int> emitted_;
 };
 
+// Keeps the rows that some steps read.
+class RowKeeper final : public RoundObserver {
+ public:
+  // `steps` must outlive this object.
+  explicit RowKeeper(std::vector<ExplainedStep>* steps) : steps_(*steps) {}
+
+  // Call before every round.
+  void BeginRound(std::uint64_t round) { round_ = round; }
+
+  void OnFresh(int /*slot*/, bool /*constant*/) override {}
+  void OnEmit(int /*slot*/) override {}
+  void OnRun(const ProgramRun& run) override {
+    for (ExplainedStep& step : steps_) {
+      if (step.round != round_ || step.input == kReadsNothing || run.slots.empty()) continue;
+      const Symbol* const row = run.input.row(static_cast<int>(step.row));
+      step.read.assign(row, row + run.input.length());
+    }
+  }
+
+ private:
+  std::vector<ExplainedStep>& steps_;
+  std::uint64_t round_ = 0;
+};
+
 // The steps from noise to step `last`.
 std::vector<ExplainedStep> StepsTo(int last, const Recorder& recorder, const FamilyMix& mix) {
   std::vector<ExplainedStep> steps;
@@ -108,7 +134,7 @@ std::vector<ExplainedStep> StepsTo(int last, const Recorder& recorder, const Fam
                      .row = static_cast<std::uint32_t>(step.row),
                      .family = mix.name(step.family),
                      .program = recorder.program(step),
-                     .input = !reads            ? "nothing"
+                     .input = !reads            ? kReadsNothing
                               : at >= 0         ? "the step before"
                               : at == kConstant ? "constant"
                                                 : "noise",
@@ -163,9 +189,23 @@ bool IsServed(const StreamPlan& plan, const std::vector<Symbol>& row, const std:
   return marks_right && (relabelled ? IsRelabelling(tokens, packed) : packed == tokens);
 }
 
+// Runs the rounds 0 to `last`, each after `begin` is called with its number. Returns what the last one finished.
+// Errors: Cancelled.
+template <typename Begin>
+absl::StatusOr<FinishedRows> Replay(Iteration& iteration, RandomKey key, std::uint64_t last, const Begin& begin) {
+  iteration.Start(key);
+  FinishedRows finished;
+  for (key.round = 0; key.round <= last; ++key.round) {
+    begin(key.round);
+    finished = iteration.Advance(key);
+    if (iteration.stopped()) return absl::CancelledError("stopped");
+  }
+  return finished;
+}
+
 }  // namespace
 
-absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
+absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index, const ExplainOptions& options) const {
   Explanation explanation;
   explanation.index = index;
   const Position position = explanation.position = index_map().Locate(index);
@@ -174,7 +214,7 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
   Segment segment;
   {
     auto workspace = NewWorkspace();
-    absl::Status status = GenerateSegment(position.lane, position.segment, *workspace, nullptr, segment);
+    absl::Status status = GenerateSegment(position.lane, position.segment, *workspace, options.control, segment);
     if (!status.ok()) return status;
   }
   const RowProvenance& provenance = explanation.provenance = segment.provenance[position.offset];
@@ -188,20 +228,19 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
   // The rounds up to the sequence's, recorded. The rounds of an endless pool count from the lane's start.
   RandomKey key{.seed = seed(), .lane = position.lane, .segment = plan().endless() ? 0 : position.segment};
   const std::unique_ptr<Iteration> iteration = MakeIteration(part);
+  iteration->set_stop(options.control);
   Recorder recorder;
   iteration->set_observer(&recorder);
-  iteration->Start(key);
-  FinishedRows finished;
-  for (key.round = 0; key.round <= provenance.round; ++key.round) {
-    recorder.BeginRound(key.round);
-    finished = iteration->Advance(key);
-  }
+  const absl::StatusOr<FinishedRows> finished =
+      Replay(*iteration, key, provenance.round, [&](std::uint64_t round) { recorder.BeginRound(round); });
+  if (!finished.ok()) return finished.status();
   const int last = recorder.Emitted(provenance.row);
   explanation.steps = StepsTo(last, recorder, part.mix());
 
   // The row again. A fresh row, which no program made, is reproduced by the replay itself.
-  const Symbol* const row = finished.rows.row(static_cast<int>(provenance.row));
-  std::vector<Symbol> alone(row, row + part.layout().symbols());
+  const Symbol* const row = finished->rows.row(static_cast<int>(provenance.row));
+  explanation.made.assign(row, row + part.layout().symbols());
+  std::vector<Symbol> alone = explanation.made;
   if (last >= 0) {
     const Step& step = recorder.step(last);
     LastRun again;
@@ -209,14 +248,22 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index) const {
     if (step.round != provenance.round) {
       // A pool also emits rows of earlier rounds. Such a round is replayed once more, for what its program read.
       iteration->set_observer(&again);
-      iteration->Start(key);
-      for (key.round = 0; key.round <= step.round; ++key.round) (void)iteration->Advance(key);
+      const absl::Status replayed = Replay(*iteration, key, step.round, [](std::uint64_t) {}).status();
+      if (!replayed.ok()) return replayed;
       read = &again;
     }
     key.round = step.round;
     RunAlone(part, key, step, *read, alone);
+    if (options.rows) {
+      RowKeeper keeper(&explanation.steps);
+      iteration->set_observer(&keeper);
+      const absl::Status replayed =
+          Replay(*iteration, key, step.round, [&](std::uint64_t round) { keeper.BeginRound(round); }).status();
+      if (!replayed.ok()) return replayed;
+    }
   }
   explanation.reproduced = IsServed(part, alone, segment.row(position.offset));
+  explanation.tokens.assign(segment.row(position.offset), segment.row(position.offset) + segment.row_bytes);
   return explanation;
 }
 

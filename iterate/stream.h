@@ -42,6 +42,8 @@ struct ExplainedStep {
   std::string input;      // "noise", "constant", "the step before", or "nothing" if the family does not read
   int prompt_length = 0;  // tokens of prompt; 0: none
   int prompt_offset = 0;  // where the prompt was cut from its row
+  // The symbols of the row that it read, as ExplainOptions::rows asks for. Empty if its family does not read.
+  std::vector<std::uint16_t> read = {};
 };
 
 // How a sequence came about.
@@ -51,6 +53,13 @@ struct Explanation {
   RowProvenance provenance;
   std::vector<ExplainedStep> steps;  // from noise to the sequence
   bool reproduced = false;           // the row was made again alone, and its tokens are the stream's
+  std::vector<std::uint16_t> made;   // the symbols of the row, before packing and relabelling
+  std::vector<std::byte> tokens;     // the sequence as the stream has it
+};
+
+struct ExplainOptions {
+  const RunControl* control = nullptr;  // asked now and then whether to stop
+  bool rows = false;                    // fills ExplainedStep::read, which takes another replay
 };
 
 // Buffers of one generating thread: program objects, blocks, scratch memory; of a mixture, for each part that a segment
@@ -191,8 +200,8 @@ class Stream {
   // Where a sequence came from, found by computing its segment again with a record of every round; and whether the
   // sequence's row, made again alone from its program, its input and its prompt, is equal. For people and tests: slow.
   // Thread-safe. Errors as GenerateSegment; OutOfRange if an endless pool would have to be replayed for more than
-  // kMaxReplayRounds.
-  absl::StatusOr<Explanation> Explain(std::uint64_t index) const;
+  // kMaxReplayRounds; Cancelled.
+  absl::StatusOr<Explanation> Explain(std::uint64_t index, const ExplainOptions& options = {}) const;
 
   // Threads that Read uses; 0, the default, means all cores (OpenMP's default).
   void set_threads(int threads);

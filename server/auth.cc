@@ -34,8 +34,19 @@ void Authenticator::SetTokens(const std::vector<std::string>& tokens) {
 
 absl::Status Authenticator::Check(const grpc::ServerContextBase& context) const {
   if (!needed_) return absl::OkStatus();
+  std::vector<std::string_view> values;
   const auto [begin, end] = context.client_metadata().equal_range("authorization");
-  if (begin == end) {
+  for (auto it = begin; it != end; ++it) values.emplace_back(it->second.data(), it->second.size());
+  return CheckValues(values);
+}
+
+absl::Status Authenticator::CheckValue(std::string_view authorization) const {
+  if (!needed_) return absl::OkStatus();
+  return CheckValues(authorization.empty() ? std::vector<std::string_view>() : std::vector{authorization});
+}
+
+absl::Status Authenticator::CheckValues(const std::vector<std::string_view>& values) const {
+  if (values.empty()) {
     return WithReason(v1::TOKEN_MISSING, absl::UnauthenticatedError("this server needs a token: send it as metadata "
                                                                     "\"authorization: Bearer TOKEN\""));
   }
@@ -45,9 +56,9 @@ absl::Status Authenticator::Check(const grpc::ServerContextBase& context) const 
     digests = digests_;
   }
   bool found = false;
-  for (auto it = begin; it != end; ++it) {
+  for (const std::string_view value : values) {
     // Digests have one length and each is compared, so the time does not depend on what was sent.
-    const std::string sent = Digest({it->second.data(), it->second.size()});
+    const std::string sent = Digest(value);
     for (const std::string& digest : *digests) found |= CRYPTO_memcmp(sent.data(), digest.data(), digest.size()) == 0;
   }
   if (found) return absl::OkStatus();

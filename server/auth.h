@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -24,8 +25,13 @@ class Authenticator {
   // Unauthenticated if the call's metadata lacks "authorization: Bearer TOKEN". Takes the same time for every token.
   absl::Status Check(const grpc::ServerContextBase& context) const;
 
+  // The same of the value of an HTTP header "authorization"; empty: there is none.
+  absl::Status CheckValue(std::string_view authorization) const;
+
  private:
   using Digests = std::vector<std::string>;  // of the metadata's values
+
+  absl::Status CheckValues(const std::vector<std::string_view>& values) const;
 
   const bool needed_;
   mutable std::mutex mutex_;

@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/live_rows.h"
 #include "server/server_stats.h"
 
 namespace iterand {
@@ -107,6 +108,7 @@ class CallRegistry {
   std::int64_t slots_taken() const { return served_slots_ + describe_slots_; }
   CallCounters& counters() { return counters_; }
   const CallCounters& counters() const { return counters_; }
+  LiveRows& live() { return live_; }
 
  private:
   // Whether another line of information may be logged. `left_out` is the number of lines left out since the last one.
@@ -114,6 +116,7 @@ class CallRegistry {
 
   const int max_calls_;
   CallCounters counters_;
+  LiveRows live_;
   std::atomic<std::int64_t> served_slots_{0};    // of Stream, Read and Execute
   std::atomic<std::int64_t> describe_slots_{0};  // of Describe
   std::atomic<std::int64_t> execute_bytes_{0};

@@ -22,6 +22,7 @@
 #include "server/connection_guard.h"
 #include "server/connection_setup.h"
 #include "server/engine/engine.h"
+#include "server/http/page_server.h"
 #include "server/listen_address.h"
 #include "server/listen_sockets.h"
 #include "server/log.h"
@@ -89,20 +90,30 @@ absl::Status CheckOptions(const ServerOptions& options) {
 }
 
 // Refuses options with which anybody on the network could use the server, or read along.
-absl::Status CheckPublic(const ServerOptions& options) {
+absl::Status CheckPublic(const ServerOptions& options, const std::string& listen) {
   const bool encrypted = !options.tls_cert_file.empty();
   const bool authenticated = !options.token_file.empty() || !options.tls_client_ca_file.empty();
   if (options.insecure_public || (encrypted && authenticated)) return absl::OkStatus();
-  const absl::StatusOr<bool> is_public = IsPublic(options.listen);
+  const absl::StatusOr<bool> is_public = IsPublic(listen);
   if (!is_public.ok()) return is_public.status();
   if (!*is_public) return absl::OkStatus();
   std::vector<std::string> missing;
   if (!encrypted) missing.emplace_back("TLS (--tls-cert and --tls-key)");
   if (!authenticated) missing.emplace_back("a token (--token-file) or client certificates (--tls-client-ca)");
   return absl::InvalidArgumentError(
-      absl::StrCat("cannot listen on ", options.listen, ", which other machines can reach, without ",
+      absl::StrCat("cannot listen on ", listen, ", which other machines can reach, without ",
                    absl::StrJoin(missing, " and without "), "; add what is missing, listen on 127.0.0.1, or allow it ",
                    "with --insecure-public"));
+}
+
+// Checks the address of the page, which has the rules of --listen.
+absl::Status CheckHttp(const ServerOptions& options) {
+  if (!HasPort(options.http_listen) || absl::StartsWith(options.http_listen, "unix:")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot serve the page on ", options.http_listen,
+                     ": it must be HOST:PORT or [IPV6]:PORT, with a port from 0 to 65535"));
+  }
+  return CheckPublic(options, options.http_listen);
 }
 
 TlsFiles FilesOf(const ServerOptions& options) {
@@ -148,6 +159,7 @@ class Server::Impl {
   void Shutdown(std::chrono::milliseconds drain);
   void Wait();
   absl::Status Reload();
+  absl::Status StartPage();
   ServerStats Stats() const;
 
   ServerOptions options;
@@ -161,6 +173,7 @@ class Server::Impl {
   std::unique_ptr<ConnectionGuard> connections;
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<MetricsServer> metrics;
+  std::unique_ptr<PageServer> page;
   std::unique_ptr<MemoryTrimmer> trimmer;
 
  private:
@@ -181,7 +194,10 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   Log().set_level(spdlog::level::from_str(options.log_level));
   if (absl::Status status = CheckListen(options.listen); !status.ok()) return status;
-  if (absl::Status status = CheckPublic(options); !status.ok()) return status;
+  if (absl::Status status = CheckPublic(options, options.listen); !status.ok()) return status;
+  if (!options.http_listen.empty()) {
+    if (absl::Status status = CheckHttp(options); !status.ok()) return status;
+  }
   absl::StatusOr<ListenSockets> sockets = ListenSockets::Bind(options.listen);
   if (!sockets.ok()) return sockets.status();
   absl::StatusOr<std::shared_ptr<ServerTls>> loaded = ServerTls::Load(FilesOf(options));
@@ -253,10 +269,29 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
     }
     metrics = *std::move(started);
   }
+  if (!options.http_listen.empty()) {
+    if (absl::Status status = StartPage(); !status.ok()) return status;
+  }
   if (!options.address_file.empty()) {
     if (absl::Status status = WriteAddressFile(options.address_file, address); !status.ok()) return status;
     address_file = options.address_file;
   }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::StartPage() {
+  const absl::StatusOr<bool> is_public = IsPublic(options.http_listen);
+  if (!is_public.ok()) return is_public.status();
+  PageServer::Options page_options;
+  page_options.listen = options.http_listen;
+  page_options.is_public = *is_public;
+  page_options.tls = tls;
+  page_options.limits = options.http_limits;
+  page_options.check_token = [this](std::string_view authorization) { return service->CheckToken(authorization); };
+  page_options.stats = [this] { return Stats(); };
+  absl::StatusOr<std::unique_ptr<PageServer>> started = PageServer::Start(page_options, engine.get(), &service->live());
+  if (!started.ok()) return started.status();
+  page = *std::move(started);
   return absl::OkStatus();
 }
 
@@ -295,6 +330,7 @@ void Server::Impl::Shutdown(std::chrono::milliseconds drain) {
     stopping_ = true;
   }
   if (!address_file.empty()) RemoveAddressFile(address_file, address);
+  if (page) page->Stop();
   if (server) {
     if (grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService()) health->Shutdown();
     service->Drain();
@@ -332,6 +368,7 @@ Server::Server() : impl_(std::make_unique<Impl>()) {}
 Server::~Server() {
   impl_->Shutdown(std::chrono::milliseconds(0));
   impl_->metrics.reset();
+  impl_->page.reset();
   impl_->trimmer.reset();
   impl_->server.reset();
   impl_->connections.reset();
@@ -349,6 +386,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
 std::string Server::address() const { return impl_->address; }
 
 std::string Server::metrics_address() const { return impl_->metrics ? impl_->metrics->address() : std::string(); }
+
+std::string Server::http_address() const { return impl_->page ? impl_->page->address() : std::string(); }
 
 void Server::Shutdown(std::chrono::milliseconds drain) { impl_->Shutdown(drain); }
 

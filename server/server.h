@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/http/http_server.h"
 #include "server/server_stats.h"
 
 namespace iterand {
@@ -37,6 +38,11 @@ struct ServerOptions {
 
   // Where Prometheus may scrape http://host:port/metrics; empty: nowhere. Port 0 takes a free one.
   std::string metrics_listen;
+
+  // Where the page for browsers is, "host:port" or "[ipv6]:port"; empty: nowhere. Port 0 takes a free one. TLS, tokens,
+  // client certificates and insecure_public apply to it as to `listen`. docs/page.md.
+  std::string http_listen;
+  HttpServer::Limits http_limits;
 
   // PEM files; both or neither. Without them the connection is not encrypted.
   std::string tls_cert_file;  // certificate chain
@@ -117,6 +123,9 @@ class Server {
 
   // Where it serves metrics, or empty.
   std::string metrics_address() const;
+
+  // Where the page is, or empty.
+  std::string http_address() const;
 
   // Reads the files of certificate, key, client authorities and tokens again and logs the result. New handshakes and
   // calls meet what the files hold now; connections and calls in progress continue. The TLS files, as one set, and the

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -46,6 +47,11 @@ class NoiseService final : public grpc::Service {
 
   // Whether a call carries one of the tokens, or needs none. Thread-safe.
   bool Authorized(const grpc::ServerContextBase& context) const { return authenticator_.Check(context).ok(); }
+
+  // Whether the value of a header "authorization" has one of the tokens, or none is needed. Thread-safe.
+  absl::Status CheckToken(std::string_view authorization) const { return authenticator_.CheckValue(authorization); }
+
+  LiveRows& live() { return calls_.live(); }
 
   // Drains the calls in progress and those that still come.
   void Drain() { calls_.Drain(); }

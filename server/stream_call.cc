@@ -105,10 +105,18 @@ void StreamCall::Build() {
     const std::uint64_t rows = std::min<std::uint64_t>(static_cast<std::uint64_t>(batch_size_), reader_->remaining());
     builder_.Begin(reader_->next_index(), stride_, static_cast<int>(rows));
     next_rows_ = rows;
+    shown_ = calls_->live().Pick(static_cast<int>(rows));
+    first_index_ = reader_->next_index();
   }
-  const absl::StatusOr<int> taken = reader_->Take(
-      builder_.missing(),
-      [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) { builder_.Add(segment, offset); });
+  const absl::StatusOr<int> taken =
+      reader_->Take(builder_.missing(), [this](const std::shared_ptr<const Segment>& segment, std::uint32_t offset) {
+        const int row = static_cast<int>(next_rows_) - builder_.missing();
+        if (shown_.Contains(row)) {
+          calls_->live().Offer(open_->stream(), first_index_ + static_cast<std::uint64_t>(row) * stride_, *segment,
+                               offset);
+        }
+        builder_.Add(segment, offset);
+      });
   if (!taken.ok()) {
     error_ = taken.status();
   } else if (builder_.missing() == 0) {

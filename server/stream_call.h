@@ -65,6 +65,8 @@ class StreamCall final : public CallBody, public std::enable_shared_from_this<St
   grpc::ByteBuffer current_;              // being sent, if writing_
   std::optional<grpc::ByteBuffer> next_;  // ready to be sent
   std::uint64_t next_rows_ = 0;           // of next_, or of the batch being built
+  std::uint64_t first_index_ = 0;         // of the batch being built
+  LiveRows::Picks shown_;                 // rows of it that are offered to those who look at the page
   std::uint64_t after_next_ = 0;          // index after next_
   std::uint64_t resume_index_;            // index after all that was sent
   absl::Status error_;                    // that generation ended in

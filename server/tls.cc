@@ -2,14 +2,36 @@
 
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
 
 #include <cstdint>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "common/pem.h"
 
 namespace iterand {
+namespace {
+
+using Bio = std::unique_ptr<BIO, decltype(&BIO_free)>;
+using Certificate = std::unique_ptr<X509, decltype(&X509_free)>;
+
+Bio BioOf(const std::string& text) { return {BIO_new_mem_buf(text.data(), static_cast<int>(text.size())), BIO_free}; }
+
+std::vector<Certificate> CertificatesOf(const std::string& pem) {
+  std::vector<Certificate> certificates;
+  const Bio text = BioOf(pem);
+  while (X509* const certificate = PEM_read_bio_X509(text.get(), nullptr, nullptr, nullptr)) {
+    certificates.emplace_back(certificate, X509_free);
+  }
+  ERR_clear_error();  // of the end
+  return certificates;
+}
+
+}  // namespace
 
 // What the files held.
 struct ServerTls::State {
@@ -93,6 +115,46 @@ absl::Status ServerTls::Reload() {
   state_->client_ca = std::move(client_ca);
   ++state_->version;
   return absl::OkStatus();
+}
+
+void ServerTls::Configure(const std::shared_ptr<ServerTls>& tls, ssl_ctx_st* context) {
+  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  // Every handshake is a whole one, which meets the authorities of the moment.
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+  SSL_CTX_set_cert_cb(context, Furnish, tls.get());
+}
+
+// Gives a handshake what the files hold now. OpenSSL calls it when the client has said hello; 0 ends the handshake.
+int ServerTls::Furnish(ssl_st* handshake, void* self) {
+  const ServerTls& tls = *static_cast<const ServerTls*>(self);
+  KeyPair identity;
+  std::string client_ca;
+  {
+    const std::lock_guard lock(tls.state_->mutex);
+    identity = tls.state_->identity;
+    client_ca = tls.state_->client_ca;
+  }
+  const std::vector<Certificate> chain = CertificatesOf(identity.cert);
+  const Bio key_text = BioOf(identity.key);
+  const std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)> key(
+      PEM_read_bio_PrivateKey(key_text.get(), nullptr, nullptr, nullptr), EVP_PKEY_free);
+  if (chain.empty() || SSL_use_certificate(handshake, chain.front().get()) != 1 ||
+      SSL_use_PrivateKey(handshake, key.get()) != 1) {
+    return 0;
+  }
+  for (std::size_t i = 1; i < chain.size(); ++i) {
+    if (SSL_add1_chain_cert(handshake, chain[i].get()) != 1) return 0;
+  }
+  if (client_ca.empty()) return 1;
+  const std::unique_ptr<X509_STORE, decltype(&X509_STORE_free)> store(X509_STORE_new(), X509_STORE_free);
+  for (const Certificate& authority : CertificatesOf(client_ca)) {
+    if (X509_STORE_add_cert(store.get(), authority.get()) != 1) return 0;
+    SSL_add_client_CA(handshake, authority.get());
+  }
+  SSL_set1_verify_cert_store(handshake, store.get());
+  SSL_set_verify(handshake, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  return 1;
 }
 
 std::shared_ptr<grpc::ServerCredentials> ServerTls::Credentials(const std::shared_ptr<ServerTls>& tls) {

@@ -9,6 +9,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+struct ssl_ctx_st;  // OpenSSL's SSL_CTX
+struct ssl_st;      // and SSL
+
 namespace iterand {
 
 // Names of PEM files.
@@ -33,6 +36,9 @@ class ServerTls {
   // error, as Load has, nothing changes.
   absl::Status Reload();
 
+  // Has handshakes of a context of OpenSSL use what the files hold. `tls` must outlive the context.
+  static void Configure(const std::shared_ptr<ServerTls>& tls, ssl_ctx_st* context);
+
   // For one listening port. The credentials keep this object.
   static std::shared_ptr<grpc::ServerCredentials> Credentials(const std::shared_ptr<ServerTls>& tls);
 
@@ -40,6 +46,7 @@ class ServerTls {
   class PortCredentials;
   struct State;
   explicit ServerTls(const TlsFiles& files);
+  static int Furnish(ssl_st* handshake, void* self);
 
   const TlsFiles files_;
   const std::unique_ptr<State> state_;

@@ -59,6 +59,10 @@ absl::Status RunUntilSignal(const ServerOptions& options, std::ostream& out) {
   if (server.ok()) {
     out << "listening on " << (*server)->address() << std::endl;
     if (!options.metrics_listen.empty()) out << "metrics on " << (*server)->metrics_address() << std::endl;
+    if (!options.http_listen.empty()) {
+      out << "page at " << (options.tls_cert_file.empty() ? "http://" : "https://") << (*server)->http_address() << "/"
+          << std::endl;
+    }
     Log().info("serving on {}", (*server)->address());
 
     const int signal = AwaitEnd(**server, signals, hangup.sa_handler == SIG_IGN);

@@ -72,6 +72,12 @@ void AddServe(CLI::App& app, Action& action) {
       ->check([](const std::string& text) {
         return text.empty() ? "must be an address, HOST:PORT, not ''" : std::string();
       });
+  command
+      ->add_option("--http", options->http_listen, "Serve a page that shows the streams, for browsers, at this address")
+      ->type_name("ADDR")
+      ->check([](const std::string& text) {
+        return text.empty() ? "is empty, must be an address: HOST:PORT" : std::string();
+      });
   command->add_option("--log-level", options->log_level, "The least that is logged: debug, info, error or off")
       ->type_name("LEVEL")
       ->check(CLI::IsMember(std::vector<std::string>(kLogLevels.begin(), kLogLevels.end())))

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <span>
+#include <vector>
 
 #include "iterate/limits.h"
 #include "iterate/presets.h"
@@ -127,6 +128,52 @@ TEST(ExplainTest, SourcesAreOneStep) {
   EXPECT_TRUE(explanation->reproduced);
   EXPECT_EQ(explanation->steps.size(), 1U);
   EXPECT_EQ(explanation->steps[0].family, "uniform");
+}
+
+// The row that a step read is the one that the step before made: the stream has that one too, since every row of a
+// chain is emitted.
+TEST(ExplainTest, RowsOfEveryDepth) {
+  v1::Recipe recipe;
+  recipe.add_families()->mutable_eca();
+  recipe.set_length(64);
+  recipe.set_lanes(1);
+  recipe.mutable_chain()->mutable_rows()->set_fixed(4);
+  recipe.mutable_chain()->mutable_max_depth()->set_fixed(4);
+  recipe.mutable_chain()->set_noise_share(0);
+  recipe.mutable_chain()->set_constant_share(0);
+  const auto stream = *Stream::Open(recipe, 0);
+  Segment segment;
+  ASSERT_TRUE(stream->GenerateSegment(0, 0, *stream->NewWorkspace(), nullptr, segment).ok());
+  const auto row_of = [&](std::uint64_t round, std::uint32_t row) {
+    for (std::size_t place = 0; place < segment.provenance.size(); ++place) {
+      const RowProvenance& from = segment.provenance[place];
+      if (from.round != round || from.row != row) continue;
+      const auto* const tokens = reinterpret_cast<const std::uint8_t*>(segment.row(place));
+      return std::vector<std::uint16_t>(tokens, tokens + 64);
+    }
+    return std::vector<std::uint16_t>();
+  };
+  int compared = 0;
+  for (std::uint64_t index = 0; index < segment.provenance.size(); ++index) {
+    const auto explanation = stream->Explain(index, {.rows = true});
+    ASSERT_TRUE(explanation.ok()) << explanation.status();
+    EXPECT_EQ(explanation->made, row_of(explanation->provenance.round, explanation->provenance.row));
+    for (std::size_t i = 0; i < explanation->steps.size(); ++i) {
+      const ExplainedStep& step = explanation->steps[i];
+      EXPECT_EQ(step.read.size(), 64U);
+      if (i == 0) continue;
+      EXPECT_EQ(step.read, row_of(explanation->steps[i - 1].round, step.row));
+      ++compared;
+    }
+  }
+  EXPECT_GT(compared, 20);
+}
+
+TEST(ExplainTest, CanBeStopped) {
+  const auto stream = *Stream::Open(*LoadPreset("up-transformer"), 0);
+  RunControl control;
+  control.Stop();
+  EXPECT_EQ(stream->Explain(0, {.control = &control}).status().code(), absl::StatusCode::kCancelled);
 }
 
 }  // namespace
