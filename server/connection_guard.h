@@ -79,6 +79,8 @@ class ConnectionGuard {
   void Look();                           // at all connections with traffic
   void Measure(Connection& connection);  // its bytes, and its streams if there are more bytes
   bool Count(Connection& connection);    // its streams; false if gRPC has no such connection
+  // Closes both directions, and throws away what the peer has sent: gRPC would still read it.
+  static void Abort(int descriptor);
   void CloseLargestFlood();
   void CloseMostCalls(std::uint64_t bound, std::uint64_t few, absl::FunctionRef<bool(const ConnectionCounts&)> counted);
   void CloseForCause(std::uint64_t id, ConnectionEnd why);
