@@ -135,7 +135,8 @@ def test_costly_requests_that_are_given_up(page: PageServer, attack_seconds: flo
             one.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
             time.sleep(0.1)
 
-    # A client that may ask for streams is trusted with their memory: docs/server.md has the bound. Idle streams keep 256 MB.
+    # A client that may ask for streams is trusted with their memory: docs/server.md has the bound. Idle streams keep
+    # 256 MB.
     attack(page, attack_seconds, strike, growth=MOST_GROWTH + (256 << 20))
 
 
