@@ -6,8 +6,8 @@
         ...  # a numpy array, 64 x 512
 
 A stream is a pure function of (recipe, seed, index). It is made in this process, or by a server: `server="host:port"`.
-`iterand.torch` has datasets for PyTorch. `iterand.hf`, `iterand.grain` and `iterand.ray` have adapters for Hugging Face,
-Grain and Ray Data.
+`iterand.torch` has datasets for PyTorch. `iterand.hf`, `iterand.grain` and `iterand.ray` have adapters for Hugging
+Face, Grain and Ray Data.
 
 Importing this package imports nothing else: each name brings what it needs when it is first used.
 """
