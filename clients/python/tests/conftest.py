@@ -23,10 +23,10 @@ multiprocessing.set_forkserver_preload(["iterand.torch"])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of other packages' frameworks run only if the option -m names their marker."""
-    if "integrations" in config.getoption("markexpr", ""):
-        return
-    kept = [item for item in items if item.get_closest_marker("integrations") is None]
+    """Tests that need other packages run only if the option -m names their marker."""
+    named = config.getoption("markexpr", "")
+    left_out = [marker for marker in ("integrations", "browser") if marker not in named]
+    kept = [item for item in items if not any(item.get_closest_marker(marker) for marker in left_out)]
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept

@@ -1,11 +1,16 @@
-"""The server's page in a real browser."""
+"""The server's page in a real browser: the distribution's Chromium, driven by Playwright.
+
+apt-get install chromium; pip install playwright; then python -m pytest -m browser clients/python/tests/browser.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +22,36 @@ import iterand
 
 pytestmark = pytest.mark.browser
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 VIEWS = ["live", "gallery", "editor", "chain"]
 CHEAP = '{"families": [{"markov": {}}], "length": 256, "lanes": 8, "segment_sequences": 8}'
 EXPENSIVE = '{"families": [{"lstm": {"hidden": 256}}], "length": 2048, "lanes": 64, "segment_sequences": 512}'
+
+
+@pytest.fixture(scope="session")
+def page_server() -> Iterator[PageServer]:
+    with PageServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium: Any, page_server: PageServer) -> Iterator[Tab]:
+    context = chromium.new_context(viewport={"width": 1440, "height": 900})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(20000)
+    yield Tab(context, page_server.url)
+    context.close()
 
 
 def wait_for(condition: Any, seconds: float = 20) -> None:
