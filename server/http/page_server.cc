@@ -13,8 +13,8 @@ namespace {
 // Threads for answers that take milliseconds and for those that wait for the engine; and others, of a priority below
 // the engine's, for those that compute. Explanations are made one at a time, so that their memory is bounded.
 constexpr int kQuickThreads = 1;
-constexpr int kPreviewThreads = 4;
-constexpr int kStatisticsThreads = 2;
+constexpr int kPreviewThreads = 2;
+constexpr int kStatisticsThreads = 1;
 constexpr int kExplainThreads = 1;
 constexpr int kNiceness = 10;
 constexpr std::size_t kMaxWaiting = 64;
