@@ -21,7 +21,9 @@ absl::Status WithReason(v1::ErrorReason reason, absl::Status status,
   for (const auto& [key, value] : metadata) {
     (*info.mutable_metadata())[std::string(key)] = Shorten(std::string(value), kMaxValue);
   }
-  status.SetPayload(kErrorInfoType, absl::Cord(info.SerializeAsString()));
+  // A view: gcc and clang name the constructor from a string differently, and the library was built by gcc.
+  const std::string payload = info.SerializeAsString();
+  status.SetPayload(kErrorInfoType, absl::Cord(absl::string_view(payload)));
   return status;
 }
 

@@ -41,7 +41,8 @@ absl::Cord SafeInfo(const std::string& serialized) {
   safe.set_reason(Printable(info.reason()));
   safe.set_domain(Printable(info.domain()));
   for (const auto& [key, value] : info.metadata()) (*safe.mutable_metadata())[Printable(key)] = Printable(value);
-  return absl::Cord(safe.SerializeAsString());
+  const std::string payload = safe.SerializeAsString();
+  return absl::Cord(absl::string_view(payload));  // a view, as in error_info.cc
 }
 
 }  // namespace
