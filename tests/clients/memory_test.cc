@@ -47,7 +47,7 @@ double MetricMegabytes(const std::string& metrics, const std::string& name) {
 }
 
 TEST(Memory, ABurstOfStreamsGivesItsMemoryBack) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef ITERAND_SANITIZED
   GTEST_SKIP() << "a sanitizer has an allocator of its own";
 #endif
   const int streams = BurstStreams();

@@ -90,16 +90,10 @@ constexpr double kTolerance = 6;
 
 // Whether programs run at the speed at which they are served.
 constexpr bool Timed() {
-#if !defined(__OPTIMIZE__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-  return false;
-#else
+#if defined(__OPTIMIZE__) && !defined(ITERAND_SANITIZED)
   return true;
-#endif
 #else
-  return true;
+  return false;
 #endif
 }
 

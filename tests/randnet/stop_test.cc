@@ -19,7 +19,7 @@
 namespace iterand {
 namespace {
 
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__OPTIMIZE__) && !defined(ITERAND_SANITIZED)
 constexpr bool kIsOptimised = true;
 #else
 constexpr bool kIsOptimised = false;

@@ -11,7 +11,7 @@ thread_local std::uint64_t allocated_bytes = 0;
 
 namespace iterand {
 bool CountsAllocations() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef ITERAND_SANITIZED
   return false;
 #else
   return true;
@@ -21,7 +21,7 @@ std::uint64_t Allocations() { return allocations; }
 std::uint64_t AllocatedBytes() { return allocated_bytes; }
 }  // namespace iterand
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef ITERAND_SANITIZED
 namespace {
 
 void* Allocate(std::size_t size, std::size_t alignment) {
