@@ -47,9 +47,9 @@ class Progression final : public RequestedRows {
 class IndexedRows final : public RequestedRows {
  public:
   IndexedRows(const Stream& stream, std::span<const std::uint64_t> indices, bool provenance,
-              std::vector<std::string> part_names)
+              const std::vector<std::string>& part_names)
       : stream_(stream),
-        part_names_(part_names.empty() ? stream.part_names() : std::move(part_names)),
+        part_names_(part_names.empty() ? stream.part_names() : part_names),
         row_bytes_(stream.sequence_bytes()),
         mask_bytes_(stream.has_loss_mask() ? static_cast<std::size_t>(stream.length()) : 0) {
     const std::size_t rows = indices.size();
@@ -112,8 +112,8 @@ absl::Status ReadCall::Read(Engine& engine, std::uint64_t first, std::uint64_t s
 }
 
 absl::Status ReadCall::ReadIndices(Engine& engine, std::span<const std::uint64_t> indices, bool provenance,
-                                   std::vector<std::string> part_names) {
-  auto rows = std::make_unique<IndexedRows>(open_->stream(), indices, provenance, std::move(part_names));
+                                   const std::vector<std::string>& part_names) {
+  auto rows = std::make_unique<IndexedRows>(open_->stream(), indices, provenance, part_names);
   absl::StatusOr<std::unique_ptr<IndexReader>> reader = engine.NewIndexReader(open_, indices, Notifier());
   if (!reader.ok()) return reader.status();
   rows->set_reader(*std::move(reader));

@@ -48,7 +48,7 @@ class ReadCall final : public CallBody, public std::enable_shared_from_this<Read
 
   // The rows of a list of indices, in its order. Called once instead. Errors: as Engine::NewIndexReader.
   absl::Status ReadIndices(Engine& engine, std::span<const std::uint64_t> indices, bool provenance,
-                           std::vector<std::string> part_names);
+                           const std::vector<std::string>& part_names);
 
   // Ends the call once all rows are ready.
   void Advance();

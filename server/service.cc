@@ -154,9 +154,8 @@ NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer
 
   auto body = std::make_shared<ReadCall>(&call, &calls_, *open, rows);
   const absl::Status status =
-      listed
-          ? body->ReadIndices(*engine_, {request->indices().data(), rows}, request->provenance(), std::move(part_names))
-          : body->Read(*engine_, request->first_index(), stride, request->provenance(), std::move(part_names));
+      listed ? body->ReadIndices(*engine_, {request->indices().data(), rows}, request->provenance(), part_names)
+             : body->Read(*engine_, request->first_index(), stride, request->provenance(), std::move(part_names));
   if (!status.ok()) return status;
   return body;
 }

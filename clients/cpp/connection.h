@@ -57,9 +57,9 @@ class Connection {
   std::atomic<bool> reached = false;  // a server has answered a call
 
  private:
-  Connection(std::vector<std::string> addresses, const ClientOptions& options,
+  Connection(std::vector<std::string> addresses, ClientOptions options,
              std::shared_ptr<grpc::ChannelCredentials> credentials)
-      : addresses_(std::move(addresses)), options_(options), credentials_(std::move(credentials)) {}
+      : addresses_(std::move(addresses)), options_(std::move(options)), credentials_(std::move(credentials)) {}
 
   const std::vector<std::string> addresses_;
   const ClientOptions options_;

@@ -27,8 +27,8 @@ std::uint64_t WorldSize(const v1::StreamRequest& request) {
 
 // One thread drives the call: the one that prefetches, or the one that calls Next.
 struct RemoteStream::State {
-  State(std::shared_ptr<Connection> to, const v1::StreamRequest& asked)
-      : connection(std::move(to)), request(asked), attempts(*connection, std::nullopt) {
+  State(std::shared_ptr<Connection> to, v1::StreamRequest asked)
+      : connection(std::move(to)), request(std::move(asked)), attempts(*connection, std::nullopt) {
     const std::uint64_t world_size = WorldSize(request);
     const std::uint64_t step = (request.shard().rank() + world_size - request.start() % world_size) % world_size;
     position = request.start() + step;  // the server refuses one beyond 2^64 - 1
