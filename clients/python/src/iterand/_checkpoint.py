@@ -54,8 +54,9 @@ def check(
 ) -> tuple[int, bytes | None]:
     """The position in a state of the stream `mine`, and the fingerprint to demand from now on.
 
-    known: the fingerprint of `mine`, if it is known. resolve: finds it and the engine version; called only if the names
-    differ. None: it must not be asked for now; equal names are then taken for equal streams, and others are refused.
+    known: the fingerprint of `mine`, if it is known.
+    resolve: finds the fingerprint and the engine version. It is called only if the names differ. Without it, equal
+        names count as equal streams, and other names are refused.
     Errors: InvalidArgument if it is no state; FingerprintMismatch if it is of another stream.
     """
     if isinstance(state, Mapping) and "stream" in state and "position" in state:

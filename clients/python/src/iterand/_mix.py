@@ -29,19 +29,15 @@ _MOST_WEIGHT = 1e6
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 times the golden ratio, less 1
 
 
-def mix(
-    noise: Any,
-    real: Any,
-    weights: tuple[WeightLike, WeightLike] = (1, 1),
-    *,
-    batch_size: int = 64,
-    seed: int = 0,
-    dtype: npt.DTypeLike = "int64",
-    repeat: bool = False,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Mix:
-    """Interleaves sequences of noise and of real data.
+class Mix(Iterator[MixedBatch]):
+    """Interleaves sequences of noise and of real data. Iterates over batches, dicts of arrays with a row per sequence,
+
+        tokens     batch_size x length
+        loss_mask  batch_size x length: true where a token is to be predicted; all true for a source without loss masks
+        source     batch_size, of uint8: 0 for noise, 1 for real
+
+    The last batch may have fewer rows. An error of a source leaves the mix where it was: the next call tries that batch
+    again. One thread at a time.
 
     noise: an `iterand.stream`, or what `real` may be. The mix takes it over: read nothing else from it.
     real: a data set with `len` and `[]`, or an iterable with `state_dict` and `load_state_dict` (or whose iterator has
@@ -56,22 +52,6 @@ def mix(
     rank, world_size: of W readers, reader r takes the items r, r + W, ... of a data set. A stream must be of the same
         reader. An iterable has to be that reader's share.
     Errors: InvalidArgument.
-    """
-    return Mix(
-        noise, real, weights, batch_size=batch_size, seed=seed, dtype=dtype, repeat=repeat, rank=rank,
-        world_size=world_size,
-    )  # fmt: skip
-
-
-class Mix(Iterator[MixedBatch]):
-    """What `mix` makes: iterates over batches, dicts of arrays with a row for each sequence,
-
-        tokens     batch_size x length
-        loss_mask  batch_size x length: true where a token is to be predicted; all true for a source without loss masks
-        source     batch_size, of uint8: 0 for noise, 1 for real
-
-    The last batch may have fewer rows. An error of a source leaves the mix where it was: the next call tries that batch
-    again. One thread at a time.
     """
 
     def __init__(
@@ -204,6 +184,9 @@ class Mix(Iterator[MixedBatch]):
 
     def __repr__(self) -> str:
         return f"<Mix of noise and real data, at step {self._step}>"
+
+
+mix = Mix
 
 
 def _rows_before_an_end(order: npt.NDArray[np.uint8], rows: list[int]) -> int:
