@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -85,6 +86,59 @@ struct View {
   double tokens;
 };
 
+// Where a measurement is in its stream. Whole segments are made, of all lanes in turn: the sequences that follow a
+// batch cost nothing. So a measurement begins and ends where the segments of all lanes do.
+struct Position {
+  explicit Position(const Stream& stream)
+      : cycle(static_cast<std::uint64_t>(stream.lanes()) * static_cast<std::uint64_t>(stream.segment_sequences())) {}
+  bool whole() const { return index % cycle == 0; }
+
+  std::uint64_t cycle;      // sequences of one segment of each lane
+  std::uint64_t index = 0;  // after what was read
+};
+
+using Look = std::function<void(const View&)>;
+
+Measured MeasureHere(const Stream& described, int threads, double seconds, const Look& look) {
+  const auto opened = Clock::now();
+  auto stream = Stream::Open(described.recipe(), 0);
+  (*stream)->set_threads(threads);
+  std::vector<std::byte> buffer(kBatchSize * (*stream)->sequence_bytes());
+  Position position(**stream);
+  const auto next = [&]() -> View {
+    const std::uint64_t to_cycle = position.cycle - position.index % position.cycle;
+    const int rows = position.index > 0 && to_cycle < kBatchSize ? static_cast<int>(to_cycle) : kBatchSize;
+    if (absl::Status s = (*stream)->Read({.first_index = position.index, .rows = rows}, buffer); !s.ok()) Fail(s);
+    position.index += static_cast<std::uint64_t>(rows);
+    return {buffer.data(), static_cast<std::size_t>(rows) * (*stream)->sequence_bytes(), rows,
+            static_cast<double>(rows) * (*stream)->length()};
+  };
+  return Measure(opened, seconds, next, [&] { return position.whole(); }, look);
+}
+
+Measured MeasureServed(const Stream& described, const std::string& server, double seconds, const Look& look) {
+  auto client = iterand::RpcClient::Connect(server);
+  if (!client.ok()) Fail(client.status());
+  const auto opened = Clock::now();
+  iterand::v1::StreamRequest request;
+  *request.mutable_stream()->mutable_recipe() = described.recipe();
+  Position position(described);
+  // So that batches end where the segments of all lanes do.
+  std::uint64_t batch_size = kBatchSize;
+  while (position.cycle % batch_size != 0) --batch_size;
+  request.set_batch_size(static_cast<std::uint32_t>(batch_size));
+  auto reader = (*client)->Stream(request);
+  if (!reader.ok()) Fail(reader.status());
+  iterand::Batch batch;
+  const auto next = [&]() -> View {
+    if (!(*reader)->Next(batch)) Fail((*reader)->status());
+    position.index += static_cast<std::uint64_t>(batch.rows());
+    return {batch.tokens().data(), batch.token_bytes(), batch.rows(),
+            static_cast<double>(batch.rows()) * batch.length()};
+  };
+  return Measure(opened, seconds, next, [&] { return position.whole(); }, look);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -115,57 +169,18 @@ int main(int argc, char** argv) {
     looked += batch.size;
   };
 
-  // Whole segments are made, of all lanes in turn: the sequences that follow a batch cost nothing.
-  const auto cycle =
-      static_cast<std::uint64_t>((*stream)->lanes()) * static_cast<std::uint64_t>((*stream)->segment_sequences());
-  std::uint64_t index = 0;  // after what was read
-  const auto whole = [&] { return index % cycle == 0; };
   nlohmann::json result = {{"preset", json.empty() ? preset : "recipe"}, {"threads", threads}};
   Measured measured;
   if (server.empty()) {
     const double peak_before = MeasurePeak(threads);
-    const auto opened = Clock::now();
-    auto fresh = Stream::Open(*recipe, 0);
-    (*fresh)->set_threads(threads);
-    std::vector<std::byte> buffer(kBatchSize * (*fresh)->sequence_bytes());
-    measured = Measure(
-        opened, seconds,
-        [&]() -> View {
-          const std::uint64_t to_cycle = cycle - index % cycle;
-          const int rows = index > 0 && to_cycle < kBatchSize ? static_cast<int>(to_cycle) : kBatchSize;
-          if (absl::Status s = (*fresh)->Read({.first_index = index, .rows = rows}, buffer); !s.ok()) Fail(s);
-          index += static_cast<std::uint64_t>(rows);
-          return {buffer.data(), static_cast<std::size_t>(rows) * (*fresh)->sequence_bytes(), rows,
-                  static_cast<double>(rows) * (*fresh)->length()};
-        },
-        whole, look);
+    measured = MeasureHere(**stream, threads, seconds, look);
     const double peak = (peak_before + MeasurePeak(threads)) / 2;
-    const double flops = (*fresh)->Cost().flops_per_token * measured.tokens / measured.seconds;
+    const double flops = (*stream)->Cost().flops_per_token * measured.tokens / measured.seconds;
     result["flops_per_second"] = flops;
     result["peak_flops"] = peak;
     result["peak_share"] = flops / peak;
   } else {
-    auto client = iterand::RpcClient::Connect(server);
-    if (!client.ok()) Fail(client.status());
-    const auto opened = Clock::now();
-    iterand::v1::StreamRequest request;
-    *request.mutable_stream()->mutable_recipe() = *recipe;
-    // So that batches end where the segments of all lanes do.
-    std::uint64_t batch_size = kBatchSize;
-    while (cycle % batch_size != 0) --batch_size;
-    request.set_batch_size(static_cast<std::uint32_t>(batch_size));
-    auto reader = (*client)->Stream(request);
-    if (!reader.ok()) Fail(reader.status());
-    iterand::Batch batch;
-    measured = Measure(
-        opened, seconds,
-        [&]() -> View {
-          if (!(*reader)->Next(batch)) Fail((*reader)->status());
-          index += static_cast<std::uint64_t>(batch.rows());
-          return {batch.tokens().data(), batch.token_bytes(), batch.rows(),
-                  static_cast<double>(batch.rows()) * batch.length()};
-        },
-        whole, look);
+    measured = MeasureServed(**stream, server, seconds, look);
   }
   statistics.Add(kept.data(), static_cast<int>(kept.size() / (*stream)->sequence_bytes()));
   rusage usage{};

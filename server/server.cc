@@ -159,6 +159,8 @@ class Server::Impl {
   void Shutdown(std::chrono::milliseconds drain);
   void Wait();
   absl::Status Reload();
+  absl::Status MakeService();
+  absl::Status StartGrpc(ListenSockets sockets);
   absl::Status StartPage();
   ServerStats Stats() const;
 
@@ -204,7 +206,29 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
   if (!loaded.ok()) return loaded.status();
   tls = *std::move(loaded);
   credentials = tls != nullptr ? ServerTls::Credentials(tls) : grpc::InsecureServerCredentials();
+  if (absl::Status status = MakeService(); !status.ok()) return status;
+  if (absl::Status status = StartGrpc(*std::move(sockets)); !status.ok()) return status;
 
+  if (!options.metrics_listen.empty()) {
+    absl::StatusOr<std::unique_ptr<MetricsServer>> started =
+        MetricsServer::Start(options.metrics_listen, engine->threads(), [this] { return Stats(); });
+    if (!started.ok()) {
+      return absl::Status(started.status().code(),
+                          absl::StrCat(started.status().message(), ": ", WhyNot(options.metrics_listen)));
+    }
+    metrics = *std::move(started);
+  }
+  if (!options.http_listen.empty()) {
+    if (absl::Status status = StartPage(); !status.ok()) return status;
+  }
+  if (!options.address_file.empty()) {
+    if (absl::Status status = WriteAddressFile(options.address_file, address); !status.ok()) return status;
+    address_file = options.address_file;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::MakeService() {
   ServiceOptions service_options;
   service_options.max_streams = options.max_streams;
   service_options.max_batch_bytes = options.max_batch_bytes;
@@ -236,7 +260,10 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
   service = std::make_unique<NoiseService>(engine.get(), service_options);
 
   trimmer = std::make_unique<MemoryTrimmer>([this] { return BytesInUse(service->stats()); });
+  return absl::OkStatus();
+}
 
+absl::Status Server::Impl::StartGrpc(ListenSockets sockets) {
   EnablePlugins();
   grpc::ServerBuilder builder;
   builder.RegisterService(service.get());
@@ -246,7 +273,7 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
       [this](const grpc::ServerContextBase& context) { return service->Authorized(context); });
   const ConnectionLimits limits = LimitsOf(options);
   BoundConnections(builder, limits, options.handshake_timeout, calls.get());
-  connections = std::make_unique<ConnectionGuard>(*std::move(sockets), limits, calls.get());
+  connections = std::make_unique<ConnectionGuard>(std::move(sockets), limits, calls.get());
   auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   server = builder.BuildAndStart();
@@ -259,23 +286,6 @@ absl::Status Server::Impl::Start(const ServerOptions& start_options) {
     health->SetServingStatus(v1::NoiseService::service_full_name(), true);
   }
   address = connections->address();
-
-  if (!options.metrics_listen.empty()) {
-    absl::StatusOr<std::unique_ptr<MetricsServer>> started =
-        MetricsServer::Start(options.metrics_listen, engine->threads(), [this] { return Stats(); });
-    if (!started.ok()) {
-      return absl::Status(started.status().code(),
-                          absl::StrCat(started.status().message(), ": ", WhyNot(options.metrics_listen)));
-    }
-    metrics = *std::move(started);
-  }
-  if (!options.http_listen.empty()) {
-    if (absl::Status status = StartPage(); !status.ok()) return status;
-  }
-  if (!options.address_file.empty()) {
-    if (absl::Status status = WriteAddressFile(options.address_file, address); !status.ok()) return status;
-    address_file = options.address_file;
-  }
   return absl::OkStatus();
 }
 

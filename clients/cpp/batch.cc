@@ -52,9 +52,15 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
   slices_ = std::make_unique<Slices>();
   if (!message.Dump(&slices_->all).ok()) return Malformed("it cannot be read");
 
-  // The fields of v1.Batch. The tokens are located and not read.
   std::size_t tokens_begin = 0;
-  auto dtype = v1::DTYPE_UNSPECIFIED;
+  bool dtype_known = false;
+  if (absl::Status status = ReadFields(message, tokens_begin, dtype_known); !status.ok()) return status;
+  if (absl::Status status = CheckSizes(dtype_known); !status.ok()) return status;
+  LocateTokens(tokens_begin);
+  return absl::OkStatus();
+}
+
+absl::Status Batch::ReadFields(grpc::ByteBuffer& message, std::size_t& tokens_begin, bool& dtype_known) {
   grpc::ProtoBufferReader reader(&message);
   CodedInputStream in(&reader);
   for (std::uint32_t tag = in.ReadTag(); tag != 0; tag = in.ReadTag()) {
@@ -78,7 +84,12 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
         break;
       case v1::Batch::kDtypeFieldNumber:
         ok = in.ReadVarint64(&number);
-        dtype = static_cast<v1::Dtype>(number);
+        if (const auto dtype = FromProto(static_cast<v1::Dtype>(number))) {
+          dtype_ = *dtype;
+          dtype_known = true;
+        } else {
+          dtype_known = false;
+        }
         break;
       case v1::Batch::kFingerprintFieldNumber:
         ok = in.ReadVarint32(&size) && in.ReadString(&fingerprint_, static_cast<int>(size));
@@ -109,13 +120,15 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
     }
     if (!ok) return Malformed(absl::StrCat("field ", WireFormatLite::GetTagFieldNumber(tag), " is broken"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status Batch::CheckSizes(bool dtype_known) const {
   const std::size_t tokens = static_cast<std::size_t>(rows_) * static_cast<std::size_t>(length_);
-  const std::optional<Dtype> known = FromProto(dtype);
-  if (known) dtype_ = *known;
-  const std::size_t expected = known ? tokens * DtypeBytes(dtype_) : 0;
-  if (token_bytes_ != expected || (!known && tokens > 0)) {
+  const std::size_t expected = dtype_known ? tokens * DtypeBytes(dtype_) : 0;
+  if (token_bytes_ != expected || (!dtype_known && tokens > 0)) {
     return Malformed(absl::StrCat(token_bytes_, " bytes of tokens for ", rows_, " rows of ", length_, " tokens of ",
-                                  known ? DtypeName(dtype_) : "an unknown dtype"));
+                                  dtype_known ? DtypeName(dtype_) : "an unknown dtype"));
   }
 
   if (!loss_mask_.empty() && loss_mask_.size() != tokens) {
@@ -125,7 +138,10 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
   if (!parts_.empty() && parts_.size() != static_cast<std::size_t>(rows_)) {
     return Malformed(absl::StrCat(parts_.size(), " parts for ", rows_, " rows"));
   }
+  return absl::OkStatus();
+}
 
+void Batch::LocateTokens(std::size_t tokens_begin) {
   std::size_t position = 0;  // of the slice's begin in the message
   const std::size_t tokens_end = tokens_begin + token_bytes_;
   for (const grpc::Slice& slice : slices_->all) {
@@ -136,7 +152,6 @@ absl::Status Batch::Parse(grpc::ByteBuffer& message) {
     }
     position += slice.size();
   }
-  return absl::OkStatus();
 }
 
 std::span<const std::byte> Batch::tokens() const {

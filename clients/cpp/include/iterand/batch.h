@@ -68,6 +68,12 @@ class Batch {
   // Takes a serialized v1.Batch, and refers to its memory from then on. Errors: DataLoss for anything else.
   absl::Status Parse(grpc::ByteBuffer& message);
 
+  // The steps of Parse. ReadFields reads all fields but the tokens, and gives the place where these begin in the
+  // message.
+  absl::Status ReadFields(grpc::ByteBuffer& message, std::size_t& tokens_begin, bool& dtype_known);
+  absl::Status CheckSizes(bool dtype_known) const;
+  void LocateTokens(std::size_t tokens_begin);
+
   std::uint64_t first_index_ = 0;
   std::uint64_t stride_ = 1;
   int rows_ = 0;
