@@ -80,9 +80,10 @@ void Call::OnReadDone(bool ok) {
   const std::optional<std::uint64_t> ticket =
       host_.pool->Post(bytes, [self = shared_from_this()] { self->OpenRequest(); });
   if (!ticket) {
-    EndLocked(BusyError(absl::StrCat("this server has ", RequestPool::kMaxWaiting,
-                                     " requests to parse, as many as it allows: try again later or on "
-                                     "another server")));
+    const std::size_t most = bytes <= kSmallRequestBytes ? RequestPool::kMaxSmallBytes : RequestPool::kMaxLargeBytes;
+    EndLocked(BusyError(absl::StrCat("this server has ", most >> 20,
+                                     " MB of requests to parse, as many as it allows: try again later or on another "
+                                     "server")));
     return;
   }
   phase_ = Phase::kQueued;

@@ -24,9 +24,10 @@ std::optional<std::uint64_t> RequestPool::Post(std::size_t bytes, std::function<
   {
     std::lock_guard lock(mutex_);
     Queue& queue = small ? small_ : large_;
-    if (stopping_ || queue.size() >= kMaxWaiting) return std::nullopt;
+    if (stopping_ || queue.bytes + bytes > (small ? kMaxSmallBytes : kMaxLargeBytes)) return std::nullopt;
     ticket = next_ticket_++;
-    queue.emplace(ticket, std::move(work));
+    queue.requests.emplace(ticket, Request{bytes, std::move(work)});
+    queue.bytes += bytes;
   }
   if (small) {
     changed_.notify_one();  // any thread will do
@@ -37,21 +38,28 @@ std::optional<std::uint64_t> RequestPool::Post(std::size_t bytes, std::function<
 }
 
 void RequestPool::Withdraw(std::uint64_t ticket) {
-  Queue::node_type dropped;  // released without the lock
+  Node dropped;  // released without the lock
   std::lock_guard lock(mutex_);
-  dropped = small_.extract(ticket);
-  if (dropped.empty()) dropped = large_.extract(ticket);
+  dropped = Take(small_, ticket);
+  if (dropped.empty()) dropped = Take(large_, ticket);
+}
+
+RequestPool::Node RequestPool::Take(Queue& queue, std::uint64_t ticket) {
+  Node request = queue.requests.extract(ticket);
+  if (!request.empty()) queue.bytes -= request.mapped().bytes;
+  return request;
 }
 
 void RequestPool::Run(bool small_only) {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [&] { return stopping_ || !small_.empty() || (!small_only && !large_.empty()); });
+    changed_.wait(lock,
+                  [&] { return stopping_ || !small_.requests.empty() || (!small_only && !large_.requests.empty()); });
     if (stopping_) return;
-    Queue& queue = small_only || large_.empty() ? small_ : large_;
-    Queue::node_type next = queue.extract(queue.begin());
+    Queue& queue = small_only || large_.requests.empty() ? small_ : large_;
+    Node next = Take(queue, queue.requests.begin()->first);
     lock.unlock();
-    next.mapped()();
+    next.mapped().work();
     next = {};  // what the work holds is released without the lock
     lock.lock();
   }

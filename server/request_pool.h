@@ -22,24 +22,37 @@ inline constexpr std::size_t kSmallRequestBytes = 64 << 10;
 // Thread-safe.
 class RequestPool {
  public:
-  // How many small requests may wait, and how many large ones. No more large ones than this
-  // are read at a time (server/request_gate.h).
-  static constexpr std::size_t kMaxWaiting = 256;
+  // Bytes of the small requests that may wait, and of the large ones. The bound is not a number of requests: most have
+  // some hundred bytes, and as many as there are calls may come at once. The gate (server/request_gate.h) bounds the
+  // large ones further.
+  static constexpr std::size_t kMaxSmallBytes = 16 << 20;
+  static constexpr std::size_t kMaxLargeBytes = 256 << 20;
 
   RequestPool();
   ~RequestPool();  // drops what waits, and returns when what runs has ended
   RequestPool(const RequestPool&) = delete;
   RequestPool& operator=(const RequestPool&) = delete;
 
-  // Calls `work` once, from a thread of the pool, for a request of this many bytes. Returns a ticket, or nothing if
-  // kMaxWaiting of its kind wait already, in which case `work` is dropped.
+  // Calls `work` once, from a thread of the pool, for a request of this many bytes. Returns a ticket. Returns nothing
+  // and drops `work` if too many bytes of its kind wait already.
   std::optional<std::uint64_t> Post(std::size_t bytes, std::function<void()> work);
 
   // Drops work that has not begun.
   void Withdraw(std::uint64_t ticket);
 
  private:
-  using Queue = std::map<std::uint64_t, std::function<void()>>;  // by ticket
+  struct Request {
+    std::size_t bytes;
+    std::function<void()> work;
+  };
+  struct Queue {
+    std::map<std::uint64_t, Request> requests;  // by ticket
+    std::size_t bytes = 0;                      // of all of them
+  };
+  using Node = std::map<std::uint64_t, Request>::node_type;
+
+  // Takes a request out of the queue; empty if it is not there.
+  static Node Take(Queue& queue, std::uint64_t ticket);
 
   void Run(bool small_only);
 

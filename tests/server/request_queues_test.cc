@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/notification.h"
 #include "server/calls.h"
 #include "server/request_gate.h"
@@ -92,34 +93,62 @@ TEST(RequestPoolTest, SmallRequestsDoNotWaitForLargeOnes) {
 }
 
 TEST(RequestPoolTest, WhatWaitsIsBoundedAndCanBeWithdrawn) {
-  absl::Notification begun;
-  absl::Notification end;
-  std::atomic<int> run{0};
-  const auto kept = std::make_shared<int>();
-  {
-    RequestPool pool;
-    ASSERT_TRUE(pool.Post(kSmallRequestBytes + 1, [&] {
-      begun.Notify();
-      end.WaitForNotification();
-    }));
-    begun.WaitForNotification();
-    std::vector<std::uint64_t> tickets;
-    for (std::size_t i = 0; i < RequestPool::kMaxWaiting; ++i) {
-      const auto ticket = pool.Post(kSmallRequestBytes + 1, [&run, kept] { ++run; });
-      ASSERT_TRUE(ticket);
-      tickets.push_back(*ticket);
+  struct Kind {
+    std::size_t bytes;  // of each request
+    std::size_t most;
+  };
+  for (const Kind kind : {Kind{.bytes = kSmallRequestBytes, .most = RequestPool::kMaxSmallBytes},
+                          Kind{.bytes = 1 << 20, .most = RequestPool::kMaxLargeBytes}}) {
+    SCOPED_TRACE(kind.bytes);
+    const int fit = static_cast<int>(kind.most / kind.bytes);
+    absl::Notification end;
+    absl::BlockingCounter begun(2);
+    std::atomic<int> run{0};
+    const auto kept = std::make_shared<int>();
+    {
+      RequestPool pool;
+      // Both threads are occupied.
+      for (const std::size_t bytes : {std::size_t{1}, kSmallRequestBytes + 1}) {
+        ASSERT_TRUE(pool.Post(bytes, [&] {
+          begun.DecrementCount();
+          end.WaitForNotification();
+        }));
+      }
+      begun.Wait();
+      std::vector<std::uint64_t> tickets;
+      for (int i = 0; i < fit; ++i) {
+        const auto ticket = pool.Post(kind.bytes, [&run, kept] { ++run; });
+        ASSERT_TRUE(ticket);
+        tickets.push_back(*ticket);
+      }
+      EXPECT_FALSE(pool.Post(kind.bytes, [&run, kept] { ++run; }));
+      EXPECT_EQ(kept.use_count(), 1 + fit);
+      for (int i = 0; i < 100; ++i) pool.Withdraw(tickets[static_cast<std::size_t>(i)]);
+      EXPECT_EQ(kept.use_count(), 1 + fit - 100);
+      absl::BlockingCounter done(100);
+      for (int i = 0; i < 100; ++i) ASSERT_TRUE(pool.Post(kind.bytes, [&] { done.DecrementCount(); }));
+      EXPECT_FALSE(pool.Post(kind.bytes, [] {}));
+      end.Notify();
+      done.Wait();
     }
-    EXPECT_FALSE(pool.Post(kSmallRequestBytes + 1, [&run, kept] { ++run; }));
-    EXPECT_EQ(kept.use_count(), 1 + static_cast<int>(RequestPool::kMaxWaiting));
-    for (int i = 0; i < 100; ++i) pool.Withdraw(tickets[static_cast<std::size_t>(i)]);
-    EXPECT_EQ(kept.use_count(), 1 + static_cast<int>(RequestPool::kMaxWaiting) - 100);
-    absl::Notification done;
-    ASSERT_TRUE(pool.Post(kSmallRequestBytes + 1, [&] { done.Notify(); }));
-    end.Notify();
-    done.WaitForNotification();  // in order, so the others have run
-    EXPECT_EQ(run, static_cast<int>(RequestPool::kMaxWaiting) - 100);
+    EXPECT_EQ(kept.use_count(), 1);
+    EXPECT_EQ(run, fit - 100);
   }
-  EXPECT_EQ(kept.use_count(), 1);
+}
+
+// An honest fleet begins many streams at once.
+TEST(RequestPoolTest, ThousandsOfShortRequestsMayWait) {
+  absl::Notification end;
+  absl::BlockingCounter done(5000);
+  RequestPool pool;
+  for (int i = 0; i < 5000; ++i) {
+    ASSERT_TRUE(pool.Post(200, [&] {
+      end.WaitForNotification();
+      done.DecrementCount();
+    }));
+  }
+  end.Notify();
+  done.Wait();
 }
 
 TEST(RequestPoolTest, TheEndDropsWhatWaits) {
