@@ -41,8 +41,8 @@ def lower(name: str, prefix: str) -> str:
 
 
 def named(item: Any, path: tuple[int, ...] = (), scope: str = "") -> Iterator[tuple[tuple[int, ...], str]]:
-    """The paths (SourceCodeInfo.Location.path) and names of all messages, fields, enums and their values in a file."""
-    parts = {"message_type": 4, "enum_type": 5, "nested_type": 3, "field": 2, "value": 2}
+    """The paths (SourceCodeInfo.Location.path) and names of all messages, fields, enums, values, services and calls."""
+    parts = {"message_type": 4, "enum_type": 5, "service": 6, "nested_type": 3, "field": 2, "value": 2, "method": 2}
     if isinstance(item, descriptor_pb2.DescriptorProto):
         parts["enum_type"] = 4
     for part, key in parts.items():
@@ -52,27 +52,28 @@ def named(item: Any, path: tuple[int, ...] = (), scope: str = "") -> Iterator[tu
 
 
 class Schema:
-    """The messages of a recipe with their options and comments."""
+    """The messages of some files of proto/iterand/v1 with their options and comments."""
 
-    def __init__(self) -> None:
+    def __init__(self, protos: Iterable[str] = PROTOS) -> None:
         well_known = Path(grpc_tools.__file__).parent / "_proto"
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "set"
             arguments = [f"-I{ROOT / 'proto'}", f"-I{well_known}", "--include_imports", "--include_source_info"]
-            names = [f"iterand/v1/{name}.proto" for name in PROTOS]
+            names = [f"iterand/v1/{name}.proto" for name in protos]
             if protoc.main(["protoc", *arguments, f"--descriptor_set_out={out}", *names]) != 0:
                 raise RuntimeError("protoc failed")
-            files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
+            self.files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
         self.pool = descriptor_pool.DescriptorPool()
-        self.comments: dict[str, str] = {}  # by full name
-        for file in files:
+        self.lines: dict[str, list[str]] = {}  # comments by full name; those of a file by its name
+        for file in self.files:
             self.pool.Add(file)
-            texts = {
-                tuple(at.path): " ".join(f"{at.leading_comments} {at.trailing_comments}".split())
-                for at in file.source_code_info.location
-            }
-            for path, name in named(file):
-                self.comments[f"{file.package}.{name}"] = texts.get(path, "")
+            # A file's own comment is that of its statement `syntax`, whose path is 12.
+            for path, name in [((12,), ""), *named(file)]:
+                full_name = f"{file.package}.{name}" if name else file.name
+                at = next((at for at in file.source_code_info.location if tuple(at.path) == path), None)
+                text = "" if at is None else f"{at.leading_comments}{at.trailing_comments}"
+                self.lines[full_name] = [line.removeprefix(" ").rstrip() for line in text.splitlines()]
+        self.comments = {name: " ".join(" ".join(lines).split()) for name, lines in self.lines.items()}
         options = self.pool.FindMessageTypeByName("google.protobuf.FieldOptions")
         self.options = message_factory.GetMessageClass(options)
         self.extension: Any = self.pool.FindExtensionByName("iterand.v1.setting")
@@ -207,23 +208,19 @@ def page(schema: Schema) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def main() -> None:
-    """Writes the page, or compares it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write_or_check(file: Path, text: str, usage: str | None) -> None:
+    """Writes the page, or compares it if the program was called with --check."""
+    parser = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    text = page(Schema())
-    if not arguments.check:
-        PAGE.write_text(text)
+    if not parser.parse_args().check:
+        file.write_text(text)
         return
-    before = PAGE.read_text() if PAGE.exists() else ""
+    name = str(file.relative_to(ROOT))
+    before = file.read_text() if file.exists() else ""
     if before != text:
-        changes = difflib.unified_diff(
-            before.splitlines(), text.splitlines(), "docs/parameters.md", "schema", lineterm=""
-        )
-        print("\n".join(changes))
-        sys.exit("docs/parameters.md differs from the schema: run python docs/make_parameters.py")
+        print("\n".join(difflib.unified_diff(before.splitlines(), text.splitlines(), name, "schema", lineterm="")))
+        sys.exit(f"{name} differs from the schema: run python {Path(sys.argv[0]).name} in docs/")
 
 
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, page(Schema()), __doc__)

@@ -17,6 +17,7 @@ namespace iterand::testing {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -102,7 +103,7 @@ TEST_F(Consumer, ASubfolderBringsTheLibrariesAlone) {
                                  Not(HasSubstr("-Werror")), Not(HasSubstr("-march")), Not(HasSubstr("-Wall"))));
 }
 
-TEST_F(Consumer, ExampleReadsSavesAndResumes) {
+TEST_F(Consumer, ExamplesRun) {
   ASSERT_NO_FATAL_FAILURE(BuildInstalled(ITERAND_SOURCE "/clients/cpp/examples"));
   const RunningServer server;
   const auto read = [&](const std::string& state, int batches) {
@@ -123,6 +124,11 @@ TEST_F(Consumer, ExampleReadsSavesAndResumes) {
   const CommandResult other = RunShell(build() + "/read_stream " + server.address() + " " + scratch_.File("other"));
   EXPECT_EQ(other.exit_status, 1);
   EXPECT_THAT(other.err, HasSubstr("expected_fingerprint"));
+
+  const CommandResult every = RunShell(build() + "/every_call " + server.address());
+  EXPECT_EQ(every.exit_status, 0) << every.err;
+  EXPECT_THAT(every.out, AllOf(HasSubstr("\nserver and process agree\n"), HasSubstr("\nUNKNOWN_PRESET mark0v\n"),
+                               EndsWith("\ncancelled\n")));
 }
 
 }  // namespace

@@ -1,15 +1,20 @@
-"""The commands and programs of README.md and of the pages for beginners, run as they are printed.
+"""The commands and programs of README.md and of the pages in docs/, run as they are printed.
 
 A page becomes one shell script. Code blocks without a language are commands and stay as they are. A block of Python
-runs in a process of its own. A block after a line that ends with `NAME.EXT`: becomes that file. Three things differ
-from what a reader does: the port, which may be taken here; commands that install or build, which are left out; and that
-servers are stopped at the end.
+runs in a process of its own, after the lines of FRAGMENTS if the page prints parts of a program. A block after a line
+that ends with `NAME.EXT`: becomes that file. Four things differ from what a reader does: the ports, which may be taken
+here; commands of DONE_BEFORE, which are left out; hosts that do not exist; and that servers are stopped at the end.
+
+Not run here: server.md (servers in the foreground, on all networks; test_access.py and tests/clients have the same),
+frameworks.md from Grain on (test_grain.py, test_ray.py and test_frameworks.py, which need those packages), and what
+other pages print as figures of a command.
 """
 
 from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -23,10 +28,35 @@ from typing import NamedTuple
 import pytest
 from server_program import REPOSITORY, binary
 
-PAGES = ["README.md", "docs/quickstart.md", "docs/which-preset.md"]
-PORT = "50051"
-# Begins of lines that install, build or test everything.
-DONE_BEFORE = ("./run", "./check", "pip install", "sudo apt-get install")
+import iterand
+
+PAGES = ["README.md", "docs/quickstart.md", "docs/which-preset.md", "docs/commands.md"]
+PORTS = ("50051", "50052")
+# Begins of lines that install, build or test everything, or take hours.
+DONE_BEFORE = ("./run", "./check", "pip install", "sudo apt-get install", "iterand-study sweep")
+# Pages whose programs are parts of a longer one, with what comes before them.
+FRAGMENTS = {
+    "docs/long-runs.md": """
+import os, torch, iterand
+from iterand.torch import StreamDataset, StreamLoader
+model = torch.nn.Embedding(256, 8)
+loader = StreamLoader(StreamDataset("up", length=64, batch_size=8))
+if not os.path.exists("checkpoint.pt"):
+    next(iter(loader))
+""",
+    "docs/pretrain-then-finetune.md": """
+import iterand
+from iterand.torch import StreamDataset, StreamLoader
+loader = StreamLoader(StreamDataset("tasks", length=64, batch_size=8, count=16, loss_mask=True))
+real = [[0] * 512] * 1000
+""",
+    "clients/python/README.md": """
+import iterand
+from iterand.torch import StreamDataset, StreamLoader
+rank, world_size = 1, 2
+""",
+}
+PAGES += FRAGMENTS  # its keys
 
 
 class Block(NamedTuple):
@@ -60,28 +90,38 @@ def write_file(name: str, text: str) -> str:
 
 def commands(text: str) -> str:
     """A block of commands. A server in the background is waited for."""
-    lines = [line for line in text.splitlines() if not line.startswith(DONE_BEFORE)]
-    return "\n".join(f"{line}\nwait_for_port" if re.match(r"iterand serve .*&$", line) else line for line in lines)
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if not line.startswith(DONE_BEFORE)]
+    return "\n".join(
+        f"{line}\nwait_for_port {server[1]}" if (server := re.match(r"iterand serve .*?:(\d+)\b.*&$", line)) else line
+        for line in lines
+    )
 
 
-def script(page: str, port: int) -> str:
+def script(page: str) -> str:
     """The whole page. It stops at the first failure, after the line of the block in which that is."""
     parts = [
         "set -euo pipefail",
         "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT",
-        f"wait_for_port() {{ for i in $(seq 300); do (: < /dev/tcp/127.0.0.1/{port}) 2> /dev/null && return;",
+        "wait_for_port() { for i in $(seq 300); do (: < /dev/tcp/127.0.0.1/$1) 2> /dev/null && return;",
         "sleep 0.1; done; echo no server >&2; return 1; }",
     ]
+    before = FRAGMENTS.get(page)
+    if before is not None and "server=" in (REPOSITORY / page).read_text():
+        parts.append(commands(f"iterand serve --listen 127.0.0.1:{PORTS[0]} &"))
     for block in blocks(page):
         parts.append(f"echo '== {page}:{block.line}' >&2")
         if block.file is not None:
             parts.append(write_file(block.file, block.text))
         elif block.language == "python":
-            parts += [write_file(f"block-{block.line}.py", block.text), f"python block-{block.line}.py"]
-        else:
+            program = (before or "") + block.text
+            parts += [write_file(f"block-{block.line}.py", program), f"python block-{block.line}.py"]
+        elif block.language != "json":  # see test_json_of_pages_is_valid
             assert block.language == "", f"{page}:{block.line}: no way to run {block.language}"
             parts.append(commands(block.text))
-    return "\n".join(parts).replace(PORT, str(port))
+    text = "\n".join(parts)
+    for port in PORTS:
+        text = text.replace(port, str(free_port()))
+    return text
 
 
 def free_port() -> int:
@@ -105,7 +145,7 @@ def clone(folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_page_runs_as_printed(page: str, tmp_path: Path) -> None:
     clone(tmp_path)
-    (tmp_path / "page.sh").write_text(script(page, free_port()))
+    (tmp_path / "page.sh").write_text(script(page))
     environment = os.environ | {"PYTHONWARNINGS": "error::SyntaxWarning"}
     # Later pages assume the first lines of the quickstart.
     environment["PATH"] = f"{tmp_path}/build/release/clients/cli:{tmp_path}/.venv/bin:{environment['PATH']}"
@@ -132,8 +172,26 @@ def test_commands_that_are_not_run_exist(page: str) -> None:
         words = line.split("#")[0].split()
         if words[0] in ("pip", "sudo"):
             continue
-        usage = subprocess.run([REPOSITORY / words[0], "--help"], capture_output=True, text=True, check=True).stdout
+        command = [Path(sys.prefix) / "bin/iterand-study", "sweep"] if words[0] == "iterand-study" else [REPOSITORY / words[0]]
+        usage = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
         assert all(word in usage for word in words[1:] if word.startswith("-")), line
+
+
+def json_blocks() -> list[tuple[str, Block]]:
+    pages = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/**/*.md"))]
+    names = [str(page.relative_to(REPOSITORY)) for page in pages]
+    return [(name, block) for name in names for block in blocks(name) if block.language == "json"]
+
+
+@pytest.mark.parametrize(("page", "block"), [pytest.param(*one, id=f"{one[0]}:{one[1].line}") for one in json_blocks()])
+def test_json_of_pages_is_valid(page: str, block: Block) -> None:
+    """Recipes resolve; a state has the keys of a real one."""
+    found = json.loads(block.text)
+    if "fingerprint" in found:
+        assert found.keys() == iterand.stream("up").state_dict().keys()
+    else:
+        described = iterand.describe(found)
+        assert described.stream is not None
 
 
 def test_readme_is_short() -> None:

@@ -53,6 +53,12 @@ class Retry:
     A call that has waited for `keepalive_time` without a message makes a health check. A server that does not answer
     it within `keepalive_timeout` is replaced by the next: one that is stopped, after the sum of both. A server that
     answers may take any time for a batch.
+
+    >>> iterand.describe(server="localhost:1", retry=iterand.Retry(connect_timeout=0.2))
+    Traceback (most recent call last):
+    iterand.errors.Unavailable: localhost:1: ...
+    >>> [iterand.Retry().wait(attempt) for attempt in (1, 2, 3, 9)]
+    [0.1, 0.2, 0.4, 5.0]
     """
 
     attempts: int = 8
@@ -78,12 +84,20 @@ class Retry:
 
 @dataclass(frozen=True)
 class Tls:
-    """An encrypted connection. Files are PEM; without `ca_file` the system's authorities are trusted."""
+    """An encrypted connection. Files are PEM.
+
+    ca_file: authorities to trust; None: the system's.
+    cert_file, key_file: certificate of this client and its key, if the server asks for one.
+    server_name: if the certificate names another host than the address does.
+
+    >>> iterand.stream("up", server="noise.example:50051", tls=iterand.Tls(ca_file="ca.pem"))
+    <Stream of 'up' of seed 0, at index 0, from noise.example:50051>
+    """
 
     ca_file: str | os.PathLike[str] | None = None
-    cert_file: str | os.PathLike[str] | None = None  # of this client, with `key_file`, if the server asks for one
+    cert_file: str | os.PathLike[str] | None = None
     key_file: str | os.PathLike[str] | None = None
-    server_name: str | None = None  # if the certificate names another host than the address does
+    server_name: str | None = None
 
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):

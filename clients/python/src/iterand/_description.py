@@ -11,7 +11,15 @@ from iterand.v1 import noise_service_pb2 as service
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stream costs: see Cost in noise_service.proto."""
+    """What a stream costs.
+
+    flops_per_token: expected; 0 where a family does integer work only.
+    segment_bytes: tokens of one segment in memory.
+    first_batch_sequences: sequences that are generated before the first batch of 64 rows is ready.
+
+    >>> iterand.describe("lstm").stream.cost.flops_per_token > 0
+    True
+    """
 
     flops_per_token: float
     segment_bytes: int
@@ -20,24 +28,44 @@ class Cost:
 
 @dataclass(frozen=True)
 class PartInfo:
-    """A part of a mixture."""
+    """A part of a mixture.
 
-    name: str  # "OUTER/INNER" in a nested mixture
-    share: float  # of the segments, at the index that was asked about
+    name: "OUTER/INNER" in a nested mixture.
+    share: of the segments, at the index that was asked about.
+    flops_per_token: as in Cost.
+
+    >>> mixture = {"mixture": [{"preset": "markov", "weight": 3}, {"preset": "dyck"}]}
+    >>> [(part.name, part.share) for part in iterand.describe(mixture).stream.parts]
+    [('markov', 0.75), ('dyck', 0.25)]
+    """
+
+    name: str
+    share: float
     flops_per_token: float
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What a recipe resolves to."""
+    """What a recipe resolves to.
 
-    recipe: dict[str, Any]  # as JSON, every default written out
+    recipe: as JSON, every default written out.
+    fingerprint: 32 bytes that name the stream.
+    dtype: of the tokens: "uint8", "uint16" or "uint32".
+    max_batch_size: most rows that this server sends in one batch; 0 if it is too old to say.
+    parts: of a mixture, in the order of `Batch.parts`.
+
+    >>> info = iterand.describe("up", length=128).stream
+    >>> info.length, info.vocab_size, info.lanes, info.dtype
+    (128, 256, 32, 'uint8')
+    """
+
+    recipe: dict[str, Any]
     seed: int
     fingerprint: bytes
     dtype: str
     cost: Cost
-    max_batch_size: int  # most rows that this server sends in one batch; 0 if it is too old to say
-    parts: tuple[PartInfo, ...] = ()  # of a mixture, in the order of `Batch.parts`
+    max_batch_size: int
+    parts: tuple[PartInfo, ...] = ()
 
     @property
     def length(self) -> int:
@@ -54,7 +82,14 @@ class StreamInfo:
 
 @dataclass(frozen=True)
 class FamilyInfo:
-    """A class of random computations."""
+    """A class of random computations.
+
+    summary: one line for people.
+    reads_input: whether its programs transform rows; if not, they are sources.
+
+    >>> {family.name: family.reads_input for family in iterand.describe().families}["lstm"]
+    True
+    """
 
     name: str
     summary: str
@@ -63,10 +98,17 @@ class FamilyInfo:
 
 @dataclass(frozen=True)
 class Description:
-    """A server's answer to `describe`."""
+    """The answer to `describe`.
+
+    presets: descriptions by name.
+    stream: None if no recipe was given.
+
+    >>> "up-zero-shot" in iterand.describe().presets
+    True
+    """
 
     engine_version: int
-    presets: dict[str, str]  # name -> description
+    presets: dict[str, str]
     families: tuple[FamilyInfo, ...]
     stream: StreamInfo | None
 

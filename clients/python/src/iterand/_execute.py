@@ -15,17 +15,31 @@ if TYPE_CHECKING:
 
 _MAX_REQUEST_BYTES = 16 << 20  # of a server, as noise_service.proto says
 
-InputTape = bytes | int | None  # the tape's bytes, a seed of random ones, or an empty tape
+InputTape = bytes | int | None
+"""The tape's bytes, a seed of random ones, or None for an empty tape.
+
+>>> [run.output for run in iterand.execute([",.", ",."], [b"a", None])]
+[b'a', b'\\x00']
+"""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What a program did on the byte machine: see ExecuteResult in noise_service.proto."""
+    """What a program did on the byte machine.
 
-    program: int  # its place among the programs given
-    output: bytes  # one byte per symbol
-    steps: int  # instructions executed
-    halt: str  # "ended", "step_limit" or "output_limit"
+    program: its place among the programs given.
+    output: one byte per symbol.
+    steps: instructions executed.
+    halt: "ended", "step_limit" or "output_limit".
+
+    >>> next(iterand.execute("+.+."))
+    Execution(program=0, output=b'\\x01\\x02', steps=4, halt='ended')
+    """
+
+    program: int
+    output: bytes
+    steps: int
+    halt: str
 
 
 def execute_request(

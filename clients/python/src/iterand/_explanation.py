@@ -7,29 +7,53 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """One program on the way from noise to a sequence."""
+    """One program on the way from noise to a sequence.
 
-    round: int  # within the segment
-    row: int  # of the program
+    round: within the segment.
+    row: of the program.
+    program: the sampled parameters, as text.
+    input: "noise", "constant", "the step before", or "nothing" if the family does not read.
+    prompt_length: tokens of prompt; 0: none.
+    prompt_offset: where the prompt was cut from its row.
+
+    >>> iterand.explain("markov", 5).steps[-1].family
+    'markov'
+    """
+
+    round: int
+    row: int
     family: str
-    program: str  # the sampled parameters
-    input: str  # "noise", "constant", "the step before", or "nothing" if the family does not read
-    prompt_length: int  # tokens of prompt; 0: none
-    prompt_offset: int  # where the prompt was cut from its row
+    program: str
+    input: str
+    prompt_length: int
+    prompt_offset: int
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where a sequence is in its stream, and the programs that it passed through."""
+    """Where a sequence is in its stream, and the programs that it passed through.
+
+    offset: its place in the segment.
+    round: in which the sequence was finished.
+    family: that made it last.
+    depth: programs passed through since it was noise.
+    part: of a mixture, by name; empty if the recipe is no mixture.
+    reproduced: whether the row was made again alone, and its tokens are the stream's.
+    steps: from noise to the sequence.
+
+    >>> found = iterand.explain("up", 12345)
+    >>> found.reproduced, len(found.steps) == found.depth
+    (True, True)
+    """
 
     index: int
     lane: int
     segment: int
-    offset: int  # in the segment
-    round: int  # in which the sequence was finished
+    offset: int
+    round: int
     row: int
-    family: str  # that made it last
-    depth: int  # programs passed through since it was noise
-    part: str  # of a mixture, by name; empty if the recipe is no mixture
-    reproduced: bool  # the row was made again alone, and its tokens are the stream's
-    steps: tuple[Step, ...]  # from noise to the sequence
+    family: str
+    depth: int
+    part: str
+    reproduced: bool
+    steps: tuple[Step, ...]

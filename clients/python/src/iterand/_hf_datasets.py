@@ -52,6 +52,11 @@ def iterable_dataset(
     examples there are. `split_dataset_by_node` and the workers of a DataLoader take every n-th example each. The state
     resumes in constant time, with the same numbers of nodes and workers. The other arguments are those of
     `iterand.stream`.
+
+    >>> from iterand.hf import iterable_dataset
+    >>> dataset = iterable_dataset("up", length=128, count=1000)
+    >>> len(next(iter(dataset))["input_ids"])
+    128
     """
     check_spec(seed, length, expected_fingerprint, loss_mask)
     shard = Shard(start=start, count=count)

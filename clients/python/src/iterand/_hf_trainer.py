@@ -72,6 +72,14 @@ class StreamTrainer(Trainer):  # type: ignore[misc]
 
     The position is in each checkpoint's `trainer_state.json`. It continues with any number of processes. The Trainer
     need not read the stream again up to there, so `ignore_data_skip` is set.
+
+    >>> from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+    >>> from iterand.hf import StreamTrainer
+    >>> from iterand.torch import StreamDataset
+    >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=256, n_positions=64, n_embd=32, n_layer=1, n_head=2))
+    >>> arguments = TrainingArguments("out", max_steps=2, per_device_train_batch_size=4, report_to=[])
+    >>> StreamTrainer(model, arguments, train_dataset=StreamDataset("up", length=64)).train().global_step
+    2
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

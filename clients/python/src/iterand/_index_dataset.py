@@ -51,6 +51,11 @@ class IndexDataset:
     cache_bytes: tokens that are kept, at least one block or segment.
     The other arguments are those of `iterand.stream`. Threads may share a data set; a copy in another process makes
     its own sequences. In this process, wrong arguments raise at once; those of a server's stream at the first read.
+
+    >>> dataset = iterand.IndexDataset("up", length=128, count=1000)
+    >>> len(dataset), dataset[999]["tokens"].shape, dataset.batch([4, 5, 6])["tokens"].shape
+    (1000, (128,), (3, 128))
+    >>> dataset.close()
     """
 
     def __init__(

@@ -52,6 +52,14 @@ class Mix(Iterator[MixedBatch]):
     rank, world_size: of W readers, reader r takes the items r, r + W, ... of a data set. A stream must be of the same
         reader. An iterable has to be that reader's share.
     Errors: InvalidArgument.
+
+    >>> real = np.zeros((100, 128), np.uint8)  # a data set of 100 sequences
+    >>> fade = [{"at": 0, "weight": 3}, {"at": 1000, "weight": 1}]
+    >>> loader = iterand.mix(iterand.stream("up", length=128), real, weights=(fade, 1), batch_size=8)
+    >>> batch = next(loader)
+    >>> batch["tokens"].shape, int((batch["source"] == 0).sum()), loader.step
+    ((8, 128), 6, 1)
+    >>> state = loader.state_dict()  # and load_state_dict(state) of a new mix of the same sources
     """
 
     def __init__(

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from iterand.v1 import recipe_pb2
 
 RecipeLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | recipe_pb2.Recipe"
+"""A preset's name, the path of a JSON file, JSON text, a dict, or the message.
+
+>>> forms = ["markov", "mine.json", '{"families": [{"markov": {}}]}', {"families": [{"markov": {}}]}]
+>>> [iterand.read(recipe, 0, length=128).shape for recipe in forms]
+[(1, 128), (1, 128), (1, 128), (1, 128)]
+"""
 
 
 def is_recipe_file(recipe: object) -> bool:

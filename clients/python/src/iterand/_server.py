@@ -95,10 +95,12 @@ class ServerProcess:
 
 
 class Server:
-    """A server of this machine, for processes that share what it makes:
+    """A server of this machine, for processes that share what it makes.
 
-        with iterand.Server() as server:
-            stream = iterand.stream("up", server=server)
+    >>> with iterand.Server(threads=2) as server:
+    ...     row = iterand.read("up", 7, server=server)  # other processes: server=ADDRESS, what server.address is
+    >>> bool((row == iterand.read("up", 7)).all())
+    True
 
     It is the program `iterand serve` that comes with the package, and listens when the constructor returns. `address`
     is where: what this and other processes give as `server=`. It is stopped by `stop`, at the end of a `with` block and
@@ -113,9 +115,13 @@ class Server:
         options: Sequence[str] = (),
         timeout: float = 30.0,
     ) -> None:
-        """threads: cores that it uses; None: all. listen: where; port 0 takes a free port, and "unix:" a socket in a
-        folder of its own, which only this user can connect to. options: further arguments of `iterand serve`. timeout:
-        seconds to wait until it listens.
+        """Returns when the server listens.
+
+        threads: cores that it uses; None: all.
+        listen: where; port 0 takes a free port, and "unix:" a socket in a folder of its own, which only this user can
+            connect to.
+        options: further arguments of `iterand serve`.
+        timeout: seconds to wait until it listens.
 
         Errors: FileNotFoundError if the program does not exist; iterand.Error if it does not start.
         """

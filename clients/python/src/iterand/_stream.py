@@ -65,6 +65,19 @@ class Stream(Iterator[Tokens]):
     One that was made in this process shares memory with those made just before and after it, which stays as long as one
     of them does: copy what is to be kept for long. Use a stream in a `with` statement, or call `close`, to leave before
     the end; a stream that is dropped closes itself. One thread at a time may iterate.
+
+    >>> with iterand.stream("up", length=128, batch_size=4) as stream:
+    ...     first, second = next(stream), stream.next_batch()
+    ...     state = stream.state_dict()  # plain data: {"next_index": 8, ...}
+    >>> again = iterand.stream("up", length=128, batch_size=2, rank=1, world_size=2)
+    >>> again.load_state_dict(state)
+    >>> next(again.batches()).first_index, again.next_index  # row 1 of the next global batch, which has 4 rows
+    (9, 12)
+    >>> again.seek(4)
+    >>> bool((next(again)[0] == second.tokens[1]).all())
+    True
+    >>> again.read(range(3)).shape, again.read_batch([5, 3]).rows  # the position stays
+    ((3, 128), 2)
     """
 
     def __init__(self, road: Road, name: _checkpoint.Name, shard: Shard) -> None:

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from iterand._server import Server
 
 Item = dict[str, torch.Tensor]
-"""A batch: "tokens" and, if the stream has loss masks, "loss_mask"; each batch_size x length."""
+"""A batch: "tokens" and, if the stream has loss masks, "loss_mask"; each batch_size x length.
+
+>>> from iterand.torch import StreamDataset
+>>> {name: tuple(tensor.shape) for name, tensor in next(iter(StreamDataset("tasks", loss_mask=True))).items()}
+{'tokens': (64, 512), 'loss_mask': (64, 512)}
+"""
 
 
 class StreamDataset(IterableDataset[Item]):
@@ -43,6 +48,12 @@ class StreamDataset(IterableDataset[Item]):
     it, is an eighth of that on the way to the device.
 
     The other arguments are those of `iterand.stream`.
+
+    >>> from iterand.torch import StreamDataset
+    >>> dataset = StreamDataset("up", length=128, batch_size=32, count=100)
+    >>> len(dataset), [len(batch["tokens"]) for batch in dataset]
+    (4, [32, 32, 32, 4])
+    >>> state = dataset.state_dict()  # and load_state_dict(state) of a new dataset; with workers use a StreamLoader
     """
 
     @refuse_old_names
@@ -228,6 +239,12 @@ class StreamIterator(Iterator[Item]):
     """One iteration over a StreamDataset. It connects when the first batch is asked for.
 
     Use `close`, or drop it, to leave before the end.
+
+    >>> from iterand.torch import StreamDataset
+    >>> iterator = iter(StreamDataset("up", length=128))
+    >>> next(iterator)["tokens"].dtype, iterator.state_dict()["next_index"]
+    (torch.int64, 64)
+    >>> iterator.close()
     """
 
     def __init__(self, dataset: StreamDataset, begin: Place, server: list[str] | None) -> None:

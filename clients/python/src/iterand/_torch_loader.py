@@ -53,6 +53,18 @@ class StreamLoader:
     Every iteration begins at the stream's start, except the first after `load_state_dict`. Several iterators may be in
     use at once, each with workers of its own. `len` is the number of batches of a whole iteration, if the dataset has a
     `count`.
+
+    >>> from iterand.torch import StreamDataset, StreamLoader
+    >>> loader = StreamLoader(StreamDataset("up", length=128, batch_size=32))
+    >>> for step, batch in zip(range(2), loader):
+    ...     print(step, tuple(batch["tokens"].shape))
+    0 (32, 128)
+    1 (32, 128)
+    >>> state = loader.state_dict()  # save it with the model
+    >>> resumed = StreamLoader(StreamDataset("up", length=128, batch_size=8))
+    >>> resumed.load_state_dict(state)
+    >>> resumed.state_dict()["next_index"]
+    64
     """
 
     def __init__(self, dataset: StreamDataset, num_workers: int = 0, **options: Any) -> None:
@@ -147,7 +159,15 @@ class StreamLoader:
 
 
 class LoaderIterator(Iterator[Item]):
-    """One iteration over a StreamLoader, with workers of its own. Use `close`, or drop it, to leave before the end."""
+    """One iteration over a StreamLoader, with workers of its own. Use `close`, or drop it, to leave before the end.
+
+    >>> from iterand.torch import StreamDataset, StreamLoader
+    >>> iterator = iter(StreamLoader(StreamDataset("up", length=128, batch_size=32)))
+    >>> batch = next(iterator)
+    >>> iterator.state_dict()["next_index"]
+    32
+    >>> iterator.close()
+    """
 
     def __init__(self, loader: StreamLoader, begin: Place) -> None:
         if loader.num_workers > 0:

@@ -68,6 +68,11 @@ def stream(
     tls, token, token_file, retry: of the connection to a server, as of Client.
     Errors are `iterand.Error`s. Those of a server come from the iteration, since the connection is made in the
     background.
+
+    >>> for tokens in iterand.stream("up", length=128, batch_size=64, count=128):
+    ...     print(tokens.shape)
+    (64, 128)
+    (64, 128)
     """
     return open_shard(
         recipe,
@@ -148,6 +153,9 @@ def read(
     timeout: seconds for the call to a server with all its attempts (DeadlineExceeded); None for no limit but those of
         `retry`.
     The other arguments are those of `stream`.
+
+    >>> iterand.read("up", [5, 100_000, 5], length=128).shape
+    (3, 128)
     """
     servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry, timeout=timeout)
     _refuse_address(recipe)
@@ -180,6 +188,9 @@ def describe(
 
     at: index of the stream; shares of the parts of a mixture, and its cost, are those at this index.
     The other arguments are those of `read`.
+
+    >>> iterand.describe("up").stream.recipe["length"]
+    512
     """
     check_range("at", at, 0, 2**64 - 1)
     servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry, timeout=timeout)
@@ -220,8 +231,13 @@ def execute(
     max_steps, max_output, cells, symbols: limits and the machine's size; the defaults are in noise_service.proto.
     repeat: a program that ends begins again on the same tape.
     timeout: seconds from the first result that is asked of a server to the last (DeadlineExceeded); None for no limit.
-    Errors are `iterand.Error`s and come with the first result; a program that is none is an InvalidArgument that names
-    it, the position and the character. The other arguments are those of `read`.
+    The other arguments are those of `read`. Errors are `iterand.Error`s and come with the first result. Text that is no
+    program raises InvalidArgument, which names the program, the position and the character.
+
+    >>> for run in iterand.execute([",+.", "+[]"], b"a", max_steps=1000):
+    ...     print(run.output, run.steps, run.halt)
+    b'b' 3 ended
+    b'' 1000 step_limit
     """
     servers = addresses(server, tls=tls or None, token=token, token_file=token_file, retry=retry, timeout=timeout)
     if servers is not None:
@@ -250,6 +266,9 @@ def execute(
 def explain(recipe: RecipeLike, index: int, *, seed: int = 0, length: int | None = None) -> Explanation:
     """Where a sequence comes from, found by making its segment again in this process: the same for every server of this
     engine version. For people and tests: slow. Errors: as `stream`.
+
+    >>> [step.family for step in iterand.explain("markov", 12345).steps]
+    ['markov']
     """
     from iterand._embedded import open_stream
 
@@ -263,6 +282,10 @@ def complexity(tokens: npt.ArrayLike, alphabet_size: int = 256) -> npt.NDArray[n
     filter `band` of a recipe measures (iterate/complexity.h). Constants measure near 0, noise near 1.
 
     tokens: rows x length, or one row, of whole numbers from 0 to alphabet_size - 1. Errors: InvalidArgument.
+
+    >>> constant, noise = iterand.complexity([[7] * 512, iterand.read("uniform", 0, length=512)[0]])
+    >>> bool(constant < 0.1), bool(noise > 0.9)
+    (True, True)
     """
     from iterand._native import core
 
@@ -285,6 +308,9 @@ def set_threads(threads: int | None = None) -> None:
     """How many cores the streams that are made in this process from now on use together; None: all.
 
     Streams that are open keep what they have.
+
+    >>> iterand.set_threads(2)
+    >>> iterand.set_threads(None)
     """
     from iterand._native import core
 

@@ -28,11 +28,23 @@ from iterand.v1 import noise_service_pb2 as service
 class Client:
     """A connection to one server, or to the first of several equal servers that answers.
 
-    target: "host:port", or a list of such; all must serve the same streams (any iterand servers of one engine version
-    do).
+    target: "host:port", or a list of such. All must serve the same streams, as iterand servers of one engine version
+        do.
     tls: True for an encrypted connection that trusts the system's authorities; Tls for other files.
     token: what the server asks every call for.
     token_file: a file whose first token is sent instead. It may have the form of a server's token file.
+    retry: how long a call looks for a server.
+    options: further ones of gRPC's channels.
+
+    >>> with iterand.Server() as server, iterand.Client(server.address) as client:
+    ...     print(client.target == server.address, client.describe().engine_version)
+    ...     print(client.read("up", 7, length=128).shape, client.read_batch("up", [7, 9]).rows)
+    ...     print(next(client.stream("up", length=128)).shape)
+    ...     print(next(client.execute("+.")).output)
+    True 6
+    (1, 128) 2
+    (64, 128)
+    b'\\x01'
     """
 
     def __init__(

@@ -21,6 +21,12 @@ class Error(Exception):
 
     `code` is the gRPC status, None where the error was found on this side. `reason` is the name of an ErrorReason of
     proto/iterand/v1/errors.proto, which also says what `metadata` holds; None where the server gave none.
+
+    >>> try:
+    ...     iterand.stream("mark0v")
+    ... except iterand.Error as error:
+    ...     print(error.reason, error.metadata)
+    UNKNOWN_PRESET {'preset': 'mark0v'}
     """
 
     def __init__(
@@ -41,59 +47,146 @@ class Error(Exception):
 
 
 class InvalidArgument(Error, ValueError):
-    """The request is wrong, such as a field out of range."""
+    """The request is wrong, such as a field out of range.
+
+    >>> iterand.stream("up", batch_size=0)
+    Traceback (most recent call last):
+    iterand.errors.InvalidArgument: batch_size is 0; it must be from 1 to 2147483647
+    """
 
 
 class InvalidRecipe(InvalidArgument):
-    """The recipe is wrong: broken JSON, an unknown field, a value that is not allowed."""
+    """The recipe is wrong: broken JSON, an unknown field, a value that is not allowed.
+
+    >>> iterand.stream({"families": [{"lstm": {"hidden": 0}}]})
+    Traceback (most recent call last):
+    iterand.errors.InvalidRecipe: recipe: families[0].lstm.hidden: is 0, must be in [4, 1024]
+    """
 
 
 class UnknownPreset(InvalidRecipe):
-    """No preset has this name."""
+    """No preset has this name.
+
+    >>> iterand.stream("mark0v")
+    Traceback (most recent call last):
+    iterand.errors.UnknownPreset: ...
+    """
 
 
 class FingerprintMismatch(Error):
-    """The server's stream is not the requested one: another recipe, seed or engine version."""
+    """The server's stream is not the requested one: another recipe, seed or engine version.
+
+    >>> saved = iterand.stream("up", seed=0).fingerprint
+    >>> iterand.stream("up", seed=1, expected_fingerprint=saved)
+    Traceback (most recent call last):
+    iterand.errors.FingerprintMismatch: ...
+    """
 
 
 class OutOfRange(Error, IndexError):
-    """An index beyond the stream's last."""
+    """An index beyond the stream's last.
+
+    >>> iterand.IndexDataset("up", count=1000)[1000]
+    Traceback (most recent call last):
+    iterand.errors.OutOfRange: index is 1000; the data set has 1000 sequences
+    """
 
 
 class ResourceExhausted(Error):
-    """A limit of the server is reached."""
+    """A limit of the server is reached.
+
+    >>> next(iterand.execute(["+" * 65536] * 300, server="localhost:50051"))
+    Traceback (most recent call last):
+    iterand.errors.ResourceExhausted: the request has ... bytes, must have at most 16777216: ...
+    """
 
 
 class Starved(Error):
-    """The recipe's filters let nothing through."""
+    """The recipe's filters let nothing through.
+
+    >>> recipe = {"families": [{"constant": {}}], "band": {"low": 0.5, "high": 0.9}}
+    >>> iterand.read(recipe, 0)
+    Traceback (most recent call last):
+    iterand.errors.Starved: ...
+    """
 
 
 class Unauthenticated(Error):
-    """The server needs a token, or another one."""
+    """The server needs a token, or another one.
+
+    >>> with iterand.Server(options=["--token-file", "tokens.txt"]) as server:
+    ...     iterand.read("up", 0, server=server, token_file="tokens.txt").shape
+    ...     iterand.read("up", 0, server=server)
+    Traceback (most recent call last):
+    iterand.errors.Unauthenticated: ...
+    """
 
 
 class Unavailable(Error, ConnectionError):
-    """After all retries, no server answers, or all have as many calls open as they allow."""
+    """After all retries, no server answers, or all have as many calls open as they allow.
+
+    >>> iterand.read("up", 0, server="localhost:1", retry=iterand.Retry(connect_timeout=0.2))
+    Traceback (most recent call last):
+    iterand.errors.Unavailable: localhost:1: ...
+    """
 
 
 class DeadlineExceeded(Error, TimeoutError):
-    """The server did not answer in time."""
+    """The server did not answer in time.
+
+    >>> with iterand.Server() as server:
+    ...     iterand.read("up", 0, server=server, timeout=1e-6)
+    Traceback (most recent call last):
+    iterand.errors.DeadlineExceeded: ...
+    """
 
 
 class Cancelled(Error):
-    """The call was cancelled."""
+    """The call was cancelled, or the stream or client was closed.
+
+    >>> stream = iterand.stream("up")
+    >>> stream.close()
+    >>> stream.read(0)
+    Traceback (most recent call last):
+    iterand.errors.Cancelled: the stream is closed
+    """
 
 
 class ConcurrentUse(Error, RuntimeError):
-    """Another thread is in the middle of a call that only one thread at a time may make. It is not disturbed."""
+    """Another thread is in the middle of a call that only one thread at a time may make. It is not disturbed.
+
+    Threads that iterate need a stream each:
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> streams = [iterand.stream("up", rank=rank, world_size=2) for rank in range(2)]
+    >>> with ThreadPoolExecutor() as pool:
+    ...     print([tokens.shape for tokens in pool.map(next, streams)])
+    [(64, 512), (64, 512)]
+    """
 
 
 class ForkedProcess(Error, RuntimeError):
-    """This process was forked from one that had used gRPC, so it cannot use gRPC."""
+    """This process was forked from one that had used gRPC, so it cannot use gRPC.
+
+    Processes that are started in other ways can:
+
+    >>> import multiprocessing
+    >>> context = multiprocessing.get_context("forkserver")  # or "spawn"
+    >>> with iterand.Server() as server, context.Pool(1) as pool:
+    ...     print(pool.apply(iterand.read, ("up", 0), {"server": server.address}).shape)
+    (1, 512)
+    """
 
 
 class ProtocolError(Error):
-    """The server sent something other than a batch of the requested stream."""
+    """The server sent something other than a batch of the requested stream.
+
+    >>> with iterand.Server() as server:
+    ...     try:
+    ...         tokens = iterand.read("up", 0, server=server)
+    ...     except iterand.ProtocolError as error:
+    ...         print("a proxy has changed the answer, or the server has a fault:", error)
+    """
 
 
 # By the name of an ErrorReason.

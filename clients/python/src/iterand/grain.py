@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from iterand._server import Server
     from iterand._stream import Stream
 
+__all__ = ["StreamIterDataset", "StreamIterator", "StreamSource"]
+
 # Rows that are taken from the stream at once where the elements are single sequences.
 _ROWS = 256
 
@@ -45,6 +47,13 @@ class StreamSource(IndexDataset):
         sequence. Grain spends about 15 microseconds per element, more than most streams need per sequence.
     The other arguments are those of `iterand.IndexDataset`. The source's repr names the stream and the range, so that
     Grain refuses a checkpoint of another.
+
+    >>> import grain
+    >>> from iterand.grain import StreamSource
+    >>> source = StreamSource("up", length=128, count=1000)
+    >>> loader = grain.MapDataset.source(source).batch(64).to_iter_dataset()
+    >>> next(iter(loader))["tokens"].shape
+    (64, 128)
     """
 
     def __init__(self, recipe: RecipeLike = "up", *, count: int, batch_size: int | None = None, **options: Any) -> None:
@@ -85,6 +94,10 @@ class StreamIterDataset(grain.IterDataset):
 
     Grain's `mp_prefetch` deals out the rows to its workers in turn, so each worker makes a part of the stream. The
     sequences are made on threads of C++, so workers are rarely of use.
+
+    >>> from iterand.grain import StreamIterDataset
+    >>> next(iter(StreamIterDataset("up", length=128, batch_size=64)))["tokens"].shape
+    (64, 128)
     """
 
     def __init__(
@@ -188,6 +201,14 @@ class StreamIterator(grain.DatasetIterator):
     """An iterator of a StreamIterDataset. It opens the stream when the first element is asked for.
 
     Its state is that of an `iterand.Stream`: the two may be exchanged.
+
+    >>> from iterand.grain import StreamIterDataset
+    >>> iterator = iter(StreamIterDataset("up", length=128, batch_size=64))
+    >>> batch, state = next(iterator), iterator.get_state()
+    >>> iterator.set_state(state | {"next_index": 0})
+    >>> bool((next(iterator)["tokens"] == batch["tokens"]).all())
+    True
+    >>> iterator.close()
     """
 
     def __init__(self, dataset: StreamIterDataset) -> None:

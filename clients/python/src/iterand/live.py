@@ -35,6 +35,8 @@ from iterand._printable import printable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+__all__ = ["main"]
+
 _COLOURED = 24  # this many tokens of a sequence have colours of their own
 _GLYPHS = "." + string.ascii_lowercase + string.ascii_uppercase + string.digits  # by rank; rarer tokens are '#'
 
@@ -298,6 +300,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """The program. `arguments`: those of the command line; None: of this process. Returns the exit status.
+
+    >>> from iterand import live
+    >>> with iterand.Server() as server:
+    ...     status = live.main(["--server", server.address, "--batches", "1"])
+    sequence 0: ...
+    1 batches, 64 sequences, 32768 tokens, ... tokens/s
+    >>> status
+    0
+    """
     options = _arguments(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     console: Any = None

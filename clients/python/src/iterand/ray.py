@@ -30,6 +30,8 @@ except ImportError as error:
 if TYPE_CHECKING:
     from iterand._description import StreamInfo
 
+__all__ = ["StreamDatasource", "read"]
+
 # Bytes of a block where Ray sets no limit.
 _BLOCK_BYTES = 128 << 20
 
@@ -60,6 +62,10 @@ def read(
     options: further ones of `ray.data.read_datasource`, such as `concurrency` and `override_num_blocks`.
     The other arguments are those of `iterand.stream`. Errors: as `iterand.stream`; of a task, FingerprintMismatch if
     the machines have different engine versions.
+
+    >>> import iterand.ray
+    >>> iterand.ray.read("up", length=128, count=1000).count()
+    1000
     """
     if isinstance(num_cpus, bool) or not isinstance(num_cpus, int | float) or not num_cpus > 0:
         raise errors.InvalidArgument(f"num_cpus is {num_cpus!r}; it must be a number above 0")
@@ -81,6 +87,11 @@ class StreamDatasource(Datasource):
     """A range of a stream as a `ray.data.Datasource`. The arguments are those of `read`.
 
     threads: cores that each read task uses.
+
+    >>> from iterand.ray import StreamDatasource
+    >>> source = StreamDatasource("up", length=128, count=1_000_000)
+    >>> len(source.get_read_tasks(parallelism=4)), source.estimate_inmemory_data_size()
+    (4, 136000000)
     """
 
     def __init__(
