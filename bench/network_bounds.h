@@ -1,4 +1,4 @@
-// What bounds a network's share of the peak: the parts of a token that no faster product could avoid, each measured
+// What bounds a network's share of the peak: the parts of a token that no faster product could avoid. Each is measured
 // alone with its data in the first-level cache.
 //
 // Products count at the peak, with outputs padded to whole panels where the kernel pads them. The sparse product of a

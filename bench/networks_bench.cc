@@ -1,6 +1,6 @@
 // Random networks beside the LSTM: tokens/s of one core with everything that a round does (sampling the program,
-// running its rows, choosing tokens), and the FLOP/s that the family's own estimate (Family::flops_per_token) makes of
-// it, as a share of the core's fp32 peak, measured again before each family.
+// running its rows, choosing tokens). From them follow FLOP/s by the family's own estimate (Family::flops_per_token),
+// as a share of the core's fp32 peak. The peak is measured again before each family.
 //
 //   bench/networks_bench [--target=AVX2] [--benchmark_filter=nca]
 //   bench/networks_bench [--target=AVX2] --bounds    # what bounds each (bench/network_bounds.h), as a table

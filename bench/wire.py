@@ -1,8 +1,8 @@
 """What the Python client takes off the wire, against a bare gRPC client of equal messages, in the same run.
 
-Both servers are processes of their own. The bare one sends one ready-made message again and again, or, to show what
-memory costs, as many in turn as our cache holds; its client, grpcio as it comes in a process of its own, looks at
-nothing. Ours serves preset `markov` from its cache, as a second run of a sweep has it; the first pass fills the cache
+Both servers are processes of their own. The bare one sends one ready-made message again and again. To show what memory
+costs, it also sends as many in turn as our cache holds. Its client, plain grpcio in a process of its own, looks at
+nothing. Ours serves preset `markov` from its cache, as a second run of a sweep has it. The first pass fills the cache
 and is not counted. Bare and ours take turns. Prints one JSON object with medians.
 
   bench/wire.py [--seconds S] [--repeats N]

@@ -2,8 +2,8 @@
 //
 // Its segments are consecutive stretches of what the pool emits. Making a segment requires all rounds before it. So the
 // lane keeps two pools: the one that went furthest, and that of a reader further back. It also keeps snapshots of
-// earlier pools to replay from, in memory and optionally in a folder, and the most recent segments, since several
-// readers ask for neighbouring segments at the same time.
+// earlier pools to replay from, in memory and optionally in a folder. And it keeps the most recent segments, since
+// several readers ask for neighbouring segments at the same time.
 #pragma once
 
 #include <cstdint>

@@ -23,8 +23,8 @@ struct Position {
   friend bool operator==(const Position&, const Position&) = default;
 };
 
-// How a reader of a given stride passes over the lanes: it reads `lanes` lanes in turn, and its row i has the lane of
-// its row i mod lanes. From one row of a lane to the reader's next row there, the place grows by `place_step`.
+// How a reader of a given stride passes over the lanes. It reads `lanes` lanes in turn: its row i has the lane of its
+// row i mod lanes. From one row of a lane to the reader's next row there, the place grows by `place_step`.
 struct LaneCycle {
   std::uint64_t lanes = 1;
   std::uint64_t lane_step =

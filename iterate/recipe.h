@@ -1,7 +1,7 @@
 // A recipe with every default written out and every field checked.
 //
 // ResolveRecipe looks at the recipe alone: it makes no family and allocates nothing that grows with the recipe's
-// numbers, so it is cheap enough to find out whether a stream is open already. StreamPlan (iterate/plan.h) makes the
+// numbers. So it is cheap enough to find out whether a stream is open already. StreamPlan (iterate/plan.h) makes the
 // families and checks what they may cost.
 #pragma once
 

@@ -4,7 +4,7 @@
 //
 // A file is a v1::PoolSnapshot with its SHA-256 in front. It gets its name when it is complete. A file that does not
 // match its hash, its name or the stream is not used; an older one is used instead. Nothing depends on the files: a
-// stream is the same with and without them, several processes may share a folder, and files may be deleted at any time.
+// stream is the same with and without them. Several processes may share a folder, and files may be deleted at any time.
 //
 // Snapshots are denser towards the end of the lane: going back by d segments takes a replay of at most about d / 2. Of
 // n snapshots about 3 log2(n) stay, and the eight that were written last.

@@ -24,8 +24,8 @@ struct StreamStatistics {
   std::uint64_t sequences = 0;
   double constant_share = 0;      // one token repeated
   double high_entropy_share = 0;  // order-0 entropy above 7 bits per token
-  // zlib (level 9) size / plain size within (0.06, 0.9), and not constant. Expects rows of about 200 bytes: zlib needs
-  // 12 bytes for a row that contains almost nothing, which is a large part of a shorter one.
+  // zlib (level 9) size / plain size within (0.06, 0.9), and not constant. Expects rows of about 200 bytes. zlib needs
+  // 12 bytes for a row that contains almost nothing, which is a large part of a shorter row.
   double structured_share = 0;
   double duplicate_share = 0;  // equal to an earlier sequence: 1 - distinct sequences / sequences
   double median_distinct_tokens = 0;

@@ -90,7 +90,7 @@ class SegmentJob {
   using Seconds = std::chrono::duration<double>;
   static constexpr Seconds kUnlimited = Seconds::max();
 
-  // Works on the segment. Stops at the end of the first round after `slice`; of an endless pool that must be replayed,
+  // Works on the segment. Stops at the end of the first round after `slice`. While an endless pool is replayed, stops
   // after each segment on the way, however long it takes. Returns whether the job has ended: status() is then its
   // result, and the job must not run again. Without a limit the job always ends.
   bool Run(Workspace& workspace, Seconds slice = kUnlimited);
@@ -141,7 +141,7 @@ class Stream {
  public:
   // Resolves and checks the recipe. Errors: InvalidArgument with the path of the field, its value and what is allowed.
   // With `snapshots`, an endless pool is stored in that folder from time to time and continues from what the folder
-  // has; other streams ignore the folder.
+  // has. Other streams ignore the folder.
   static absl::StatusOr<std::shared_ptr<Stream>> Open(const v1::Recipe& recipe, std::uint64_t seed,
                                                       const std::shared_ptr<const SnapshotFolder>& snapshots = nullptr);
   // Makes a stream of an existing plan, which leaves no error to find.
@@ -197,10 +197,10 @@ class Stream {
   // mask is asked for that the stream does not have.
   absl::Status Read(const ReadOptions& options, std::span<std::byte> tokens);
 
-  // Where a sequence came from, found by computing its segment again with a record of every round; and whether the
-  // sequence's row, made again alone from its program, its input and its prompt, is equal. For people and tests: slow.
-  // Thread-safe. Errors as GenerateSegment; OutOfRange if an endless pool would have to be replayed for more than
-  // kMaxReplayRounds; Cancelled.
+  // Where a sequence came from, found by computing its segment again with a record of every round. Also whether the
+  // sequence's row is equal when it is made again alone, from its program, its input and its prompt. For people and
+  // tests: slow. Thread-safe. Errors as GenerateSegment; OutOfRange if an endless pool would have to be replayed for
+  // more than kMaxReplayRounds; Cancelled.
   absl::StatusOr<Explanation> Explain(std::uint64_t index, const ExplainOptions& options = {}) const;
 
   // Threads that Read uses; 0, the default, means all cores (OpenMP's default).

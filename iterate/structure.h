@@ -1,6 +1,6 @@
-// What is regular in sequences, in more detail than iterate/statistics.h: where in a sequence a reader would begin to
-// predict it, what repeats, and how far dependence reaches. For reports and tests; nothing here is on the generating
-// path.
+// What is regular in sequences, in more detail than iterate/statistics.h. It measures where a reader would begin to
+// predict a sequence, what repeats, and how far dependence reaches. For reports and tests; nothing here is on the
+// generating path.
 #pragma once
 
 #include <array>

@@ -18,9 +18,9 @@ void WriteDefaults(google::protobuf::Message& message);
 // Does the same for one field and what is below it.
 void WriteDefault(google::protobuf::Message& message, int field_number);
 
-// Checks that every field of a message with all defaults written out, and of all messages below it, is one that this
-// build knows and lies within its range. Errors: InvalidArgument with the path of the field, which begins with `path`,
-// its value and what is allowed.
+// Checks every field of a message with all defaults written out, and of all messages below it: this build must know it,
+// and its value must be in its range. Errors: InvalidArgument with the path of the field, which begins with `path`, its
+// value and what is allowed.
 absl::Status CheckFields(const google::protobuf::Message& message, const std::string& path);
 
 // Does the same for one field, of a message that is no part of another, and for what is below it.

@@ -26,8 +26,8 @@ constexpr std::uint8_t kTokensTag = (v1::Batch::kTokensFieldNumber << 3) | 2;
 // From this many contiguous bytes on, a reference costs less than a copy.
 constexpr std::size_t kReferenceBytes = 4 << 10;
 
-// Memory that a builder keeps for further messages: one being filled, one ready, one being sent, or more small ones, of
-// which gRPC sends many at a time. In bytes, and as a number of buffers that are kept whatever their size.
+// Memory that a builder keeps for further messages: one being filled, one ready, one being sent. Of small ones it keeps
+// more, since gRPC sends many at a time. In bytes, and as a number of buffers that are kept whatever their size.
 constexpr std::size_t kFreeBytes = 1 << 20;
 constexpr std::size_t kFreeBuffers = 3;
 

@@ -1,12 +1,12 @@
 // Writes v1.Batch messages straight into gRPC buffers.
 //
-// A message is a small header, made by the generated class from all fields but the tokens, then the tag and length of
-// field 15, then the tokens. The bytes sent are exactly the serialised message, but no token passes through a message
-// object. Rows that are contiguous in memory (server/engine/stripe_buffer.h), or long, are sent from where they are,
-// and the message keeps that memory alive. Other rows are copied once, from their segments into the buffer that gRPC
-// sends. Rows are also copied if referencing them would make the message keep more than twice its own size plus one
-// segment of each lane. Buffers are used again as soon as gRPC has sent them, so that tokens go through memory that is
-// already in the processor's cache.
+// A message is a small header, then the tag and length of field 15, then the tokens. The generated class makes the
+// header from all fields except the tokens. The bytes sent are exactly the serialised message, but no token passes
+// through a message object. Rows that are contiguous in memory (server/engine/stripe_buffer.h), or long, are sent from
+// where they are, and the message keeps that memory alive. Other rows are copied once, from their segments into the
+// buffer that gRPC sends. Rows are also copied if referencing them would make the message keep more than twice its own
+// size plus one segment of each lane. Buffers are used again as soon as gRPC has sent them, so that tokens go through
+// memory that is already in the processor's cache.
 #pragma once
 
 #include <grpcpp/support/byte_buffer.h>
@@ -27,8 +27,8 @@ namespace iterand {
 
 class BatchBuilder {
  public:
-  // `part_names` are those of a mixture's parts as the client has them, which may not be the one that opened the
-  // stream; empty: the stream's own.
+  // `part_names` are those of a mixture's parts as this client names them; empty: as the client did that opened the
+  // stream.
   BatchBuilder(const Stream& stream, bool provenance, std::vector<std::string> part_names = {});
   ~BatchBuilder();
   BatchBuilder(const BatchBuilder&) = delete;

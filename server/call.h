@@ -2,8 +2,8 @@
 //
 // Before any byte of its request is read, its token has been checked and it has a slot. The request is then read, if
 // the gate lets it through, and parsed on a thread of the pool, which makes the call's body. The body does the rest.
-// gRPC's threads therefore neither parse nor open anything, and what a peer can make the server hold or do is bounded
-// before it is held or done.
+// So gRPC's threads neither parse nor open anything. What a peer can make the server hold or do is bounded before it is
+// held or done.
 #pragma once
 
 #include <grpcpp/alarm.h>

@@ -69,8 +69,8 @@ using CallSlot = Reservation;
 class ActiveCall {
  public:
   virtual ~ActiveCall() = default;
-  // The server is stopping. A stream or an execution ends after the message in flight, a request that has not begun to
-  // be served ends at once, and a read continues.
+  // The server is stopping. A stream or an execution ends after the message in flight, and a read continues. A request
+  // that has not begun to be served ends at once.
   virtual void Drain() = 0;
 };
 
@@ -97,8 +97,8 @@ class CallRegistry {
   void CountStart();
   void CountStop() { --serving_; }
 
-  // Counts the end of a call, and logs it if it failed: failures of the server as errors, others as information, but
-  // only a few lines per second. `of` says which call it was.
+  // Counts the end of a call, and logs it if it failed, at a few lines per second. Failures of the server are logged as
+  // errors, others as information. `of` says which call it was.
   void CountEnd(Method method, const grpc::Status& status, std::string_view of);
 
   // Drains the calls in progress and those that begin later.

@@ -6,7 +6,7 @@ namespace iterand {
 namespace {
 
 // Honest clients stay far below all of these. A reader of a stream sends about a byte of window updates for a thousand
-// bytes that it receives, and a call of a few hundred bytes accounts for itself.
+// bytes that it receives. A call of a few hundred bytes accounts for itself.
 constexpr double kFloodBytes = 2 << 20;
 constexpr double kFloodBytesPerSecond = 64 << 10;
 constexpr double kReceivedPerByteSent = 1.0 / 16;

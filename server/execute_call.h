@@ -1,5 +1,5 @@
 // One call of Execute. Its programs run piece by piece on the engine's threads, in turn with what those do for streams;
-// gRPC's threads run none. The next piece begins when the client has room for the results of the last, so a call holds
+// gRPC's threads run none. The next piece begins when the client has room for the results of the last. So a call holds
 // one message, however slow its client is.
 #pragma once
 

@@ -8,8 +8,8 @@
 
 namespace iterand {
 
-// Whether an address is HOST:PORT or [IPV6]:PORT, with a port from 0 to 65535. gRPC would take port 443 where there is
-// none, and a port that is too large modulo 65 536.
+// Whether an address is HOST:PORT or [IPV6]:PORT, with a port from 0 to 65535. gRPC itself would take port 443 where
+// there is none, and a port that is too large modulo 65 536.
 bool HasPort(const std::string& listen);
 
 // Checks an address before gRPC binds it: HOST:PORT, [IPV6]:PORT or unix:PATH. Errors: InvalidArgument for another form

@@ -9,7 +9,7 @@
 
 namespace iterand {
 
-// In every arena, glibc keeps memory that was freed below a block in use: after a burst of streams that is most of what
+// In every arena, glibc keeps memory that was freed below a block in use. After a burst of streams that is most of what
 // they had. A thread checks once per second, and calls malloc_trim when usage has dropped by much. A server with a
 // steady load is never trimmed, and so pays no page faults for it.
 class MemoryTrimmer {

@@ -32,8 +32,8 @@ struct ServerOptions {
   // Where to listen: "host:port", "[ipv6]:port" or "unix:path". Port 0 takes a free one; see Server::address().
   std::string listen = "127.0.0.1:50051";
 
-  // If not empty, the bound address is written to this file (one line, whole or not at all) when the server is ready,
-  // and the file is removed when it stops, unless another server's address is in it by then.
+  // If not empty, the bound address is written to this file when the server is ready: one line, whole or not at all.
+  // The file is removed when the server stops, unless another server's address is in it by then.
   std::string address_file;
 
   // Where Prometheus may scrape http://host:port/metrics; empty: nowhere. Port 0 takes a free one.
@@ -133,8 +133,8 @@ class Server {
   // error, of the kinds that Start has. May be called from any thread, also during Shutdown.
   absl::Status Reload();
 
-  // Ends service: new calls are refused; each stream finishes the batch in flight and ends with UNAVAILABLE and a
-  // message that names the index to resume from; what is left after `drain` is cancelled. Returns when all is done; may
+  // Ends service: new calls are refused. Each stream finishes the batch in flight and ends with UNAVAILABLE and a
+  // message that names the index to resume from. What is left after `drain` is cancelled. Returns when all is done; may
   // be called again, from any thread.
   void Shutdown(std::chrono::milliseconds drain);
 

@@ -35,7 +35,7 @@ struct ServiceOptions {
   std::chrono::milliseconds request_timeout{};
 };
 
-// To gRPC all methods are streams of bytes in both directions, which look the same on the wire: gRPC reads nothing from
+// To gRPC all methods are streams of bytes in both directions, which look the same on the wire. gRPC reads nothing from
 // such a stream before it is asked to. See server/call.h.
 class NoiseService final : public grpc::Service {
  public:

@@ -1,6 +1,6 @@
-// One call of Stream. Two batches are in memory, the one that gRPC is sending and the next. gRPC may hold further small
-// batches, which it was given with a hint to send them together with what follows. Small batches that are ready one
-// after the other then cost one write of kWriteBufferBytes instead of one each.
+// One call of Stream. Two batches are in memory, the one that gRPC is sending and the next. Beside them, gRPC may hold
+// small batches that it was to send together with what follows. Small batches that are ready one after the other then
+// cost one write of kWriteBufferBytes instead of one each.
 //
 // Events drive the call, under its own mutex: a finished write or a cancellation on gRPC's threads, and new rows on the
 // engine's. No thread waits for a client or for a segment.

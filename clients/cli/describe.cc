@@ -36,8 +36,8 @@ struct DescribeOptions {
   bool recipe_json = false;
 };
 
-// For how long a stream or a part is measured, in seconds, and after which time its first segment is given up; then
-// both for all parts of a mixture together.
+// Seconds for which a stream or a part is measured, and after which its first segment is given up. Then both for all
+// parts of a mixture together.
 constexpr double kMeasureSeconds = 0.15;
 constexpr double kMeasureAllSeconds = 1;
 constexpr double kPatience = 1;
@@ -76,7 +76,8 @@ std::string MixText(v1::Recipe::Mix mix) {
   }
 }
 
-// Tokens per second of one core as text: "3.61 M", or "less than 12 k" if the rate is 0, as nothing was made in time.
+// Tokens per second of one core as text: "3.61 M". If nothing was made in time, the rate is 0 and the text "less than
+// 12 k".
 std::string SpeedText(double rate, const v1::Recipe& recipe, double patience) {
   if (rate > 0) return Magnitude(rate);
   const auto segment = static_cast<double>(recipe.segment_sequences() * recipe.length());

@@ -235,7 +235,7 @@ absl::Status DumpFile::ReadChunks(JournalReader& lines, OpenFile& data,
 }
 
 // The tokens have their final name, but there is no sidecar. If the file is the one that the journal describes, the
-// dump was killed between the naming of the tokens and of the sidecar, or at the start of an extension.
+// dump was killed at one of two points: between the naming of tokens and sidecar, or at the start of an extension.
 absl::Status DumpFile::TakeUpNamed(const JournalReader& lines, OpenFile& data) {
   const absl::StatusOr<std::uint64_t> size = data.Size();
   if (!size.ok()) return size.status();

@@ -11,8 +11,8 @@
 //   NAME.snapshots/     pools to continue from (iterate/snapshots.h), of an endless pool
 //   NAME.json.partial   locked by the process that writes NAME, in whatever format; becomes NAME.json
 //
-// A dump with loss masks is two such dumps, whose names are NAME and NAME.loss_mask: the second holds one uint8 per
-// token, 1 where it is to be predicted.
+// A dump with loss masks is two such dumps, NAME and NAME.loss_mask. The second holds one uint8 per token, 1 where it
+// is to be predicted.
 //
 // A chunk has 8 MiB or less: chunks are short at the start of a process and where sequences take long to make. (A
 // journal of an earlier version has no numbers: all its chunks except the last are of 8 MiB.) A chunk's line is written

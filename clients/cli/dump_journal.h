@@ -87,7 +87,7 @@ class JournalReader {
   // Whether Next has returned nothing because no whole line is left.
   bool at_end() const { return at_end_; }
 
-  // The next chunk of at most `most` sequences, after `before` of them; nothing at the end, or before a line that this
+  // The next chunk of at most `most` sequences, after `before` of them. Nothing at the end, or before a line that this
   // dump could not have.
   std::optional<ChunkLine> Next(std::uint64_t before, std::uint64_t most);
   void Accept() { size_ += pending_; }

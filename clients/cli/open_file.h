@@ -26,7 +26,7 @@ class OpenFile {
  public:
   // `flags` as of open(2).
   static absl::StatusOr<std::unique_ptr<OpenFile>> Open(const std::string& path, int flags);
-  // Creates the file if necessary and locks it until it is closed: no two processes hold the file of this name, even if
+  // Creates the file if necessary and locks it until it is closed. No two processes hold the file of this name, even if
   // one of them renames or removes it. Errors: Unavailable if another process holds it; Internal for a file system
   // without locks.
   static absl::StatusOr<std::unique_ptr<OpenFile>> OpenLocked(const std::string& path);

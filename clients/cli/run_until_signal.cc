@@ -17,7 +17,7 @@ namespace iterand::cli {
 namespace {
 
 // Waits for the signal that ends the server; SIGHUP reloads it. The kernel's own SIGHUP means that the terminal is
-// gone, and ends a server that runs in the foreground there, unless it was started to survive that (nohup).
+// gone. It ends a server in the foreground there, unless the server was started to survive that (nohup).
 int AwaitEnd(Server& server, const sigset_t& signals, bool survives_hangup) {
   for (;;) {
     siginfo_t info{};

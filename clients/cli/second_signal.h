@@ -1,7 +1,7 @@
 // Tells a second request to end the process from a repetition of the first.
 //
-// Job managers may send a termination signal twice: `timeout` sends it to the command and then to the command's whole
-// group, and batch systems do the same. A signal within half a second of the first is therefore part of it.
+// Job managers may send a termination signal twice. `timeout` and batch systems send it to the command, and then to the
+// command's whole group. A signal within half a second of the first is therefore part of it.
 #pragma once
 
 #include <atomic>

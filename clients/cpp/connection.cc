@@ -151,7 +151,7 @@ grpc::ChannelArguments Arguments(const ClientOptions& options, bool proxy) {
   grpc::ChannelArguments arguments;
   if (!options.tls_server_name.empty()) arguments.SetSslTargetNameOverride(options.tls_server_name);
   arguments.SetMaxReceiveMessageSize(-1);  // the server's limit is enough
-  // Each channel has a connection of its own: clients of one process share none, and the channel that follows a silent
+  // Each channel has a connection of its own. Clients of one process share none, and the channel that follows a silent
   // one makes a new connection.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookahead);

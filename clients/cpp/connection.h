@@ -73,8 +73,9 @@ class Connection {
 // response is not handed over from gRPC's threads. Between calls of Read nobody reads: what the server sends meanwhile,
 // up to the window of HTTP/2, waits in the kernel and in gRPC's buffers.
 //
-// A Read that has waited for keepalive_time makes a health check. If the server does not answer that either, within
-// keepalive_timeout, the call ends as Unavailable. gRPC's own keepalive would end calls of a caller that pauses.
+// A Read that has waited for keepalive_time makes a health check. If the server does not answer that within
+// keepalive_timeout either, the call ends as Unavailable. The keepalive of gRPC would end calls of a caller that
+// pauses.
 class ServerStream {
  public:
   ServerStream(Connection& connection, const char* method, const grpc::ByteBuffer& request, const Deadline& deadline);

@@ -18,8 +18,8 @@ struct NamedStream {
 // InvalidArgument for a fingerprint that is not one; those of ReadRecipeSource.
 absl::StatusOr<NamedStream> NameStream(const StreamSpec& stream);
 
-// An error of a request, with the path of the recipe's file before its message if the recipe is to blame: by the
-// reason of the error or, from an older server that gives none, by its code.
+// An error of a request. If the recipe is to blame, the path of its file comes before the message. That is decided by
+// the error's reason, or by its code if an older server gives no reason.
 absl::Status AnnotateRecipeError(const RecipeSource& source, const absl::Status& status);
 
 }  // namespace iterand

@@ -24,8 +24,8 @@ constexpr std::size_t kKeptBytes = 16 << 20;
 // gRPC receives into memory from malloc. By default glibc gives freed memory back to the system once 128 KiB are free
 // at the end of the heap. A client that frees one batch per batch would spend most of its time on page faults. The
 // limit rises to twice the size of the largest block that was mapped and freed, up to 64 MiB (mallopt(3),
-// M_MMAP_THRESHOLD), as in any process that once had a large array. So this function maps a block and frees it,
-// untouched. Limits that were set by hand stay.
+// M_MMAP_THRESHOLD). That happens in any process that once had a large array. So this function maps a block and frees
+// it, untouched. Limits that were set by hand stay.
 void KeepFreedMemory() {
   static const bool once = [] {
     void* volatile block = std::malloc(kKeptBytes);

@@ -165,7 +165,7 @@ HWY_INLINE V NormalFromSymmetric(D d, V x) {
   return hn::Mul(p, hn::Mul(x, hn::Set(d, coefficient::kSqrt2)));
 }
 
-// math::GateExp of several vectors in step, x[i] with scale kScale[i]: their chains of dependent operations run side by
+// math::GateExp of several vectors in step, x[i] with scale kScale[i]. Their chains of dependent operations run side by
 // side even where the processor looks ahead only a little.
 template <int... kScale, class D, class V = hn::Vec<D>>
 HWY_INLINE void GateExpEach(D d, V (&x)[sizeof...(kScale)]) {

@@ -38,8 +38,8 @@ constexpr int kVectors = kPanel / kLanes;  // vectors of a panel
 // Accumulators that fit into the registers beside the operands of a step: 12 of 16 registers, or 24 of 32.
 constexpr int kAccumulators = HWY_TARGET == HWY_AVX2 ? 12 : 24;
 
-// Rows of a tile. In AVX2 a step of 3 rows x 4 vectors loads 7 operands for 12 fmas where 6 x 2 would load 8; on a core
-// whose instruction decoder is shared with a sibling thread that is a fifth more speed.
+// Rows of a tile. In AVX2 a step of 3 rows x 4 vectors loads 7 operands for 12 fmas where 6 x 2 would load 8. On a core
+// that shares its instruction decoder with a sibling thread, that is a fifth more speed.
 constexpr int kTileRows = HWY_TARGET == HWY_AVX2 ? 3 : 6;
 constexpr int kMaxTileRows = 6;
 
@@ -52,8 +52,8 @@ constexpr int kTilePanels = TilePanels(kTileRows);
 // Inputs that are multiplied before the next panels' turn: 16 KB of weights.
 constexpr int kBlockInputs = 128;
 
-// How rows are cut into tiles: `regular` rows in tiles of the usual size, then up to two tiles of other sizes, so that
-// none has only one or two rows, which would load too much for what they multiply.
+// How rows are cut into tiles: `regular` rows in tiles of the usual size, then up to two tiles of other sizes. So no
+// tile has only one or two rows, which would load too much for what they multiply.
 struct RowSplit {
   int regular;
   int rest[2];

@@ -163,7 +163,7 @@ class BrainphoqueProgram final : public SteppedProgram {
   }
 
   // Executes one instruction; false when the program is over. It has no branches on what the program does, which is
-  // random; only that a place has not been drawn yet is rare enough to be predicted. kPowerOfTwo: whether `symbols_` is
+  // random. Only that a place has not been drawn yet is rare enough to be predicted. kPowerOfTwo: whether `symbols_` is
   // one.
   template <bool kPowerOfTwo>
   bool Step(Lane& lane, std::uint32_t length) const {

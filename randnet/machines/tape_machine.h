@@ -1,5 +1,5 @@
 // A byte machine with a circular tape, after Cowsik et al. 2026 (arXiv 2609.30063): random programs, variations of
-// given programs, and an interpreter for programs that somebody else proposes.
+// given programs, and an interpreter for the programs of others.
 //
 // Machine: a circular tape of `cells` cells, all 0 at the start, each a symbol 0 .. symbols - 1; a pointer, at first at
 // cell 0; an input tape, read from its beginning, and again from there after its end (an empty one reads as 0).

@@ -69,8 +69,8 @@ class BracketProgram final : public Program {
       stacks[i] = open_.data() + lane * capacity;
       rows[i] = out.row(first + i);
     }
-    // Without branches, and in a form that compilers keep so (differences below zero have their highest bit set): which
-    // way a token goes is a coin that no processor predicts.
+    // Without branches, since no processor predicts which way a token goes. In a form that compilers keep so:
+    // differences below zero have their highest bit set.
     for (std::size_t t = 0; t < length; ++t) {
       for (int i = 0; i < kRows; ++i) {
         const std::uint32_t word = words[i][t];

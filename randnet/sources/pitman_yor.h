@@ -18,7 +18,7 @@
 // With a `history` of h > 0 symbols the program first draws such a text, which is never written. Every row is then
 // drawn as if it came after that text, though none of its symbols is in the context of the row's first ones. Rows of a
 // program are then texts by one source. The longer the history, the more it determines that source. A history costs as
-// much as a row of its length, once per program, and is looked up in memory that no longer fits the caches. At D = 16
+// much as a row of its length, once per program. It is looked up in memory that no longer fits the caches. At D = 16
 // the longest takes about 0.1 s.
 //
 // Draws of a program: depth; symbols, which is k; the k symbols (DrawDistinct); discount and strength of m = 0, then of

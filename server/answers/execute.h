@@ -2,7 +2,7 @@
 // limits.
 //
 // A request is checked whole before anything is run. It then runs in pieces of a few milliseconds, so that the caller
-// can do other work between them; a program longer than a piece is interrupted and resumed. Only one of the programs is
+// can do other work between them. A program longer than a piece is interrupted and resumed. Only one of the programs is
 // compiled and has its tapes at a time.
 #pragma once
 

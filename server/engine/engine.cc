@@ -33,9 +33,9 @@ EngineOptions Resolved(EngineOptions options) {
 // processes must not make a stream look expensive.
 thread_local double last_thread_seconds = 0;
 
-// Generation never sleeps while there is work. Threads that send a batch, or a trainer on the same machine that needs
-// one, would wait several milliseconds for the end of its time slice. From Linux 6.12 on a thread can ask for shorter
-// slices; its share of the core stays the same. Elsewhere nothing changes.
+// Generation never sleeps while there is work. Threads that send a batch, or a trainer on the same machine, would wait
+// several milliseconds for the end of its time slice. From Linux 6.12 on a thread can ask for shorter slices; its share
+// of the core stays the same. Elsewhere nothing changes.
 void AskForShortSlices() {
 #ifdef SYS_sched_setattr
   struct Attributes {  // struct sched_attr of sched_setattr(2), whose header does not go with the C library's

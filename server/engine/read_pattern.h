@@ -50,7 +50,7 @@ class ReadPattern {
   Wide row(std::uint64_t slot, Wide round) const { return round * slots_ + slot; }
 
   // Segments that must be held at a time. If each row of a slot is in another segment than the one before, a segment is
-  // released at once; otherwise one segment of each slot is in use.
+  // released at once. Otherwise one segment of each slot is in use.
   std::uint64_t segments_in_use() const { return count_ <= period_ || step_ >= segment_sequences() ? 1 : period_; }
 
   // Whether the rows take places one by one in several lanes, long enough for stripes.

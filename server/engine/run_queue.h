@@ -1,8 +1,8 @@
 // RunQueue: everything in an engine that waits for a core, and which of it is next.
 //
-// Four kinds of work wait: segments that are not begun, segments between two slices, segments whose computation is
-// paused on a thread of its own, and pieces of background tasks. The one whose account the scheduler puts first is
-// next. Two rules come before that:
+// Four kinds of work wait: segments that are not begun, segments between two slices, segments that are paused on a
+// thread of their own, and pieces of background tasks. The one whose account the scheduler puts first is next. Two
+// rules come before that:
 //   - Segments that nobody wants any more go first, since they end at once and free their workspace.
 //   - If the next reader's stream has no free workspace, the reader may not begin a segment. The segments of that
 //     stream that are in progress then go in its place.

@@ -1,7 +1,7 @@
 // SequenceReader: one consumer's sequences, first, first + stride, ..., in order.
 //
 // A reader keeps a bounded number of segments queued, in progress or ready ahead of what was taken from it. At first it
-// wants only what the first batch needs; then it reads ahead to kLookahead times what was taken, until the bound in
+// requests only what the first batch needs. Then it reads ahead to kLookahead times what was taken, until the bound in
 // bytes is reached. If nobody takes rows, it wants nothing more. A closed reader's segments are dropped from the queue,
 // and stopped in progress unless another reader wants them.
 //

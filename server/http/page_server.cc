@@ -10,8 +10,8 @@
 namespace iterand {
 namespace {
 
-// Threads for answers that take milliseconds and for those that wait for the engine; and others, of a priority below
-// the engine's, for those that compute. Explanations are made one at a time, so that their memory is bounded.
+// Threads for answers that take milliseconds and for those that wait for the engine. Others, of a priority below the
+// engine's, are for answers that compute. Explanations are made one at a time, so that their memory is bounded.
 constexpr int kQuickThreads = 1;
 constexpr int kPreviewThreads = 2;
 constexpr int kStatisticsThreads = 1;

@@ -1,5 +1,5 @@
-// Requests of Stream and Read: which indices they ask for, against the definition in 128 bits; and a few rows of them,
-// against segments that are made one by one.
+// Requests of Stream and Read. The indices that they ask for are compared with the definition in 128 bits, and a few of
+// their rows with segments that are made one by one.
 #include <algorithm>
 #include <array>
 #include <cstdint>

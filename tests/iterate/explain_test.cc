@@ -130,7 +130,7 @@ TEST(ExplainTest, SourcesAreOneStep) {
   EXPECT_EQ(explanation->steps[0].family, "uniform");
 }
 
-// The row that a step read is the one that the step before made: the stream has that one too, since every row of a
+// The row that a step read is the one that the step before made. The stream has that one too, since every row of a
 // chain is emitted.
 TEST(ExplainTest, RowsOfEveryDepth) {
   v1::Recipe recipe;

@@ -1,5 +1,5 @@
-// What happens to a call before its request is served: token, slot, reading, parsing; and to peers that send no
-// request, half of one, or an expensive one.
+// What happens to a call before its request is served: token, slot, reading, parsing. Also what happens to peers that
+// send no request, half of one, or an expensive one.
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>

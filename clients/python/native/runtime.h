@@ -3,8 +3,8 @@
 // Threads. Generation runs on the engine's threads, which never touch Python. A thread of Python's that calls the
 // engine holds a Runtime::Use; it waits for rows without one.
 //
-// Forks. A handler of pthread_atfork waits until no thread holds a Use, and halts the engine (Engine::Halt), so that no
-// lock is held when the process is copied. In the child the engine and all that belongs to it is left alone and never
+// Forks. A handler of pthread_atfork waits until no thread holds a Use, and halts the engine (Engine::Halt). So no lock
+// is held when the process is copied. In the child the engine and all that belongs to it is left alone and never
 // freed: its threads do not exist there. Sessions open their stream again, in an engine with threads of its own.
 //
 // The end. Stop ends what is in use and joins the threads. Python calls it before it finalizes, without the GIL; a

@@ -55,8 +55,8 @@ def test_gives_up_soon_on_a_server_that_was_never_reached() -> None:
         assert 0.3 <= time.monotonic() - begin < 10
 
 
-# A server that goes is watched on streams without an end: the buffers of a connection hold what it sent before, which
-# may be tens of megabytes.
+# A server that goes is watched on streams without an end, since the buffers of a connection may hold tens of megabytes
+# that it sent before.
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_server_restarted_in_mid_stream(own_server: Server, monkeypatch: pytest.MonkeyPatch, how: int) -> None:
     requests = opened_streams(monkeypatch)

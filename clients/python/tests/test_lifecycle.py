@@ -1,7 +1,7 @@
 """Streams of this process at a process's turning points: its end in every way, forks, Ctrl-C. Nothing may hang.
 
-Each test runs a program of its own, which has to end in time, with the status and the output that are expected and
-nothing on standard error that is not. tools/wheel runs these tests in every Python that the wheel is for.
+Each test runs a program of its own. It has to end in time, with the expected status and output, and nothing unexpected
+on standard error. tools/wheel runs these tests in every Python that the wheel is for.
 """
 
 from __future__ import annotations

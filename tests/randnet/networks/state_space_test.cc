@@ -75,7 +75,7 @@ TEST(StateSpaceTest, LogitsAreThoseOfDoublePrecision) {
   EXPECT_LT(worst, 1e-5);
 }
 
-// A channel of radius r forgets at the rate of its time constant: tau lies where the knobs say, and the input factor
+// A channel of radius r forgets at the rate of its time constant. tau is where the knobs put it, and the input factor
 // keeps the variance.
 TEST(StateSpaceTest, TimeConstantsLieBetweenTheKnobs) {
   const auto family = MakeFamily(

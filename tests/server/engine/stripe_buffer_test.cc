@@ -50,8 +50,8 @@ TEST(Stripes, RowsLieInTheOrderInWhichTheyAreSent) {
       const absl::StatusOr<std::string> bytes = consumer.Read(kRows);
       ASSERT_TRUE(bytes.ok()) << bytes.status();
       EXPECT_TRUE(*bytes == InProcess(recipe, 0, first, stride, kRows));
-      // One piece per stripe. A reader that begins or ends within the last rows of a stripe, or the first, needs no
-      // stripe there, and fewer rows than lanes come singly.
+      // One piece per stripe. A reader that begins or ends within the first or last rows of a stripe needs no stripe
+      // there. Fewer rows than lanes come singly.
       const std::uint64_t stripe_rows = kLanes / stride * kSegmentRows;
       EXPECT_LE(static_cast<std::uint64_t>(consumer.pieces()), kRows / stripe_rows + 2 + 2 * (kLanes / stride))
           << "first " << first << " stride " << stride;

@@ -11,9 +11,9 @@
 // A server keeps no state of its clients. To resume, open the stream again with `start` set to the saved next_index().
 // Any server of the same engine version continues it, with the same bits. docs/cpp.md has a program that does so.
 //
-// Calls outlive their connections. If a server ends, is full or falls silent, the call is made again, on it or on the
-// next of the list that ConnectToAny was given. A stream continues at its index and demands the same fingerprint. So
-// its reader receives what it would have received.
+// Calls outlive their connections. If a server ends, is full or falls silent, the call is made again: on it, or on the
+// next of ConnectToAny's list. A stream continues at its index and demands the same fingerprint. So its reader receives
+// what it would have received.
 //
 // Errors are absl::Status with the code and the message of the server. Messages contain nothing that could command a
 // terminal or break a line of a log. ErrorInfoOf (iterand/error.h) gives the machine-readable reason of a server's
@@ -90,8 +90,8 @@ struct StreamOptions {
   std::uint32_t batch_size = 64;  // sequences per batch, at least 1; the last batch may have fewer
   bool provenance = false;        // report where each sequence came from
 
-  // Batches that a thread of the stream receives ahead of the caller. For a trainer, about 8, or what it consumes in
-  // 20 ms if that is more. 0: the thread that calls Next receives, which is fastest if it calls again at once.
+  // Batches that a thread of the stream receives ahead of the caller. For a trainer, about 8, or what it consumes in 20
+  // ms if that is more. With 0 the thread that calls Next receives. That is fastest if it calls again at once.
   int prefetch = 8;
 };
 

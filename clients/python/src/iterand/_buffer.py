@@ -12,8 +12,8 @@ from iterand._batch import Batch
 class Buffer:
     """A bounded queue from the thread that reads the network to the one that trains.
 
-    It is made of SimpleQueues because they are cheap and their `put` is reentrant: `close` may be called by a finaliser
-    at any point of this or another thread.
+    It is made of SimpleQueues because they are cheap and their `put` is reentrant. A finaliser may call `close` at any
+    point of this or another thread.
     """
 
     def __init__(self, capacity: int) -> None:

@@ -32,8 +32,8 @@ from iterand._keepalive import Link, Waiting, unshared
 _SERVICE = "/iterand.v1.NoiseService/"
 
 # The thread that reads a stream waits on the connection itself: no thread of gRPC's hands batches over.
-# gRPC never frees a call of this kind that is cancelled, only one that ends with its channel, so this is for streams
-# that have a channel of their own.
+# It is for streams that have a channel of their own, since gRPC frees a cancelled call of this kind only with its
+# channel.
 SINGLE_THREADED = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),)
 _T = TypeVar("_T")
 

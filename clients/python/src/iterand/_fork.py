@@ -1,6 +1,6 @@
 """Forked processes: a child inherits gRPC's sockets, but not its threads and locks.
 
-A child must therefore neither call gRPC nor free what gRPC has made: freeing an unfinished call resets it on the socket
+A child must therefore neither call gRPC nor free what gRPC has made. To free an unfinished call resets it on the socket
 that the child shares with its parent.
 
 gRPC's own handlers start its threads again in a child, where they continue to read from the shared sockets. The parent

@@ -67,7 +67,7 @@ class StreamTrainer(Trainer):  # type: ignore[misc]
     """A Trainer that reads a StreamDataset: every process its own rank, and resumed at once.
 
     `train_dataset` is a StreamDataset of rank 0 of 1. Batch size, rank and world size are those of the
-    TrainingArguments; `count`, if any, is of all processes together and must be a multiple of their number. Batches
+    TrainingArguments; `count`, if any, is of all processes together. It must be a multiple of their number. Batches
     have `input_ids` and `labels`; where a loss mask is false, the label is -100. Without `count` give `max_steps`.
 
     The position is in each checkpoint's `trainer_state.json`. It continues with any number of processes. The Trainer

@@ -1,8 +1,8 @@
 """A range of a stream as a map-style data set: `len` and `[]`.
 
 Any index can be read, but a segment is made as a whole (48 sequences by default). So a block of rows is kept, and the
-order of the reads decides what is made: reads that move forward have whole blocks made ahead of them, as a stream does,
-and any other read makes the one segment that it needs.
+order of the reads decides what is made. Reads that move forward have whole blocks made ahead of them, as a stream does.
+Any other read makes the one segment that it needs.
 """
 
 from __future__ import annotations

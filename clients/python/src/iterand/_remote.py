@@ -1,7 +1,8 @@
 """Streams from a server: batches that survive their connection.
 
-When a connection breaks, the reading thread makes a new request from the index that it has reached, to the same server
-or to the next of the list, and demands the same fingerprint. The next batch is the one that would have followed.
+When a connection breaks, the reading thread makes a new request from the index that it has reached. The request goes to
+the same server or the next of the list, and demands the same fingerprint. The next batch is the one that would have
+followed.
 """
 
 from __future__ import annotations

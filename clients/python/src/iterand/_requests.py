@@ -40,9 +40,9 @@ def is_recipe_file(recipe: object) -> bool:
 def recipe_text(recipe: RecipeLike) -> tuple[str | None, str | None]:
     """A recipe as (preset name, None) or (None, JSON text).
 
-    `recipe` is a preset's name, a dict, JSON text, or the path of a JSON file: a string is JSON text if it begins with
-    a brace, a path if it has a / in it or ends with .json, else a name. Errors: InvalidRecipe for an unreadable file or
-    broken JSON.
+    `recipe` is a preset's name, a dict, JSON text, or the path of a JSON file. A string that begins with a brace is
+    JSON text. One that has a / in it or ends with .json is a path, any other a name. Errors: InvalidRecipe for an
+    unreadable file or broken JSON.
     """
     if _is_message(recipe):
         from google.protobuf import json_format

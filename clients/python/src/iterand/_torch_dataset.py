@@ -41,11 +41,11 @@ class StreamDataset(IterableDataset[Item]):
     batch of few rows, of which cross_entropy's mean is nan: with `reduction="sum"` divide by
     `batch["loss_mask"].sum().clamp(min=1)`.
 
-    Give it to a `StreamLoader`, which can be saved and resumed, or to a DataLoader with `batch_size=None` (an item is a
-    batch already) and, if it has workers, a server and `multiprocessing_context="forkserver"`. The connection is made
-    where the iteration begins, so inside the workers. With `count`, the shard ends after that many rows, and the last
-    batch may have fewer. `dtype` is that of the tokens: embeddings take int64; torch.uint8, where the vocabulary allows
-    it, is an eighth of that on the way to the device.
+    Give it to a `StreamLoader`, which can be saved and resumed. A DataLoader takes it with `batch_size=None`, since an
+    item is a batch already. With workers it also needs a server and `multiprocessing_context="forkserver"`. The
+    connection is made where the iteration begins, so inside the workers. With `count`, the shard ends after that many
+    rows, and the last batch may have fewer. `dtype` is that of the tokens. Embeddings take int64. Where the vocabulary
+    allows it, torch.uint8 is an eighth of that on the way to the device.
 
     The other arguments are those of `iterand.stream`.
 

@@ -57,14 +57,14 @@ def stream(
     start: index of the first sequence of the first global batch.
     count: how many sequences this reader gives; None: endless.
     expected_fingerprint: refuse any other stream (FingerprintMismatch).
-    loss_mask: ask for loss masks, as a recipe with loss_mask does: `stream.batches()` then gives batches whose
-        `loss_mask` is true where a token is to be predicted, which may be nowhere in a row. The fingerprint is that
+    loss_mask: ask for loss masks, as a recipe with loss_mask does. The batches of `stream.batches()` then have a
+        `loss_mask`, true where a token is to be predicted, which may be nowhere in a row. The fingerprint is that
         recipe's; the tokens are the same.
     server: None: the sequences are made in this process, unless $ITERAND_SERVER names servers, with commas between
         them. "host:port" of a server, a list of them to fall back on, or an `iterand.Server`. False: this process,
         whatever the variable says.
-    prefetch: batches read ahead from a server. In this process, sequences of 16 MiB are made ahead, or two segments of
-        each lane if that is more, on threads of this process's own (`set_threads`).
+    prefetch: batches read ahead from a server. In this process, threads of its own (`set_threads`) make 16 MiB of
+        sequences ahead, or two segments of each lane if that is more.
     tls, token, token_file, retry: of the connection to a server, as of Client.
     Errors are `iterand.Error`s. Those of a server come from the iteration, since the connection is made in the
     background.
@@ -183,8 +183,8 @@ def describe(
     retry: Retry | None = None,
     timeout: float | None = None,
 ) -> Description:
-    """Presets, families and engine version and, if a recipe is given, what it resolves to; with `loss_mask` the stream
-    that `iterand.stream` with a loss mask reads, which has a fingerprint of its own.
+    """Presets, families and engine version and, if a recipe is given, what it resolves to. With `loss_mask` that is the
+    stream with loss masks, which has a fingerprint of its own.
 
     at: index of the stream; shares of the parts of a mixture, and its cost, are those at this index.
     The other arguments are those of `read`.
@@ -278,8 +278,8 @@ def explain(recipe: RecipeLike, index: int, *, seed: int = 0, length: int | None
 
 
 def complexity(tokens: npt.ArrayLike, alphabet_size: int = 256) -> npt.NDArray[np.float64]:
-    """The complexity of each row: an estimate of its Lempel-Ziv code length as a share of the plain row's, which the
-    filter `band` of a recipe measures (iterate/complexity.h). Constants measure near 0, noise near 1.
+    """The complexity of each row, which the filter `band` of a recipe measures: an estimate of its Lempel-Ziv code
+    length as a share of the plain row's (iterate/complexity.h). Constants measure near 0, noise near 1.
 
     tokens: rows x length, or one row, of whole numbers from 0 to alphabet_size - 1. Errors: InvalidArgument.
 

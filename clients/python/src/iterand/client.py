@@ -1,6 +1,6 @@
 """The client: streams, random access and descriptions from an iterand server.
 
-A stream is a pure function of (recipe, seed, index), so the server keeps nothing that a client would have to restore,
+A stream is a pure function of (recipe, seed, index). So the server keeps nothing that a client would have to restore,
 and every call may be made again on another server.
 """
 

@@ -61,8 +61,8 @@ class Pretrain:
     stream_seed: int = 0  # a sweep adds each of its seeds
     dump: str | None = None  # folder of an `iterand dump`, read instead of a server
     loss_mask: bool = False  # request loss masks; with masks the loss counts only the marked tokens
-    # The weights to start from, of the same shape: the path of a model.pt, or in a sweep an earlier variant, whose run
-    # of the same seed is taken. None: random weights.
+    # The weights to start from, of the same shape: the path of a model.pt. In a sweep also an earlier variant, whose
+    # run of the same seed is taken. None: random weights.
     start: str | None = None
     tokens: int = 2_000_000
     batch_size: int = 64

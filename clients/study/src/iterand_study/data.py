@@ -102,7 +102,7 @@ def stream_key(info: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stream(study: config.Study, address: str | None, first_step: int, steps: int) -> Iterator[Stream]:
-    """The batches first_step .. steps - 1 of the stream that `describe` describes, rows x length each; of several
+    """The batches first_step .. steps - 1 of the stream that `describe` describes, rows x length each. Of several
     processes (parallel.py) each has its rows of them, a shard of the stream. They come with loss masks if the recipe
     has them or the study asks for them; a dump's, if there are any.
 

@@ -1,14 +1,14 @@
 """Finetuning on a real text: from pretrained weights and from scratch, on the same data in the same order.
 
-Every start is trained with every learning rate of the list, and each start's best by final validation loss is
-compared, so that neither side is handicapped. Starts:
+Every start is trained with every learning rate of the list. Each start's best by final validation loss is compared, so
+that neither side is handicapped. Starts:
 
     scratch      a fresh model
     pretrained   all weights of the pretrained model
     fresh        its blocks, with a new embedding and output head
 
-Each start and rate has its own result and weights. An interrupted stage therefore continues with what is not trained
-yet, and a stage of which only the evaluation has changed is measured again and not trained.
+Each start and rate has its own result and weights. So an interrupted stage continues with what is not trained yet. A
+stage of which only the evaluation has changed is measured again and not trained.
 
 Results: **data saved**, how many fewer real tokens a start needs than scratch to reach the same validation loss, and
 the **exchange rate**, the synthetic FLOPs (generation and training) paid per real token saved. All runs of a stage

@@ -1,6 +1,6 @@
 """The folder of a pretraining run, and which of its results a configuration may reuse.
 
-What the weights depend on (`training_key`) and what is measured (`evaluation_key`) are separate: if only the evaluation
+What the weights depend on (`training_key`) and what is measured (`evaluation_key`) are separate. If only the evaluation
 of a finished run has changed, the run is measured again and not trained.
 """
 
@@ -28,9 +28,9 @@ def track_point(model: Transformer, options: config.Evaluation, tokens: int) -> 
 
 
 def initial_weights(study: config.Study) -> Result | None:
-    """The weights that a run starts from, if Pretrain.start names a file: their SHA-256, and what the runs that made
-    them were trained on and cost, by the pretrain.json beside them. None if the start is random; a value is None if
-    the pretrain.json is absent or lacks it.
+    """The weights that a run starts from, if Pretrain.start names a file: their SHA-256, and the training and cost of
+    the runs that made them, by the pretrain.json beside them. None if the start is random; a value is None if the
+    pretrain.json is absent or lacks it.
 
     Errors: ConfigError if the file does not hold a model of the study's shape.
     """

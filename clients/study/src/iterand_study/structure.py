@@ -1,10 +1,10 @@
 """Prequential estimate of a recipe's learnable structure (Finzi et al. 2026, arXiv 2601.03220).
 
-A small model reads the stream once. Each batch is predicted before it is learnt from, so that the losses along the way
-are the code length of the data for a learner that starts from nothing. The area between that curve and the final loss
-is what the model has learnt and kept, the structure. The rest looks random to it. Noise and chaos score
-zero; constant rows of random symbols score what it costs to learn to repeat a symbol. The loss at the end is a mean
-over the last tenth of the steps.
+A small model reads the stream once. Each batch is predicted before it is learnt from. So the losses along the way are
+the code length of the data for a learner that starts from nothing. The area between that curve and the final loss is
+what the model has learnt and kept, the structure. The rest looks random to it. Noise and chaos score zero; constant
+rows of random symbols score what it costs to learn to repeat a symbol. The loss at the end is a mean over the last
+tenth of the steps.
 
 Minutes on a CPU; the size of the model and the number of tokens belong to the measure, so compare only equal ones.
 """

@@ -1,12 +1,11 @@
 """In-context tasks: a window shows examples of a rule over random tokens, which the model must continue.
 
-Each task makes rows x length tokens and a mask of the answers that count: those of the window's second half, which
-follow from what the window shows. Every row draws its own tokens, so the window is the only evidence. A model's
-score is the share of the counted answers that it ranks first.
+Each task makes rows x length tokens and a mask of the answers that count. Those are in the window's second half and
+follow from what the window shows. Every row draws its own tokens, so the window is the only evidence. A model's score
+is the share of the counted answers that it ranks first.
 
-`copy-first` and `reverse-first` have the windows of `copy` and `reverse`, of whose answers only the first tokens count:
-the other tokens follow from those before them, the first ones only from the position in the window and the words
-before.
+`copy-first` and `reverse-first` have the windows of `copy` and `reverse`. Only the first tokens of the answers count:
+the others follow from those before them, the first ones only from the position in the window and the words before.
 """
 
 from __future__ import annotations
