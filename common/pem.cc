@@ -71,7 +71,7 @@ absl::StatusOr<KeyPair> ReadKeyPair(const std::string& cert_file, const std::str
   if (encrypted) {
     ERR_clear_error();
     return absl::InvalidArgumentError(
-        absl::StrCat("the TLS key ", key_file, " is encrypted: give one without a passphrase"));
+        absl::StrCat("the TLS key ", key_file, " is encrypted, must have no passphrase"));
   }
   if (!key) {
     ERR_clear_error();
@@ -81,7 +81,7 @@ absl::StatusOr<KeyPair> ReadKeyPair(const std::string& cert_file, const std::str
   if (X509_check_private_key(cert.get(), key.get()) != 1) {
     ERR_clear_error();
     return absl::InvalidArgumentError(
-        absl::StrCat("the TLS certificate ", cert_file, " and the key ", key_file, " do not fit each other"));
+        absl::StrCat("the TLS certificate ", cert_file, " and the key ", key_file, " do not belong together"));
   }
   // Finds what a handshake would refuse, such as a key that is too short.
   const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_method()), SSL_CTX_free);

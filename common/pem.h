@@ -15,7 +15,7 @@ struct KeyPair {
 };
 
 // Reads both files and checks that they can be used together. Errors name the file: NotFound if one cannot be read,
-// InvalidArgument if one holds something else, the key has a passphrase, or the two do not fit each other.
+// InvalidArgument if one holds something else, the key has a passphrase, or the two do not belong together.
 absl::StatusOr<KeyPair> ReadKeyPair(const std::string& cert_file, const std::string& key_file);
 
 // Reads a file of certificates of authorities. Errors: NotFound if it cannot be read, InvalidArgument if it has no

@@ -18,8 +18,8 @@ The gRPC interface of a server, as `proto/iterand/v1/` states it. `python docs/m
 `./check` compares it with the schema. [parameters.md](parameters.md) has the fields of a `Recipe`,
 [design/wire.md](design/wire.md) the form of a batch on the wire.
 
-The clients for [Python](../clients/python/README.md), [C++](cpp.md) and the [command line](commands.md) cover every call.
-Other languages can generate a client from the files.
+[Python](../clients/python/README.md), [C++](cpp.md) and the [command line](commands.md) have every call. For other
+languages, generate a client from the files.
 """
 
 
@@ -86,10 +86,11 @@ def section(schema: Schema, file: FileDescriptor) -> Iterator[str]:
     for service in file.services_by_name.values():
         yield from (f"## {service.name}", "", *paragraphs(schema, service.full_name))
         for method in service.methods:
-            answer = "stream of " if method.server_streaming else ""
-            outputs = f"{answer}[{method.output_type.name}](#{method.output_type.name.lower()})"
+            request, answer = (
+                f"[{message.name}](#{message.name.lower()})" for message in (method.input_type, method.output_type)
+            )
             yield from (f"### {method.name}", "")
-            yield from (f"[{method.input_type.name}](#{method.input_type.name.lower()}) to {outputs}", "")
+            yield from (f"{request} -> {'stream of ' if method.server_streaming else ''}{answer}", "")
             yield from paragraphs(schema, method.full_name)
     for message in file.message_types_by_name.values():
         yield from (f"## {message.name}", "", *paragraphs(schema, message.full_name), *fields(schema, message))

@@ -84,7 +84,7 @@ class PartDraw {
   // The plan must outlive this object.
   explicit PartDraw(const StreamPlan& plan);
 
-  // The part that makes a segment; 0 if the recipe is no mixture.
+  // The part that makes a segment; 0 if the recipe is not a mixture.
   int PartOf(std::uint32_t lane, std::uint64_t segment);
 
  private:
@@ -99,7 +99,7 @@ class PartDraw {
 };
 
 // Names of a recipe's parts, in the order of MixturePlan: "OUTER/INNER" of a part in a nested mixture. Empty if the
-// recipe, which must be a resolved one, is no mixture.
+// recipe, which must be a resolved one, is not a mixture.
 std::vector<std::string> PartNames(const v1::Recipe& resolved);
 
 }  // namespace iterand

@@ -38,13 +38,13 @@ class StreamPlan {
 
   // The parts of a mixture; nullptr if the recipe is none.
   const MixturePlan* mixture() const { return mixture_.get(); }
-  // The plans that segments are made by: those of the parts, or this one if the recipe is no mixture.
+  // The plans that segments are made by: those of the parts, or this one if the recipe is not a mixture.
   int parts() const { return mixture_ ? mixture_->size() : 1; }
   const StreamPlan& part(int i) const { return mixture_ ? mixture_->part(i) : *this; }
   // Length and marks; of a mixture, each part has its own number of symbols per row.
   const SequenceLayout& layout() const { return resolved_.layout(); }
 
-  // ---- Of a recipe that is no mixture. ----
+  // ---- Of a recipe that is not a mixture. ----
 
   const FamilyMix& mix() const { return mix_; }
   int alphabet() const { return static_cast<int>(recipe().alphabet_size()); }

@@ -16,7 +16,7 @@ absl::StatusOr<v1::Recipe> LoadPreset(std::string_view name) {
     if (preset.name == name) return ParseRecipeJson(preset.json);
     names.emplace_back(preset.name);
   }
-  return absl::NotFoundError(absl::StrCat("preset: there is none named \"", Shorten(name, 60), "\"",
+  return absl::NotFoundError(absl::StrCat("preset: no preset is named \"", Shorten(name, 60), "\"",
                                           DidYouMean(name, names), ", must be one of ", absl::StrJoin(names, ", ")));
 }
 

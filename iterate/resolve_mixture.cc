@@ -75,7 +75,7 @@ absl::Status ResolveNames(v1::Recipe& recipe, const std::vector<std::string>& pr
     if (absl::Status s = CheckName(part.name()); !s.ok()) return AtPath(path, s);
     if (names.insert(part.name()).second) continue;
     return absl::InvalidArgumentError(
-        absl::StrCat(path, "name: is that of another part beside it, must be one of its own"));
+        absl::StrCat(path, "name: is also the name of another part, must be unique in its mixture"));
   }
   for (int i = 0; i < recipe.mixture_size(); ++i) {
     v1::Part& part = *recipe.mutable_mixture(i);

@@ -99,7 +99,7 @@ class SegmentJob {
   const absl::Status& status() const { return status_; }
 
   // Whether the next Run needs the same workspace, which must not be used for anything else meanwhile. While an endless
-  // pool is replayed any workspace will do.
+  // pool is replayed any workspace serves.
   bool keeps_workspace() const { return keeps_workspace_; }
 
   // Rounds of an endless pool that were left to replay when the last Run began; 0 if that Run was no replay. Asking for

@@ -1,4 +1,4 @@
-// "Did you mean": the names that are nearest to a word that is none of them.
+// "Did you mean": the names that are nearest to a word that matches none.
 #pragma once
 
 #include <span>

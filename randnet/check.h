@@ -17,7 +17,7 @@ absl::Status CheckRange(std::string_view path, Number value, std::type_identity_
                         std::type_identity_t<Number> max, std::string_view why = "") {
   if (value >= min && value <= max) return absl::OkStatus();  // false for NaN
   return absl::InvalidArgumentError(
-      absl::StrCat(std::string(path), ": is ", value, ", must lie within [", min, ", ", max, "]", std::string(why)));
+      absl::StrCat(std::string(path), ": is ", value, ", must be in [", min, ", ", max, "]", std::string(why)));
 }
 
 // The same for a probability.

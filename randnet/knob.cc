@@ -12,7 +12,7 @@
 namespace iterand {
 namespace {
 
-// [low, high] must lie within [min, max]. Number is the type of the bounds.
+// [low, high] must be in [min, max]. Number is the type of the bounds.
 template <typename Number, typename Interval>
 absl::Status CheckInterval(const Interval& interval, const std::string& path, Number min, Number max) {
   if (!interval.has_low() || !interval.has_high()) {
@@ -49,7 +49,7 @@ absl::Status CheckGeometric(const v1::Integer::Geometric& geometric, const std::
   if (absl::Status s = CheckRange(path + ".limit", geometric.limit(), geometric.start(), max); !s.ok()) return s;
   if (geometric.limit() - geometric.start() > 65536) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ".limit: is ", geometric.limit(), ", must lie within 65536 of start ", geometric.start()));
+        absl::StrCat(path, ".limit: is ", geometric.limit(), ", must be at most 65536 from start ", geometric.start()));
   }
   return absl::OkStatus();
 }

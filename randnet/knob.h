@@ -15,7 +15,7 @@ namespace iterand {
 // A real knob, ready to draw.
 class RealKnob {
  public:
-  // Every value that can be drawn must lie within [min, max]; else InvalidArgument naming `path`.
+  // Every value that can be drawn must be in [min, max]; else InvalidArgument naming `path`.
   static absl::Status Check(const v1::Real& config, const std::string& path, double min, double max);
   // REQUIRES: Check returned OK for `checked`.
   explicit RealKnob(const v1::Real& checked);
@@ -35,7 +35,7 @@ class RealKnob {
 // An integer knob, ready to draw.
 class IntegerKnob {
  public:
-  // As RealKnob's; [min, max] must lie within the values of an int.
+  // As RealKnob's; [min, max] must be in the values of an int.
   static absl::Status Check(const v1::Integer& config, const std::string& path, std::int64_t min, std::int64_t max);
   // REQUIRES: Check returned OK for `checked`.
   explicit IntegerKnob(const v1::Integer& checked);

@@ -23,7 +23,7 @@ void WriteDefault(google::protobuf::Message& message, int field_number);
 // value and what is allowed.
 absl::Status CheckFields(const google::protobuf::Message& message, const std::string& path);
 
-// Does the same for one field, of a message that is no part of another, and for what is below it.
+// Does the same for one field, of a message that is not part of another, and for what is below it.
 absl::Status CheckField(const google::protobuf::Message& message, int field_number);
 
 // Checks that this build knows every field of a message and of all messages below it. Errors: as of CheckFields.

@@ -68,9 +68,9 @@ absl::Status CheckListen(const std::string& listen) {
     path.copy(address.sun_path, path.size());
     struct stat file {};
     if (lstat(path.c_str(), &file) == 0 && !S_ISSOCK(file.st_mode)) {
-      return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", listen, ": there is a ",
+      return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", listen, ": the path is a ",
                                                      S_ISDIR(file.st_mode) ? "directory" : "file",
-                                                     " of that name, which is no socket"));
+                                                     ", must be free or a socket"));
     }
     const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (probe < 0) return absl::OkStatus();  // gRPC will fail, too
@@ -99,7 +99,7 @@ absl::StatusOr<bool> IsPublic(const std::string& listen) {
 }
 
 std::string WhyNot(const std::string& listen) {
-  if (absl::StartsWith(listen, "unix:")) return "is the directory there and writable?";
+  if (absl::StartsWith(listen, "unix:")) return "does the directory exist, and is it writable?";
   std::string why;
   const Addresses found = Resolve(listen, why);
   if (!found) return why;

@@ -161,7 +161,7 @@ absl::StatusOr<ListenSockets> ListenSockets::BindUnix(const std::string& listen)
   unlink(path.c_str());  // what CheckListen found to be a socket that nobody listens on, if anything
   const int descriptor = Listen(bytes, sizeof(address), false);
   if (descriptor < 0) {
-    return CannotListen(listen, absl::StrCat(std::strerror(errno), "; is the directory there and writable?"));
+    return CannotListen(listen, absl::StrCat(std::strerror(errno), "; does the directory exist, and is it writable?"));
   }
   ListenSockets sockets;
   sockets.descriptors_.push_back(descriptor);

@@ -17,7 +17,7 @@ class ListenSockets {
   // Binds "host:port", "[ipv6]:port" or "unix:path", and listens. A host may have several addresses: all that can be
   // bound are bound, at the same port, and the log names the others. A wildcard address listens on IPv4 and IPv6. A
   // unix socket that a killed server left behind is replaced. The sockets do not block.
-  // Errors: InvalidArgument for an address of another form, or a path that is no socket; Unavailable for an address
+  // Errors: InvalidArgument for an address of another form, or a path that is not a socket; Unavailable for an address
   // that cannot be resolved or bound, or where a server is listening.
   static absl::StatusOr<ListenSockets> Bind(const std::string& listen);
 

@@ -31,7 +31,7 @@ class LiveRows {
     std::uint64_t number = 0;  // counts all rows that were taken
     std::uint64_t index = 0;
     std::string stream;  // the beginning of its fingerprint
-    std::string part;    // empty if the recipe is no mixture
+    std::string part;    // empty if the recipe is not a mixture
     std::string family;
     int depth = 0;
     Dtype dtype = Dtype::kUint8;

@@ -30,7 +30,7 @@ absl::StatusOr<Message> ParseRequest(const grpc::ByteBuffer& bytes) {
   Message message;
   if (!grpc::SerializationTraits<Message>::Deserialize(&copy, &message).ok()) {
     return WithReason(v1::INVALID_REQUEST, absl::InvalidArgumentError(
-                                               absl::StrCat("the request is no ", Message::descriptor()->full_name())));
+                                               absl::StrCat("the request is not an ", Message::descriptor()->full_name())));
   }
   return message;
 }

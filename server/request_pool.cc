@@ -30,7 +30,7 @@ std::optional<std::uint64_t> RequestPool::Post(std::size_t bytes, std::function<
     queue.bytes += bytes;
   }
   if (small) {
-    changed_.notify_one();  // any thread will do
+    changed_.notify_one();  // any thread serves
   } else {
     changed_.notify_all();
   }

@@ -74,7 +74,7 @@ absl::Status CheckWireLimits(google::protobuf::io::ZeroCopyInputStream& wire, co
                                                      " fields, with those of its submessages; it may have at most ",
                                                      kMaxRequestFields));
     case Verdict::kMalformed:
-      return absl::InvalidArgumentError(absl::StrCat("the request is no ", type.full_name()));
+      return absl::InvalidArgumentError(absl::StrCat("the request is not an ", type.full_name()));
     case Verdict::kOk:
       break;
   }

@@ -53,7 +53,7 @@ listed_packages() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' apt-packages.txt | t
 # Installs the system packages that are missing. Does nothing, in a few milliseconds, where all are installed.
 ensure_system_packages() {
   if ! command -v dpkg-query > /dev/null; then
-    say "This is no Debian or Ubuntu: install what apt-packages.txt lists by hand if the build fails."
+    say "This system is neither Debian nor Ubuntu: install what apt-packages.txt lists by hand if the build fails."
     return
   fi
   local installed missing=()

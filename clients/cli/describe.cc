@@ -178,7 +178,7 @@ absl::StatusOr<std::string> ToJson(const StreamFacts& facts, std::uint64_t at) {
     }
   }
   json["recipe"] = nlohmann::ordered_json::parse(info.recipe_json(), nullptr, /*allow_exceptions=*/false);
-  if (json["recipe"].is_discarded()) return absl::InternalError("the server's description of the recipe is no JSON");
+  if (json["recipe"].is_discarded()) return absl::InternalError("the server's description of the recipe is not JSON");
   return JsonText(json);
 }
 

@@ -314,27 +314,22 @@ void AddDump(CLI::App& app, Action& action) {
   auto options = std::make_shared<DumpOptions>();
   CLI::App* command = app.add_subcommand("dump", "Write sequences to a token file with a description beside it");
   command->footer(
-      "Writes DIR/NAME.bin or DIR/NAME.npy, and DIR/NAME.json with recipe, seed, fingerprint, shape and SHA-256. bin "
-      "is\n"
-      "only uint16 tokens, row after row, as nanoGPT-style trainers memory-map them; npy is a NumPy array of "
-      "the\n"
-      "stream's own dtype. The file gets its name when it is complete. After a kill the same command checks what is\n"
-      "there, and continues after the last part that matches its checksum. Ctrl-C and SIGTERM keep all but the batch "
-      "that is\n"
-      "being made, and exit with status 130. The same command with a larger --count extends a complete dump; until "
-      "it is\n"
-      "complete again, the file has the name DIR/NAME.bin.partial. Of an endless pool such as up-paper, "
-      "DIR/NAME.snapshots\n"
-      "holds the pool, so that it need not be replayed to continue or to extend; it may be deleted. What has another "
-      "stream's or\n"
-      "no description is never overwritten.");
+      R"(Writes DIR/NAME.bin or DIR/NAME.npy, and DIR/NAME.json with recipe, seed, fingerprint, shape and SHA-256.
+bin is uint16 tokens alone, row after row, as nanoGPT-style trainers memory-map them. npy is a NumPy array of the
+stream's own dtype. The file gets its name when it is complete.
+Ctrl-C and SIGTERM keep all batches except the one in progress, and exit with status 130.
+The same command continues, also after a kill, after the last part of the file that matches its checksum.
+With a larger --count it extends a complete dump: until that is complete again, the file is DIR/NAME.bin.partial.
+DIR/NAME.snapshots has the rows of an endless pool such as up-paper, to continue without a replay;
+it may be deleted.
+A file of another stream, or one without a description, is never overwritten.)");
   options->stream.AddTo(*command, /*positional=*/false);
   options->range.AddTo(*command);
   command->add_option("--count", options->range.count, "How many sequences")
       ->type_name("N")
       ->required()
       ->check(WholeNumber(1, std::uint64_t{1} << 48));
-  command->add_option("--out", options->out, "Folder; made if it is not there")
+  command->add_option("--out", options->out, "Folder; created if it is missing")
       ->type_name("DIR")
       ->required()
       ->check([](const std::string& folder) { return folder.empty() ? "must be a folder, not ''" : std::string(); });

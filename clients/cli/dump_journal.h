@@ -74,7 +74,7 @@ std::string ToLine(const ChunkLine& chunk);
 // Reads a journal line by line. Whatever bytes the file has, the work is linear in its size.
 class JournalReader {
  public:
-  // Reads the first line, unless it is torn. Errors: AlreadyExists for a file that is no journal, or one of another
+  // Reads the first line, unless it is torn. Errors: AlreadyExists for a file that is not a journal, or one of another
   // dump.
   static absl::StatusOr<JournalReader> Open(const std::string& path, const DumpIdentity& wanted);
 

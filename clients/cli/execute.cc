@@ -69,7 +69,7 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const ExecuteOptions& options) {
     for (const absl::string_view line : Lines(*text)) {
       if (programs.size() == kMaxExecutePrograms) {
         return absl::InvalidArgumentError(
-            absl::StrCat(*options.list_file, ": has more than ", kMaxExecutePrograms, " programs, the most of a call"));
+            absl::StrCat(*options.list_file, ": has more than ", kMaxExecutePrograms, " programs, must have at most that many"));
       }
       programs.emplace_back(line);
     }
@@ -155,15 +155,12 @@ void AddExecute(CLI::App& app, Action& action) {
   auto options = std::make_shared<ExecuteOptions>();
   CLI::App* command = app.add_subcommand("execute", "Run programs on the byte machine of the family tape_machine");
   command->footer(
-      "Instructions: + - change the cell, > < move on the circular tape, . writes the cell, , reads the input tape "
-      "(from its\n"
-      "beginning again after its end; an empty one reads as 0), [ ] loop while the cell is not 0. A text that begins "
-      "with -\n"
-      "goes behind --. An empty file is an empty program or an empty tape; a blank line of a list is an empty "
-      "program.\n"
-      "Formats: text is a line on each run, then what it wrote, escaped; raw is what was written and nothing else; "
-      "jsonl\n"
-      "is one object a program: program, steps, halt (ended, step_limit, output_limit), output.");
+      R"(Instructions: + - change the cell, > < move on the circular tape, . writes the cell, , reads the input tape,
+[ ] loop while the cell is not 0. The input tape begins again after its end; an empty one reads as 0.
+A text that begins with - follows after --. An empty file is an empty program or an empty tape, and a blank line of a
+list an empty program.
+Formats: text is a line on each run, then its output, escaped. raw is the output alone. jsonl is one object per
+program: program, steps, halt (ended, step_limit, output_limit), output.)");
   command->add_option("PROGRAM", options->programs, "Texts of programs")->type_name("");
   command->add_option("--file", options->program_file, "A file that is one program")->type_name("FILE");
   command->add_option("--list", options->list_file, "A file with a program in each line, blank ones too")

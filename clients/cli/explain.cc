@@ -29,7 +29,7 @@ struct ExplainOptions {
 // What the explanation names by numbers.
 struct Names {
   std::string family;
-  std::string part;  // empty if the recipe is no mixture
+  std::string part;  // empty if the recipe is not a mixture
 };
 
 std::string ToText(const Explanation& explanation, const Names& names) {
@@ -102,7 +102,7 @@ absl::Status Explain(const ExplainOptions& options) {
 
 void AddExplain(CLI::App& app, Action& action) {
   auto options = std::make_shared<ExplainOptions>();
-  CLI::App* command = app.add_subcommand("explain", "Tell where a sequence came from, and make it again on its own");
+  CLI::App* command = app.add_subcommand("explain", "Show where a sequence came from, and make it again alone");
   options->stream.AddTo(*command, /*positional=*/false);
   command->add_option("--index", options->index, "Index of the sequence")
       ->type_name("G")

@@ -72,12 +72,10 @@ int Run(int argc, char** argv) {
   app.require_subcommand(0, 1);  // without any, our own message below is printed
   app.formatter(std::make_shared<HelpFormatter>());
   app.footer(
-      "RECIPE is the name of a preset (`iterand presets` lists them) or the path of a JSON file, which has a / in it "
-      "or\n"
-      "ends in .json.\n"
-      "Exit status: 0 done, 1 a failure while running, 2 a wrong request, 130 a dump that Ctrl-C or SIGTERM ended; "
-      "errors\n"
-      "are one line on standard error.");
+      R"(RECIPE is the name of a preset (`iterand presets` lists them) or the path of a JSON file, which has a / in it or
+ends in .json.
+Exit status: 0 done, 1 a failure while running, 2 a wrong request, 130 a dump that Ctrl-C or SIGTERM ended.
+Errors are one line on standard error.)");
   Action action;
   AddServe(app, action);
   AddPresets(app, action);

@@ -83,21 +83,14 @@ void AddSample(CLI::App& app, Action& action) {
   auto options = std::make_shared<SampleOptions>();
   CLI::App* command = app.add_subcommand("sample", "Write sequences to standard output");
   command->footer(
-      "Formats: text is a picture, one character per token: '.' the commonest token of the sequence, then a-z, A-Z, "
-      "0-9 "
-      "by\n"
-      "falling frequency, '#' all rarer ones. raw is only tokens, little-endian, row after row, in the "
-      "stream's\n"
-      "dtype (uint8 up to 256 tokens, uint16 up to 65536, else uint32). jsonl is one object per sequence: index, "
-      "tokens,\n"
-      "provenance. With and without --server the sequences are the same.\n"
-      "--stats prints shares of constant sequences, of order-0 entropy above 7 bits, of zlib ratios between 0.06 and "
-      "0.9 "
-      "and\n"
-      "of exact duplicates; quantiles of order-0 entropy; different tokens; in-context Markov code lengths; of a "
-      "mixture,\n"
-      "what each part has made.\n"
-      "With --format as well, the sequences go to standard output and the statistics to standard error.");
+      R"(Formats: text is a picture, one character per token: '.' the commonest token of the sequence, then a-z, A-Z, 0-9 by
+falling frequency, '#' all rarer ones. raw is only tokens, little-endian, row after row, in the stream's dtype: uint8
+up to 256 tokens, uint16 up to 65536, else uint32. jsonl is one object per sequence: index, tokens, provenance.
+With and without --server the sequences are the same.
+--stats prints the shares of constant sequences, of order-0 entropy above 7 bits, of zlib ratios between 0.06 and 0.9,
+and of exact duplicates. Then it prints quantiles of order-0 entropy, different tokens, in-context Markov code
+lengths, and what each part of a mixture has made.
+With --format as well, the sequences go to standard output and the statistics to standard error.)");
   options->stream.AddTo(*command, /*positional=*/false);
   options->range.count = 8;
   options->range.AddTo(*command);

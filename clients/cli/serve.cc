@@ -77,7 +77,7 @@ void AddGeneralFlags(CLI::App& command, ServeFlags& flags) {
   command.add_option("--address-file", options.address_file, "Write the bound address to this file when ready")
       ->type_name("FILE");
   command.add_flag("--until-stdin-ends", flags.until_stdin_ends,
-                   "End as on SIGTERM when standard input ends, as the pipe of a program that was killed does");
+                   "End as on SIGTERM when standard input ends, such as a pipe whose program was killed");
   command.add_option("--metrics-listen", options.metrics_listen, "Serve Prometheus metrics at http://ADDR/metrics")
       ->type_name("ADDR")
       ->check(NotEmpty);
@@ -92,7 +92,7 @@ void AddGeneralFlags(CLI::App& command, ServeFlags& flags) {
 
   command
       .add_option("--snapshot-dir", options.snapshot_dir,
-                  "Keep the pools of up-paper and its like in this folder, to continue from after a restart")
+                  "Keep the pools of up-paper and its like in this folder, so that a restart continues from them")
       ->type_name("DIR");
 }
 
@@ -120,7 +120,7 @@ void AddSecurityFlags(CLI::App& command, ServerOptions& options) {
       ->group(kSecurity);
   command
       .add_flag("--insecure-public", options.insecure_public,
-                "Listen where other machines can connect although TLS, or token and client CA, are missing")
+                "Listen where other machines can connect, although TLS is missing, or both token and client CA")
       ->group(kSecurity);
 }
 

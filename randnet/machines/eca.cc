@@ -330,7 +330,7 @@ absl::Status CheckRule(const EcaKnobs& knobs, const FamilyContext& context, cons
   const int lowest = std::min(states.low(), context.alphabet);
   const std::int64_t most = LargestRule(lowest, radius.low());
   if (rule.high() <= most) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(path, ".rule: is up to ", rule.high(), ", must lie within [-1, ", most,
+  return absl::InvalidArgumentError(absl::StrCat(path, ".rule: is up to ", rule.high(), ", must be in [-1, ", most,
                                                  "] for ", lowest, " states and radius ", radius.low()));
 }
 

@@ -261,7 +261,7 @@ absl::StatusOr<TapeProgram> TapeProgram::Parse(std::string_view text) {
     if (c == '\0' || std::string_view(kInstructions).find(c) == std::string_view::npos) {
       return absl::InvalidArgumentError(absl::StrCat("program: position ", i, ": '",
                                                      absl::CHexEscape(std::string(1, c)),
-                                                     "' is no instruction, must be one of + - > < [ ] . ,"));
+                                                     "' is not an instruction, must be one of + - > < [ ] . ,"));
     }
     if (c == '[') open.push_back(i);
     if (c == ']') {

@@ -31,7 +31,7 @@ inline absl::Status CheckPromptLength(const IntegerKnob& prompt_length, const Fa
                                       const std::string& path) {
   if (prompt_length.high() <= context.length) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(path, ".prompt_length: is up to ", prompt_length.high(),
-                                                 ", must lie within [0, ", context.length, "], no longer than a row"));
+                                                 ", must be in [0, ", context.length, "], no longer than a row"));
 }
 
 }  // namespace iterand

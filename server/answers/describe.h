@@ -20,7 +20,7 @@ void DescribeServer(v1::DescribeResponse& response);
 // and cost of a mixture are those at index `at`.
 void DescribeStream(const Stream& stream, const v1::Recipe& asked, std::uint64_t at, v1::StreamInfo& info);
 
-// Names of the parts of a mixture, as the requested recipe has them; empty if it is no mixture.
+// Names of the parts of a mixture, as the requested recipe has them; empty if it is not a mixture.
 std::vector<std::string> AskedPartNames(const Stream& stream, const v1::Recipe& asked);
 
 }  // namespace iterand

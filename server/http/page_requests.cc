@@ -24,7 +24,7 @@ absl::StatusOr<PageRequest> PageRequest::Parse(const std::string& body,
   if (!json.is_object()) return absl::InvalidArgumentError("the request must be an object of JSON");
   for (const auto& [name, value] : json.items()) {
     if (!std::ranges::count(kStreamFields, name) && !std::ranges::count(fields, name)) {
-      return absl::InvalidArgumentError("the request has a field that this path does not take");
+      return absl::InvalidArgumentError("the request has a field that this path does not accept");
     }
   }
   return PageRequest(std::move(json));

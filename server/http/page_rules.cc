@@ -85,18 +85,18 @@ int NumberAfter(std::string_view message, std::string_view label) {
 }
 
 std::optional<HttpResponse> JudgeSite(const HttpHead& head, const PageRules& rules) {
-  if (head.host.empty()) return Refuse(400, "the request names no host");
+  if (head.host.empty()) return Refuse(400, "the request has no Host header, must name this server");
   if (!rules.is_public && !IsLoopbackName(head.host)) {
     return Refuse(403, "this server answers to localhost and loopback addresses only: a proxy must send such a host");
   }
   const bool is_api = absl::StartsWith(head.path, "/api/");
   const std::string own = absl::StrCat(rules.encrypted ? "https://" : "http://", head.host);
   if (!head.origin.empty() && !absl::EqualsIgnoreCase(head.origin, own)) {
-    return Refuse(403, "another site sent this request");
+    return Refuse(403, "the request comes from another site, must come from this server's page");
   }
   // A link elsewhere may lead to the page. Only the page itself asks for data.
   if (is_api && !head.fetch_site.empty() && head.fetch_site != "same-origin" && head.fetch_site != "none") {
-    return Refuse(403, "another site sent this request");
+    return Refuse(403, "the request comes from another site, must come from this server's page");
   }
   return std::nullopt;
 }
@@ -107,7 +107,7 @@ std::optional<HttpResponse> JudgeRequest(const HttpHead& head, const PageRules& 
   if (std::optional<HttpResponse> refusal = JudgeSite(head, rules)) return refusal;
   const bool get = rules.has_get(head.path);
   const bool post = rules.has_post(head.path);
-  if (!get && !post) return Refuse(404, "there is no such page");
+  if (!get && !post) return Refuse(404, "the path does not exist, must be / or one that the page uses");
   if (!(get && head.method == "GET") && !(post && head.method == "POST")) {
     return Refuse(405, absl::StrCat("this path takes ", get ? "GET" : "POST"));
   }

@@ -42,7 +42,7 @@ export function placesOf(text) {
   return places;
 }
 
-// The place of a path, or of the nearest one around it; null if the text is no JSON.
+// The place of a path, or of the nearest one around it; null if the text is not JSON.
 export function placeOf(text, path) {
   let places;
   try {

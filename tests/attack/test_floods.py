@@ -321,7 +321,7 @@ def test_flood_of_many_connections(serve: Serve, attack_seconds: float, name: st
 
 
 def test_slow_header_blocks(serve: Serve, attack_seconds: float) -> None:
-    """Header blocks that grow by little at a time, below any rate: their memory is bounded all the same."""
+    """Header blocks that grow by little at a time, below any rate: their memory is bounded too."""
     server = serve(token=True)
     field = b"\x00\x01x\x0c" + b"v" * 12
     with watch(server) as seen, ExitStack() as stack:

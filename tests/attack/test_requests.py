@@ -149,7 +149,7 @@ def test_clients_that_leave_take_their_work_along(serve: Serve) -> None:
         time.sleep(0.5)
         assert server.cpu_seconds() - before < 2
         assert call(channel, "Describe", b"") is grpc.StatusCode.OK
-    # A call that was cancelled at once is no bad request.
+    # A call that was cancelled at once is not a bad request.
     assert server.log().count("carries no request") == 0
 
 

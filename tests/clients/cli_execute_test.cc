@@ -103,12 +103,12 @@ TEST(CliExecute, ProgramsInBracketsAreTakenAsTheyStand) {
             "# program 0: 0 symbols written in 1 steps, ended\n\n# program 1: 0 symbols written in 1 steps, ended\n\n");
   EXPECT_EQ(Out("--format raw ',.,.,.,.,.' --input '[a]'"), "[a][a");
   EXPECT_EQ(Out("--format raw ',.,.,.,.,.' --input '[a] '"), "[a] [");
-  ExpectRefused("'[x]'", "position 1: 'x' is no instruction");
+  ExpectRefused("'[x]'", "position 1: 'x' is not an instruction");
 }
 
 TEST(CliExecute, SaysWhatIsWrong) {
   ExpectRefused("", "no program is given");
-  ExpectRefused("'+' '+x'", "programs[1]: program: position 1: 'x' is no instruction");
+  ExpectRefused("'+' '+x'", "programs[1]: program: position 1: 'x' is not an instruction");
   ExpectRefused("'+' --max-steps 0", "--max-steps");
   ExpectRefused("'+' --symbols 1", "--symbols");
   ExpectRefused("'+' --input a --input-seed 1", "--input");

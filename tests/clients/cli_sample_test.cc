@@ -285,7 +285,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"sample --frmat raw", 2, "(did you mean --format?)"},
         BadInput{"--versoin", 2, "(did you mean --version?)"}, BadInput{"sample ---", 2, "not expected here: ---"},
         BadInput{"sample --format jsnol", 2, "(did you mean jsonl?)"},
-        BadInput{"describe markvo", 2, "none named \"markvo\" (did you mean markov?)"},
+        BadInput{"describe markvo", 2, "no preset is named \"markvo\" (did you mean markov?)"},
         BadInput{"sample --frobnicate", 2, "frobnicate"}, BadInput{"sample --count many", 2, "many"},
         BadInput{"sample --count -1", 2, "--count"}, BadInput{"sample --seed -1", 2, "--seed"},
         BadInput{"sample --seed 18446744073709551616", 2, "--seed"}, BadInput{"sample --format xml", 2, "xml"},

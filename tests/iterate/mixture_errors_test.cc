@@ -34,11 +34,11 @@ std::string WithWeight(const std::string& weight) {
 }
 
 TEST(MixtureErrors, Weights) {
-  EXPECT_EQ(Refusal(WithWeight("-1")), "mixture[1].weight.fixed: is -1, must lie within [0, 1e+06]");
-  EXPECT_EQ(Refusal(WithWeight("2e6")), "mixture[1].weight.fixed: is 2e+06, must lie within [0, 1e+06]");
-  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "NaN"})")), "mixture[1].weight.fixed: is nan, must lie within [0, 1e+06]");
+  EXPECT_EQ(Refusal(WithWeight("-1")), "mixture[1].weight.fixed: is -1, must be in [0, 1e+06]");
+  EXPECT_EQ(Refusal(WithWeight("2e6")), "mixture[1].weight.fixed: is 2e+06, must be in [0, 1e+06]");
+  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "NaN"})")), "mixture[1].weight.fixed: is nan, must be in [0, 1e+06]");
   EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "Infinity"})")),
-            "mixture[1].weight.fixed: is inf, must lie within [0, 1e+06]");
+            "mixture[1].weight.fixed: is inf, must be in [0, 1e+06]");
   EXPECT_EQ(
       Refusal(WithWeight(R"("half")")),
       "mixture[1].weight: is \"half\", must be a number, a list of points, or an object with fields of fixed, points");
@@ -47,9 +47,9 @@ TEST(MixtureErrors, Weights) {
   EXPECT_EQ(Refusal(WithWeight(R"({"fixed": 1, "points": [{"at": 0, "weight": 1}]})")),
             "mixture[1].weight: has both fixed and points, must have one of them");
   EXPECT_EQ(Refusal(WithWeight(R"([{"at": 0, "weight": 1}, {"at": 9, "weight": -0.5}])")),
-            "mixture[1].weight.points[1].weight: is -0.5, must lie within [0, 1e+06]");
+            "mixture[1].weight.points[1].weight: is -0.5, must be in [0, 1e+06]");
   EXPECT_EQ(Refusal(WithWeight(R"([{"at": -1, "weight": 1}])")),
-            "mixture[1].weight.points[0].at: is -1, must lie within [0, 4611686018427387904]");
+            "mixture[1].weight.points[0].at: is -1, must be in [0, 4611686018427387904]");
   EXPECT_EQ(Refusal(WithWeight(R"([{"at": 0}])")),
             R"(mixture[1].weight.points[0]: has no weight, must have both, such as {"at": 0, "weight": 1})");
   EXPECT_EQ(Refusal(WithWeight(R"([{"weight": 1}])")),
@@ -150,9 +150,9 @@ TEST(MixtureErrors, Sources) {
             "mixture[1]: has both preset and recipe, must have one of them");
   EXPECT_EQ(Refusal(WithPart(R"({"recipe": {}})")), "mixture[1].recipe.families: has 0 entries, must have 1 to 256");
   EXPECT_EQ(Refusal(WithPart(R"({"preset": "marko"})")).substr(0, 69),
-            R"(mixture[1].preset: there is none named "marko" (did you mean markov?))");
+            R"(mixture[1].preset: no preset is named "marko" (did you mean markov?))");
   EXPECT_EQ(Refusal(WithPart(R"({"recipe": {"families": [{"lstm": {"hidden": 5000}}]}})")),
-            "mixture[1].recipe.families[0].lstm.hidden.fixed: is 5000, must lie within [4, 1024]");
+            "mixture[1].recipe.families[0].lstm.hidden.fixed: is 5000, must be in [4, 1024]");
   EXPECT_EQ(Refusal(R"({"mixture": []})"), "families: has 0 entries, must have 1 to 256");
 }
 
@@ -174,7 +174,7 @@ TEST(MixtureErrors, Names) {
   EXPECT_EQ(named(std::string(65, 'a')),
             "mixture[1].name: has 65 bytes, must have 1 to 64, without / and control characters");
   EXPECT_EQ(Refusal(R"({"mixture": [{"name": "a", "preset": "eca"}, {"name": "a", "preset": "markov"}]})"),
-            "mixture[1].name: is that of another part beside it, must be one of its own");
+            "mixture[1].name: is also the name of another part, must be unique in its mixture");
 }
 
 TEST(MixtureErrors, TooManyParts) {

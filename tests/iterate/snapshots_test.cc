@@ -21,7 +21,7 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
 
-// Two lanes. A segment is no multiple of what a round emits, so that rows wait between two segments.
+// Two lanes. A segment is not a multiple of what a round emits, so that rows wait between two segments.
 v1::Recipe EndlessRecipe(v1::Pool::Emission emission = v1::Pool::SAMPLE) {
   v1::Recipe recipe = *ParseRecipeJson(R"({"families": [{"markov": {}}, {"pointwise": {}}], "length": 32, "lanes": 2,
       "segment_sequences": 7, "pool": {"pool_rows": 30, "program_rows": 10, "constant_rows": 2, "noise_rows": 2}})");

@@ -43,7 +43,7 @@ TEST(DidYouMean, NamesThreeAtMost) {
 
 TEST(DidYouMean, IsPartOfTheErrorsOfPresetsAndRecipes) {
   EXPECT_THAT(LoadPreset("markvo").status().message(),
-              HasSubstr("none named \"markvo\" (did you mean markov?), must be one of "));
+              HasSubstr("no preset is named \"markvo\" (did you mean markov?), must be one of "));
   EXPECT_THAT(LoadPreset("qqqqqq").status().message(), Not(HasSubstr("did you mean")));
   EXPECT_THAT(ParseRecipeJson(R"({"familes": []})").status().message(),
               HasSubstr("recipe: has no field \"familes\" (did you mean families?), must be one of "));

@@ -86,20 +86,20 @@ TEST(KnobTest, ErrorsNameTheValueAndWhatIsAllowed) {
   const auto refusal = [](const std::string& text) {
     return std::string(IntegerKnob::Check(Parse<v1::Integer>(text), "k", 1, 4).message());
   };
-  EXPECT_EQ(refusal("fixed: 5"), "k.fixed: is 5, must lie within [1, 4]");
+  EXPECT_EQ(refusal("fixed: 5"), "k.fixed: is 5, must be in [1, 4]");
   EXPECT_EQ(refusal(""), "k: needs one of fixed, uniform, log_uniform, choice, geometric");
   EXPECT_EQ(refusal("uniform { low: 1 }"), "k.uniform: needs both low and high");
   EXPECT_EQ(refusal("uniform { low: 3 high: 2 }"), "k.uniform: low 3 is above high 2; low must not exceed high");
-  EXPECT_EQ(refusal("uniform { low: 0 high: 2 }"), "k.uniform.low: is 0, must lie within [1, 4]");
-  EXPECT_EQ(refusal("log_uniform { low: 1 high: 5 }"), "k.log_uniform.high: is 5, must lie within [1, 4]");
+  EXPECT_EQ(refusal("uniform { low: 0 high: 2 }"), "k.uniform.low: is 0, must be in [1, 4]");
+  EXPECT_EQ(refusal("log_uniform { low: 1 high: 5 }"), "k.log_uniform.high: is 5, must be in [1, 4]");
   EXPECT_EQ(refusal("choice {}"), "k.choice.values: has 0 values, must have 1 to 256");
-  EXPECT_EQ(refusal("choice { values: [1, 5] }"), "k.choice.values[1]: is 5, must lie within [1, 4]");
+  EXPECT_EQ(refusal("choice { values: [1, 5] }"), "k.choice.values[1]: is 5, must be in [1, 4]");
   EXPECT_EQ(refusal("geometric { start: 1 limit: 2 }"), "k.geometric: needs start, proceed and limit");
-  EXPECT_EQ(refusal("geometric { start: 3 proceed: 0.5 limit: 2 }"), "k.geometric.limit: is 2, must lie within [3, 4]");
-  EXPECT_EQ(refusal("geometric { start: 1 proceed: 2 limit: 2 }"), "k.geometric.proceed: is 2, must lie within [0, 1]");
+  EXPECT_EQ(refusal("geometric { start: 3 proceed: 0.5 limit: 2 }"), "k.geometric.limit: is 2, must be in [3, 4]");
+  EXPECT_EQ(refusal("geometric { start: 1 proceed: 2 limit: 2 }"), "k.geometric.proceed: is 2, must be in [0, 1]");
   const auto wide = Parse<v1::Integer>("geometric { start: 0 proceed: 0.5 limit: 65537 }");
   EXPECT_EQ(IntegerKnob::Check(wide, "k", 0, 1 << 20).message(),
-            "k.geometric.limit: is 65537, must lie within 65536 of start 0");
+            "k.geometric.limit: is 65537, must be at most 65536 from start 0");
   const auto zero = Parse<v1::Integer>("log_uniform { low: 0 high: 2 }");
   EXPECT_EQ(IntegerKnob::Check(zero, "k", 0, 4).message(),
             "k.log_uniform.low: is 0, must be at least 1 for a logarithmic interval");

@@ -142,7 +142,7 @@ TEST(SettingsTest, OneFieldAlone) {
   WriteDefault(recipe, v1::Recipe::kLossMaskFieldNumber);
   EXPECT_EQ(recipe.ShortDebugString(), "length: 512 marks { } mixture { recipe { } }");
   recipe.set_length(15);
-  EXPECT_EQ(CheckField(recipe, v1::Recipe::kLengthFieldNumber).message(), "length: is 15, must lie within [16, 65536]");
+  EXPECT_EQ(CheckField(recipe, v1::Recipe::kLengthFieldNumber).message(), "length: is 15, must be in [16, 65536]");
   EXPECT_TRUE(CheckField(recipe, v1::Recipe::kLanesFieldNumber).ok());
 }
 
@@ -156,17 +156,17 @@ TEST(SettingsTest, UnknownFieldsAreFoundInNestedRecipes) {
 }
 
 TEST(SettingsTest, ErrorsNameTheFieldItsValueAndItsRange) {
-  EXPECT_EQ(Refusal<v1::Nca>("height: 1025"), "it.height: is 1025, must lie within [1, 1024]");
+  EXPECT_EQ(Refusal<v1::Nca>("height: 1025"), "it.height: is 1025, must be in [1, 1024]");
   EXPECT_EQ(Refusal<v1::Nca>("identity_bias { uniform { low: -2e6 high: 1 } }"),
-            "it.identity_bias.uniform.low: is -2e+06, must lie within [-1e+06, 1e+06]");
+            "it.identity_bias.uniform.low: is -2e+06, must be in [-1e+06, 1e+06]");
   EXPECT_EQ(Refusal<v1::Lstm>("layers { choice { values: [1, 17] } }"),
-            "it.layers.choice.values[1]: is 17, must lie within [1, 16]");
-  EXPECT_EQ(Refusal<v1::Chain>("noise_share: nan"), "it.noise_share: is nan, must lie within [0, 1]");
-  EXPECT_EQ(Refusal<v1::Markov>("tree { depth { fixed: 33 } }"), "it.tree.depth.fixed: is 33, must lie within [1, 32]");
+            "it.layers.choice.values[1]: is 17, must be in [1, 16]");
+  EXPECT_EQ(Refusal<v1::Chain>("noise_share: nan"), "it.noise_share: is nan, must be in [0, 1]");
+  EXPECT_EQ(Refusal<v1::Markov>("tree { depth { fixed: 33 } }"), "it.tree.depth.fixed: is 33, must be in [1, 32]");
   EXPECT_EQ(Refusal<v1::Recipe>("families { weight: 2 } families { weight: -1 }"),
-            "it.families[1].weight: is -1, must lie within [0, 1e+06]");
+            "it.families[1].weight: is -1, must be in [0, 1e+06]");
   EXPECT_EQ(Refusal<v1::Recipe>(""), "it.families: has 0 entries, must have 1 to 256");
-  EXPECT_EQ(CheckFields(Parse<v1::Nca>("height: 1025"), "").message(), "height: is 1025, must lie within [1, 1024]");
+  EXPECT_EQ(CheckFields(Parse<v1::Nca>("height: 1025"), "").message(), "height: is 1025, must be in [1, 1024]");
 }
 
 TEST(SettingsTest, BothEndsOfARangeAreInIt) {

@@ -197,7 +197,7 @@ TEST_F(Access, AnEncryptedTlsKeyIsRefused) {
   options.tls_cert_file = files.cert_file;
   options.tls_key_file = files.key_file;
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
-               AllOf(HasSubstr(files.key_file), HasSubstr("is encrypted: give one without a passphrase")));
+               AllOf(HasSubstr(files.key_file), HasSubstr("is encrypted, must have no passphrase")));
 }
 
 TEST_F(Access, Token) {

@@ -122,7 +122,7 @@ TEST_F(ExecuteTest, RefusesBadRequests) {
   request.mutable_programs(1)->set_text("[[]");
   ExpectRefused(request, "programs[1]: program: position 0: '[' is never closed");
   request.mutable_programs(1)->set_text("+\xFF");
-  ExpectRefused(request, "programs[1]: program: position 1: '\\xff' is no instruction");
+  ExpectRefused(request, "programs[1]: program: position 1: '\\xff' is not an instruction");
   request.mutable_programs(1)->set_text(std::string(65537, '+'));
   ExpectRefused(request, "programs[1]: program: has 65537 characters");
   request.mutable_programs(1)->set_text("+");
@@ -130,7 +130,7 @@ TEST_F(ExecuteTest, RefusesBadRequests) {
   ExpectRefused(request, "programs[1].input: its size: is 65537");
   request.mutable_programs(1)->clear_input();
   request.set_max_steps(kMaxExecuteSteps + 1);
-  ExpectRefused(request, "max_steps: is 67108865, must lie within [1, 67108864]");
+  ExpectRefused(request, "max_steps: is 67108865, must be in [1, 67108864]");
   request.set_max_steps(10);
   request.set_max_output(0);
   ExpectRefused(request, "max_output: is 0");
@@ -165,7 +165,7 @@ TEST_F(ExecuteTest, WhatIsNoRequestIsRefused) {
   EXPECT_FALSE(reader->Read(&response));
   const grpc::Status status = reader->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(status.error_message(), HasSubstr("the request is no iterand.v1.ExecuteRequest"));
+  EXPECT_THAT(status.error_message(), HasSubstr("the request is not an iterand.v1.ExecuteRequest"));
 }
 
 TEST_F(ExecuteTest, CancelledCallsEndAtOnce) {

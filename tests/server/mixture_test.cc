@@ -146,7 +146,7 @@ TEST_F(MixtureService, ErrorsNameTheirPart) {
   *request.mutable_stream() =
       SpecOf(R"({"length": 64, "mixture": [{"preset": "uniform"}, {"preset": "eca", "weight": -1}]})");
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kInvalidArgument,
-               "mixture[1].weight.fixed: is -1, must lie within [0, 1e+06]");
+               "mixture[1].weight.fixed: is -1, must be in [0, 1e+06]");
   *request.mutable_stream() = SpecOf(R"({"length": 64, "mixture": [{"preset": "uniform"}, {"recipe":
       {"families": [{"uniform": {}}], "band": {"high": 0.1}, "starvation_rounds": 20}}]})");
   EXPECT_ERROR(StreamError(request), absl::StatusCode::kFailedPrecondition,

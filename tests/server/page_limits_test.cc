@@ -45,7 +45,7 @@ TEST_F(PageLimits, LargeRequestsAreRefused) {
   EXPECT_EQ(Ask(page_, {.headers = {absl::StrCat("X: ", std::string(20000, 'x'))}}).status, 431);
   EXPECT_EQ(Ask(page_, {.path = absl::StrCat("/", std::string(20000, 'x'))}).status, 431);
   HttpConnection connection(page_);
-  connection.Send("this is no HTTP\r\n\r\n");
+  connection.Send("this is not HTTP\r\n\r\n");
   EXPECT_EQ(ParseHttp(connection.ReadAll()).status, 400);
   EXPECT_TRUE(Answers());
 }

@@ -117,7 +117,7 @@ TEST_F(Page, DescribesWithTheServersOwnValidation) {
   json error = error_of(R"({"families": [{"lstm": {"hidden": 0}}]})");
   EXPECT_EQ(error["field"], "families[0].lstm.hidden.fixed");
   EXPECT_EQ(error["reason"], "INVALID_RECIPE");
-  EXPECT_THAT(error["message"].get<std::string>(), HasSubstr("must lie within [4, 1024]"));
+  EXPECT_THAT(error["message"].get<std::string>(), HasSubstr("must be in [4, 1024]"));
   EXPECT_EQ(error_of(R"({"families": [{"lstm": {"hiden": 4}}]})")["field"], "families[0].lstm.hiden");
   error = error_of("{\"families\":\n [{\"lstm\": {}}");
   EXPECT_EQ(error["line"], 2);

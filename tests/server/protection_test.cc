@@ -137,7 +137,7 @@ TEST_F(Protection, ClientCertificates) {
   EXPECT_ERROR(Call(client_options), absl::StatusCode::kUnavailable,
                HasSubstr("one of its authorities must have signed this one"));
   client_options.tls_cert_file = member.cert_file;
-  EXPECT_ERROR(Call(client_options), absl::StatusCode::kInvalidArgument, HasSubstr("do not fit each other"));
+  EXPECT_ERROR(Call(client_options), absl::StatusCode::kInvalidArgument, HasSubstr("do not belong together"));
   client_options.tls_key_file = member.key_file;
   EXPECT_TRUE(Call(client_options).ok()) << Call(client_options);
   client_options.tls_key_file.clear();

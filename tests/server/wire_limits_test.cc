@@ -74,7 +74,7 @@ TEST(WireLimits, UnknownFieldsCount) {
 
 TEST(WireLimits, WhatIsNoMessageIsRefused) {
   const auto& type = *v1::StreamRequest::descriptor();
-  const std::string no_request = "the request is no iterand.v1.StreamRequest";
+  const std::string no_request = "the request is not an iterand.v1.StreamRequest";
   EXPECT_EQ(Refusal(type, ""), "");
   EXPECT_EQ(Refusal(type, "\x0a"), no_request);                                          // no length
   EXPECT_EQ(Refusal(type, "\x0a\x05zz"), no_request);                                    // ends early

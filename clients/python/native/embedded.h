@@ -27,7 +27,7 @@ struct Rows {
   std::byte* tokens = nullptr;
   std::shared_ptr<void> owner;
   std::shared_ptr<std::vector<std::uint8_t>> loss_mask;  // rows x length, 0 or 1; null if the stream has none
-  std::shared_ptr<std::vector<std::uint8_t>> parts;      // one per row, RowProvenance::part; null if it is no mixture
+  std::shared_ptr<std::vector<std::uint8_t>> parts;      // one per row, RowProvenance::part; null if it is not a mixture
   std::vector<RowProvenance> provenance;                 // one per row, if asked for
 };
 
@@ -77,7 +77,7 @@ class EmbeddedStream final : public Session {
   int lanes_ = 0;
   bool has_loss_mask_ = false;
   std::vector<std::vector<std::string>> families_;  // by RowProvenance::part and RowProvenance::family
-  std::vector<std::string> part_names_;             // by RowProvenance::part; empty if the recipe is no mixture
+  std::vector<std::string> part_names_;             // by RowProvenance::part; empty if the recipe is not a mixture
   bool added_ = false;                              // to the runtime
 
   // No thread holds it at a fork, since it is taken in a Use. What it guards only changes after a fork and at the end.

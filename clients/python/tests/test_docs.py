@@ -172,7 +172,11 @@ def test_commands_that_are_not_run_exist(page: str) -> None:
         words = line.split("#")[0].split()
         if words[0] in ("pip", "sudo"):
             continue
-        command = [Path(sys.prefix) / "bin/iterand-study", "sweep"] if words[0] == "iterand-study" else [REPOSITORY / words[0]]
+        command = (
+            [Path(sys.prefix) / "bin/iterand-study", "sweep"]
+            if words[0] == "iterand-study"
+            else [REPOSITORY / words[0]]
+        )
         usage = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
         assert all(word in usage for word in words[1:] if word.startswith("-")), line
 

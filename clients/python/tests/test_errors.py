@@ -31,7 +31,7 @@ def test_errors_carry_the_servers_message(address: str) -> None:
             collect(address, recipe=missing, count=1)
     with pytest.raises(iterand.InvalidRecipe, match="cannot be written as JSON: Out of range float"):
         collect(address, recipe={"band": {"low": float("nan")}}, count=1)
-    with pytest.raises(iterand.InvalidArgument, match=r"length.* is 0, must lie within \[16, 65536\]"):
+    with pytest.raises(iterand.InvalidArgument, match=r"length.* is 0, must be in \[16, 65536\]"):
         collect(address, length=0, count=1)
     with pytest.raises(iterand.InvalidArgument, match="rank is 4"):
         collect(address, rank=4, world_size=4, count=1)

@@ -15,7 +15,6 @@ import re
 import shlex
 import signal
 import subprocess
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +114,9 @@ def test_public_modules_export_all_that_they_define() -> None:
 
 def test_every_method_is_in_an_example() -> None:
     """Public methods and properties of public classes occur in a docstring's example, a page or an example program."""
-    doctests = "\n".join(line for path in SOURCES for line in path.read_text().splitlines() if ">>>" in line or "..." in line)
+    doctests = "\n".join(
+        line for path in SOURCES for line in path.read_text().splitlines() if ">>>" in line or "..." in line
+    )
     pages = [REPOSITORY / "README.md", *REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "clients/python/README.md"]
     blocks = [block for page in pages for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
     programs = [path.read_text() for path in (REPOSITORY / "clients/python/examples").glob("*.py")]
@@ -169,7 +170,11 @@ def public_names(header: str) -> set[str]:
     names.update(re.findall(r"^ *(?:class|struct|enum class) (\w+)[^;\n]*\{", text, re.M))
     names.update(re.findall(r"^using (\w+) =", text, re.M))
     names.update(re.findall(r"\b(k[A-Z]\w+)(?= = \d|,)", text))
-    names.update(re.findall(r"^ *(?:\[\[nodiscard\]\] )?(?:static |constexpr )*[\w:<>,\s&*]+?[ &*>](\w+)\([^;{]*[;{]", text, re.M))
+    names.update(
+        re.findall(
+            r"^ *(?:\[\[nodiscard\]\] )?(?:static |constexpr )*[\w:<>,\s&*]+?[ &*>](\w+)\([^;{]*[;{]", text, re.M
+        )
+    )
     names.update(re.findall(r"^  (?!return|using|friend)[\w:<>,*& ()]+? (\w+)(?: =[^;=]*|\{\d+\})?;", text, re.M))
     return names - {"break", "noexcept"}
 

@@ -64,7 +64,7 @@ def test_outputs_equal_the_family(address: str) -> None:
     [
         ([], {}, "programs: there are none"),
         (["+", "+ ]"], {}, "programs[1]: program: position 2: ']' closes no loop"),
-        (["+x"], {}, "programs[0]: program: position 1: 'x' is no instruction"),
+        (["+x"], {}, "programs[0]: program: position 1: 'x' is not an instruction"),
         (["+"], {"max_steps": 2**27}, "max_steps: is 134217728"),
         (["+"], {"cells": 0}, "cells: is 0"),
         (["+"], {"max_output": -1}, "-1"),

@@ -52,7 +52,7 @@ def test_a_program_that_ends_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
-    """An address file that is still empty is no address."""
+    """An address file that is still empty is not an address."""
     number = tmp_path / "number"
     program = script(tmp_path, f'trap "" TERM; : > "$5"; echo $$ > {number}; exec sleep 60')
     with pytest.raises(iterand.Error, match=r"serve did not listen within 1 seconds"):

@@ -217,7 +217,7 @@ def test_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path
         other = tmp_path / "model.pt"
         other.write_bytes(content)
         assert cli.main(["zero-shot", str(file), "--model", str(other)]) == 1
-        assert "model.pt is no model of a study" in capsys.readouterr().err
+        assert "model.pt is not a model of a study" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["structure", "--recipe", "up", "--tokens", "-5"])
     assert "-5 must be a whole number above 0" in capsys.readouterr().err

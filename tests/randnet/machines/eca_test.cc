@@ -116,7 +116,7 @@ TEST(EcaTest, RefusesRulesBeyondTheTable) {
                         R"(}, "rule": {"fixed": )", rule, "}}}");
   };
   EXPECT_TRUE(TryMakeFamily(of(2, 1, 255), {}).ok());
-  EXPECT_THAT(Refusal(of(2, 1, 256)), HasSubstr("families[0].eca.rule: is up to 256, must lie within [-1, 255]"));
+  EXPECT_THAT(Refusal(of(2, 1, 256)), HasSubstr("families[0].eca.rule: is up to 256, must be in [-1, 255]"));
   EXPECT_TRUE(TryMakeFamily(of(2, 2, 2147483647), {}).ok());
   // Where the alphabet has fewer symbols than the rule states, the automaton has fewer states.
   EXPECT_TRUE(TryMakeFamily(of(3, 1, 300), {}).ok());

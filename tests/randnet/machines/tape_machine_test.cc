@@ -91,8 +91,8 @@ TEST(TapeProgramTest, Extremes) {
 
 TEST(TapeProgramTest, ErrorsNameThePosition) {
   const auto message = [](std::string_view text) { return std::string(TapeProgram::Parse(text).status().message()); };
-  EXPECT_THAT(message("++x"), HasSubstr("position 2: 'x' is no instruction"));
-  EXPECT_THAT(message(std::string_view("+\0", 2)), HasSubstr("position 1: '\\x00' is no instruction"));
+  EXPECT_THAT(message("++x"), HasSubstr("position 2: 'x' is not an instruction"));
+  EXPECT_THAT(message(std::string_view("+\0", 2)), HasSubstr("position 1: '\\x00' is not an instruction"));
   EXPECT_THAT(message("+ \n]"), HasSubstr("position 3: ']' closes no loop"));
   EXPECT_THAT(message("[[-]"), HasSubstr("position 0: '[' is never closed"));
   EXPECT_THAT(message(std::string(70000, '+')), HasSubstr("70000 characters"));

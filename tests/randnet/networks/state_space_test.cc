@@ -107,7 +107,7 @@ TEST(StateSpaceTest, EmptyPromptStartsFromTheInput) {
 
 TEST(StateSpaceTest, APromptIsNoLongerThanARow) {
   EXPECT_EQ(Refusal(R"({"state_space": {"prompt_length": {"uniform": {"low": 0, "high": 513}}}})"),
-            "families[0].state_space.prompt_length: is up to 513, must lie within [0, 512], no longer than a row");
+            "families[0].state_space.prompt_length: is up to 513, must be in [0, 512], no longer than a row");
 }
 
 }  // namespace

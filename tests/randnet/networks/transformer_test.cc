@@ -245,7 +245,7 @@ TEST(TransformerTest, SumsHaveOneOrderOnEveryTarget) {
 
 TEST(TransformerTest, APromptIsNoLongerThanARow) {
   EXPECT_EQ(Refusal(R"({"transformer": {"prompt_length": {"fixed": 600}}})"),
-            "families[0].transformer.prompt_length: is up to 600, must lie within [0, 512], no longer than a row");
+            "families[0].transformer.prompt_length: is up to 600, must be in [0, 512], no longer than a row");
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 namespace iterand {
 namespace {
 
-// The definition, one symbol at a time. `bits` are those of the alphabet, 0 if it is no power of two.
+// The definition, one symbol at a time. `bits` are those of the alphabet, 0 if it is not a power of two.
 std::vector<Symbol> Reference(Rng rng, int alphabet, int bits, int length) {
   std::vector<Symbol> row;
   const int field_bits = bits == 0 ? 32 : bits <= 8 ? 8 : 16;

@@ -40,7 +40,7 @@ class Provenance:
     row: within the round.
     family: of the program that wrote the row.
     depth: programs passed through since it was noise.
-    part: of a mixture, by name; "OUTER/INNER" in a nested one. Empty if the recipe is no mixture.
+    part: of a mixture, by name; "OUTER/INNER" in a nested one. Empty if the recipe is not a mixture.
 
     >>> batch = iterand.stream("markov", provenance=True).next_batch()
     >>> batch.provenance[0].family
@@ -65,7 +65,7 @@ class Batch:
     fingerprint: 32 bytes that name the stream.
     provenance: one per row, if it was asked for.
     loss_mask: rows x length, true where a token is to be predicted; None if the stream has no masks.
-    parts: one number per row, the part of a mixture that made it; None if the recipe is no mixture.
+    parts: one number per row, the part of a mixture that made it; None if the recipe is not a mixture.
 
     >>> batch = iterand.stream("up", length=128, batch_size=4, start=8).next_batch()
     >>> batch.tokens.shape, batch.rows, batch.first_index, batch.next_index

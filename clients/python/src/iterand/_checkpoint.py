@@ -57,7 +57,7 @@ def check(
     known: the fingerprint of `mine`, if it is known.
     resolve: finds the fingerprint and the engine version. It is called only if the names differ. Without it, equal
         names count as equal streams, and other names are refused.
-    Errors: InvalidArgument if it is no state; FingerprintMismatch if it is of another stream.
+    Errors: InvalidArgument if it is not a state; FingerprintMismatch if it is of another stream.
     """
     if isinstance(state, Mapping) and "stream" in state and "position" in state:
         raise errors.InvalidArgument(

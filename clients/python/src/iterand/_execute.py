@@ -73,7 +73,7 @@ def execute_request(
     for place, (text, tape) in enumerate(zip(texts, tapes, strict=True)):
         if not isinstance(text, str | bytes):
             raise errors.InvalidArgument(f"programs[{place}] is a {type(text).__name__}; it must be text")
-        # Text that cannot be encoded is no instruction, and the server's error for it is better.
+        # Text that cannot be encoded is not an instruction, and the server's error for it is better.
         program = request.programs.add(text=text.encode(errors="replace") if isinstance(text, str) else text)
         if isinstance(tape, bytes):
             program.input = tape

@@ -37,7 +37,7 @@ class Explanation:
     round: in which the sequence was finished.
     family: that made it last.
     depth: programs passed through since it was noise.
-    part: of a mixture, by name; empty if the recipe is no mixture.
+    part: of a mixture, by name; empty if the recipe is not a mixture.
     reproduced: whether the row was made again alone, and its tokens are the stream's.
     steps: from noise to the sequence.
 

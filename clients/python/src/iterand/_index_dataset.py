@@ -138,7 +138,7 @@ class IndexDataset:
     def __getitem__(self, index: SupportsIndex | Sequence[SupportsIndex]) -> Item:
         """The item of an index, or the items of a list of indices as one (`batch`).
 
-        Errors: OutOfRange, an IndexError; InvalidArgument for what is no index; those of the stream.
+        Errors: OutOfRange, an IndexError; InvalidArgument for what is not an index; those of the stream.
         """
         if isinstance(index, list):
             return self.batch(index)

@@ -165,7 +165,7 @@ class Mix(Iterator[MixedBatch]):
 
         strict: refuse a state with another seed, other weights or another batch size. False: continue with those of
             this mix; no sequence is lost or repeated by that.
-        Errors: InvalidArgument if it is no state or iteration has begun, or by a source; FingerprintMismatch if the
+        Errors: InvalidArgument if it is not a state or iteration has begun, or by a source; FingerprintMismatch if the
         noise is of another recipe, seed or engine version.
         """
         if self._begun:

@@ -203,7 +203,7 @@ class Stream(Iterator[Tokens]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from a state of a stream with any batch size, rank and world size, in any process.
 
-        Errors: InvalidArgument if it is no state or iteration has begun; FingerprintMismatch if it is of another
+        Errors: InvalidArgument if it is not a state or iteration has begun; FingerprintMismatch if it is of another
         recipe, seed or engine version, with what differs.
         """
         if self._begun:
@@ -248,7 +248,7 @@ class Stream(Iterator[Tokens]):
 
 
 def checked_indices(indices: int | Sequence[int]) -> Sequence[int]:
-    """The indices as a sequence. Errors: InvalidArgument for what is none of them."""
+    """The indices as a sequence. Errors: InvalidArgument for anything but indices."""
     if isinstance(indices, range):
         if len(indices) > 0:
             check_range("indices", min(indices[0], indices[-1]), 0, 2**64 - 1)

@@ -163,7 +163,7 @@ class StreamDataset(IterableDataset[Item]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next iteration continues from `state`, the state of a StreamDataset, a StreamLoader or a Stream.
 
-        Errors: InvalidArgument if it is none, is another worker's, or if an iteration has been begun.
+        Errors: InvalidArgument if it is not a state, is another worker's, or if an iteration has begun.
         FingerprintMismatch if it is of another recipe, seed or engine version.
         """
         place, fingerprint = self._parse(state)

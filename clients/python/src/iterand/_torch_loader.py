@@ -150,7 +150,7 @@ class StreamLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next iteration continues from `state`, the state of a StreamLoader or a Stream.
 
-        Errors: InvalidArgument if it is none, or if an iteration has been begun. FingerprintMismatch if it is of
+        Errors: InvalidArgument if it is not a state, or if an iteration has begun. FingerprintMismatch if it is of
         another recipe, seed or engine version.
         """
         place, fingerprint = self.dataset._parse(state)

@@ -51,7 +51,7 @@ def stream(
     recipe: a preset's name, a dict, JSON text, or the path of a JSON file.
     length: tokens per sequence, instead of the recipe's own.
     rank, world_size: of each global batch of batch_size * world_size successive sequences, reader `rank` has the rows
-        rank, rank + world_size, ... Any world size will do. One that does not divide the recipe's lanes costs more. In
+        rank, rank + world_size, ... Any world size works. One that does not divide the recipe's lanes costs more. In
         this process a reader then makes sequences that it does not use: all of them if the two have no common divisor.
         From a server it reads batch by batch, and the server makes the sequences once for all readers that keep step.
     start: index of the first sequence of the first global batch.

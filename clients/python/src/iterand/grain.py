@@ -262,7 +262,7 @@ class StreamIterator(grain.DatasetIterator):
         return _checkpoint.to_dict(self._dataset._name, self._fingerprint, self._position)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Errors: InvalidArgument if it is no state; FingerprintMismatch if it is of another stream."""
+        """Errors: InvalidArgument if it is not a state; FingerprintMismatch if it is of another stream."""
         position, fingerprint = _checkpoint.check(state, self._dataset._name, self._fingerprint, self._dataset._resolve)
         self._drop()
         self._position, self._fingerprint = position, fingerprint

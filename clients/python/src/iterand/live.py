@@ -6,7 +6,7 @@ Which token it is does not show, since relabelled streams give it no meaning; re
 
 Without colours (NO_COLOR is set, or the terminal has none) each token is a character, as in `iterand sample`: '.' the
 most frequent one, then a-z, A-Z, 0-9, and '#' what is rarer. A terminal that cannot move its cursor (TERM=dumb), and
-output that is no terminal, get plain lines.
+output that is not a terminal, get plain lines.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ r, r + world_size, ... of each. With K workers, worker k makes the batches t wit
 in turn. So the batches and their order are the same for any number of workers.
 
 Workers. Without a server, sequences are made ahead on threads of this process, which needs no workers. A StreamLoader
-that has workers all the same starts one server for them (`iterand.Server`). With a server, all workers read from it.
-Each reads its own batches alone, several at a time ahead (`prefetch`).
+with workers starts one server for them (`iterand.Server`). With a server, all workers read from it. Each reads its own
+batches alone, several at a time ahead (`prefetch`).
 
 Iterations. Every iterator keeps its own place, so several may be used in turn, and one that is dropped changes nothing.
 Each begins at the stream's start, except the first after `load_state_dict`.

@@ -124,10 +124,10 @@ def test_a_wrong_recipe_shows_the_error_at_the_field(tab: Tab) -> None:
     tab.write('{\n  "families": [\n    {"lstm": {\n      "hidden": 0\n    }}\n  ]\n}')
     error = tab.page.locator("#recipe-error")
     error.wait_for()
-    assert error.text_content() == "Line 4: families[0].lstm.hidden.fixed: is 0, must lie within [4, 1024]"
+    assert error.text_content() == "Line 4: families[0].lstm.hidden.fixed: is 0, must be in [4, 1024]"
     assert tab.page.locator("#lines .wrong").text_content() == "4\n"
     bubble = tab.page.locator("#recipe-bubble")
-    assert bubble.text_content() == "is 0, must lie within [4, 1024]"
+    assert bubble.text_content() == "is 0, must be in [4, 1024]"
     area = tab.page.locator("#recipe").bounding_box()
     place = bubble.bounding_box()
     assert area is not None and place is not None

@@ -53,7 +53,7 @@ def ndfa(rng: random.Random) -> str:
     return "s" + word * repeats + "s" + END
 
 
-# A rule is a list of (weight, symbols); what is no key of the grammar stands for itself.
+# A rule is a list of (weight, symbols); what is not a key of the grammar stands for itself.
 _Grammar = dict[str, list[tuple[float, tuple[str, ...]]]]
 
 

@@ -53,5 +53,5 @@ def load_model(path: Path) -> Transformer:
         model = Transformer(config.from_dict(config.Model, saved["shape"]))
         model.load_state_dict(saved["model"])
     except UNREADABLE as error:
-        raise config.ConfigError(f"{path} is no model of a study; it must be a model.pt") from error
+        raise config.ConfigError(f"{path} is not a model of a study; it must be a model.pt") from error
     return model
