@@ -90,8 +90,10 @@ class Tls:
     cert_file, key_file: certificate of this client and its key, if the server asks for one.
     server_name: if the certificate names another host than the address does.
 
-    >>> iterand.stream("up", server="noise.example:50051", tls=iterand.Tls(ca_file="ca.pem"))
-    <Stream of 'up' of seed 0, at index 0, from noise.example:50051>
+    >>> tls = iterand.Tls(ca_file="ca.pem")
+    >>> tls.check()  # Client and stream do so
+    >>> iterand.stream("up", server="noise.example:50051", tls=tls)
+    <Stream of up, seed 0, at index 0, from noise.example:50051>
     """
 
     ca_file: str | os.PathLike[str] | None = None
@@ -124,7 +126,7 @@ class Tls:
                     f"without a passphrase ({error})"
                 ) from error
 
-    def credentials(self) -> grpc.ChannelCredentials:
+    def _credentials(self) -> grpc.ChannelCredentials:
         """Errors: InvalidArgument if a file cannot be read."""
         authorities, key, certificate = self._pems()
         return grpc.ssl_channel_credentials(authorities, key, certificate)
@@ -305,7 +307,7 @@ class Connection:
         if self._tls is None:
             channel = grpc.insecure_channel(target, options=options)
         else:
-            channel = grpc.secure_channel(target, self._tls.credentials(), options=options)
+            channel = grpc.secure_channel(target, self._tls._credentials(), options=options)
         _fork.register()
         _fork.keep(channel)
         return channel

@@ -97,7 +97,7 @@ def run_programs(connection: Connection, request: service.ExecuteRequest, timeou
 
     if (size := request.ByteSize()) > _MAX_REQUEST_BYTES:
         raise errors.ResourceExhausted(
-            f"the request has {size} bytes and may have at most {_MAX_REQUEST_BYTES}: "
+            f"the request has {size} bytes, must have at most {_MAX_REQUEST_BYTES}: "
             "give it fewer or shorter programs at a time"
         )
     attempts = Attempts(connection, timeout)

@@ -101,6 +101,8 @@ class Server:
     ...     row = iterand.read("up", 7, server=server)  # other processes: server=ADDRESS, what server.address is
     >>> bool((row == iterand.read("up", 7)).all())
     True
+    >>> server = iterand.Server(listen="unix:")  # without `with`: until the end of this process, or until
+    >>> server.stop()
 
     It is the program `iterand serve` that comes with the package, and listens when the constructor returns. `address`
     is where: what this and other processes give as `server=`. It is stopped by `stop`, at the end of a `with` block and

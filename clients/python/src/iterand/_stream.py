@@ -70,6 +70,8 @@ class Stream(Iterator[Tokens]):
     ...     first, second = next(stream), stream.next_batch()
     ...     state = stream.state_dict()  # plain data: {"next_index": 8, ...}
     >>> again = iterand.stream("up", length=128, batch_size=2, rank=1, world_size=2)
+    >>> again.rank, again.world_size
+    (1, 2)
     >>> again.load_state_dict(state)
     >>> next(again.batches()).first_index, again.next_index  # row 1 of the next global batch, which has 4 rows
     (9, 12)

@@ -60,7 +60,7 @@ class InvalidRecipe(InvalidArgument):
 
     >>> iterand.stream({"families": [{"lstm": {"hidden": 0}}]})
     Traceback (most recent call last):
-    iterand.errors.InvalidRecipe: recipe: families[0].lstm.hidden: is 0, must be in [4, 1024]
+    iterand.errors.InvalidRecipe: families[0].lstm.hidden.fixed: is 0, must be in [4, 1024]
     """
 
 
