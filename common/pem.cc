@@ -70,8 +70,7 @@ absl::StatusOr<KeyPair> ReadKeyPair(const std::string& cert_file, const std::str
   const Key key(PEM_read_bio_PrivateKey(Open(*key_text).get(), nullptr, RefusePassphrase, &encrypted), EVP_PKEY_free);
   if (encrypted) {
     ERR_clear_error();
-    return absl::InvalidArgumentError(
-        absl::StrCat("the TLS key ", key_file, " is encrypted, must have no passphrase"));
+    return absl::InvalidArgumentError(absl::StrCat("the TLS key ", key_file, " is encrypted, must have no passphrase"));
   }
   if (!key) {
     ERR_clear_error();

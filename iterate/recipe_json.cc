@@ -123,7 +123,7 @@ std::optional<int> ToEnum(const Scalar& scalar, const FieldDescriptor& field) {
   return static_cast<int>(*number);
 }
 
-// Sets a field, or adds to a repeated one. False if the value is none of the field's type.
+// Sets a field, or adds to a repeated one. False if the value is not of the field's type.
 bool Set(Message& message, const FieldDescriptor& field, const Scalar& scalar) {
   const Reflection& reflection = *message.GetReflection();
   const bool add = field.is_repeated();

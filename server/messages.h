@@ -29,8 +29,8 @@ absl::StatusOr<Message> ParseRequest(const grpc::ByteBuffer& bytes) {
   grpc::ByteBuffer copy(bytes);
   Message message;
   if (!grpc::SerializationTraits<Message>::Deserialize(&copy, &message).ok()) {
-    return WithReason(v1::INVALID_REQUEST, absl::InvalidArgumentError(
-                                               absl::StrCat("the request is not an ", Message::descriptor()->full_name())));
+    return WithReason(v1::INVALID_REQUEST, absl::InvalidArgumentError(absl::StrCat(
+                                               "the request is not an ", Message::descriptor()->full_name())));
   }
   return message;
 }

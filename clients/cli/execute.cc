@@ -68,8 +68,8 @@ absl::StatusOr<v1::ExecuteRequest> MakeRequest(const ExecuteOptions& options) {
     // A blank line is an empty program: program i of a list is its line i, whatever the lines before it are.
     for (const absl::string_view line : Lines(*text)) {
       if (programs.size() == kMaxExecutePrograms) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(*options.list_file, ": has more than ", kMaxExecutePrograms, " programs, must have at most that many"));
+        return absl::InvalidArgumentError(absl::StrCat(*options.list_file, ": has more than ", kMaxExecutePrograms,
+                                                       " programs, must have at most that many"));
       }
       programs.emplace_back(line);
     }

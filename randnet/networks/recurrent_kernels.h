@@ -38,9 +38,9 @@ constexpr std::ptrdiff_t TableStride(Cell cell, int hidden) {
 }
 
 // Products of the first layer with the embeddings of the symbols that have occurred: for each symbol one row of gates *
-// padded hidden floats, chain(init; W, embedding). The distance of rows is not a power of two, so that the same gates of
-// many rows do not share cache sets. Rows are made when a symbol first occurs: a run of few rows over a large alphabet,
-// or a program that falls silent, pays only for what it uses.
+// padded hidden floats, chain(init; W, embedding). The distance of rows is not a power of two, so that the same gates
+// of many rows do not share cache sets. Rows are made when a symbol first occurs: a run of few rows over a large
+// alphabet, or a program that falls silent, pays only for what it uses.
 struct EmbeddingTable {
   static constexpr std::uint32_t kNone = 0xFFFFFFFFU;
   const float* weights = nullptr;  // first panel of the first layer that reads this input

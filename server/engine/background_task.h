@@ -19,7 +19,7 @@ class BackgroundTask {
   BackgroundTask(const BackgroundTask&) = delete;
   BackgroundTask& operator=(const BackgroundTask&) = delete;
 
-  // Has `piece` called once, from a thread of the engine. The piece before it must have begun.
+  // Calls `piece` once, on a thread of the engine. The piece before it must have begun.
   void Post(std::function<void()> piece);
 
  private:

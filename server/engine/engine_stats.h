@@ -8,7 +8,7 @@ namespace iterand {
 struct EngineStats {
   // Since the start.
   std::uint64_t segments_generated = 0;
-  std::uint64_t segments_cancelled = 0;  // stopped in progress, because nobody wanted them any more
+  std::uint64_t segments_cancelled = 0;  // stopped in progress, because no reader needed them any more
   std::uint64_t segments_failed = 0;     // ended in an error
   std::uint64_t cache_hits = 0;          // segments wanted by a reader that were ready, in progress or queued
   std::uint64_t cache_misses = 0;        // segments wanted by a reader that had to be queued

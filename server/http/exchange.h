@@ -49,7 +49,7 @@ class HttpExchange {
   // Whether the client is gone or the server is stopping: the answer would reach nobody.
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
-  // Has `stop` called when the exchange is cancelled, at once if it has been. From any thread, while a lock is held.
+  // Calls `stop` when the exchange is cancelled, at once if it has been: on any thread, while a lock is held.
   // Null: no longer. Once this has returned, the function before is not running and will not be called.
   void OnCancel(std::function<void()> stop);
 

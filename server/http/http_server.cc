@@ -54,7 +54,9 @@ class HttpServer::Impl {
       socklen_t size = sizeof(bound);
       getsockname(descriptor, reinterpret_cast<sockaddr*>(&bound), &size);
       const int own = dup(descriptor);
-      if (own < 0) return absl::UnavailableError(absl::StrCat("cannot listen on ", listen, ": the process has no file descriptor left (ulimit -n)"));
+      if (own < 0)
+        return absl::UnavailableError(
+            absl::StrCat("cannot listen on ", listen, ": the process has no file descriptor left (ulimit -n)"));
       acceptors_.emplace_back(io_, bound.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), own);
     }
     return sockets->address();

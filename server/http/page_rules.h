@@ -23,7 +23,8 @@ struct PageRules {
 // The answer to a request that is refused; nothing if it is admitted.
 //   400  no host
 //   401  a path under /api/ without a token of the server
-//   403  the host is not a loopback name though the server is not public (a foreign name that was made to resolve to this
+//   403  the host is not a loopback name though the server is not public (a foreign name that was made to resolve to
+//   this
 //        machine), or another site sent the request
 //   404  no such path
 //   405  the path exists for the other method only

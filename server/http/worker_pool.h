@@ -21,7 +21,7 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // Has `work` called once, from a thread of the pool. False if too many wait, or the pool was stopped; `work` is then
+  // Calls `work` once, on a thread of the pool. False if too many wait, or the pool was stopped; `work` is then
   // dropped.
   bool Post(std::function<void()> work);
 

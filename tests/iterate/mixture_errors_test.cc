@@ -37,8 +37,7 @@ TEST(MixtureErrors, Weights) {
   EXPECT_EQ(Refusal(WithWeight("-1")), "mixture[1].weight.fixed: is -1, must be in [0, 1e+06]");
   EXPECT_EQ(Refusal(WithWeight("2e6")), "mixture[1].weight.fixed: is 2e+06, must be in [0, 1e+06]");
   EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "NaN"})")), "mixture[1].weight.fixed: is nan, must be in [0, 1e+06]");
-  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "Infinity"})")),
-            "mixture[1].weight.fixed: is inf, must be in [0, 1e+06]");
+  EXPECT_EQ(Refusal(WithWeight(R"({"fixed": "Infinity"})")), "mixture[1].weight.fixed: is inf, must be in [0, 1e+06]");
   EXPECT_EQ(
       Refusal(WithWeight(R"("half")")),
       "mixture[1].weight: is \"half\", must be a number, a list of points, or an object with fields of fixed, points");

@@ -289,7 +289,7 @@ TEST_F(Lifecycle, AFileInPlaceOfAUnixSocketStays) {
   ServerOptions options;
   options.listen = "unix:" + path;
   EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
-               AllOf(HasSubstr(path), HasSubstr("no socket")));
+               AllOf(HasSubstr(path), HasSubstr("must be free or a socket")));
   std::string text;
   std::ifstream(path) >> text;
   EXPECT_EQ(text, "mine");

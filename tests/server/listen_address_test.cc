@@ -31,7 +31,7 @@ TEST(ListenAddress, Forms) {
   }
   EXPECT_ERROR(CheckListen("unix:" + std::string(200, 'x')), absl::StatusCode::kInvalidArgument,
                HasSubstr("1 to 107 bytes"));
-  EXPECT_ERROR(CheckListen("unix:/tmp"), absl::StatusCode::kInvalidArgument, HasSubstr("there is a directory"));
+  EXPECT_ERROR(CheckListen("unix:/tmp"), absl::StatusCode::kInvalidArgument, HasSubstr("the path is a directory"));
 }
 
 TEST(ListenAddress, WhyNothingListens) {

@@ -37,8 +37,8 @@ absl::Status ReadBoth(iterand::Client& client) {
   const iterand::StreamSpec spec{
       .recipe = "tasks", .seed = 7, .length = 128, .loss_mask = true, .expected_fingerprint = ""};
 
-  auto local = iterand::LocalStream::Open(spec, iterand::LocalStreamOptions{
-                                                    .threads = 2, .snapshot_dir = "", .max_snapshot_bytes = 1 << 30});
+  auto local = iterand::LocalStream::Open(
+      spec, iterand::LocalStreamOptions{.threads = 2, .snapshot_dir = "", .max_snapshot_bytes = 1 << 30});
   if (!local.ok()) return local.status();
   const iterand::StreamInfo& info = local->info();
   std::cout << info.length << " tokens of " << DtypeName(info.dtype) << ", " << DtypeBytes(info.dtype)
@@ -55,9 +55,9 @@ absl::Status ReadBoth(iterand::Client& client) {
   std::vector<iterand::Provenance> origins(3);
   if (const absl::Status read = local->Read(range, tokens, masks, origins); !read.ok()) return read;
   const iterand::Provenance& origin = origins[0];
-  std::cout << "begins with " << FirstToken(tokens, info.dtype) << "; lane " << origin.lane << ", segment " << origin.segment << ", round " << origin.round << ", row "
-            << origin.row << ", family " << origin.family << ", depth " << origin.depth << ", part '" << origin.part
-            << "'\n";
+  std::cout << "begins with " << FirstToken(tokens, info.dtype) << "; lane " << origin.lane << ", segment "
+            << origin.segment << ", round " << origin.round << ", row " << origin.row << ", family " << origin.family
+            << ", depth " << origin.depth << ", part '" << origin.part << "'\n";
 
   // The same from the server.
   auto described = client.Describe(spec);
@@ -109,7 +109,8 @@ absl::Status ReadShard(iterand::Client& client) {
 
 // A program of the byte machine that copies its input, and one that a step limit ends.
 absl::Status RunPrograms(iterand::Client& client) {
-  const std::vector<iterand::ExecuteProgram> programs = {{.text = ",.,.,.", .input = "abc"}, {.text = "+[]", .seed = 1}};
+  const std::vector<iterand::ExecuteProgram> programs = {{.text = ",.,.,.", .input = "abc"},
+                                                         {.text = "+[]", .seed = 1}};
   const iterand::ExecuteOptions options{
       .max_steps = 1000, .max_output = 64, .cells = 64, .symbols = 256, .repeat = false};
   return client.Execute(programs, options, [](const iterand::ExecuteResult& result) {
@@ -124,13 +125,13 @@ absl::Status RunPrograms(iterand::Client& client) {
 
 absl::Status Run(const std::string& address) {
   iterand::ClientOptions options;
-  options.tls = false;          // or one of the files below, which imply it
-  options.ca_file = "";         // "ca.pem"
-  options.tls_cert_file = "";   // "client.pem"
-  options.tls_key_file = "";    // "client-key.pem"
+  options.tls = false;         // or one of the files below, which imply it
+  options.ca_file = "";        // "ca.pem"
+  options.tls_cert_file = "";  // "client.pem"
+  options.tls_key_file = "";   // "client-key.pem"
   options.tls_server_name = "";
   options.token = "";
-  options.token_file = "";      // "tokens"
+  options.token_file = "";  // "tokens"
   options.connect_timeout = 3s;
   options.retry = iterand::RetryOptions{.attempts = 8, .first_wait = 100ms, .longest_wait = 5s};
   options.keepalive_time = 3s;

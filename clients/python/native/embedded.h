@@ -27,8 +27,8 @@ struct Rows {
   std::byte* tokens = nullptr;
   std::shared_ptr<void> owner;
   std::shared_ptr<std::vector<std::uint8_t>> loss_mask;  // rows x length, 0 or 1; null if the stream has none
-  std::shared_ptr<std::vector<std::uint8_t>> parts;      // one per row, RowProvenance::part; null if it is not a mixture
-  std::vector<RowProvenance> provenance;                 // one per row, if asked for
+  std::shared_ptr<std::vector<std::uint8_t>> parts;  // one per row, RowProvenance::part; null if it is not a mixture
+  std::vector<RowProvenance> provenance;             // one per row, if asked for
 };
 
 // An open stream. Thread-safe.

@@ -39,7 +39,7 @@ class Source(Protocol):
         """The next `rows` rows; fewer only at the end. None if there are none, or 0 are asked for."""
 
     def advance(self, rows: int) -> None:
-        """Has the first `rows` of those that were peeked count as used."""
+        """Marks the first `rows` of those that were peeked as used."""
 
     def state(self) -> dict[str, Any]: ...
 

@@ -213,7 +213,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64, metavar="ROWS")
     parser.add_argument("--batches", type=int, metavar="N", help="stop after N batches (default: at Ctrl-C)")
     parser.add_argument("--svg", metavar="FILE", help="write the last picture to an SVG file")
-    # As of `iterand sample`.
+    # The same options as `iterand sample`.
     parser.add_argument(
         "--tls", action="store_true", help="encrypt the connection; the system's authorities are trusted"
     )
