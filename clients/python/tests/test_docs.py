@@ -5,9 +5,11 @@ runs in a process of its own, after the lines of FRAGMENTS if the page prints pa
 that ends with `NAME.EXT`: becomes that file. Four things differ from what a reader does: the ports, which may be taken
 here; commands of DONE_BEFORE, which are left out; hosts that do not exist; and that servers are stopped at the end.
 
-Not run here: server.md (servers in the foreground, on all networks; test_access.py and tests/clients have the same),
-frameworks.md from Grain on (test_grain.py, test_ray.py and test_frameworks.py, which need those packages), and what
-other pages print as figures of a command.
+Not run here:
+- cpp.md: tests/clients/consumer_test.cc builds and runs its example.
+- server.md: its servers are in the foreground, on all networks. test_access.py and tests/clients have the same.
+- frameworks.md: test_grain.py, test_ray.py and test_frameworks.py need its packages.
+- What other pages print as figures of a command.
 """
 
 from __future__ import annotations
@@ -196,6 +198,20 @@ def test_json_of_pages_is_valid(page: str, block: Block) -> None:
     else:
         described = iterand.describe(found)
         assert described.stream is not None
+
+
+@pytest.mark.slow
+def test_the_part_of_a_program_in_cpp_compiles(tmp_path: Path) -> None:
+    """That of docs/cpp.md."""
+    found = [block.text for block in blocks("docs/cpp.md") if block.language == "cpp"]
+    assert len(found) == 1
+    includes, _, body = found[0].partition("\n\n")
+    source = tmp_path / "part.cc"
+    source.write_text(f"#include <vector>\n{includes}\nabsl::Status Run() {{\n{body}\nreturn status;\n}}\n")
+    folders = ("iterate/include", "common/include", "common/rpc/include", "clients/cpp/include")
+    compiler = ["c++", "-std=c++20", "-fsyntax-only", *(f"-I{REPOSITORY / folder}" for folder in folders)]
+    done = subprocess.run([*compiler, source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_readme_is_short() -> None:
