@@ -23,7 +23,7 @@ inline constexpr std::size_t kSmallRequestBytes = 64 << 10;
 class RequestPool {
  public:
   // Bytes of the small requests that may wait, and of the large ones. The bound is not a number of requests: most have
-  // some hundred bytes, and as many as there are calls may come at once. The gate (server/request_gate.h) bounds the
+  // a few hundred bytes, and as many as there are calls may come at once. The gate (server/request_gate.h) bounds the
   // large ones further.
   static constexpr std::size_t kMaxSmallBytes = 16 << 20;
   static constexpr std::size_t kMaxLargeBytes = 256 << 20;
@@ -51,7 +51,7 @@ class RequestPool {
   };
   using Node = std::map<std::uint64_t, Request>::node_type;
 
-  // Takes a request out of the queue; empty if it is not there.
+  // Takes a request out of the queue; empty if the queue does not have it.
   static Node Take(Queue& queue, std::uint64_t ticket);
 
   void Run(bool small_only);
