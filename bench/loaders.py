@@ -1,14 +1,16 @@
-"""The table of bench/loaders: each loader in a process of its own, on one core, in turns."""
+"""The tables of bench/loaders. Whatever is measured has a process of its own, on one core. See bench/loaders."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 
 ROWS, LENGTH = 64, 512
+CYCLE = 24  # batches: the 48 sequences of a segment, of 32 lanes
 SEQUENCES = 65536  # of the dump: 32 MiB in uint8
 Batches = Iterator[Any]
 
@@ -27,21 +30,41 @@ def _int64(tokens: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(tokens.astype(np.int64))
 
 
-def embedded(preset: str, wide: bool) -> Callable[[Path], Batches]:
+def embedded(preset: str) -> Callable[[Path], Batches]:
+    """As iterand.stream gives them: uint8."""
+
     def make(_: Path) -> Batches:
         iterand.set_threads(1)
-        stream = iterand.stream(preset, length=LENGTH if wide else None, batch_size=ROWS)
-        if not wide:
-            return stream
-        return map(_int64, stream)
+        return iterand.stream(preset, length=LENGTH, batch_size=ROWS, server=False)
+
+    return make
+
+
+def widened(_: Path) -> Batches:
+    return map(_int64, embedded("up-statistics")(_))
+
+
+def _items(dataset: Any) -> Batches:
+    from iterand.torch import StreamLoader
+
+    return (item["tokens"] for item in StreamLoader(dataset))
+
+
+def loader(preset: str) -> Callable[[Path], Batches]:
+    def make(_: Path) -> Batches:
+        from iterand.torch import StreamDataset
+
+        iterand.set_threads(1)
+        return _items(StreamDataset(preset, length=LENGTH, batch_size=ROWS, server=False))
 
     return make
 
 
 def served(folder: Path) -> Batches:
-    return map(
-        _int64, iterand.stream("up-statistics", length=LENGTH, batch_size=ROWS, server=(folder / "address").read_text())
-    )
+    from iterand.torch import StreamDataset
+
+    address = (folder / "address").read_text()
+    return _items(StreamDataset("up-statistics", length=LENGTH, batch_size=ROWS, server=address))
 
 
 def _dump(folder: Path) -> np.ndarray:
@@ -102,15 +125,18 @@ def webdataset(folder: Path) -> Batches:
 
 
 NATIVE = ("up-statistics", "up", "lstm", "mix")  # beside the C++ engine alone
+NANOGPT, ARROW = "nanoGPT, random crops of a memory map", "Hugging Face datasets, Arrow"
 LOADERS: dict[str, Callable[[Path], Batches]] = {
-    **{f"iterand, this process, {preset}, uint8, its own length": embedded(preset, wide=False) for preset in NATIVE},
-    "iterand, this process, up-statistics": embedded("up-statistics", wide=True),
-    "iterand, a server on another core, up-statistics": served,
-    "nanoGPT, random crops of a memory map": nanogpt,
+    **{f"iterand.stream, uint8, `{preset}`": embedded(preset) for preset in NATIVE},
+    "iterand.stream, cast to int64, `up-statistics`": widened,
+    "StreamLoader, `up-statistics`": loader("up-statistics"),
+    "StreamLoader, `up`": loader("up"),
+    "StreamLoader, `up-statistics` from a server on another core": served,
+    NANOGPT: nanogpt,
     "one memory map, read in order": sequential,
 }
 PEERS: dict[str, Callable[[Path], Batches]] = {
-    "Hugging Face datasets, Arrow": arrow,
+    ARROW: arrow,
     "MosaicML Streaming, MDS": mosaic,
     "litdata": litdata,
     "WebDataset": webdataset,
@@ -118,10 +144,21 @@ PEERS: dict[str, Callable[[Path], Batches]] = {
 
 
 def write_dumps(folder: Path, peers: bool) -> None:
+    """Those that an earlier run has not written."""
+    done = folder / f"done{'-peers' if peers else ''}"
+    if done.exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     rows = iterand.read("up-statistics", range(SEQUENCES), length=LENGTH).astype(np.uint16)
     rows.tofile(folder / "tokens.bin")
-    if not peers:
-        return
+    if peers:
+        write_peers(folder, rows)
+    (folder / "done").touch()
+    done.touch()
+
+
+def write_peers(folder: Path, rows: np.ndarray) -> None:
     from datasets import Dataset
 
     Dataset.from_dict({"tokens": rows}).save_to_disk(str(folder / "arrow"))
@@ -147,67 +184,201 @@ def write_dumps(folder: Path, peers: bool) -> None:
             tar.write({"__key__": f"{index:012d}", "tokens.npy": row})
 
 
-def measure(name: str, folder: Path, seconds: float) -> float:
-    """Tokens per second, in this process, on one core."""
+def _one_core() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
-    batches = ({**LOADERS, **PEERS})[name](folder)
-    for _ in range(64):
-        next(batches)
-    tokens, begin = 0, time.perf_counter()
-    while (passed := time.perf_counter() - begin) < seconds:
-        for _ in range(8):
-            batch = next(batches)
+    iterand.set_threads(1)
+
+
+def _rate(batches: Batches, seconds: float) -> float:
+    """Tokens per second. The clock starts and stops where the segments of all lanes end, as in bench/preset_bench."""
+    for _ in itertools.islice(batches, CYCLE):
+        pass
+    tokens, passed, begin = 0, 0.0, time.perf_counter()
+    while passed < seconds:
+        for batch in itertools.islice(batches, CYCLE):
             tokens += batch.size if isinstance(batch, np.ndarray) else batch.numel()
+        passed = time.perf_counter() - begin
     return tokens / passed
+
+
+def one_rate(name: str, folder: Path, seconds: float) -> None:
+    print(_rate(({**LOADERS, **PEERS})[name](folder), seconds))
+
+
+def one_wait(preset: str, rate: float, seconds: float) -> None:
+    """Prints which share of the time a stream's consumer waits that takes `rate` tokens per second."""
+    step = ROWS * LENGTH / rate
+    with iterand.stream(preset, length=LENGTH, batch_size=ROWS, server=False) as stream:
+        for _ in itertools.islice(stream, CYCLE):
+            pass
+        waited, begin, steps = stream.waited, time.perf_counter(), 0
+        while (now := time.perf_counter() - begin) < seconds:
+            if now < steps * step:
+                time.sleep(steps * step - now)  # the trainer's device computes
+            next(stream)
+            steps += 1
+        print((stream.waited - waited) / now, steps / now * step)
+
+
+def one_memory(batches: int) -> None:
+    """Prints the resident bytes after a hundredth of the batches and after all, and the peak."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    with iterand.stream("uniform", length=LENGTH, batch_size=ROWS, server=False) as stream:
+        for _ in itertools.islice(stream, batches // 100):
+            pass
+        early, begin = resident(), time.perf_counter()
+        for _ in itertools.islice(stream, batches - batches // 100):
+            pass
+        seconds = time.perf_counter() - begin
+    print(early, resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds)
+
+
+def one_resume(preset: str, index: int) -> None:
+    """Prints seconds from opening a stream at an index to its first batch in hand."""
+    begin = time.perf_counter()
+    with iterand.stream(preset, length=LENGTH, batch_size=ROWS, start=index, server=False) as stream:
+        next(stream)
+        print(time.perf_counter() - begin)
+
+
+def one_index(how: str, seconds: float) -> None:
+    """Prints tokens per second of `up-statistics` in batches: of a stream, or of a map-style data set in order."""
+    if how == "stream":
+        print(_rate(embedded("up-statistics")(Path()), seconds))
+        return
+    dataset: Any = iterand.IndexDataset("up-statistics", length=LENGTH, count=2**40, server=False)
+    ranges = (range(first, first + ROWS) for first in itertools.count(0, ROWS))
+    if how == "lists":
+        print(_rate((dataset.batch(wanted)["tokens"] for wanted in ranges), seconds))
+    elif how == "DataLoader, lists":
+        from torch.utils.data import DataLoader
+
+        items = iter(DataLoader(dataset, sampler=map(list, ranges), batch_size=None))
+        print(_rate((item["tokens"] for item in items), seconds))
+    else:
+        from torch.utils.data import DataLoader, SequentialSampler
+
+        items = iter(DataLoader(dataset, sampler=SequentialSampler(dataset), batch_size=ROWS))
+        print(_rate((item["tokens"] for item in items), seconds))
+
+
+ONE: dict[str, Callable[..., None]] = {
+    "rate": lambda name, folder, seconds: one_rate(name, Path(folder), float(seconds)),
+    "wait": lambda preset, rate, seconds: one_wait(preset, float(rate), float(seconds)),
+    "memory": lambda batches: one_memory(int(batches)),
+    "resume": lambda preset, index: one_resume(preset, int(index)),
+    "index": lambda how, seconds: one_index(how, float(seconds)),
+}
+
+
+def run(what: str, *arguments: object) -> list[float]:
+    """The figures that one of ONE prints in a process of its own. Errors: CalledProcessError."""
+    command = [sys.executable, __file__, "--one", what, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr)
+        done.check_returncode()
+    return [float(word) for word in done.stdout.split()]
 
 
 def native_rate(preset: str, seconds: float) -> float:
     """Of bench/preset_bench: the C++ engine alone, one thread."""
     program = Path(__file__).resolve().parents[1] / "build/release/bench/preset_bench"
+    info = iterand.describe(preset, length=LENGTH, server=False).stream
+    assert info is not None
     core = str(min(os.sched_getaffinity(0)))
-    command = ["taskset", "-c", core, str(program), "--preset", preset, "--seconds", str(seconds), "--threads", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = ["taskset", "-c", core, str(program), "--recipe", json.dumps(info.recipe), "--seconds", str(seconds)]
+    done = subprocess.run([*command, "--threads", "1"], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1])["tokens_per_second"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--one", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        print(measure(options.one[0], Path(options.one[1]), options.seconds))
-        return
+def _alone(name: str) -> str | None:
+    """The preset whose stream is compared with the C++ engine."""
+    return next((preset for preset in NATIVE if name == f"iterand.stream, uint8, `{preset}`"), None)
+
+
+def print_rates(options: argparse.Namespace, folder: Path) -> None:
+    """All loaders in turn, `rounds` times."""
     names = [*LOADERS, *([] if options.no_peers else PEERS)]
     found: dict[str, list[float]] = {name: [] for name in names}
     native: dict[str, list[float]] = {preset: [] for preset in NATIVE}
-    with tempfile.TemporaryDirectory() as scratch, iterand.Server(threads=1) as server:
-        folder = Path(scratch)
-        write_dumps(folder, not options.no_peers)
+    with iterand.Server(threads=1) as server:
         (folder / "address").write_text(server.address)
         assert server._running is not None
         os.sched_setaffinity(server._running.process.pid, {max(os.sched_getaffinity(0))})
         for _ in range(options.rounds):
-            for preset in NATIVE:
-                native[preset].append(native_rate(preset, options.seconds))
             for name in names:
-                command = [sys.executable, __file__, "--seconds", str(options.seconds), "--one", name, scratch]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode != 0:
-                    print(f"{name}: failed: {(done.stderr.splitlines() or ['?'])[-1]}", file=sys.stderr)
-                    continue
-                found[name].append(float(done.stdout.split()[-1]))
-    rates = {name: statistics.median(values) for name, values in found.items() if values}
-    of_nanogpt = rates["nanoGPT, random crops of a memory map"]
-    print("| loader (64 x 512 as int64, unless it says otherwise) | M tokens/s | of nanoGPT's | of the C++ engine's |")
-    print("| --- | --- | --- | --- |")
+                found[name] += run("rate", name, folder, options.seconds)
+                # Beside each other, since a shared machine drifts.
+                if (preset := _alone(name)) is not None:
+                    native[preset].append(native_rate(preset, options.seconds))
+    rates = {name: statistics.median(values) for name, values in found.items()}
+    print("| loader | M tokens/s | of nanoGPT's | of Arrow's | of the C++ engine's |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for name, rate in rates.items():
-        alone = next((statistics.median(native[preset]) for preset in NATIVE if f", {preset}, uint8" in name), None)
-        share = "" if alone is None else f"{rate / alone:.2f}"
-        print(f"| {name} | {rate / 1e6:.1f} | {rate / of_nanogpt:.2f} | {share} |")
+        preset = _alone(name)
+        shares = [f"{rate / rates[other]:.2f}" if other in rates else "" for other in (NANOGPT, ARROW)]
+        # Of each pair that ran one after the other.
+        pairs = zip(found[name], native[preset], strict=True) if preset else []
+        alone = [ours / theirs for ours, theirs in pairs]
+        shares.append(f"{statistics.median(alone):.2f}" if alone else "")
+        print(f"| {name} | {rate / 1e6:.1f} | {' | '.join(shares)} |")
+
+
+def print_waits(options: argparse.Namespace, _: Path) -> None:
+    print("| preset | M tokens/s taken | waits, % of the time |")
+    print("| --- | ---: | ---: |")
+    for preset in NATIVE:
+        waits = []
+        for _round in range(options.rounds):
+            rate = native_rate(preset, options.seconds) / 2
+            share, kept_pace = run("wait", preset, rate, max(5, options.seconds))
+            waits.append((share, rate * kept_pace))
+        share, rate = (statistics.median(values) for values in zip(*waits, strict=True))
+        print(f"| `{preset}` | {rate / 1e6:.2f} | {share * 100:.2f} |")
+
+
+def print_rest(options: argparse.Namespace, _: Path) -> None:
+    early, late, peak, seconds = run("memory", options.batches)
+    print(f"`uniform`, {options.batches // 100:,} batches: {early / 1e6:.1f} MB resident; {options.batches:,} batches:")
+    print(
+        f"{late / 1e6:.1f} MB ({(late / early - 1) * 100:+.2f} %), peak {peak / 1e6:.1f} MB, after {seconds:.0f} s more"
+    )
+    for preset in NATIVE:
+        taken = [run("resume", preset, 10**12)[0] for _round in range(options.rounds)]
+        print(f"first batch of `{preset}` at index 10^12: {statistics.median(taken):.3f} s")
+    hows = ("stream", "lists", "DataLoader, lists", "DataLoader, items")
+    found = {how: [run("index", how, options.seconds)[0] for _round in range(options.rounds)] for how in hows}
+    rates = {how: statistics.median(values) for how, values in found.items()}
+    for how, rate in rates.items():
+        print(f"IndexDataset in order, {how}: {rate / 1e6:.1f} M tokens/s, {rate / rates['stream']:.2f} of a stream's")
+
+
+PARTS = {"rates": print_rates, "waits": print_waits, "rest": print_rest}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=10**6)
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        _one_core()
+        ONE[options.one[0]](*options.one[1:])
+        return
+    folder = Path(__file__).resolve().parents[1] / "build/loaders"
+    for part in options.part or PARTS:
+        if part == "rates":
+            write_dumps(folder, not options.no_peers)
+        PARTS[part](options, folder)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import functools
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,10 +20,29 @@ from iterand import _fork, errors
 from iterand._batch import Batch
 from iterand._buffer import Buffer
 from iterand._connection import Attempts, Connection
+from iterand._description import description
 from iterand._reads import Batches, pump_reads
 from iterand._requests import check_timeout
 from iterand._wire import decode_batch
 from iterand.v1 import noise_service_pb2 as service
+
+
+@dataclass
+class _Known:
+    """What a server has said of a stream. The road and the thread that reads for it share it, so that they ask once."""
+
+    fingerprint: bytes = b""
+    engine_version: int = 0
+    lanes: int = 0  # 0: nothing is known yet
+
+    def note(self, answer: service.DescribeResponse) -> None:
+        """Errors: ProtocolError if the answer describes no stream."""
+        stream = description(answer).stream
+        if stream is None:
+            raise errors.ProtocolError("the server described no stream")
+        self.fingerprint = stream.fingerprint
+        self.engine_version = answer.engine_version
+        self.lanes = stream.lanes
 
 
 class RemoteRoad:
@@ -38,6 +57,7 @@ class RemoteRoad:
         self._prefetch = prefetch
         self._provenance = provenance
         self._owns_connection = owns_connection
+        self._known = _Known()
 
     @property
     def place(self) -> str:
@@ -52,16 +72,16 @@ class RemoteRoad:
         self._spec.expected_fingerprint = fingerprint
 
     def resolve(self) -> tuple[bytes, int]:
-        answer = self._connection.unary(
-            "Describe", service.DescribeRequest(stream=self._spec), service.DescribeResponse.FromString, None
-        )
-        return bytes(answer.stream.fingerprint), int(answer.engine_version)
+        if self._known.lanes == 0:
+            request = service.DescribeRequest(stream=self._spec)
+            self._known.note(self._connection.unary("Describe", request, service.DescribeResponse.FromString, None))
+        return self._known.fingerprint, self._known.engine_version
 
     def open(self, first: int, stride: int, count: int | None, batch_size: int, every: int) -> RemoteSource:
         if first >= 2**64:
             raise errors.OutOfRange(f"index {first} is beyond the last, 2^64 - 1")
         shard = Batches(self._spec, first, stride, count, batch_size, every, self._provenance)
-        return RemoteSource(self._connection, shard, self._prefetch, self._owns_connection)
+        return RemoteSource(self._connection, shard, self._known, self._prefetch, self._owns_connection)
 
     def read(self, indices: Sequence[int], timeout: float | None = None) -> Batch:
         """timeout: seconds for all attempts together. Errors: InvalidArgument if it is not a positive number."""
@@ -96,11 +116,13 @@ class RemoteRoad:
 class RemoteSource:
     """One call for batches in order, and the calls that continue it."""
 
-    def __init__(self, connection: Connection, shard: Batches, prefetch: int, owns_connection: bool) -> None:
+    def __init__(
+        self, connection: Connection, shard: Batches, known: _Known, prefetch: int, owns_connection: bool
+    ) -> None:
         _keep_freed_memory()
         self._buffer = Buffer(prefetch)
         self._thread = threading.Thread(
-            target=_pump, args=(connection, shard, prefetch, self._buffer), name="iterand-stream", daemon=True
+            target=_pump, args=(connection, shard, known, prefetch, self._buffer), name="iterand-stream", daemon=True
         )
         # Not a method of self: neither the thread nor the finaliser may keep the source alive.
         self.own_connection = connection if owns_connection else None
@@ -154,21 +176,48 @@ def _shut(buffer: Buffer, connection: Connection | None) -> None:
         buffer.cancel()
 
 
-def _pump(connection: Connection, shard: Batches, prefetch: int, buffer: Buffer) -> None:
+def _pump(connection: Connection, shard: Batches, known: _Known, prefetch: int, buffer: Buffer) -> None:
     """Reads batches into the buffer until the end, an error that no retry can fix, or the buffer's closing.
 
     The call Stream gives successive batches of a world size that divides the lanes. All others are read one by one.
     """
     try:
-        if shard.every == 1:
-            try:
-                return _pump_stream(connection, shard, buffer)
-            except errors.InvalidArgument as error:
-                if error.metadata.get("field") != "shard.world_size":
-                    raise
-        pump_reads(connection, shard, prefetch, buffer)
+        successive = shard.every == 1
+        if successive and shard.stride > 1:
+            if known.lanes == 0 and not _describe(connection, shard, known, buffer):
+                return
+            successive = known.lanes % shard.stride == 0
+            # The lanes are those of this stream: a server of another version must refuse.
+            spec = service.StreamSpec(expected_fingerprint=known.fingerprint)
+            spec.MergeFrom(shard.spec)
+            shard = replace(shard, spec=spec)
+        if successive:
+            _pump_stream(connection, shard, buffer)
+        else:
+            pump_reads(connection, shard, prefetch, buffer)
     except Exception as error:
         buffer.put(error)
+
+
+def _describe(connection: Connection, shard: Batches, known: _Known, buffer: Buffer) -> bool:
+    """Asks a server what the stream is. False if the buffer was closed meanwhile. Errors: any `iterand.Error`."""
+    attempts = Attempts(connection)
+    request = service.DescribeRequest(stream=shard.spec)
+    while True:
+        answer = connection.start("Describe", request, service.DescribeResponse.FromString)
+        if not buffer.watch(answer):
+            answer.cancel()
+            return False
+        try:
+            known.note(answer.wait())
+        except errors.Error as error:
+            if not buffer.closed:
+                attempts.failed(answer.link, error, buffer.pause)
+            if buffer.closed:
+                return False
+        else:
+            attempts.succeeded()
+            return True
 
 
 def _pump_stream(connection: Connection, shard: Batches, buffer: Buffer) -> None:
