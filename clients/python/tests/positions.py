@@ -30,7 +30,7 @@ STREAM: dict[str, Any] = {"recipe": RECIPE, "seed": SEED, "length": LENGTH}
 
 @dataclass(frozen=True)
 class Way:
-    """One way to read a stream: all ranks of a world size, each alike."""
+    """One way to read a stream: all ranks of a world size, in the same way."""
 
     kind: str  # "Stream", "StreamDataset", "StreamLoader" or "IndexDataset"
     remote: bool
