@@ -8,9 +8,11 @@ import re
 import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pdoc
 import pdoc.render
+from pdoc.doc_ast import walk_tree
 
 # The names of iterand.client and iterand.errors are names of iterand.
 MODULES = ("iterand", "iterand.torch", "iterand.hf", "iterand.grain", "iterand.ray", "iterand.live")
@@ -40,6 +42,13 @@ def markdown(docstring: str) -> str:
     return "\n".join(lines)
 
 
+def add_aliases(module: ModuleType) -> None:
+    """Gives the module the texts after aliases of types that it has from another one, where pdoc does not look."""
+    known = walk_tree(module).var_docstrings
+    for part in [part for name, part in sys.modules.items() if name.startswith("iterand._")]:
+        known |= {name: text for name, text in walk_tree(part).var_docstrings.items() if name in module.__all__}
+
+
 def main() -> None:
     """Renders all public modules."""
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
@@ -48,6 +57,8 @@ def main() -> None:
         module = importlib.import_module(name)
         for public in module.__all__:  # some are imported when they are first used; pdoc looks for all of them here
             setattr(module, public, getattr(module, public))
+    for name in MODULES:
+        add_aliases(sys.modules[name])
     pdoc.render.configure(docformat="markdown", show_source=False, footer_text="iterand")
     pdoc.render.env.filters["to_markdown"] = markdown
     # An alias that is a string, so that it costs no import, is shown by its name.

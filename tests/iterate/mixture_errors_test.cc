@@ -148,7 +148,7 @@ TEST(MixtureErrors, Sources) {
   EXPECT_EQ(Refusal(WithPart(R"({"preset": "eca", "recipe": {}})")),
             "mixture[1]: has both preset and recipe, must have one of them");
   EXPECT_EQ(Refusal(WithPart(R"({"recipe": {}})")), "mixture[1].recipe.families: has 0 entries, must have 1 to 256");
-  EXPECT_EQ(Refusal(WithPart(R"({"preset": "marko"})")).substr(0, 69),
+  EXPECT_EQ(Refusal(WithPart(R"({"preset": "marko"})")).substr(0, 68),
             R"(mixture[1].preset: no preset is named "marko" (did you mean markov?))");
   EXPECT_EQ(Refusal(WithPart(R"({"recipe": {"families": [{"lstm": {"hidden": 5000}}]}})")),
             "mixture[1].recipe.families[0].lstm.hidden.fixed: is 5000, must be in [4, 1024]");
