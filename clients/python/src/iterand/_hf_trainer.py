@@ -79,6 +79,7 @@ class StreamTrainer(Trainer):  # type: ignore[misc]
     >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=256, n_positions=64, n_embd=32, n_layer=1, n_head=2))
     >>> arguments = TrainingArguments("out", max_steps=2, per_device_train_batch_size=4, report_to=[])
     >>> StreamTrainer(model, arguments, train_dataset=StreamDataset("up", length=64)).train().global_step
+    {'train_runtime': ...}
     2
     """
 
