@@ -24,6 +24,7 @@ from server_program import REPOSITORY, binary
 import iterand
 import iterand.client
 import iterand.errors
+import ray_cluster
 
 MODULES = ("iterand", "iterand.torch", "iterand.live")
 OTHERS = ("iterand.hf", "iterand.grain", "iterand.ray")  # which need packages of other projects
@@ -97,7 +98,9 @@ def test_every_public_name_has_an_example_that_runs(module: str, name: str, fold
 @pytest.mark.integrations
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module in OTHERS for name in exported(module)])
 def test_adapters_have_examples_that_run(module: str, name: str, folder: Path) -> None:
-    pytest.importorskip({"hf": "datasets"}.get(module.split(".")[1], module.split(".")[1]))
+    package = pytest.importorskip({"hf": "datasets"}.get(module.split(".")[1], module.split(".")[1]))
+    if module == "iterand.ray" and not package.is_initialized():
+        ray_cluster.start(num_cpus=2)
     run_example(module, name)
 
 
