@@ -193,9 +193,9 @@ def test_differences_are_paired_by_seed_and_seeds_that_never_reach_are_told(
     )
     assert compared["up-statistics, relabelled, pretrained"][2] == f"{mean:+.3f} ± {width:.3f} ({len(both)})"
     assert "499 712 real tokens" in page
-    assert report.shares([0.25, None, 0.5]) == "25 % / never / 50 %"
-    assert report.shares([0.25, 0.25]) == "25 ± 0 %"
-    assert report.shares([]) == "-"
+    assert intervals.shown_shares([0.25, None, 0.5]) == "25 % / never / 50 %"
+    assert intervals.shown_shares([0.25, 0.25]) == "25 ± 0 %"
+    assert intervals.shown_shares([]) == "-"
 
 
 def test_what_is_kept_elsewhere_stands_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,12 @@ def check(study: Study) -> None:
     _check_distinct("seeds", study.seeds)
     if min(study.seeds) < 0:
         raise ConfigError(f"seeds has {min(study.seeds)}; each must be 0 or more")
+    _check_distinct("first", study.first)
+    for name in study.first:
+        if name not in study.variants:
+            raise ConfigError(
+                f"first has {name!r}, which is no variant; there are {', '.join(study.variants) or 'none'}"
+            )
     earlier: dict[str, Study] = {}
     for name, each in variants.expand(study).items():
         if study.variants:

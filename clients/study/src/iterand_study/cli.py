@@ -15,7 +15,7 @@ from typing import Any
 
 import iterand
 
-from iterand_study import checks, config, config_file, evalsets, markov, record, report, variants
+from iterand_study import checks, config, config_file, document, evalsets, markov, record, report, variants
 
 
 def _count(text: str) -> int:
@@ -50,6 +50,20 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(name, text)
         sub.add_argument("--out", type=Path, required=True, metavar="DIR")
         served(sub)
+    text = "Runs a leaderboard, of which the record says what is finished, or a recipe beside its arms"
+    sub = command("leaderboard", text, needs_config=False)
+    sub.add_argument("config", type=Path, nargs="?", default=Path("leaderboard-1.json"), help="default: %(default)s")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="default: ../results/NAME beside the configuration")
+    sub.add_argument("--record", type=Path, metavar="FILE", help="default: ../records/NAME.json beside it")
+    sub.add_argument("--plan", action="store_true", help="print the core-seconds of each arm, and run nothing")
+    sub.add_argument("--no-run", action="store_true", help="only collect what is finished")
+    sub.add_argument("--add", type=Path, metavar="RECIPE", help="run this recipe beside the arms of the record")
+    sub.add_argument("--seeds", type=_count, metavar="N", help="only the first N seeds of the configuration")
+    served(sub)
+    text = "Makes the texts that are held out, prose.txt and python.py, and prints the SHA-256 of all texts there"
+    sub = command("texts", text, needs_config=False)
+    sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+    sub.add_argument("--jargon", type=Path, metavar="FILE", help="jargon.txt.gz of the Debian package jargon-text")
     sub = command("zero-shot", "Evaluates a model that `pretrain` wrote")
     sub.add_argument("--model", type=Path, required=True, metavar="FILE")
     sub.add_argument("--out", type=Path, metavar="FILE", help="JSON (default: standard output)")
@@ -189,6 +203,54 @@ def _sweep(options: argparse.Namespace) -> None:
     print(report.write(record.from_folder(options.out), options.out, study.name))
 
 
+def _leaderboard(options: argparse.Namespace) -> None:
+    from iterand_study import data, leaderboard, leaderboard_run, plan, sweep, training
+
+    study = _study(options)
+    if options.seeds is not None:
+        study = dataclasses.replace(study, seeds=study.seeds[: options.seeds])
+    beside, name = options.config.resolve().parent.parent, options.config.stem
+    out, file = options.out or beside / "results" / name, options.record or beside / "records" / f"{name}.json"
+    known, stages = leaderboard_run.read_known(file), leaderboard.Stages.of(study)
+    if options.add is not None:
+        if options.plan or options.no_run:
+            raise config.ConfigError("--add runs its recipe; it goes with neither --plan nor --no-run")
+        study = leaderboard_run.with_recipe(study, options.add, known)
+    if not options.no_run:
+        for arm in variants.expand(study).values():
+            checks.check_files(arm, pretraining=True)
+            training.device_of(arm)
+        with data.server(study) as address:
+            if options.plan:
+                finished = leaderboard_run.collect(study, out, known)
+                print(document.markdown(plan.plan(study, address, out, finished)), end="")
+                return
+            sweep.run(study, address, out, known)
+    found = leaderboard_run.collect(study, out, known)
+    if not options.no_run:
+        leaderboard_run.measure_generators(study, found)
+    if options.add is not None:
+        print(document.markdown(leaderboard.parts(found, stages, options.add.stem)), end="")
+        return
+    page = report.write(found, out, study.name, leaderboard.parts(found, stages))
+    record.write(file, found)
+    print(f"{page}\n{file}")
+
+
+def _texts(options: argparse.Namespace) -> None:
+    from iterand_study import texts
+
+    made = {
+        "prose.txt": texts.prose() if options.jargon is None else texts.prose(options.jargon),
+        "python.py": texts.python(),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, content in made.items():
+        (options.out / name).write_bytes(content)
+    for path in sorted(path for path in options.out.iterdir() if path.is_file()):
+        print(f"{evalsets.text_sha256(path)}  {path.stat().st_size:>10}  {path.name}")
+
+
 def _pretrain(options: argparse.Namespace) -> None:
     from iterand_study import data, parallel, pretrain, training
 
@@ -206,6 +268,8 @@ def _pretrain(options: argparse.Namespace) -> None:
 _COMMANDS = {
     "pretrain": _pretrain,
     "sweep": _sweep,
+    "leaderboard": _leaderboard,
+    "texts": _texts,
     "zero-shot": _zero_shot,
     "finetune": _finetune,
     "structure": _structure,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 Curve = list[dict[str, float]]  # of points {"tokens", "bits"}
 
 
@@ -49,3 +51,15 @@ def compare(scratch: Curve, other: Curve, synthetic_flops: float | None) -> dict
         "final_difference_bits": other[-1]["bits"] - scratch[-1]["bits"],
         "scratch_reaches_its_final_loss_at": tokens_to_reach(scratch, other[-1]["bits"]),
     }
+
+
+def bits_at(curve: Curve, tokens: float) -> float:
+    """The bits of a curve after so many tokens, interpolated between its points; its ends beyond them."""
+    return float(np.interp(tokens, [point["tokens"] for point in curve], [point["bits"] for point in curve]))
+
+
+def saved_at(scratch: Curve, other: Curve, tokens: float) -> float | None:
+    """The share of `tokens` that another curve needs less to reach the loss that scratch has there (negative: it needs
+    more); None: it never does."""
+    needed = tokens_to_reach(other, bits_at(scratch, tokens))
+    return None if needed is None else 1 - needed / tokens

@@ -106,6 +106,7 @@ class Finetune:
     data_seed: int | None = None  # of the order of the real data; none: the study's seed
     starts: list[str] = field(default_factory=lambda: [*STARTS])  # fresh: new embedding, head
     shrink: float = 1.0  # pretrained weights times this, plus (1 - this) times fresh ones
+    held_out: bool = False  # no recipe was chosen on this text; run after the others and reported apart
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Study:
     evaluation: Evaluation = field(default_factory=Evaluation)
     finetune: list[Finetune] = field(default_factory=list)
     variants: dict[str, Any] = field(default_factory=dict)  # arms of a sweep: name -> the keys of this file it changes
+    first: list[str] = field(default_factory=list)  # variants that run with all seeds before the others
     seeds: list[int] = field(default_factory=lambda: [0])  # of a sweep: model and stream
 
 

@@ -150,6 +150,26 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         yield Stream(((batch.tokens, batch.loss_mask) for batch in batches.batches()), info)
 
 
+def generation_seconds(study: config.Study) -> float | None:
+    """Core-seconds that making the study's pretraining stream takes, in this process; None for a dump. Counts the time
+    that cores were at work, so that other programs disturb it little."""
+    options, length = study.pretrain, study.model.length
+    if options.dump is not None:
+        return None
+    begin = time.process_time()
+    with iterand.stream(
+        options.recipe,
+        seed=options.stream_seed,
+        length=length,
+        count=max(1, options.tokens // length),
+        loss_mask=options.loss_mask,
+        server=False,
+    ) as sequences:
+        for _ in sequences:
+            pass
+    return time.process_time() - begin
+
+
 _MASK_SUFFIX = ".loss_mask.json"  # of the sidecar of a dump's masks
 
 # Keys that a dump's sidecar must have.

@@ -33,3 +33,18 @@ def shown(values: list[float], digits: int = 2) -> str:
         return "-"
     mean, width = mean_and_interval(values)
     return f"{mean:.{digits}f}" if math.isnan(width) else f"{mean:.{digits}f} ± {width:.{digits}f}"
+
+
+def shown_paired(values: list[float]) -> str:
+    """Differences, signed, with the interval and the number of pairs."""
+    if not values:
+        return "-"
+    mean, width = mean_and_interval(values)
+    return f"{mean:+.3f}" + ("" if math.isnan(width) else f" ± {width:.3f}") + f" ({len(values)})"
+
+
+def shown_shares(found: list[float | None]) -> str:
+    """Shares of data saved, in per cent: mean and interval, or seed by seed if one did not reach the loss (None)."""
+    if found and None in found:
+        return " / ".join("never" if share is None else f"{100 * share:.0f} %" for share in found)
+    return shown([100 * share for share in found if share is not None], 0) + (" %" if found else "")

@@ -41,7 +41,7 @@ class Arm:
 def scratch_settings(stage: Result) -> Result:
     """What a scratch run of a finetuning result depends on, the seed apart: model, training and text, in one level.
     Equal for results whose scratch runs are the same."""
-    left_out = ("text", "name", "starts", "shrink", "optimizer")
+    left_out = ("text", "name", "starts", "shrink", "held_out", "optimizer")
     own = {key: value for key, value in stage["stage"].items() if key not in left_out}
     # The list replaces its learning rate.
     optimizer = {key: value for key, value in stage["stage"]["optimizer"].items() if key != "learning_rate"}

@@ -24,7 +24,8 @@ from typing import Any
 
 from iterand._requests import is_recipe_file
 
-from iterand_study import labels
+from iterand_study import config, evalsets, labels
+from iterand_study.comparison import Curve, compare
 
 Result = dict[str, Any]
 
@@ -55,6 +56,81 @@ def synthetic_flops(run: Result) -> float | None:
     stream is not known, as for a dump."""
     training, generation = including_start(run, "training_flops"), including_start(run, "generation_flops")
     return None if training is None or generation is None else training + generation
+
+
+def has_run(record: Result, variant: str, study: config.Study, info: Result) -> bool:
+    """Whether a record has the pretraining run of a study of one seed: the same stream, model and training, and at
+    least its evaluations. info: the stream's description, as of data.describe. A run from given weights never counts,
+    since a record lacks them.
+    """
+    options, evaluation = study.pretrain, study.evaluation
+    step = options.batch_size * study.model.length
+    wanted = {
+        "variant": variant,
+        "seed": study.seed,
+        "fingerprint": info.get("fingerprint"),
+        "masked": info.get("masked", False),
+        "start": None,
+        "model": _rounded(config.to_dict(study.model)),
+        "optimizer": _rounded(config.to_dict(options.optimizer)),
+        "batch_size": options.batch_size,
+        "tokens": max(1, options.tokens // step) * step,
+        "precision": study.precision,
+        "compile": study.compile,
+        "windows": evaluation.windows,
+    }
+    measured = {*evaluation.texts, *evaluation.sets, *evaluation.tasks} if options.evaluations else set()
+    for run in record["runs"]:
+        if options.start is None and all(run.get(key) == value for key, value in wanted.items()):
+            last = run["evaluations"][-1] if run["evaluations"] else {"sets": {}, "tasks": {}}
+            return measured <= {*last["sets"], *last["tasks"]}
+    return False
+
+
+def has_start(record: Result, variant: str, study: config.Study, stage: config.Finetune, start: str) -> bool:
+    """Whether a record has a start of a stage, finetuned as a study of one seed says. Of other starts than scratch it
+    says nothing about the weights: has_run does. A stage that shrinks weights never counts, since a record does not
+    tell by how much."""
+    wanted = {
+        "variant": "scratch" if start == "scratch" else variant,
+        "seed": study.seed,
+        "stage": stage.name or stage.text,
+        "start": start,
+        "settings": _rounded(
+            labels.scratch_settings(
+                {
+                    "stage": config.to_dict(stage),
+                    "config": config.to_dict(study),
+                    "text_sha256": evalsets.text_sha256(study.evaluation.texts[stage.text]),
+                }
+            )
+        ),
+    }
+    same = any(all(entry.get(key) == value for key, value in wanted.items()) for entry in record["finetuning"])
+    return same and (start == "scratch" or stage.shrink == 1.0)
+
+
+def with_comparisons(record: Result) -> Result:
+    """The record, with the comparison of each start that lacks one and whose scratch run it has: the two may have been
+    run apart."""
+    runs = {(run["variant"], run["seed"]): run for run in record["runs"]}
+    scratch = {_scratch_key(entry): entry for entry in record["finetuning"] if entry["start"] == "scratch"}
+    for entry in record["finetuning"]:
+        run, base = runs.get((entry["variant"], entry["seed"])), scratch.get(_scratch_key(entry))
+        if entry["start"] != "scratch" and entry.get("comparison") is None and run is not None and base is not None:
+            found = compare(points(base), points(entry), synthetic_flops(run))
+            entry["comparison"] = _rounded(found)
+    return record
+
+
+def _scratch_key(entry: Result) -> tuple[str, int, str]:
+    """What a start shares with the scratch run that it is compared with."""
+    return entry["stage"], entry["seed"], json.dumps(entry.get("settings"), sort_keys=True)
+
+
+def points(entry: Result) -> Curve:
+    """The validation curve of a finetuning entry."""
+    return [{"tokens": tokens, "bits": bits} for tokens, bits in entry["curve"]]
 
 
 def _curve(points: list[Result]) -> list[list[float]]:

@@ -5,7 +5,6 @@ Everything is made from a record (record.py).
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from iterand_study import comparison, config, labels, plots
 from iterand_study import record as records
 from iterand_study.document import Heading, Part, Picture, Table, html_page, markdown
-from iterand_study.intervals import mean_and_interval, shown
+from iterand_study.intervals import shown, shown_paired, shown_shares
 
 Result = dict[str, Any]
 
@@ -212,23 +211,11 @@ def _zero_shot(record: Result) -> list[Part]:
     return parts
 
 
-def points(entry: Result) -> comparison.Curve:
-    """The validation curve of a finetuning entry."""
-    return [{"tokens": tokens, "bits": bits} for tokens, bits in entry["curve"]]
-
-
 def mean_curve(arm: labels.Arm) -> comparison.Curve:
     """The mean over seeds of an arm's validation curves, at the tokens that all of them have."""
     curves = [dict(entry["curve"]) for entry in arm.entries]
     common = [tokens for tokens in curves[0] if all(tokens in curve for curve in curves)]
     return [{"tokens": tokens, "bits": float(np.mean([curve[tokens] for curve in curves]))} for tokens in common]
-
-
-def shares(found: list[float | None]) -> str:
-    """Shares of data saved, in per cent: mean and interval, or seed by seed if one did not reach the loss."""
-    if found and None in found:
-        return " / ".join("never" if share is None else f"{100 * share:.0f} %" for share in found)
-    return shown([100 * share for share in found if share is not None], 0) + (" %" if found else "")
 
 
 def exchange(levels: list[Result]) -> str:
@@ -242,14 +229,6 @@ def differences(arm: labels.Arm, other: labels.Arm) -> list[float]:
     """Final bits of an arm minus those of another, for each seed that both have."""
     beside = {entry["seed"]: entry["final_bits"] for entry in other.entries}
     return [entry["final_bits"] - beside[entry["seed"]] for entry in arm.entries if entry["seed"] in beside]
-
-
-def _paired(values: list[float]) -> str:
-    """Signed, with the interval, and with the number of pairs."""
-    if not values:
-        return "-"
-    mean, width = mean_and_interval(values)
-    return f"{mean:+.3f}" + ("" if math.isnan(width) else f" ± {width:.3f}") + f" ({len(values)})"
 
 
 _FINETUNING = (
@@ -283,7 +262,11 @@ def _stage(record: Result, stage: str) -> list[Part]:
         levels = [found["levels"] for found in compared]
         saved = [[level[place].get("saved_share") for level in levels] for place in range(4)]
         mean = mean_curve(scratch[arm.scratch]) if compared and arm.scratch else None
-        against = [comparison.compare(mean, points(entry), None)["levels"][-1] for entry in arm.entries] if mean else []
+        against = (
+            [comparison.compare(mean, records.points(entry), None)["levels"][-1] for entry in arm.entries]
+            if mean
+            else []
+        )
         saved.append([level.get("saved_share") for level in against])
         beside = [runs.get((arm.variant, entry["seed"]), {}) for entry in arm.entries]
         paid = all(records.synthetic_flops(run) is not None for run in beside)
@@ -295,7 +278,7 @@ def _stage(record: Result, stage: str) -> list[Part]:
                 ", ".join(sorted({f"{entry['learning_rate']:g}" for entry in arm.entries})),
                 shown([entry["final_bits"] for entry in arm.entries], 3),
                 shown([entry["test_bits"] for entry in arm.entries], 3),
-                *(shares(each) for each in saved),
+                *(shown_shares(each) for each in saved),
                 exchange([level[-1] for level in levels]) if levels and paid else "-",
             ]
         )
@@ -306,8 +289,8 @@ def _stage(record: Result, stage: str) -> list[Part]:
                 [
                     arm.name,
                     seeds,
-                    _paired(differences(arm, scratch[arm.scratch])) if arm.scratch else "-",
-                    _paired(differences(arm, best)) if best is not None and best is not arm else "-",
+                    shown_paired(differences(arm, scratch[arm.scratch])) if arm.scratch else "-",
+                    shown_paired(differences(arm, best)) if best is not None and best is not arm else "-",
                     " / ".join("never" if at is None else f"{100 * at / total:.0f} %" for at in there) or "-",
                 ]
             )
@@ -356,13 +339,14 @@ def _elsewhere(runs: dict[tuple[str, int], Result], arms: list[labels.Arm]) -> l
     return ["Kept elsewhere:", Table(["model", *names, *(f"{task}, %" for task in tasks)], rows)]
 
 
-def build(record: Result, out: Path, title: str) -> list[Part]:
-    """The page's parts; writes the plots into `out`."""
+def build(record: Result, out: Path, title: str, front: list[Part]) -> list[Part]:
+    """The page's parts, `front` after the title; writes the plots into `out`."""
     machines = [run["hardware"] for run in record["runs"]]
     hardware = dict.fromkeys("{name}, {cores} cores, PyTorch {torch}".format(**machine) for machine in machines)
     parts: list[Part] = [
         Heading(title, 1),
         f"Hardware: {'; '.join(hardware)}. Values are means over seeds with 95 % intervals where there are several.",
+        *front,
         *_runs(record),
         *_zero_shot(record),
         *_tracked(record),
@@ -375,10 +359,13 @@ def build(record: Result, out: Path, title: str) -> list[Part]:
     return [*parts, Heading("Plots"), *(Picture(*each) for each in plots.draw(out, record))]
 
 
-def write(record: Result, out: Path, title: str) -> Path:
-    """Writes report.md, report.html and results.json, the record itself, into `out`; returns the first."""
+def write(record: Result, out: Path, title: str, front: list[Part] | None = None) -> Path:
+    """Writes report.md, report.html and results.json, the record itself, into `out`; returns the first.
+
+    front: parts of the page that come first.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    parts = build(record, out, title)
+    parts = build(record, out, title, front or [])
     records.write(out / "results.json", record)
     (out / "report.md").write_text(markdown(parts))
     (out / "report.html").write_text(html_page(parts, out, title))

@@ -8,7 +8,9 @@ same configuration are not run again, so the same command resumes an interrupted
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from iterand_study import config, data, finetune, pretrain, record, run_store, variants
 
@@ -32,22 +34,66 @@ def _folder(out: Path, name: str, seed: int) -> Path:
     return out / name / f"seed-{seed}"
 
 
-def run(study: config.Study, address: str | None, out: Path) -> None:
+def order(study: config.Study, out: Path) -> Iterator[tuple[str, config.Study]]:
+    """The runs of a study in their order, each as the name of its variant and a study of one seed, with the stages that
+    are due. The variants of Study.first come before the others, and stages that are held out after those that are not.
+    """
+    arms = variants.expand(study)
+    groups = [[name for name in arms if (name in study.first) == wanted] for wanted in (True, False)]
+    stages = [stage for arm in arms.values() for stage in arm.finetune]
+    passes = [False, True] if any(stage.held_out for stage in stages) else [False]
+    for group in groups:
+        for held_out in passes:
+            for seed in study.seeds:
+                for name in group:
+                    each = with_seed(arms[name], name, seed, out)
+                    due = [stage for stage in each.finetune if stage.held_out == held_out]
+                    if due or not held_out:
+                        yield name, dataclasses.replace(each, finetune=due)
+
+
+def run(study: config.Study, address: str | None, out: Path, known: record.Result | None = None) -> None:
     """Runs all variants and seeds. `address` may be None if all read dumps.
 
     Variants that differ only in evaluation and finetuning share their pretraining. Variants with the same model, text,
-    finetuning and seed share their scratch runs.
+    finetuning and seed share their scratch runs. What `known`, a record, has already is not run.
     """
-    arms = variants.expand(study)
-    for seed in study.seeds:
-        weights: dict[str, Path] = {}  # what weights depend on -> the first folder that has them
-        for name, arm in arms.items():
-            each, folder = with_seed(arm, name, seed, out), _folder(out, name, seed)
-            key = config.digest(
-                run_store.training_key(each, data.describe(each, address), run_store.initial_weights(each))
-            )
-            result = pretrain.run(each, address, folder, weights.get(key))
-            weights.setdefault(key, folder)
-            for stage in each.finetune:
-                scratch = out / "scratch" / config.digest(finetune.training_key("scratch", each, stage, ""))
-                finetune.run(each, stage, folder / "model.pt", folder, record.synthetic_flops(result), scratch)
+    weights: dict[str, Path] = {}  # what weights depend on -> the first folder that has them
+    for name, each in order(study, out):
+        folder = _folder(out, name, each.seed)
+        info = data.describe(each, address)
+        missing = missing_work(known, name, each, info) if known is not None else Missing(True, each.finetune)
+        if not missing:
+            continue
+        key = config.digest(run_store.training_key(each, info, run_store.initial_weights(each)))
+        result = pretrain.run(each, address, folder, weights.get(key))
+        weights.setdefault(key, folder)
+        for stage in missing.stages:
+            scratch = out / "scratch" / config.digest(finetune.training_key("scratch", each, stage, ""))
+            finetune.run(each, stage, folder / "model.pt", folder, record.synthetic_flops(result), scratch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Missing:
+    """What of a run a record lacks."""
+
+    pretraining: bool
+    stages: list[config.Finetune]  # each with the starts that are missing
+
+    def __bool__(self) -> bool:
+        return self.pretraining or bool(self.stages)
+
+
+def missing_work(known: record.Result, name: str, study: config.Study, info: dict[str, Any]) -> Missing:
+    """What of a variant's run with one seed a record lacks. info: as of data.describe."""
+    pretraining = not record.has_run(known, name, study, info)
+    stages = []
+    for stage in study.finetune:
+        starts = [
+            start
+            for start in stage.starts
+            if not record.has_start(known, name, study, stage, start) or (pretraining and start != "scratch")
+        ]
+        if starts:
+            stages.append(dataclasses.replace(stage, starts=starts))
+    return Missing(pretraining, stages)

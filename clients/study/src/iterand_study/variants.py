@@ -30,7 +30,7 @@ def expand(study: Study) -> dict[str, Study]:
         with name_in_errors(name):
             if not isinstance(changes, dict):
                 raise ConfigError(f"{changes!r} must be a table")
-            for key in ("name", "server", "binary", "variants", "seeds"):
+            for key in ("name", "server", "binary", "variants", "first", "seeds"):
                 if key in changes:
                     raise ConfigError(f"{key} is of the whole study; a variant cannot change it")
             found[name] = from_dict(Study, merge({**to_dict(study), "variants": {}}, changes))

@@ -1,0 +1,254 @@
+"""The leaderboard: its arithmetic, its record, its plan and a user's recipe."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_program import binary
+from study_helpers import forbid_training
+
+from iterand_study import cli, comparison, config_file, intervals, leaderboard, record, texts
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def entry(variant: str, seed: int, stage: str, final: float) -> dict[str, Any]:
+    """A finetuning entry whose loss falls in a straight line from 8 bits to its final bits."""
+    return {
+        "variant": variant,
+        "seed": seed,
+        "stage": stage,
+        "start": "scratch" if variant == "scratch" else "pretrained",
+        "settings": {"width": 8, "depth": 1},
+        "final_bits": final,
+        "curve": [[0.0, 8.0], [1000.0, final]],
+    }
+
+
+def made_record(finals: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """The record of arms (and of scratch) with these final bits, for each seed by stage."""
+    names = [name for name in finals if name != "scratch"]
+    return {
+        "runs": [
+            {"variant": name, "seed": seed, "training_flops": 6e6, "generation_flops": 0, "model": {}}
+            for name in names
+            for seed in range(len(finals[name]))
+        ],
+        "finetuning": [
+            entry(name, seed, stage, bits)
+            for name, seeds in finals.items()
+            for seed, stages in enumerate(seeds)
+            for stage, bits in stages.items()
+        ],
+        "baselines": {},
+    }
+
+
+def test_gains_are_paired_with_scratch_of_the_same_seed_and_averaged_over_texts() -> None:
+    finals = {
+        "scratch": [{"english": 4.0, "linux": 4.0}, {"english": 5.0, "linux": 3.0}],
+        "a": [{"english": 3.0, "linux": 4.0}, {"english": 4.0, "linux": 1.0}],
+        "b": [{"english": 3.5}, {"english": 4.5, "linux": 3.0}],  # not finished
+    }
+    found = leaderboard.rows(made_record(finals))
+    both = ["english", "linux"]
+    assert found["a"].all_gains(both) == {0: 0.5, 1: 1.5}
+    assert found["b"].all_gains(both) == {1: 0.25}
+    assert found["b"].all_gains(["english"]) == {0: 0.5, 1: 0.5}
+    assert leaderboard.ranking(found, both) == ["a", "b"]
+    assert leaderboard.reference(found, both) == "a"
+    assert leaderboard.Difference.of(found["b"], found["a"], both).values == [1.25]
+
+
+def test_data_saved_is_that_of_the_loss_that_scratch_has_there() -> None:
+    found = leaderboard.rows(made_record({"scratch": [{"text": 4.0}], "a": [{"text": 0.0}], "b": [{"text": 6.0}]}))
+    # Scratch loses 4 bits in 1 000 bytes, a loses 8, b 2: a needs half of the data, b never gets to scratch's end.
+    assert found["a"].saved[0]["text"] == pytest.approx([0.5, 0.5, 0.5])
+    assert found["b"].saved[0]["text"] == pytest.approx([-1.0, -1.0, None], abs=1e-9)
+    assert found["a"].early[0]["text"] == pytest.approx([0.4, 1.2, 4.0])
+    assert found["a"].flops[0]["text"] == pytest.approx(6e6 / 500)
+    assert found["b"].flops[0]["text"] is None
+
+
+def test_bits_between_points() -> None:
+    curve = [{"tokens": 0.0, "bits": 8.0}, {"tokens": 10.0, "bits": 4.0}]
+    assert comparison.bits_at(curve, 5) == 6
+    assert comparison.bits_at(curve, 20) == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([], "no seed in common"),
+        ([0.5], "one seed"),
+        ([0.1, 0.11, 0.12], "worse"),
+        ([-0.1, -0.11, -0.12], "better"),
+        ([0.01, -0.01, 0.0], "not worse"),
+        ([0.2, -0.2, 0.0], "cannot be told apart"),
+        ([0.05, 0.03, 0.04, -0.02, 0.06], "cannot be told apart"),  # the mean is above 0.03
+    ],
+)
+def test_verdicts(values: list[float], verdict: str) -> None:
+    assert leaderboard.Difference(values).verdict == verdict
+
+
+def test_seeds_needed_is_the_smallest_number_whose_interval_leaves_out_zero() -> None:
+    values = [0.02, 0.05, -0.01, 0.04, 0.03]
+    count = leaderboard.seeds_needed(values)
+    assert count is not None
+    mean, deviation = 0.026, 0.02302  # of these values
+    for seeds, apart in ((count, True), (count - 1, False)):
+        width = intervals.student(seeds - 1) * deviation / math.sqrt(seeds)
+        assert (mean > width) is apart
+    assert leaderboard.seeds_needed([0.1]) is None
+    assert leaderboard.seeds_needed([1.0, -1.0]) is None
+    assert leaderboard.seeds_needed([0.1, 0.1]) == 2
+
+
+def test_no_arm_no_leaderboard() -> None:
+    stages = leaderboard.Stages(["english"], [])
+    with pytest.raises(ValueError, match="no seed of any arm is finished on english"):
+        leaderboard.parts({"runs": [], "finetuning": [], "baselines": {}}, stages)
+
+
+def test_every_configuration_of_a_leaderboard_is_well_formed() -> None:
+    found = {file.name: config_file.load(file) for file in CONFIGS.glob("leaderboard-*.json")}
+    assert len(found["leaderboard-1.json"].variants) == 18
+    for study in found.values():
+        stages = leaderboard.Stages.of(study)
+        assert stages.choosing[:2] == [stage.name or stage.text for stage in study.finetune[:2]]
+        assert not {"prose", "python"} & set(stages.choosing)
+
+
+STUDY = {
+    "name": "small leaderboard",
+    "device": "cpu",
+    "threads": 1,
+    "model": {"width": 32, "depth": 1, "head_width": 16, "length": 32, "base_width": 32},
+    "pretrain": {"tokens": 6 * 8 * 32, "batch_size": 8, "evaluations": 1},
+    "evaluation": {
+        "texts": {"one": "../texts/one", "two": "../texts/two"},
+        "sets": [],
+        "tasks": ["copy"],
+        "windows": 8,
+    },
+    "finetune": [
+        {
+            "text": text,
+            "tokens": 6 * 8 * 32,
+            "batch_size": 8,
+            "learning_rates": [0.01],
+            "starts": ["scratch", "pretrained"],
+            "evaluations": 3,
+            "validation_windows": 8,
+            "held_out": text == "two",
+        }
+        for text in ("one", "two")
+    ],
+    "variants": {name: {"pretrain": {"recipe": name}} for name in ("up-statistics", "uniform", "up")},
+    "first": ["up"],
+    "seeds": [0, 1],
+}
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    """A leaderboard of three arms in a folder like that of the repository."""
+    for folder in ("configs", "texts"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / "texts" / name).write_bytes(bytes((at * at + number) % 97 for at in range(4000)))
+    file = tmp_path / "configs" / "small.json"
+    file.write_text(json.dumps(STUDY))
+    return file
+
+
+def run(configuration: Path, *options: str) -> int:
+    return cli.main(["leaderboard", str(configuration), "--binary", binary(), *options])
+
+
+def test_a_leaderboard_runs_grows_and_takes_a_recipe(
+    configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "records" / "small.json", tmp_path / "results" / "small"
+    file.parent.mkdir()
+    assert run(configuration, "--plan") == 0
+    assert "| up | choosing |" in capsys.readouterr().out.split("| --- |")[-1].split("\n")[1]
+    assert not out.exists()
+    assert run(configuration, "--seeds", "1") == 0
+    first = record.read(file)
+    assert [run["variant"] for run in first["runs"]] == ["up-statistics", "uniform", "up"]
+    assert all(run["generation_seconds"] > 0 for run in first["runs"])
+    assert {entry["stage"] for entry in first["finetuning"]} == {"one", "two"}
+    page = (out / "report.md").read_text()
+    assert "## Leaderboard" in page and "worse than up by" in page
+
+    # Another session, which has only the record: seed 0 is not run again.
+    out.rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert run(configuration) == 0
+    assert "seed-0" not in capsys.readouterr().out
+    second = record.read(file)
+    assert len(second["runs"]) == 6
+    assert second["runs"][0] == first["runs"][0]
+    assert all("comparison" in entry for entry in second["finetuning"] if entry["start"] != "scratch")
+    assert "0 | 0 |" not in (out / "report.md").read_text()
+
+    forbid_training(monkeypatch)
+    assert run(configuration) == 0
+    assert run(configuration, "--no-run") == 0
+    assert record.read(file) == second
+    monkeypatch.undo()
+
+    recipe = tmp_path / "mine.json"
+    recipe.write_text(json.dumps({"families": [{"markov": {}}], "chain": {"max_depth": {"fixed": 1}}}))
+    capsys.readouterr()
+    assert run(configuration, "--add", str(recipe)) == 0
+    shown = capsys.readouterr().out
+    assert "worse than mine by" in shown
+    assert "| mine | 2 |" in shown
+    assert "| up | 2 |" in shown
+    assert "from scratch" not in shown  # those of the record are taken
+    assert record.read(file) == second  # the published record stays as it is
+
+
+def test_what_a_recipe_cannot_be_added_to(
+    configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "up.json"
+    recipe.write_text("{}")
+    assert run(configuration, "--add", str(recipe)) == 1
+    assert "'up' is the name of an arm already" in capsys.readouterr().err
+    mine = recipe.rename(tmp_path / "mine.json")
+    published = made_record({"scratch": [{"one": 4.0}], "up": [{"one": 3.0}]})
+    for each in published["finetuning"]:
+        each["settings"]["text"] = "0" * 64
+    file = tmp_path / "published.json"
+    record.write(file, published)
+    assert run(configuration, "--add", str(mine), "--record", str(file)) == 1
+    assert "the published arms were finetuned on 0000" in capsys.readouterr().err
+    assert run(configuration, "--add", str(mine), "--plan") == 1
+    assert "--add runs its recipe" in capsys.readouterr().err
+
+
+def test_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jargon = tmp_path / "jargon.txt.gz"
+    jargon.write_bytes(gzip.compress("Jargon\n\n  File │ a  b\n".encode()))
+    assert texts.prose(jargon) == b"Jargon File a b"
+    with pytest.raises(ValueError, match="install the Debian package jargon-text"):
+        texts.prose(tmp_path / "none.gz")
+    with pytest.raises(ValueError, match=r"is not the jargon\.txt\.gz"):
+        texts.prose(Path(__file__))
+    out = tmp_path / "texts"
+    assert cli.main(["texts", "--out", str(out), "--jargon", str(jargon)]) == 0
+    shown = capsys.readouterr().out
+    assert "prose.txt" in shown and "python.py" in shown
+    library = (out / "python.py").read_bytes()
+    assert 1_000_000 < len(library) <= texts.LARGEST
+    assert library == texts.python()
+    assert b"class TestCase" in library or b"import" in library
