@@ -89,8 +89,8 @@ def test_bits_between_points() -> None:
         ([0.1, 0.11, 0.12], "worse"),
         ([-0.1, -0.11, -0.12], "better"),
         ([0.01, -0.01, 0.0], "not worse"),
-        ([0.2, -0.2, 0.0], "cannot be told apart"),
-        ([0.05, 0.03, 0.04, -0.02, 0.06], "cannot be told apart"),  # the mean is above 0.03
+        ([0.2, -0.2, 0.0], "not distinguished"),
+        ([0.05, 0.03, 0.04, -0.02, 0.06], "not distinguished"),  # the mean is above 0.03
     ],
 )
 def test_verdicts(values: list[float], verdict: str) -> None:
@@ -108,6 +108,14 @@ def test_seeds_needed_is_the_smallest_number_whose_interval_leaves_out_zero() ->
     assert leaderboard.seeds_needed([0.1]) is None
     assert leaderboard.seeds_needed([1.0, -1.0]) is None
     assert leaderboard.seeds_needed([0.1, 0.1]) == 2
+
+
+def test_a_start_that_draws_weights_again_is_an_arm_of_its_own() -> None:
+    made = made_record({"scratch": [{"text": 4.0}], "a": [{"text": 3.0}]})
+    made["finetuning"].append({**made["finetuning"][-1], "start": "fresh", "final_bits": 3.5})
+    found = leaderboard.rows(made)
+    assert {name: row.gains for name, row in found.items()} == {"a": {0: {"text": 1.0}}, "a, fresh": {0: {"text": 0.5}}}
+    assert found["a, fresh"].variant == "a"
 
 
 def test_no_arm_no_leaderboard() -> None:

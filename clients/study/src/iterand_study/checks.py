@@ -215,6 +215,11 @@ def _check_stages(study: Study) -> None:
                 "sum of at most 1"
             )
         _check_tokens(f"{key}.", stage, study.model)
+        if stage.vocabulary and not 256 < stage.vocabulary <= study.model.vocab_size:
+            raise ConfigError(
+                f"{key}.vocabulary is {stage.vocabulary}; it must be 0, for bytes, or from 257 to model.vocab_size, "
+                f"{study.model.vocab_size}"
+            )
         name = stage.name or stage.text
         check_file_name(f"{key}.name", name)
         if name in names:

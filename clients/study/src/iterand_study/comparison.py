@@ -54,7 +54,7 @@ def compare(scratch: Curve, other: Curve, synthetic_flops: float | None) -> dict
 
 
 def bits_at(curve: Curve, tokens: float) -> float:
-    """The bits of a curve after so many tokens, interpolated between its points; its ends beyond them."""
+    """The bits of a curve after this many tokens, interpolated between its points; its ends beyond them."""
     return float(np.interp(tokens, [point["tokens"] for point in curve], [point["bits"] for point in curve]))
 
 

@@ -96,6 +96,7 @@ class Finetune:
 
     text: str = ""  # name in Evaluation.texts
     name: str = ""  # of the stage, where a text has several; default: the text's
+    vocabulary: int = 0  # byte pairs (bpe.py), trained on the text's training part; at most model.vocab_size; 0: bytes
     split: list[float] = field(default_factory=lambda: [0.8, 0.1])  # shares for training and validation; rest: test
     tokens: int = 1_000_000
     batch_size: int = 64

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from iterand._server import ServerProcess
 
-from iterand_study import config, evalsets, parallel
+from iterand_study import bpe, config, evalsets, parallel
 
 
 @contextlib.contextmanager
@@ -228,17 +228,19 @@ def _mapped(sidecar: Path) -> tuple[npt.NDArray[Any], dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Text:
-    """A real text, split by bytes."""
+    """A real text, split by bytes. Its tokens are bytes, or byte pairs."""
 
-    train: evalsets.Bytes
-    validation: evalsets.Bytes
-    test: evalsets.Bytes
+    train: npt.NDArray[Any]
+    validation: npt.NDArray[Any]
+    test: npt.NDArray[Any]
 
     @classmethod
-    def read(cls, path: str | Path, split: list[float]) -> Text:
+    def read(cls, path: str | Path, split: list[float], vocabulary: int = 0) -> Text:
+        """vocabulary: of byte pairs, which the training part determines; 0: bytes."""
         data = evalsets.read_text(path)
         first, second = int(len(data) * split[0]), int(len(data) * (split[0] + split[1]))
-        return cls(data[:first], data[first:second], data[second:])
+        parts = [data[:first], data[first:second], data[second:]]
+        return cls(*(bpe.encode(parts, vocabulary) if vocabulary else parts))
 
     def batches(self, length: int, batch_size: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
         """Windows of the training part in an order that the seed determines, without repetition within an epoch.
@@ -252,7 +254,7 @@ class Text:
                 offset = int(rng.integers(length))
                 starts = np.arange(offset, len(self.train) - length + 1, length)
                 if not len(starts):
-                    raise config.ConfigError(f"the text's training part has {len(self.train)} bytes; too few")
+                    raise config.ConfigError(f"the text's training part has {len(self.train)} tokens; too few")
                 queue.extend(rng.permutation(starts).tolist())
             chosen, queue = queue[:batch_size], queue[batch_size:]
             yield torch.from_numpy(np.stack([self.train[at : at + length] for at in chosen]).astype(np.int64))

@@ -65,6 +65,8 @@ def training_key(kind: str, study: config.Study, stage: config.Finetune, origin:
         "data_seed": _data_seed(study, stage),
         "text": evalsets.text_sha256(study.evaluation.texts[stage.text]),
     }
+    if stage.vocabulary:  # results of older versions do not have the key
+        found["vocabulary"] = stage.vocabulary
     return found if kind == "scratch" else {**found, "shrink": stage.shrink, "weights": origin}
 
 
@@ -107,9 +109,11 @@ def _start(
     """The best of a start's learning rates, measured. Results and weights are in `folder`, KIND-RATE.json and .pt;
     the weights of rates that are not the best are removed."""
     name, device = stage.name or stage.text, device_of(study)
-    text = data.Text.read(study.evaluation.texts[stage.text], stage.split)
+    text = data.Text.read(study.evaluation.texts[stage.text], stage.split, stage.vocabulary)
     shared = training_key(kind, study, stage, origin)
-    others = {other: file for other, file in study.evaluation.texts.items() if other != stage.text}
+    # A model of byte pairs does not predict bytes.
+    texts = {} if stage.vocabulary else study.evaluation.texts
+    others = {other: file for other, file in texts.items() if other != stage.text}
     elsewhere = dataclasses.replace(study.evaluation, texts=others)
     measures = zeroshot.settings(elsewhere)
 

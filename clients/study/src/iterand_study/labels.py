@@ -43,6 +43,8 @@ def scratch_settings(stage: Result) -> Result:
     Equal for results whose scratch runs are the same."""
     left_out = ("text", "name", "starts", "shrink", "held_out", "optimizer")
     own = {key: value for key, value in stage["stage"].items() if key not in left_out}
+    if not own.get("vocabulary"):  # bytes: results of older versions do not have the key
+        own.pop("vocabulary", None)
     # The list replaces its learning rate.
     optimizer = {key: value for key, value in stage["stage"]["optimizer"].items() if key != "learning_rate"}
     run = {key: stage["config"].get(key) for key in ("precision", "compile")}

@@ -28,9 +28,9 @@ MOST_SEEDS = 1000  # seeds_needed looks no further
 
 @dataclass(frozen=True)
 class Row:
-    """One arm on some texts: per seed the values of every text, keyed by seed."""
+    """One arm: the values of every text, for each seed. An arm is a variant with one of its starts."""
 
-    arm: str
+    variant: str
     gains: dict[int, dict[str, float]]  # seed -> stage -> bits below scratch at the end
     early: dict[int, dict[str, list[float]]]  # the same after each of SHARES
     saved: dict[int, dict[str, list[float | None]]]  # shares of the data saved at each of SHARES; None: never
@@ -48,20 +48,22 @@ class Row:
 
 
 def rows(record: Result) -> dict[str, Row]:
-    """The rows of all arms that start from their pretrained weights and have a scratch run beside them."""
+    """The rows of all arms that have a scratch run beside them: variants whose weights are kept, by their names, and
+    starts that draw some again, by variant and start."""
     runs = {(run["variant"], run["seed"]): run for run in record["runs"]}
-    found = {run["variant"]: Row(run["variant"], {}, {}, {}, {}) for run in record["runs"]}
+    found: dict[str, Row] = {}
     for stage in records.stages(record):
         arms = labels.stage_arms(record, stage)
         scratch = {arm.name: {entry["seed"]: entry for entry in arm.entries} for arm in arms if arm.kind == "scratch"}
         for arm in arms:
-            if arm.kind != "pretrained" or arm.variant not in found:
+            if arm.kind == "scratch":
                 continue
-            row = found[arm.variant]
+            name = arm.variant if arm.kind == "pretrained" else arm.name
+            row = found.setdefault(name, Row(arm.variant, {}, {}, {}, {}))
             for entry in arm.entries:
-                base = scratch.get(arm.scratch, {}).get(entry["seed"])
-                if base is not None:
-                    _add(row, stage, base, entry, records.synthetic_flops(runs[arm.variant, entry["seed"]]))
+                base, run = scratch.get(arm.scratch, {}).get(entry["seed"]), runs.get((arm.variant, entry["seed"]))
+                if base is not None and run is not None:
+                    _add(row, stage, base, entry, records.synthetic_flops(run))
     return {name: row for name, row in found.items() if row.gains}
 
 
@@ -95,8 +97,8 @@ class Difference:
         return mean_and_interval(self.values) if self.values else (math.nan, math.nan)
 
     @property
-    def told_apart(self) -> bool:
-        """Whether the interval leaves out 0. One seed tells nothing apart."""
+    def distinguished(self) -> bool:
+        """Whether the interval leaves out 0. With one seed it never does."""
         mean, width = self.interval
         return abs(mean) > width  # false for nan
 
@@ -105,14 +107,14 @@ class Difference:
         mean, width = self.interval
         if len(self.values) < 2:
             return "one seed" if self.values else "no seed in common"
-        if self.told_apart:
+        if self.distinguished:
             return "worse" if mean > 0 else "better"
         not_worse = mean < NOT_WORSE[0] and mean + width < NOT_WORSE[1]
-        return "not worse" if not_worse else "cannot be told apart"
+        return "not worse" if not_worse else "not distinguished"
 
 
 def seeds_needed(values: list[float]) -> int | None:
-    """How many seeds would tell this mean difference from 0, if it and its deviation are as in these values.
+    """How many seeds would distinguish this mean difference from 0, if it and its deviation are as in these values.
 
     None: not with MOST_SEEDS, or there are fewer than two values.
     """
@@ -158,8 +160,8 @@ def _summary(record: Result, found: dict[str, Row], stages: Stages, beside: str)
     """One line per arm: its gain on both kinds of texts, and beside another arm."""
     runs = records.by_variant(record)
 
-    def generation(name: str) -> str:
-        seconds = [run["generation_seconds"] for run in runs[name] if run.get("generation_seconds") is not None]
+    def generation(row: Row) -> str:
+        seconds = [run["generation_seconds"] for run in runs[row.variant] if run.get("generation_seconds") is not None]
         return f"{np.mean(seconds):.2g}" if seconds else "-"
 
     lines = []
@@ -176,7 +178,7 @@ def _summary(record: Result, found: dict[str, Row], stages: Stages, beside: str)
                 "-" if own else shown_paired(difference.values),
                 "-" if own else difference.verdict,
                 "-" if own else _needed(difference.values),
-                generation(name),
+                generation(row),
             ]
         )
     texts, others = " and ".join(stages.choosing), " and ".join(stages.held_out) or "none"
@@ -184,7 +186,7 @@ def _summary(record: Result, found: dict[str, Row], stages: Stages, beside: str)
         f"Gain: final bits below scratch of the same seed, mean over {texts}, on which recipes are chosen. Held "
         f"out: the same over {others}. Worse by: bits on the choosing texts, paired over seeds (their number in "
         f"brackets). Not worse: the mean is below {NOT_WORSE[0]:g} bits and the end of the interval below "
-        f"{NOT_WORSE[1]:g}. Seeds needed to tell the two apart, if mean and deviation stay as they are. Generator: "
+        f"{NOT_WORSE[1]:g}. Seeds needed to distinguish the two, if mean and deviation stay as they are. Generator: "
         "core-seconds for the stream.",
         Table(
             [
@@ -203,18 +205,18 @@ def _summary(record: Result, found: dict[str, Row], stages: Stages, beside: str)
 
 
 def _alike(found: dict[str, Row], stages: list[str]) -> list[Part]:
-    """The pairs of arms that cannot be told apart, by arm."""
+    """The pairs of arms that are not distinguished, by arm."""
     names = ranking(found, stages)
     lines = []
     for place, name in enumerate(names):
         others = [
-            other for other in names[place + 1 :] if not Difference.of(found[name], found[other], stages).told_apart
+            other for other in names[place + 1 :] if not Difference.of(found[name], found[other], stages).distinguished
         ]
         if others:
             lines.append([name, ", ".join(others)])
     if not lines:
         return []
-    return ["Pairs that cannot be told apart (each pair once):", Table(["arm", "and"], lines)]
+    return ["Pairs that are not distinguished (each pair once):", Table(["arm", "and"], lines)]
 
 
 def _stage(found: dict[str, Row], stage: str) -> list[Part]:

@@ -12,7 +12,7 @@ from iterand_study.document import Heading, Part, Table
 from iterand_study.model import Transformer
 from iterand_study.training import Trainer, device_of, token_bits
 
-_WARM_UP, _MEASURED = 3, 1.0  # steps before measuring; at least so many core-seconds of it
+_WARM_UP, _MEASURED = 3, 1.0  # steps before measuring; at least this many core-seconds of it
 
 
 def training_seconds(study: config.Study, batch_size: int) -> float:
