@@ -124,6 +124,16 @@ def test_no_arm_no_leaderboard() -> None:
         leaderboard.parts({"runs": [], "finetuning": [], "baselines": {}}, stages)
 
 
+def test_a_report_of_older_records_compares_their_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = [str(CONFIGS.parent / "records" / name) for name in ("presets-128.json", "recipes-128.json")]
+    stages = ["--leaderboard", "english", "--leaderboard", "linux"]
+    assert cli.main(["report", *sources, "--out", str(tmp_path), *stages]) == 0
+    page = (tmp_path / "report.md").read_text()
+    assert "| up-paper | 5 | 0.212 ± 0.073 | - | +0.037 ± 0.078 (5) | not distinguished | 14 | - |" in page
+    assert cli.main(["report", *sources, "--out", str(tmp_path), "--leaderboard", "french"]) == 1
+    assert "--leaderboard french: the stages are english, english, fresh embedding, linux" in capsys.readouterr().err
+
+
 def test_every_configuration_of_a_leaderboard_is_well_formed() -> None:
     found = {file.name: config_file.load(file) for file in CONFIGS.glob("leaderboard-*.json")}
     assert len(found["leaderboard-1.json"].variants) == 18

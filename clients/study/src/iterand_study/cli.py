@@ -15,7 +15,7 @@ from typing import Any
 
 import iterand
 
-from iterand_study import checks, config, config_file, document, evalsets, markov, record, report, variants
+from iterand_study import checks, config, config_file, document, evalsets, leaderboard, markov, record, report, variants
 
 
 def _count(text: str) -> int:
@@ -87,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("source", type=Path, nargs="+", help="a sweep's folder or a record; several make one report")
     sub.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the source folder)")
     sub.add_argument("--variant", action="append", default=[], metavar="NAME", help="only this variant; repeatable")
+    text = (
+        "compare all variants on this finetuning stage, as a leaderboard; of several stages the mean counts; repeatable"
+    )
+    sub.add_argument("--leaderboard", action="append", default=[], metavar="STAGE", help=text)
     sub.add_argument("--title", default="Study")
     return parser
 
@@ -159,7 +163,13 @@ def _report(options: argparse.Namespace) -> None:
     found = record.merge({str(source): record.read(source) for source in options.source})
     if options.variant:
         found = record.select_variants(found, options.variant)
-    print(report.write(found, out, options.title))
+    unknown = [stage for stage in options.leaderboard if stage not in record.stages(found)]
+    if unknown:
+        raise config.ConfigError(
+            f"--leaderboard {unknown[0]}: the stages are {', '.join(record.stages(found)) or 'none'}"
+        )
+    front = leaderboard.parts(found, leaderboard.Stages(options.leaderboard, [])) if options.leaderboard else None
+    print(report.write(found, out, options.title, front))
 
 
 def _zero_shot(options: argparse.Namespace) -> None:
@@ -187,24 +197,31 @@ def _finetune(options: argparse.Namespace) -> None:
         finetune.run(study, stage, options.model, options.out, flops)
 
 
-def _sweep(options: argparse.Namespace) -> None:
-    from iterand_study import data, run_store, sweep, training
+def _server(study: config.Study) -> contextlib.AbstractContextManager[str | None]:
+    """The address of the server for a study's variants, None if all read dumps. Errors: ConfigError if a variant cannot
+    run."""
+    from iterand_study import data, run_store, training
 
-    study = _study(options)
     arms = list(variants.expand(study).values())
     for arm in arms:
         checks.check_files(arm, pretraining=True)
         if config.is_model_file(arm.pretrain.start):
             run_store.initial_weights(arm)
         training.device_of(arm)
-    needs_server = any(arm.pretrain.dump is None for arm in arms)
-    with data.server(study) if needs_server else contextlib.nullcontext() as address:
+    return data.server(study) if any(arm.pretrain.dump is None for arm in arms) else contextlib.nullcontext()
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from iterand_study import sweep
+
+    study = _study(options)
+    with _server(study) as address:
         sweep.run(study, address, options.out)
     print(report.write(record.from_folder(options.out), options.out, study.name))
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from iterand_study import data, leaderboard, leaderboard_run, plan, sweep, training
+    from iterand_study import leaderboard_run, plan, sweep
 
     study = _study(options)
     if options.seeds is not None:
@@ -217,10 +234,7 @@ def _leaderboard(options: argparse.Namespace) -> None:
             raise config.ConfigError("--add runs its recipe; it goes with neither --plan nor --no-run")
         study = leaderboard_run.with_recipe(study, options.add, known)
     if not options.no_run:
-        for arm in variants.expand(study).values():
-            checks.check_files(arm, pretraining=True)
-            training.device_of(arm)
-        with data.server(study) as address:
+        with _server(study) as address:
             if options.plan:
                 finished = leaderboard_run.collect(study, out, known)
                 print(document.markdown(plan.plan(study, address, out, finished)), end="")

@@ -181,13 +181,13 @@ def _summary(record: Result, found: dict[str, Row], stages: Stages, beside: str)
                 generation(row),
             ]
         )
-    texts, others = " and ".join(stages.choosing), " and ".join(stages.held_out) or "none"
+    texts, others = " and ".join(stages.choosing), " and ".join(stages.held_out)
+    held_out = f"Held out: the same over {others}. " if others else ""
     return [
-        f"Gain: final bits below scratch of the same seed, mean over {texts}, on which recipes are chosen. Held "
-        f"out: the same over {others}. Worse by: bits on the choosing texts, paired over seeds (their number in "
-        f"brackets). Not worse: the mean is below {NOT_WORSE[0]:g} bits and the end of the interval below "
-        f"{NOT_WORSE[1]:g}. Seeds needed to distinguish the two, if mean and deviation stay as they are. Generator: "
-        "core-seconds for the stream.",
+        f"Gain: final bits below scratch of the same seed, mean over {texts}, on which recipes are chosen. {held_out}"
+        "Worse by: bits on the choosing texts, paired over seeds (their number in brackets). Not worse: the mean is "
+        f"below {NOT_WORSE[0]:g} bits and the end of the interval below {NOT_WORSE[1]:g}. Seeds needed to distinguish "
+        "the two, if mean and deviation stay as they are. Generator: core-seconds for the stream.",
         Table(
             [
                 "arm",
