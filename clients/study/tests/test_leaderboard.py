@@ -12,7 +12,7 @@ import pytest
 from server_program import binary
 from study_helpers import forbid_training
 
-from iterand_study import cli, comparison, config_file, intervals, leaderboard, record, texts
+from iterand_study import cli, comparison, config, config_file, intervals, leaderboard, pretrain, record, texts
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -205,6 +205,20 @@ def test_a_leaderboard_runs_grows_and_takes_a_recipe(
     assert {entry["stage"] for entry in first["finetuning"]} == {"one", "two"}
     page = (out / "report.md").read_text()
     assert "## Leaderboard" in page and "worse than up by" in page
+
+    # An interruption between two arms: what is finished is in the record.
+    pretrain_run = pretrain.run
+
+    def interrupted(study: config.Study, *rest: Any) -> dict[str, Any]:
+        if study.name == "up-statistics/seed-1":
+            raise KeyboardInterrupt
+        return pretrain_run(study, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "run", interrupted)
+        assert run(configuration) == 130
+    assert [(run["variant"], run["seed"]) for run in record.read(file)["runs"]][2:] == [("up", 0), ("up", 1)]
+    record.write(file, first)
 
     # Another session, which has only the record: seed 0 is not run again.
     out.rename(tmp_path / "elsewhere")

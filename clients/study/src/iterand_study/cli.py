@@ -239,7 +239,13 @@ def _leaderboard(options: argparse.Namespace) -> None:
                 finished = leaderboard_run.collect(study, out, known)
                 print(document.markdown(plan.plan(study, address, out, finished)), end="")
                 return
-            sweep.run(study, address, out, known)
+            try:
+                sweep.run(study, address, out, known)
+            except KeyboardInterrupt:
+                found = leaderboard_run.collect(study, out, known)
+                if options.add is None and found["runs"]:
+                    record.write(file, found)
+                raise
     found = leaderboard_run.collect(study, out, known)
     if not options.no_run:
         leaderboard_run.measure_generators(study, found)

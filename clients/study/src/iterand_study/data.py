@@ -150,24 +150,28 @@ def stream(study: config.Study, address: str | None, first_step: int, steps: int
         yield Stream(((batch.tokens, batch.loss_mask) for batch in batches.batches()), info)
 
 
-def generation_seconds(study: config.Study) -> float | None:
+def generation_seconds(study: config.Study, at_most: int | None = None) -> float | None:
     """Core-seconds that making the study's pretraining stream takes, in this process; None for a dump. Counts the time
-    that cores were at work, so that other programs disturb it little."""
+    that cores were at work, so that other programs disturb it little.
+
+    at_most: of a longer stream, make only about this many tokens and scale.
+    """
     options, length = study.pretrain, study.model.length
     if options.dump is not None:
         return None
+    tokens = options.tokens if at_most is None else min(at_most, options.tokens)
     begin = time.process_time()
     with iterand.stream(
         options.recipe,
         seed=options.stream_seed,
         length=length,
-        count=max(1, options.tokens // length),
+        count=max(1, tokens // length),
         loss_mask=options.loss_mask,
         server=False,
     ) as sequences:
         for _ in sequences:
             pass
-    return time.process_time() - begin
+    return (time.process_time() - begin) * options.tokens / tokens
 
 
 _MASK_SUFFIX = ".loss_mask.json"  # of the sidecar of a dump's masks

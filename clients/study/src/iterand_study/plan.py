@@ -12,6 +12,7 @@ from iterand_study.document import Heading, Part, Table
 from iterand_study.model import Transformer
 from iterand_study.training import Trainer, device_of, token_bits
 
+_SAMPLE = 196_608  # tokens of a stream: 1 536 sequences of 128, one segment of each of 32 lanes
 _WARM_UP, _MEASURED = 3, 1.0  # steps before measuring; at least this many core-seconds of it
 
 
@@ -47,6 +48,7 @@ class _Costs:
     def __init__(self) -> None:
         self._steps: dict[str, float] = {}
         self._windows: dict[str, float] = {}
+        self._streams: dict[str, float | None] = {}
 
     def step(self, study: config.Study, batch_size: int) -> float:
         key = config.digest(config.to_dict(study.model), batch_size)
@@ -66,6 +68,12 @@ class _Costs:
         windows = evaluation.windows * (options.evaluations * measured + options.tracks * len(evaluation.track))
         steps = pretrain.Schedule.of(options, study.model.length).steps
         return steps * self.step(study, options.batch_size) + windows * self.window(study)
+
+    def generation(self, study: config.Study) -> float | None:
+        key = config.digest(config.to_dict(study.pretrain))
+        if key not in self._streams:
+            self._streams[key] = data.generation_seconds(study, _SAMPLE)
+        return self._streams[key]
 
     def finetuning(self, study: config.Study, stage: config.Finetune) -> float:
         """One start, with all its rates."""
@@ -107,22 +115,27 @@ def plan(study: config.Study, address: str | None, out: Path, known: record.Resu
                     scratch.add(key)
                 row[2 if start == "scratch" else 1] += cost
                 row[3] += cost if start in left else 0
-    lines = [
-        [
+    arms = variants.expand(study)
+
+    def line(name: str, held_out: bool) -> list[str]:
+        row, (finished, every) = seconds[name, held_out], runs[name, held_out]
+        made = None if held_out else costs.generation(arms[name])
+        return [
             name,
             "held out" if held_out else "choosing",
+            "-" if made is None else f"{made * len(study.seeds):.2g}",
             *(f"{value:.0f}" for value in row[:3]),
-            f"{runs[name, held_out][0]} of {runs[name, held_out][1]}",
+            f"{finished} of {every}",
             f"{row[3]:.0f}",
         ]
-        for (name, held_out), row in seconds.items()
-    ]
+
+    lines = [line(*key) for key in seconds]
     total = sum(row[3] for row in seconds.values())
     everything = sum(sum(row[:3]) for row in seconds.values())
     return [
         Heading(f"Plan: {study.name}"),
-        f"{len(variants.expand(study))} arms, {len(study.seeds)} seeds. Core-seconds of this machine, in the order "
-        "of the runs; scratch runs count with the first arm that needs them.",
-        Table(["arm", "texts", "pretraining", "finetuning", "scratch", "finished", "left"], lines),
+        f"{len(arms)} arms, {len(study.seeds)} seeds. Core-seconds of this machine, in the order "
+        "of the runs; scratch runs count with the first arm that needs them. The generator works beside the training.",
+        Table(["arm", "texts", "generator", "pretraining", "finetuning", "scratch", "finished", "left"], lines),
         f"In all {everything / 3600:.1f} core-hours, of which {total / 3600:.1f} are left.",
     ]
