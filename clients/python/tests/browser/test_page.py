@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 from browser_page import PageServer, Tab
+from server_program import binary
 
 import iterand
+from iterand import live
 
 pytestmark = pytest.mark.browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 VIEWS = ["live", "gallery", "editor", "chain"]
 CHEAP = '{"families": [{"markov": {}}], "length": 256, "lanes": 8, "segment_sequences": 8}'
+TITLED = r"""{"description": "it's \"quoted\" \\ $HOME `x` %d", """  # what a shell or Python must not touch
 EXPENSIVE = '{"families": [{"lstm": {"hidden": 256}}], "length": 2048, "lanes": 64, "segment_sequences": 512}'
 
 
@@ -92,7 +96,7 @@ def test_fits_a_narrow_screen(tab: Tab, view: str) -> None:
 
 def test_names_every_control(tab: Tab) -> None:
     tab.open("editor")
-    tab.await_preview()
+    tab.edit(CHEAP)
     unnamed = tab.page.evaluate(
         """() => [...document.querySelectorAll("input, select, textarea, button, canvas, svg")]
           .filter((e) => !(e.labels?.length || e.textContent.trim() || e.getAttribute("aria-label")
@@ -104,8 +108,7 @@ def test_names_every_control(tab: Tab) -> None:
 
 def test_a_changed_knob_changes_the_preview(tab: Tab) -> None:
     tab.open("editor")
-    tab.write('{"families": [{"markov": {"order": 1}}], "length": 256, "lanes": 8, "segment_sequences": 8}')
-    shown = tab.await_preview()
+    shown = tab.edit('{"families": [{"markov": {"order": 1}}], "length": 256, "lanes": 8, "segment_sequences": 8}')
     before = canvas_rows(tab)
     slider = tab.page.locator('#knobs input[data-path="families[0].markov.order"]')
     slider.focus()
@@ -144,16 +147,13 @@ def test_a_wrong_recipe_shows_the_error_at_the_field(tab: Tab) -> None:
 
 
 @pytest.mark.parametrize("first", ["0", "1000"])
-def test_the_copied_python_streams_exactly_what_is_shown(tab: Tab, first: str) -> None:
+def test_the_copied_snippets_stream_exactly_what_is_shown(tab: Tab, first: str) -> None:
     answers: list[Any] = []
     tab.page.on("response", lambda response: answers.append(response) if "/api/preview" in response.url else None)
     tab.open("editor")
-    tab.await_preview()
     tab.page.locator("#editor-seed").fill("7")
     tab.page.locator("#editor-first").fill(first)
-    shown = tab.await_preview()
-    tab.write(CHEAP.replace("{}", '{"order": 2}'))
-    tab.await_preview(shown)
+    tab.edit(CHEAP.replace("{}", '{"order": 2}').replace("{", TITLED, 1), seed=7)
     tab.page.locator("#copy-python").click()
     tab.page.get_by_text("Python copied").wait_for()
     snippet = tab.page.evaluate("navigator.clipboard.readText()")
@@ -172,15 +172,26 @@ def test_the_copied_python_streams_exactly_what_is_shown(tab: Tab, first: str) -
         assert all(len(np.unique(drawn[row == token])) == 1 for token in np.unique(row))
         assert len(np.unique(drawn)) == len(np.unique(row))
 
-    command = tab.page.locator("#copy-command")
-    command.click()
+    tab.page.locator("#copy-command").click()
     tab.page.get_by_text("Command line copied").wait_for()
-    assert f"--seed 7 --start {first} --count 64" in tab.page.evaluate("navigator.clipboard.readText()")
+    command = tab.page.evaluate("navigator.clipboard.readText()")
+    assert f"--seed 7 --start {first} --count 64" in command
+    assert run_in_shell(command.strip() + " --format raw") == streamed.tobytes()
+    # As it is, the command prints a picture of each sequence.
+    lines = [line for line in run_in_shell(command).decode().splitlines() if not line.startswith("# ")]
+    assert "".join(lines) == "".join(live.glyphs(row) for row in streamed)
+
+
+def run_in_shell(command: str) -> bytes:
+    """What a command prints that is pasted into a shell."""
+    path = os.pathsep.join([str(Path(binary()).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(["sh", "-c", command], env=environment, capture_output=True, check=True).stdout
 
 
 def test_newer_edits_give_up_older_ones(tab: Tab) -> None:
     tab.open("editor")
-    tab.await_preview()
+    tab.edit(CHEAP.replace("256", "128"))
     tab.write(EXPENSIVE)
     tab.page.wait_for_timeout(300)
     begin = time.monotonic()
@@ -252,11 +263,15 @@ def test_a_server_with_tokens_asks_for_one(chromium: Any, tmp_path: Path) -> Non
         context.close()
 
 
+EDIT_SECONDS = float(os.environ.get("ITERAND_EDIT_SECONDS", "0"))
+
+
 @pytest.mark.slow
-def test_editing_leaks_nothing(tab: Tab, page_server: PageServer) -> None:
-    """Edits for some seconds, or for $ITERAND_EDIT_SECONDS, leave the heaps of page and server as they were."""
+@pytest.mark.timeout(900 + 2 * EDIT_SECONDS)
+def test_editing_leaks_nothing(tab: Tab, page_server: PageServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """150 edits, and as many more as $ITERAND_EDIT_SECONDS hold, leave the heaps of page and server as they were."""
     tab.open("editor")
-    shown = tab.await_preview()
+    shown = tab.edit(CHEAP)
     session = tab.page.context.new_cdp_session(tab.page)
 
     def heap() -> float:
@@ -275,10 +290,17 @@ def test_editing_leaks_nothing(tab: Tab, page_server: PageServer) -> None:
     for number in range(50):
         edit(number)
     heap_before, resident_before = heap(), resident()
-    end = time.monotonic() + float(os.environ.get("ITERAND_EDIT_SECONDS", "20"))
+    begin = time.monotonic()
     number = 50
-    while time.monotonic() < end:
+    while number < 200 or time.monotonic() < begin + EDIT_SECONDS:
         edit(number)
         number += 1
-    assert heap() < heap_before + 4e6
-    assert resident() < resident_before + 64 * 1024
+    seconds = time.monotonic() - begin
+    heap_after, resident_after = heap(), resident()
+    with capsys.disabled():
+        print(
+            f"\n{number - 50} edits in {seconds:.0f} s: heap of the page {heap_before / 1e6:.2f} to "
+            f"{heap_after / 1e6:.2f} MB, memory of the server {resident_before} to {resident_after} KiB"
+        )
+    assert heap_after < heap_before + 4e6
+    assert resident_after < resident_before + 64 * 1024
