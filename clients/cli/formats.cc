@@ -4,10 +4,10 @@
 #include <charconv>
 #include <cstring>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "clients/cli/cells.h"
 #include "common/printable.h"
 
 namespace iterand::cli {
@@ -37,6 +37,19 @@ std::string PartPrefix(const Provenance& provenance) {
   return provenance.part.empty() ? "" : absl::StrCat("part ", Printable(provenance.part), ", ");
 }
 
+std::string TokensSeen(std::size_t distinct) {
+  return absl::StrCat(distinct, distinct == 1 ? " token" : " different tokens");
+}
+
+// `text` in one line of at most `columns` bytes.
+std::string Fitting(std::string text, int columns) {
+  constexpr std::string_view kCut = "...";
+  const auto most = static_cast<std::size_t>(std::max(columns, 8));
+  if (text.size() <= most) return text;
+  text.resize(most - kCut.size());
+  return text.append(kCut);
+}
+
 }  // namespace
 
 std::string JsonText(const nlohmann::ordered_json& json) {
@@ -56,34 +69,25 @@ void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<s
 
 void AppendPicture(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,
                    std::string& out) {
-  struct Seen {
-    std::uint32_t token;
-    std::size_t count;
-    char glyph;
-  };
-  std::vector<Seen> seen;  // by first occurrence
-  std::unordered_map<std::uint32_t, std::size_t> place;
-  for (const std::uint32_t token : tokens) {
-    const auto [entry, is_new] = place.try_emplace(token, seen.size());
-    if (is_new) seen.push_back({token, 0, kRareGlyph});
-    ++seen[entry->second].count;
-  }
-  std::vector<Seen*> by_rank;
-  by_rank.reserve(seen.size());
-  for (Seen& entry : seen) by_rank.push_back(&entry);
-  std::ranges::stable_sort(by_rank, [](const Seen* a, const Seen* b) { return a->count > b->count; });
-  for (std::size_t rank = 0; rank < std::min(by_rank.size(), kGlyphs.size()); ++rank) {
-    by_rank[rank]->glyph = kGlyphs[rank];
-  }
-
+  const FrequencyRanks found = RanksOf(tokens);
   absl::StrAppend(&out, "# ", index, ": ", PartPrefix(provenance), Printable(provenance.family), ", depth ",
-                  provenance.depth, ", ", seen.size(), seen.size() == 1 ? " token" : " different tokens", " (lane ",
-                  provenance.lane, ", segment ", provenance.segment, ", round ", provenance.round, ", row ",
-                  provenance.row, ")\n");
+                  provenance.depth, ", ", TokensSeen(found.distinct), " (lane ", provenance.lane, ", segment ",
+                  provenance.segment, ", round ", provenance.round, ", row ", provenance.row, ")\n");
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    out += seen[place[tokens[i]]].glyph;
+    const std::uint32_t rank = found.ranks[i];
+    out += rank < kGlyphs.size() ? kGlyphs[rank] : kRareGlyph;
     if ((i + 1) % kPictureWidth == 0 || i + 1 == tokens.size()) out += '\n';
   }
+}
+
+void AppendColouredPicture(std::uint64_t index, const Provenance& provenance, const std::string& program,
+                           std::span<const std::uint32_t> tokens, const Terminal& terminal, std::string& out) {
+  const FrequencyRanks found = RanksOf(tokens);
+  const std::string label = absl::StrCat(index, ": ", PartPrefix(provenance), Printable(provenance.family), ", depth ",
+                                         provenance.depth, ", ", TokensSeen(found.distinct));
+  absl::StrAppend(&out, Bold(label, terminal), "\n");
+  if (!program.empty()) absl::StrAppend(&out, Faint(Fitting(Printable(program), terminal.columns), terminal), "\n");
+  AppendCells(found.ranks, terminal, out);
 }
 
 void AppendJsonLine(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,

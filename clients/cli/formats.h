@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "clients/cli/terminal.h"
 #include "iterand/types.h"
 #include "nlohmann/json.hpp"
 
@@ -25,6 +26,11 @@ void WidenTokens(std::span<const std::byte> sequence, Dtype dtype, std::vector<s
 // whatever labels the tokens have.
 void AppendPicture(std::uint64_t index, const Provenance& provenance, std::span<const std::uint32_t> tokens,
                    std::string& out);
+
+// The same for a terminal with colours: a line of text, a line with the sampled parameters of the program that made the
+// sequence last, cut to the terminal's width, and cells (AppendCells). An empty `program` has no line.
+void AppendColouredPicture(std::uint64_t index, const Provenance& provenance, const std::string& program,
+                           std::span<const std::uint32_t> tokens, const Terminal& terminal, std::string& out);
 
 // One JSON object, one line: {"index": .., "tokens": [..], "provenance": {"lane": .., "segment": .., "round": ..,
 // "row": .., "family": "..", "depth": .., "part": ".."}}, "part" only if the recipe is a mixture; with a mask that is

@@ -1,6 +1,5 @@
 #include "clients/cli/progress.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,17 +8,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "clients/cli/terminal.h"
 
 namespace iterand::cli {
 namespace {
 
 constexpr std::chrono::milliseconds kInterval(100);
-
-int TerminalWidth() {
-  winsize size{};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
-  return size.ws_col;
-}
 
 std::string Rate(double tokens_per_second) {
   if (tokens_per_second >= 1e6) return absl::StrFormat("%.1f M tokens/s", tokens_per_second / 1e6);
@@ -63,7 +57,7 @@ void Progress::Update(std::uint64_t done) {
   if (sequences_per_second > 0) {
     absl::StrAppend(&words, "  ", Remaining(static_cast<double>(total_ - done) / sequences_per_second));
   }
-  const int columns = std::clamp(TerminalWidth() - static_cast<int>(words.size()) - 3, 0, 40);
+  const int columns = std::clamp(TerminalColumns(STDERR_FILENO) - static_cast<int>(words.size()) - 3, 0, 40);
   const int filled = static_cast<int>(share * columns);
   std::string line = "\r";
   if (columns >= 5) {

@@ -1,17 +1,30 @@
 // iterand sample: sequences of a stream on standard output.
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "clients/cli/arguments.h"
+#include "clients/cli/cells.h"
 #include "clients/cli/command.h"
 #include "clients/cli/formats.h"
 #include "clients/cli/output.h"
 #include "clients/cli/sequence_source.h"
+#include "clients/cli/terminal.h"
 #include "common/printable.h"
+#include "common/thread_clock.h"
+#include "iterate/fingerprint.h"
 #include "iterate/statistics.h"
+#include "iterate/stream.h"
+#include "randnet/core_time_limit.h"
+#include "randnet/run_control.h"
 
 namespace iterand::cli {
 namespace {
@@ -27,13 +40,66 @@ struct SampleOptions {
   bool statistics = false;
 };
 
+// Seconds of core time for the programs of coloured pictures, of a whole command: each takes its segment again.
+constexpr double kProgramSeconds = 2;
+// Memory for them, as of the server's page.
+constexpr std::uint64_t kMaxProgramBytes = std::uint64_t{64} << 20;
+
 constexpr char kMaskFormat[] =
     "--loss-mask: only --format jsonl shows masks; iterand dump --loss-mask writes them to a file";
+
+bool IsEqual(const Fingerprint& fingerprint, const std::string& bytes) {
+  return std::ranges::equal(fingerprint, bytes, {}, {}, [](char byte) { return static_cast<std::uint8_t>(byte); });
+}
+
+// Finds the programs that made sequences. That happens in this process, for a server of the same engine version too.
+class ProgramFinder {
+ public:
+  explicit ProgramFinder(const StreamFacts& facts) {
+    std::shared_ptr<Stream> stream;
+    if (facts.plan != nullptr) {
+      stream = Stream::FromPlan(facts.plan);
+    } else {
+      absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(facts.info.recipe(), facts.info.seed());
+      if (!opened.ok() || !IsEqual((*opened)->fingerprint(), facts.info.fingerprint())) return;
+      stream = *std::move(opened);
+    }
+    if (stream->Cost().workspace_bytes + stream->Cost().segment_bytes <= kMaxProgramBytes) stream_ = std::move(stream);
+  }
+
+  // The sampled parameters of the program that made a sequence last. Empty if no program did, or if it is not known:
+  // the stream is one of another engine version or takes too much memory, or the time is over.
+  std::string Find(std::uint64_t index, const Provenance& provenance) {
+    if (stream_ == nullptr || provenance.depth == 0) return "";
+    const double begin = ThreadSeconds();
+    RunControl control;
+    const CoreTimeLimit limit(&control, left_);
+    const absl::StatusOr<Explanation> explanation = stream_->Explain(index, {.control = &control});
+    left_ -= ThreadSeconds() - begin;
+    if (!explanation.ok()) {
+      unknown_from_ = index;
+      stream_ = nullptr;
+      return "";
+    }
+    return explanation->steps.empty() ? "" : explanation->steps.back().program;
+  }
+
+  // From which sequence on the time was over.
+  std::optional<std::uint64_t> unknown_from() const { return unknown_from_; }
+
+ private:
+  std::shared_ptr<Stream> stream_;
+  double left_ = kProgramSeconds;
+  std::optional<std::uint64_t> unknown_from_;
+};
 
 absl::Status Sample(const SampleOptions& options) {
   const bool raw = options.format == "raw";
   const bool json = options.format == "jsonl";
   const bool silent = options.format.empty() && options.statistics;
+  // A format that is named gives the same bytes everywhere.
+  const Terminal terminal = options.format.empty() ? TerminalOf(STDOUT_FILENO) : Terminal();
+  const bool coloured = terminal.colours != ColourDepth::kNone && !silent;
   if (options.stream.loss_mask && !json) return absl::InvalidArgumentError(kMaskFormat);
   absl::StatusOr<std::unique_ptr<SequenceSource>> source = SequenceSource::Open(
       options.stream, options.range, options.server, {.threads = options.threads, .provenance = !raw && !silent});
@@ -42,6 +108,8 @@ absl::Status Sample(const SampleOptions& options) {
   const StreamFacts& facts = (*source)->facts();
   const std::size_t sequence_bytes = facts.sequence_bytes();
   StatisticsCollector collector(facts.dtype, facts.length(), facts.info.recipe().vocab_size());
+  std::optional<ProgramFinder> programs;
+  if (coloured) programs.emplace(facts);
   RowBatch batch;
   std::vector<std::uint32_t> tokens;
   std::string text;
@@ -59,6 +127,9 @@ absl::Status Sample(const SampleOptions& options) {
         const std::size_t length = tokens.size();
         AppendJsonLine(index, batch.provenance[row], tokens,
                        batch.loss_mask.empty() ? batch.loss_mask : batch.loss_mask.subspan(row * length, length), text);
+      } else if (coloured) {
+        AppendColouredPicture(index, batch.provenance[row], programs->Find(index, batch.provenance[row]), tokens,
+                              terminal, text);
       } else {
         AppendPicture(index, batch.provenance[row], tokens, text);
       }
@@ -68,6 +139,11 @@ absl::Status Sample(const SampleOptions& options) {
     if (absl::Status status = FlushOutput(); !status.ok()) return status;
   }
   if (!(*source)->status().ok()) return (*source)->status();
+  if (programs && programs->unknown_from()) {
+    const std::string hint =
+        absl::StrCat("iterand explain has the programs from sequence ", *programs->unknown_from(), " on.");
+    if (absl::Status status = WriteOutput(Faint(hint, terminal) + "\n"); !status.ok()) return status;
+  }
   if (!options.statistics) return absl::OkStatus();
   std::vector<std::string> parts;
   for (const v1::PartInfo& part : (*source)->facts().info.parts()) parts.push_back(Printable(part.name()));
@@ -83,7 +159,9 @@ void AddSample(CLI::App& app, Action& action) {
   auto options = std::make_shared<SampleOptions>();
   CLI::App* command = app.add_subcommand("sample", "Write sequences to standard output");
   command->footer(
-      R"(Formats: text is a picture, one character per token: '.' the commonest token of the sequence, then a-z, A-Z, 0-9 by
+      R"(Without --format, a terminal with colours shows one cell per token, from the commonest of the sequence to the rarest.
+The commonest has the darkest colour, or the lightest if COLORFGBG gives a light ground. NO_COLOR=1 gives text.
+Formats: text is a picture, one character per token: '.' the commonest token of the sequence, then a-z, A-Z, 0-9 by
 falling frequency, '#' all rarer ones. raw is only tokens, little-endian, row after row, in the stream's dtype: uint8
 up to 256 tokens, uint16 up to 65536, else uint32. jsonl is one object per sequence: index, tokens, provenance.
 With and without --server the sequences are the same.
