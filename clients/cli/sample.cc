@@ -159,8 +159,8 @@ void AddSample(CLI::App& app, Action& action) {
   auto options = std::make_shared<SampleOptions>();
   CLI::App* command = app.add_subcommand("sample", "Write sequences to standard output");
   command->footer(
-      R"(Without --format, a terminal with colours shows one cell per token, from the commonest of the sequence to the rarest.
-The commonest has the darkest colour, or the lightest if COLORFGBG gives a light ground. NO_COLOR=1 gives text.
+      R"(Without --format, a terminal with colours shows one cell per token, from the commonest of the sequence, which
+is darkest, to the rarest. If COLORFGBG gives a light ground, the commonest is lightest. NO_COLOR=1 gives text.
 Formats: text is a picture, one character per token: '.' the commonest token of the sequence, then a-z, A-Z, 0-9 by
 falling frequency, '#' all rarer ones. raw is only tokens, little-endian, row after row, in the stream's dtype: uint8
 up to 256 tokens, uint16 up to 65536, else uint32. jsonl is one object per sequence: index, tokens, provenance.

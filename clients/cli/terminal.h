@@ -18,7 +18,7 @@ struct Terminal {
 // The value of an environment variable; empty if it is not set.
 using Variables = std::function<std::string(const char* name)>;
 
-// The terminal that a file descriptor is. What is no terminal has no colours.
+// The terminal that a file descriptor is. What is not a terminal has no colours.
 // There are no colours either if NO_COLOR is set (no-color.org) or TERM is dumb, unset or names a monochrome terminal.
 // COLORTERM says that there are 24 bits, TERM that there are 256 colours. COLORFGBG ends with the ground's number.
 Terminal TerminalOf(int descriptor);

@@ -9,6 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "iterate/plan.h"
+#include "randnet/core_time_limit.h"
+#include "randnet/run_control.h"
 #include "server/answers/describe.h"
 #include "server/answers/stream_spec.h"
 #include "server/engine/generation_error.h"
@@ -105,10 +107,13 @@ void EmbeddedStream::Detach() {
   engine_ = nullptr;
 }
 
-absl::StatusOr<Explanation> EmbeddedStream::Explain(std::uint64_t index) {
+absl::StatusOr<Explanation> EmbeddedStream::Explain(std::uint64_t index, std::optional<double> most_seconds) {
   const Runtime::Use use;
   if (absl::Status status = Attach(); !status.ok()) return status;
-  absl::StatusOr<Explanation> explanation = shared_->stream().Explain(index);
+  RunControl control;
+  std::optional<CoreTimeLimit> limit;
+  if (most_seconds) limit.emplace(&control, *most_seconds);
+  absl::StatusOr<Explanation> explanation = shared_->stream().Explain(index, {.control = &control});
   if (!explanation.ok()) return WithGenerationReason(explanation.status());
   return explanation;
 }

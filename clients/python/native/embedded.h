@@ -52,7 +52,8 @@ class EmbeddedStream final : public Session {
   const std::string& family_name(const RowProvenance& row) const { return families_[row.part][row.family]; }
   const std::string& part_name(const RowProvenance& row) const;
 
-  absl::StatusOr<Explanation> Explain(std::uint64_t index);
+  // Errors: as Stream::Explain; Cancelled after `most_seconds` of core time.
+  absl::StatusOr<Explanation> Explain(std::uint64_t index, std::optional<double> most_seconds);
   // The answer to Describe of this stream, with shares and cost of a mixture at index `at`.
   absl::StatusOr<v1::DescribeResponse> Describe(std::uint64_t at);
 

@@ -277,11 +277,11 @@ class PyStream {
     return ToTuple(*stream_, WaitForRows(*opened, quick), provenance);
   }
 
-  nb::dict Explain(std::uint64_t index) const {
+  nb::dict Explain(std::uint64_t index, std::optional<double> most_seconds) const {
     absl::StatusOr<Explanation> explained;
     {
       const Unlocked unlocked;
-      explained = stream_->Explain(index);
+      explained = stream_->Explain(index, most_seconds);
     }
     const Explanation explanation = ValueOrThrow(std::move(explained));
     const RowProvenance& row = explanation.provenance;
@@ -424,7 +424,7 @@ NB_MODULE(_core, m) {
       .def_prop_ro("has_loss_mask", &PyStream::has_loss_mask)
       .def("reader", &PyStream::NewReader, "first"_a, "stride"_a, "count"_a.none(), "batch_size"_a, "provenance"_a)
       .def("read", &PyStream::Read, "indices"_a, "provenance"_a)
-      .def("explain", &PyStream::Explain, "index"_a)
+      .def("explain", &PyStream::Explain, "index"_a, "most_seconds"_a.none())
       .def("describe", &PyStream::Describe, "at"_a);
 
   nb::class_<Programs>(m, "Programs").def(nb::init<const nb::bytes&>(), "request"_a).def("next", &Programs::Next);

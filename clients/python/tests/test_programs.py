@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import runpy
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Server
+from terminal import in_terminal
 
 pytest.importorskip("torch")
 
@@ -30,35 +30,6 @@ def test_live_prints_plain_lines_into_a_pipe(address: str) -> None:
     assert SUMMARY.match(lines[-1])
     assert lines[0].startswith("sequence 0: ")
     assert "\x1b" not in done.stdout
-
-
-def in_terminal(
-    command: list[str], interrupt: bool = False, variables: dict[str, str] | None = None
-) -> tuple[int, str]:
-    """Runs a command in a terminal of its own, if asked until it has shown something and Ctrl-C is pressed."""
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-    for name in ("NO_COLOR", "COLORTERM", "FORCE_COLOR"):
-        environment.pop(name, None)
-    environment.update(variables or {})
-    pid, terminal = pty.fork()
-    if pid == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs in the background inherits that Ctrl-C is ignored
-        os.execvpe(command[0], command, environment)
-    output = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 65536)
-        except OSError:  # Linux says so when the other side has closed
-            break
-        if not chunk:
-            break
-        output += chunk
-        if interrupt and b"tokens/s" in output:
-            os.write(terminal, b"\x03")
-            interrupt = False
-    os.close(terminal)
-    # At Ctrl-C a terminal drops what it has not shown yet, and may cut a character.
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode(errors="replace")
 
 
 def test_live_draws_in_a_terminal(address: str) -> None:

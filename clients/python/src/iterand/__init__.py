@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from iterand._explanation import Explanation, Step
     from iterand._index_dataset import IndexDataset
     from iterand._mix import Mix, mix
+    from iterand._picture import Picture, picture
     from iterand._requests import RecipeLike
     from iterand._server import Server
     from iterand._stream import Stream
@@ -61,6 +62,7 @@ _MODULES = {
     "_explanation": ("Explanation", "Step"),
     "_index_dataset": ("IndexDataset",),
     "_mix": ("Mix", "mix"),
+    "_picture": ("Picture", "picture"),
     "_requests": ("RecipeLike",),
     "_server": ("Server",),
     "_stream": ("Stream",),
@@ -109,6 +111,7 @@ __all__ = [
     "OutOfRange",
     "PartInfo",
     "Parts",
+    "Picture",
     "ProtocolError",
     "Provenance",
     "RecipeLike",
@@ -129,6 +132,7 @@ __all__ = [
     "execute",
     "explain",
     "mix",
+    "picture",
     "read",
     "set_threads",
     "stream",

@@ -88,3 +88,8 @@ class Batch:
     def next_index(self) -> int:
         """The index after the last row's, for the same shard."""
         return self.first_index + self.rows * self.stride
+
+    def _repr_html_(self) -> str:
+        from iterand import _notebook
+
+        return _notebook.of_batch(self)

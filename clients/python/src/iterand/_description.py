@@ -79,6 +79,11 @@ class StreamInfo:
     def lanes(self) -> int:
         return int(self.recipe["lanes"])
 
+    def _repr_html_(self) -> str:
+        from iterand import _notebook
+
+        return _notebook.of_info(self)
+
 
 @dataclass(frozen=True)
 class FamilyInfo:
@@ -111,6 +116,11 @@ class Description:
     presets: dict[str, str]
     families: tuple[FamilyInfo, ...]
     stream: StreamInfo | None
+
+    def _repr_html_(self) -> str:
+        from iterand import _notebook
+
+        return _notebook.of_description(self)
 
 
 def description(answer: service.DescribeResponse) -> Description:

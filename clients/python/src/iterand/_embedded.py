@@ -12,11 +12,13 @@ import numpy as np
 
 from iterand import _requests, errors
 from iterand._batch import Batch, Provenance
+from iterand._explanation import Explanation, Step
 from iterand._native import core
 from iterand._requests import RecipeLike
 
 if TYPE_CHECKING:
     from iterand import _core
+    from iterand._description import StreamInfo
 
 
 def open_stream(
@@ -37,6 +39,12 @@ def open_stream(
         True if loss_mask else None,  # if not, the recipe decides
         expected_fingerprint,
     )
+
+
+def explanation(stream: core.Stream, index: int, most_seconds: float | None = None) -> Explanation:
+    """Where a sequence came from. Errors: as `iterand.explain`; Cancelled after `most_seconds` of core time."""
+    found = stream.explain(index, most_seconds)
+    return Explanation(**{**found, "steps": tuple(Step(**step) for step in found["steps"])})
 
 
 class EmbeddedRoad:
@@ -70,6 +78,15 @@ class EmbeddedRoad:
     def read(self, indices: Sequence[int]) -> Batch:
         array = np.fromiter(indices, np.uint64, len(indices))
         return batch_of(self._stream.read(array, self._provenance), 0, self.fingerprint)
+
+    def describe(self, at: int) -> StreamInfo:
+        """What the stream is; the cost of a mixture is that at index `at`."""
+        from iterand._description import description
+        from iterand.v1 import noise_service_pb2 as service
+
+        info = description(service.DescribeResponse.FromString(self._stream.describe(at))).stream
+        assert info is not None
+        return info
 
     def check_process(self) -> None:
         """A forked process makes its own threads."""

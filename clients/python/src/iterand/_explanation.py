@@ -57,3 +57,8 @@ class Explanation:
     part: str
     reproduced: bool
     steps: tuple[Step, ...]
+
+    def _repr_html_(self) -> str:
+        from iterand import _notebook
+
+        return _notebook.of_explanation(self)

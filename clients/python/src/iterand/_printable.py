@@ -1,4 +1,4 @@
-"""Makes text from elsewhere safe for a terminal or a log."""
+"""Text for people: what comes from elsewhere, safe for a terminal or a log; short numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def short(number: float) -> str:
+    """1234567 as 1.23 M."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{name}"
+    return f"{number:.0f}"
 
 
 def _escape(character: str) -> str:

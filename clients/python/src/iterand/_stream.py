@@ -95,6 +95,7 @@ class Stream(Iterator[Tokens]):
         self._begun = False  # a batch was taken
         self._finished = False
         self._closed = False
+        self._latest: Tokens | None = None  # some of the rows that were taken last, for notebooks
         self.waited = 0.0  # seconds that the consumer spent waiting for data
         self._source: Source | None = self._open()
 
@@ -145,6 +146,7 @@ class Stream(Iterator[Tokens]):
                 after = self._next_index + (len(batch.tokens) + others) * self._world_size
                 self._begun = True
                 self._fingerprint = batch.fingerprint
+                self._latest = batch.tokens[:16, :1024].copy()  # the caller may write to the batch
                 self._next_index = after  # nothing after it can be interrupted
                 return batch
         raise StopIteration
@@ -222,6 +224,11 @@ class Stream(Iterator[Tokens]):
         state = ", closed" if self._closed else ", ended" if self._finished else ""
         shard = f", reader {self._rank} of {self._world_size}" if self._world_size > 1 else ""
         return f"<Stream of {self._name}{shard}, at index {self._next_index}, from {self._road.place}{state}>"
+
+    def _repr_html_(self) -> str:
+        from iterand import _notebook
+
+        return _notebook.of_stream(self)
 
     def __next__(self) -> Tokens:
         return self.next_batch().tokens

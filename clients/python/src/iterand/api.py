@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from iterand import _checkpoint, errors
 from iterand._batch import Tokens
-from iterand._explanation import Explanation, Step
 from iterand._renamed import refuse_old_names
 from iterand._requests import RecipeLike, Shard, check_bool, check_prefetch, check_range, recipe_text
 from iterand._stream import Stream, checked_indices
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from iterand._connection import Retry, Tls
     from iterand._description import Description
     from iterand._execute import Execution, InputTape
+    from iterand._explanation import Explanation
     from iterand._server import Server
     from iterand.client import Client
 
@@ -270,11 +270,10 @@ def explain(recipe: RecipeLike, index: int, *, seed: int = 0, length: int | None
     >>> [step.family for step in iterand.explain("markov", 12345).steps]
     ['markov']
     """
-    from iterand._embedded import open_stream
+    from iterand._embedded import explanation, open_stream
 
     check_range("index", index, 0, 2**64 - 1)
-    found = open_stream(recipe, seed, length, False, None).explain(int(index))
-    return Explanation(**{**found, "steps": tuple(Step(**step) for step in found["steps"])})
+    return explanation(open_stream(recipe, seed, length, False, None), int(index))
 
 
 def complexity(tokens: npt.ArrayLike, alphabet_size: int = 256) -> npt.NDArray[np.float64]:

@@ -1,8 +1,12 @@
 """A live picture of a stream: python -m iterand.live --server ADDRESS [--recipe up] [--batches N].
 
-Each sequence is a block of cells, one cell per token, read line by line. Colours are given by how frequent a token is
-within its sequence: the most frequent is dark, the next ones have colours of their own, and what is rare is grey.
-Which token it is does not show, since relabelled streams give it no meaning; repetition, nesting and noise do.
+Each sequence is a block of cells, one cell per token, read line by line; a character has two, one above the other.
+The colour is the token's rank by frequency within its sequence, from the darkest, the commonest, to the lightest. On a
+light ground (COLORFGBG) it is the other way round. Which token it is does not show, since relabelled streams give it no
+meaning; repetition, nesting and noise do.
+
+Beside it are the part and the family that made the sequence, its depth, and the parameters of its last program. Those
+are found in this process (`iterand.explain`), if it makes the same stream as the server and that takes under a second.
 
 Without colours (NO_COLOR is set, or the terminal has none) each token is a character, as in `iterand sample`: '.' the
 most frequent one, then a-z, A-Z, 0-9, and '#' what is rarer. A terminal that cannot move its cursor (TERM=dumb), and
@@ -12,16 +16,17 @@ output that is not a terminal, get plain lines.
 from __future__ import annotations
 
 import argparse
-import colorsys
 import curses
+import functools
 import io
 import os
 import signal
 import string
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -30,44 +35,41 @@ import numpy as np
 
 import iterand
 from iterand import Batch, Tokens, _extras
-from iterand._printable import printable
+from iterand._picture import LAST_RANK, lightness, rank_colour, ranks
+from iterand._printable import printable, short
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.style import Style
 
 __all__ = ["main"]
 
-_COLOURED = 24  # this many tokens of a sequence have colours of their own
 _GLYPHS = "." + string.ascii_lowercase + string.ascii_uppercase + string.digits  # by rank; rarer tokens are '#'
+# For terminals of few colours, as in clients/cli/cells.cc: of rising lightness, by their numbers.
+_MAGMA_256 = (233, 53, 89, 125, 168, 203, 209, 215, 222, 229)
+_MAGMA_16 = (0, 4, 5, 9, 11, 15)
+_PROGRAM_SECONDS = 1.0  # of core time, for one program
+_PATIENCE = 10.0  # seconds for the programs of the last picture
 
 
-def ranks(sequence: Tokens) -> Tokens:
-    """Each token's place in the sequence's order of frequency; ties go to the token that comes first."""
-    values, first, inverse, counts = np.unique(sequence, return_index=True, return_inverse=True, return_counts=True)
-    order = np.lexsort((first, -counts))
-    rank = np.empty(len(values), np.uint32)
-    rank[order] = np.arange(len(values), dtype=np.uint32)
-    ranked: Tokens = rank[inverse]
-    return ranked
+def palette(colour_system: str | None, light: bool) -> list[str]:
+    """The colour of each rank on a terminal of this colour system of rich, by rich's names."""
+    count = LAST_RANK + 1
+    if colour_system == "256":
+        shades = len(_MAGMA_256)
+        places = (min(int(lightness(rank, light) * shades), shades - 1) for rank in range(count))
+        return [f"color({_MAGMA_256[place]})" for place in places]
+    if colour_system == "standard":
+        shown = _MAGMA_16[::-1] if light else _MAGMA_16
+        # Ranks 0, 1, 2, 3 to 6, 7 to 14, and all rarer ones.
+        levels = (rank if rank < 3 else min((rank + 1).bit_length(), len(shown) - 1) for rank in range(count))
+        return [f"color({shown[level]})" for level in levels]
+    return ["#{:02x}{:02x}{:02x}".format(*rank_colour(rank, light)) for rank in range(count)]
 
 
-def _palette() -> list[str]:
-    colours = ["#3a404c"]
-    for rank in range(1, _COLOURED):
-        # Hues at the golden ratio: neighbours in rank are far apart in colour.
-        red, green, blue = colorsys.hls_to_rgb((0.08 + rank * 0.618034) % 1, 0.52 + 0.12 * (rank % 3 - 1), 0.78)
-        colours.append(f"#{int(red * 255):02x}{int(green * 255):02x}{int(blue * 255):02x}")
-    for grey in range(8):
-        level = 70 + 12 * grey
-        colours.append(f"#{level:02x}{level:02x}{level:02x}")
-    return colours
-
-
-_PALETTE = _palette()
-
-
-def _colour(rank: int) -> str:
-    return _PALETTE[rank if rank < _COLOURED else _COLOURED + rank % 8]
+def has_light_ground(variables: Mapping[str, str]) -> bool:
+    """Whether COLORFGBG says that the terminal's ground is light."""
+    return variables.get("COLORFGBG", "").split(";")[-1] in {"7", "9", "10", "11", "12", "13", "14", "15"}
 
 
 def glyphs(sequence: Tokens) -> str:
@@ -107,14 +109,6 @@ class Counter:
         )
 
 
-def short(number: float) -> str:
-    """1234567 as 1.23 M."""
-    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= unit:
-            return f"{number / unit:.3g}{name}"
-    return f"{number:.0f}"
-
-
 def _has_colours(console: Console) -> bool:
     """Whether the terminal shows colours and half blocks."""
     if console.color_system is None or console.no_color or not console.encoding.startswith("utf"):
@@ -129,14 +123,80 @@ def _has_colours(console: Console) -> bool:
     return curses.tigetnum("colors") > 1
 
 
+class _Programs:
+    """Finds the programs that made the rows on show, on a thread of its own. Gives up at the first that it cannot find:
+    the others are as expensive, or as unknown.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._changed = threading.Condition()
+        self._fingerprint = b""
+        self._wanted: list[int] = []
+        self._found: dict[int, str] = {}
+        self.known = True  # until it gives up
+        self._thread = threading.Thread(target=self._find, name="iterand-programs", daemon=True)
+        self._thread.start()
+
+    def want(self, indices: list[int], fingerprint: bytes) -> None:
+        """Finds the programs of these sequences, and forgets all others."""
+        with self._changed:
+            self._fingerprint = fingerprint
+            self._wanted = [index for index in indices if index not in self._found]
+            self._found = {index: program for index, program in self._found.items() if index in indices}
+            self._changed.notify_all()
+
+    def of(self, index: int) -> str:
+        """The parameters of the program that made a sequence last; empty while they are unknown, or if none did."""
+        with self._changed:
+            return self._found.get(index, "")
+
+    def wait(self, seconds: float) -> None:
+        """Waits until the wanted ones are found."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._wanted and self.known), seconds)
+
+    def close(self) -> None:
+        with self._changed:
+            self.known = False
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _find(self) -> None:
+        try:
+            from iterand._embedded import explanation, open_stream
+
+            stream = None
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._wanted or not self.known)
+                    if not self.known:
+                        return
+                    index, fingerprint = self._wanted[0], self._fingerprint
+                if stream is None:
+                    named = self._options
+                    stream = open_stream(named.recipe, named.seed, named.length, False, fingerprint)
+                steps = explanation(stream, index, _PROGRAM_SECONDS).steps
+                with self._changed:
+                    if self._wanted[:1] == [index]:
+                        del self._wanted[0]
+                        self._found[index] = printable(steps[-1].program) if steps else ""
+                    self._changed.notify_all()
+        except (iterand.Error, ImportError):
+            with self._changed:
+                self.known = False
+                self._changed.notify_all()
+
+
 class _View:
     """The picture for a terminal."""
 
-    def __init__(self, title: str, console: Console, total: int | None) -> None:
+    def __init__(self, title: str, console: Console, total: int | None, programs: _Programs) -> None:
         self._title = title
         self._console = console
         self._total = total
-        self._rows: list[tuple[str, Tokens]] = []  # what is shown of a batch: a label and the tokens
+        self._programs = programs
+        self._rows: list[tuple[int, str, Tokens]] = []  # what is shown of a batch: index, label and the tokens
         self._width = self._lines = 1  # of a row, in characters
 
     def look_at(self, batch: Batch) -> None:
@@ -144,19 +204,22 @@ class _View:
         self._width = max(16, self._console.width - 6)
         lines_left = max(3, self._console.height - 8)
         self._lines = min(3, -(-batch.tokens.shape[1] // (2 * self._width)))
-        shown = max(1, min(8, lines_left // (self._lines + 1), batch.rows))
+        shown = max(1, min(8, lines_left // (self._lines + 2), batch.rows))
         self._rows = []
         for place in range(shown):
             row = place * batch.rows // shown
-            label = f"sequence {batch.first_index + row * batch.stride}"
+            index = batch.first_index + row * batch.stride
+            label = f"sequence {index}"
             if batch.provenance:
                 origin = batch.provenance[row]
                 part = f"part {printable(origin.part)}, " if origin.part else ""
                 label += f"  {part}{printable(origin.family)}, depth {origin.depth}"
             distinct = len(np.unique(batch.tokens[row]))
-            self._rows.append((f"{label}, {distinct} different tokens", batch.tokens[row].copy()))
+            self._rows.append((index, f"{label}, {distinct} different tokens", batch.tokens[row].copy()))
+        self._programs.want([index for index, _, _ in self._rows], batch.fingerprint)
 
-    def frame(self, counter: Counter, coloured: bool) -> RenderableType:
+    def frame(self, counter: Counter, colours: list[str] | None) -> RenderableType:
+        """The picture in these colours of ranks, or in characters."""
         from rich.console import Group
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
@@ -172,27 +235,40 @@ class _View:
         bar = ProgressBar(self._total, counter.batches, pulse=self._total is None, complete_style="#5fafd7")
         rate = f"{short(sequences)} sequences/s   {short(tokens)} tokens/s   {short(counter.tokens)} tokens"
         status.add_row(Text(done), bar, Text(rate, style="bold"))
-        draw = _cells if coloured else _characters
         picture: list[RenderableType] = []
-        for label, row in self._rows:
-            picture += [Text(label, style="dim"), draw(row, self._width, self._lines)]
+        for index, label, row in self._rows:
+            picture.append(Text(label, style="bold", no_wrap=True, overflow="ellipsis"))
+            if self._programs.known:
+                picture.append(Text(self._programs.of(index), style="dim", no_wrap=True, overflow="ellipsis"))
+            if colours:
+                picture.append(_cells(row, self._width, self._lines, colours))
+            else:
+                picture.append(_characters(row, self._width, self._lines))
         return Panel(Group(*picture, status), title=self._title, title_align="left", border_style="#5f6b7a")
 
 
-def _cells(sequence: Tokens, width: int, lines: int) -> RenderableType:
-    """Rows of cells, two to a character: its upper half is one token, its lower half the token below it."""
+@functools.lru_cache(maxsize=1 << 16)
+def _style(colour: str, below: str | None) -> Style:
     from rich.style import Style
+
+    return Style(color=colour, bgcolor=below)
+
+
+def _cells(sequence: Tokens, width: int, lines: int, colours: list[str]) -> RenderableType:
+    """At most `lines` lines of cells, two to a character: its upper half is a token, its lower half the one below."""
     from rich.text import Text
 
-    shown = ranks(sequence)[: 2 * width * lines].tolist()
+    shown = np.minimum(ranks(sequence)[: 2 * width * lines], LAST_RANK).tolist()
+    lines = -(-len(shown) // (2 * width))
+    width = -(-len(shown) // (2 * lines))  # lines of equal length
     text = Text(no_wrap=True)
     for top in range(0, len(shown), 2 * width):
         upper, lower = shown[top : top + width], shown[top + width : top + 2 * width]
         if top:
             text.append("\n")
         for column, rank in enumerate(upper):
-            below = _colour(lower[column]) if column < len(lower) else None
-            text.append("▀", Style(color=_colour(rank), bgcolor=below))
+            below = colours[lower[column]] if column < len(lower) else None
+            text.append("▀", _style(colours[rank], below))
     return text
 
 
@@ -253,23 +329,31 @@ def _watch(stream: iterand.Stream, counter: Counter, options: argparse.Namespace
     from rich.live import Live
 
     title = printable(f" iterand  {options.server}  recipe {options.recipe}  seed {options.seed} ")
-    view = _View(title, console, options.batches)
-    coloured = _has_colours(console)
+    light = has_light_ground(os.environ)
+    colours = palette(console.color_system, light) if _has_colours(console) else None
+    programs = _Programs(options)
+    view = _View(title, console, options.batches, programs)
     looked = shown = 0.0
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        while options.batches is None or counter.batches < options.batches:
-            batch = stream.next_batch()
-            counter.add(batch)
-            now = time.monotonic()
-            if now - looked > 1 or counter.batches == options.batches:
-                view.look_at(batch)
-                looked = now
-            if now - shown > 0.1 or counter.batches == options.batches:
-                live.update(view.frame(counter, coloured), refresh=True)
-                shown = now
-    if options.svg:
-        # A picture in a file has colours, whatever the terminal has.
-        _save(view.frame(counter, coloured=True), options.svg, console.width, title)
+    try:
+        with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+            while options.batches is None or counter.batches < options.batches:
+                batch = stream.next_batch()
+                counter.add(batch)
+                now = time.monotonic()
+                last = counter.batches == options.batches
+                if now - looked > 1 or last:
+                    view.look_at(batch)
+                    looked = now
+                if now - shown > 0.1 or last:
+                    live.update(view.frame(counter, colours), refresh=True)
+                    shown = now
+            programs.wait(_PATIENCE)
+            live.update(view.frame(counter, colours), refresh=True)
+        if options.svg:
+            # A picture in a file has colours, whatever the terminal has.
+            _save(view.frame(counter, palette("truecolor", light=False)), options.svg, console.width, title)
+    finally:
+        programs.close()
 
 
 def _save(frame: RenderableType, path: str, width: int, title: str) -> None:
