@@ -74,7 +74,7 @@ def check(study: Study) -> None:
     for name in study.first:
         if name not in study.variants:
             raise ConfigError(
-                f"first has {name!r}, which is no variant; there are {', '.join(study.variants) or 'none'}"
+                f"first has {name!r}, which is not a variant; there are {', '.join(study.variants) or 'none'}"
             )
     earlier: dict[str, Study] = {}
     for name, each in variants.expand(study).items():

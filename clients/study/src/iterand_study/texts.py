@@ -25,7 +25,7 @@ _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "li
 def prose(source: Path = JARGON) -> bytes:
     """The Jargon File in ASCII: words separated by one space, other characters left out.
 
-    Errors: ConfigError if the file is absent, or is no gzip file of UTF-8 text.
+    Errors: ConfigError if the file is absent, or is not a gzip file of UTF-8 text.
     """
     try:
         text = gzip.decompress(source.read_bytes()).decode("utf-8")
