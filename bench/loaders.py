@@ -95,7 +95,25 @@ def arrow(folder: Path) -> Batches:
             yield batch["tokens"]
 
 
+def _let_torchvision_import() -> None:
+    """MosaicML and litdata import torchvision, which fails if it was built for CUDA and torch was not.
+
+    What is missing then are declarations of operators that no loader of tokens calls.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _kept.append(library)
+
+
+_kept: list[Any] = []
+
+
 def mosaic(folder: Path) -> Batches:
+    _let_torchvision_import()
     from streaming import StreamingDataset
     from torch.utils.data import DataLoader
 
@@ -106,6 +124,7 @@ def mosaic(folder: Path) -> Batches:
 
 
 def litdata(folder: Path) -> Batches:
+    _let_torchvision_import()
     from litdata import StreamingDataLoader, StreamingDataset, TokensLoader
 
     rows = StreamingDataset(str(folder / "litdata"), item_loader=TokensLoader(block_size=LENGTH))
@@ -159,6 +178,7 @@ def write_dumps(folder: Path, peers: bool) -> None:
 
 
 def write_peers(folder: Path, rows: np.ndarray) -> None:
+    _let_torchvision_import()
     from datasets import Dataset
 
     Dataset.from_dict({"tokens": rows}).save_to_disk(str(folder / "arrow"))
@@ -313,6 +333,7 @@ def print_rates(options: argparse.Namespace, folder: Path) -> None:
         for _ in range(options.rounds):
             for name in names:
                 found[name] += run("rate", name, folder, options.seconds)
+                print(f"{name}: {found[name][-1] / 1e6:.1f} M tokens/s", file=sys.stderr)
                 # Beside each other, since a shared machine drifts.
                 if (preset := _alone(name)) is not None:
                     native[preset].append(native_rate(preset, options.seconds))
