@@ -35,7 +35,7 @@ import iterand
 PAGES = ["README.md", "docs/quickstart.md", "docs/which-preset.md", "docs/commands.md"]
 PORTS = ("50051", "50052")
 # Begins of lines that install, build or test everything, or take hours.
-DONE_BEFORE = ("./run", "./check", "pip install", "sudo apt-get install", "iterand-study sweep")
+DONE_BEFORE = ("./run", "./check", "tools/wheel", "pip install", "sudo apt-get install", "iterand-study sweep")
 # Pages whose programs are parts of a longer one, with what comes before them.
 FRAGMENTS = {
     "docs/long-runs.md": """
