@@ -160,6 +160,8 @@ def generation_seconds(study: config.Study, at_most: int | None = None) -> float
     if options.dump is not None:
         return None
     tokens = options.tokens if at_most is None else min(at_most, options.tokens)
+    with iterand.stream("uniform", length=length, count=1, server=False) as warm_up:  # loads the native module
+        list(warm_up)
     begin = time.process_time()
     with iterand.stream(
         options.recipe,
