@@ -165,19 +165,20 @@ def test_ctrl_c_in_the_middle_of_a_batch_interrupts_at_once_and_loses_nothing() 
         expected = iterand.read(recipe, range(48))
         stream = iterand.stream(recipe, batch_size=16)
         interrupted = 0
-        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
         def interrupt(number, frame):
             raise KeyboardInterrupt
         signal.signal(signal.SIGALRM, interrupt)
         found = []
         while len(found) < 3:
             try:
+                # Once: the next one must not come while this one is handled.
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
                 found.append(next(stream))
+                signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 interrupted += 1
                 if stream.next_index > 16 * len(found):  # it came between next and append
                     stream.seek(16 * len(found))
-        signal.setitimer(signal.ITIMER_REAL, 0)
         assert interrupted > 0
         import numpy
         print(numpy.array_equal(numpy.concatenate(found), expected), stream.next_index)
