@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from server_program import binary
 
+import framework_programs
+from framework_programs import Compared
 from iterand._server import ServerProcess
 
 # Read when torch is first imported. Models this small gain nothing from a second thread, and on a busy machine the two
@@ -30,6 +32,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+_compared: list[Compared] = []
+
+
+@pytest.fixture
+def compared() -> Callable[..., Compared]:
+    """What a test of a framework counts its sequences with; `framework_programs.Compared` has the arguments."""
+
+    def begin(package: str, processes: int = 1, workers: int | str = 0) -> Compared:
+        _compared.append(Compared(package, processes, str(workers)))
+        return _compared[-1]
+
+    return begin
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests of frameworks compared, and with which versions."""
+    if _compared:
+        terminalreporter.section("sequences compared by index")
+        for line in framework_programs.summary(_compared):
+            terminalreporter.write_line(line)
 
 
 class Server:

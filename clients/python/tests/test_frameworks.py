@@ -39,6 +39,9 @@ def test_torch() -> None:
     pytest.importorskip("torch", reason="the package torch is absent")
     from torch.utils.data import DataLoader
 
+    names = program("PyTorch")
+    assert names["batch"]["tokens"].shape == (16, 128)
+    assert names["state"]["next_index"] == 16
     names = program("PyTorch, map style")
     dataset = names["dataset"]
     expected = iterand.read("up", range(10_000), length=128).astype(np.int64)
@@ -53,6 +56,16 @@ def test_torch() -> None:
     small = iterand.IndexDataset("up", length=128, count=200)
     shuffled = np.concatenate([batch["tokens"].numpy() for batch in DataLoader(small, batch_size=16, shuffle=True)])
     assert sorted(map(bytes, shuffled)) == sorted(map(bytes, expected[:200].astype(np.uint8)))
+
+
+@pytest.mark.integrations
+def test_torchdata() -> None:
+    pytest.importorskip("torchdata.nodes", reason="the package torchdata is absent")
+    names = program("torchdata")
+    later = names["torchdata"].nodes.Loader(names["node"])
+    later.load_state_dict(names["state"])
+    expected = iterand.read("up", range(16, 32), length=128)
+    assert np.array_equal(next(iter(later))["tokens"].numpy(), expected)
 
 
 @pytest.mark.integrations

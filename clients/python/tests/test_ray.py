@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from server_program import REPOSITORY
 
 import iterand
 import ray_cluster
+from framework_programs import Compared
 
 ray = pytest.importorskip("ray", reason="the package ray is absent: pip install 'iterand[ray]'")
 import pyarrow.parquet  # noqa: E402
@@ -61,13 +59,16 @@ def rows_of(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("blocks", [None, 1, 3, 200])
 @pytest.mark.parametrize(("start", "count"), [(0, 20_000), (1000, 12_345), (STRIPE, STRIPE), (7, 1)])
-def test_every_sequence_comes_once(start: int, count: int, blocks: int | None) -> None:
+def test_every_sequence_comes_once(
+    start: int, count: int, blocks: int | None, compared: Callable[..., Compared]
+) -> None:
     dataset = iterand.ray.read(**OPTIONS, start=start, count=count, override_num_blocks=blocks)
     index, tokens = rows_of(dataset)
     assert tokens.dtype == np.uint8
     assert sorted(index.tolist()) == list(range(start, start + count))
     assert hash_of(index, tokens) == hash_of_stream(start, count)
     assert dataset.count() == count
+    compared("ray", workers=4).sequences += count
 
 
 def test_tasks_share_no_segment() -> None:
@@ -149,7 +150,9 @@ def test_tokens_keep_their_type() -> None:
     assert np.array_equal(batch["tokens"][np.argsort(batch["index"])], iterand.read(recipe, range(100)))
 
 
-def test_a_killed_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: Callable[..., Compared]
+) -> None:
     """A process gets SIGKILL in the middle of its read task; Ray repeats the task in another one."""
     count, pids, out = 200_000, tmp_path / "pids", tmp_path / "out"
     pids.mkdir()
@@ -197,6 +200,8 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(used) >= 3
     assert sorted(index.tolist()) == list(range(count))
     assert found == expected
+    record = compared("ray", workers="4, 1 killed")
+    record.sequences, record.resumed = count, len(killed)
 
 
 def test_errors_of_tasks_come_to_the_caller() -> None:
@@ -223,16 +228,3 @@ def test_wrong_arguments_are_refused() -> None:
     for options, message in wrong:
         with pytest.raises(iterand.Error, match=message):
             iterand.ray.read(**options)
-
-
-def test_the_example_feeds_ray_train() -> None:
-    pytest.importorskip("torch", reason="the package torch is absent")
-    pytest.importorskip("ray.train.v2.api.config", reason="the packages of ray[train] are absent")
-    program = REPOSITORY / "clients/python/examples/ray_train.py"
-    assert len(program.read_text().splitlines()) <= 40
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
-    assert "1000 sequences in Parquet" in done.stdout
-    said = done.stdout + done.stderr
-    assert "worker 0: 6144 sequences" in said
-    assert "worker 1: 6144 sequences" in said
