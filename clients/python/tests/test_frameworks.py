@@ -62,7 +62,8 @@ def test_torch() -> None:
 def test_torchdata() -> None:
     pytest.importorskip("torchdata.nodes", reason="the package torchdata is absent")
     names = program("torchdata")
-    later = names["torchdata"].nodes.Loader(names["node"])
+    nodes = names["torchdata"].nodes
+    later = nodes.Loader(nodes.Prefetcher(names["node"], prefetch_factor=2))
     later.load_state_dict(names["state"])
     expected = iterand.read("up", range(16, 32), length=128)
     assert np.array_equal(next(iter(later))["tokens"].numpy(), expected)
