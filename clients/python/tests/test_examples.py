@@ -99,9 +99,13 @@ def test_every_public_name_has_an_example_that_runs(module: str, name: str, fold
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module in OTHERS for name in exported(module)])
 def test_adapters_have_examples_that_run(module: str, name: str, folder: Path) -> None:
     package = pytest.importorskip({"hf": "datasets"}.get(module.split(".")[1], module.split(".")[1]))
-    if module == "iterand.ray" and not package.is_initialized():
-        ray_cluster.start(num_cpus=2)
-    run_example(module, name)
+    if module != "iterand.ray":
+        return run_example(module, name)
+    ray_cluster.start(num_cpus=2)
+    try:
+        run_example(module, name)
+    finally:
+        package.shutdown()
 
 
 def test_public_modules_export_all_that_they_define() -> None:

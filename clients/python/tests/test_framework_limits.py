@@ -117,7 +117,9 @@ READERS = {
         import grain
         from iterand.grain import StreamSource
         source = StreamSource("uniform", length=512, batch_size=128, count=10**8)
-        read = lambda: grain.MapDataset.source(source).to_iter_dataset()
+        # By default Grain reads 500 elements ahead, 32 MiB here.
+        ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=16)
+        read = lambda: grain.MapDataset.source(source).to_iter_dataset(ahead)
         """,
     ),
     "Grain, 2 workers": (
@@ -166,13 +168,14 @@ def data(**options):
 {reader}
 
 def memory():
-    "Bytes of all processes of this session; pages that several share count once."
+    "Bytes of all processes of this session, without files; pages that several share count once."
     session, found = os.getsid(0), 0
     for process in filter(str.isdigit, os.listdir("/proc")):
         try:
             if os.getsid(int(process)) == session:
                 lines = open(f"/proc/{{process}}/smaps_rollup").read().splitlines()
-                found += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+                counted = [line for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
+                found += sum(int(line.split()[1]) << 10 for line in counted)
         except (OSError, ValueError):
             pass
     return found
@@ -244,7 +247,7 @@ def ended(reader: str, address: str) -> Ended:
     imports = "" if package in ("grain", "ray", "numpy") else IMPORTS
     text = PROGRAM.format(imports=imports, reader=textwrap.dedent(code))
     slow = reader in ("Trainer", "Lightning")  # they train
-    warm_up, measured = ("300", "700") if slow else ("500", "2500")
+    warm_up, measured = ("300", "700") if slow else ("1500", "2500")
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", text, warm_up, measured, address],
         stdout=subprocess.PIPE,
@@ -285,9 +288,12 @@ def test_errors_and_early_exit_leave_nothing_behind(reader: str, address: str) -
 
 @pytest.mark.parametrize("reader", READERS)
 def test_memory_stays_flat(reader: str, address: str) -> None:
-    """To keep each batch would take 20 MiB or more."""
+    """To keep each batch would take 20 MiB or more, and 156 MiB with datasets, whose tokens are int64.
+
+    The two workers of datasets grow for some ten thousand batches, by less and less, as malloc's arenas fill.
+    """
     found = ended(reader, address)
     growth = (found.after - found.before) / 2**20
     print(f"{reader}: {found.before / 2**20:.0f} MiB, and {growth:+.1f} MiB later")
     assert found.before > 0, found.errors[-3000:]
-    assert growth < 16, f"grew by {growth:.1f} MiB"
+    assert growth < (32 if reader == "datasets" else 16), f"grew by {growth:.1f} MiB"
