@@ -22,7 +22,7 @@ readonly VENV_DIR=${VENV_DIR:-.venv}
 
 # Pinned tools. All come from PyPI, so that every machine formats and checks in the same way.
 readonly CLANG_FORMAT_VERSION=18.1.8
-readonly CLANG_TIDY_VERSION=18.1.8
+readonly CLANG_TIDY_VERSION=23.1.4
 
 # Prints a progress line for the user; on standard error, so that results can be piped.
 say() { printf '%s\n' "$*" >&2; }
