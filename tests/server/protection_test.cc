@@ -233,7 +233,7 @@ TEST_F(Protection, CertificatesAreRotated) {
 
   // A certificate without its key, half a file and no file: the second one stays.
   std::filesystem::copy_file(first.cert_file, served.cert_file, std::filesystem::copy_options::overwrite_existing);
-  EXPECT_THAT(std::string(server_->Reload().message()), HasSubstr("do not fit"));
+  EXPECT_THAT(std::string(server_->Reload().message()), HasSubstr("do not belong together"));
   std::filesystem::resize_file(served.cert_file, 100);
   EXPECT_EQ(server_->Reload().code(), absl::StatusCode::kInvalidArgument);
   std::filesystem::remove(served.cert_file);
