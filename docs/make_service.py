@@ -56,8 +56,9 @@ def type_name(field: FieldDescriptor) -> str:
         name = f"[{below.name}](#{outer.name.lower()})"
     if field.is_repeated:
         return f"list of {name}"
-    optional = field.has_presence and field.message_type is None and field.containing_oneof is not None
-    return f"optional {name}" if optional and len(field.containing_oneof.fields) == 1 else name
+    one_of = field.containing_oneof  # an optional scalar is alone in one
+    optional = field.message_type is None and one_of is not None and len(one_of.fields) == 1
+    return f"optional {name}" if optional else name
 
 
 def fields(schema: Schema, message: Descriptor) -> Iterator[str]:

@@ -290,7 +290,7 @@ def test_errors_and_early_exit_leave_nothing_behind(reader: str, address: str) -
 def test_memory_stays_flat(reader: str, address: str) -> None:
     """To keep each batch would take 20 MiB or more, and 156 MiB with datasets, whose tokens are int64.
 
-    The two workers of datasets grow for some ten thousand batches, by less and less, as malloc's arenas fill.
+    The two workers of datasets grow for about ten thousand batches, by less and less, as malloc's arenas fill.
     """
     found = ended(reader, address)
     growth = (found.after - found.before) / 2**20
