@@ -102,19 +102,19 @@ TEST(RequestPoolTest, WhatWaitsIsBoundedAndCanBeWithdrawn) {
     SCOPED_TRACE(kind.bytes);
     const int fit = static_cast<int>(kind.most / kind.bytes);
     absl::Notification end;
-    absl::BlockingCounter begun(2);
     std::atomic<int> run{0};
     const auto kept = std::make_shared<int>();
     {
       RequestPool pool;
-      // Both threads are occupied.
-      for (const std::size_t bytes : {std::size_t{1}, kSmallRequestBytes + 1}) {
+      // Both threads are occupied. Only one of them takes the large request, so it comes first.
+      for (const std::size_t bytes : {kSmallRequestBytes + 1, std::size_t{1}}) {
+        absl::Notification begun;
         ASSERT_TRUE(pool.Post(bytes, [&] {
-          begun.DecrementCount();
+          begun.Notify();
           end.WaitForNotification();
         }));
+        begun.WaitForNotification();
       }
-      begun.Wait();
       std::vector<std::uint64_t> tickets;
       for (int i = 0; i < fit; ++i) {
         const auto ticket = pool.Post(kind.bytes, [&run, kept] { ++run; });
