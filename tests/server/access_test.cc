@@ -187,7 +187,8 @@ TEST_F(Access, TlsKeyOfAnotherCertificate) {
   const Certificate two("two");
   options.tls_cert_file = one.cert_file;
   options.tls_key_file = two.key_file;
-  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument, HasSubstr("do not belong together"));
+  EXPECT_ERROR(Server::Start(options).status(), absl::StatusCode::kInvalidArgument,
+               HasSubstr("do not belong together"));
 }
 
 TEST_F(Access, AnEncryptedTlsKeyIsRefused) {
