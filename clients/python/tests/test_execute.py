@@ -94,7 +94,7 @@ def test_seeds_of_numpy_are_seeds(address: str) -> None:
 
 def test_a_request_that_is_too_large_says_what_to_do(address: str) -> None:
     with pytest.raises(
-        iterand.ResourceExhausted, match=r"has 180\d+ bytes .* at most 16777216: .*fewer or shorter programs"
+        iterand.ResourceExhausted, match=r"has 180\d+ bytes.* at most 16777216: .*fewer or shorter programs"
     ):
         list(iterand.execute(["+" * 60_000] * 300, server=address))
     assert len(list(iterand.execute(["+" * 60_000] * 20, max_steps=10, server=address))) == 20

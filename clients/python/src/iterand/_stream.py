@@ -146,10 +146,18 @@ class Stream(Iterator[Tokens]):
                 after = self._next_index + (len(batch.tokens) + others) * self._world_size
                 self._begun = True
                 self._fingerprint = batch.fingerprint
-                self._latest = batch.tokens[:16, :1024].copy()  # the caller may write to the batch
+                self._keep(batch.tokens)
                 self._next_index = after  # nothing after it can be interrupted
                 return batch
         raise StopIteration
+
+    def _keep(self, tokens: Tokens) -> None:
+        """Copies some rows, since the caller may write to the batch; into one array, which spares the allocator."""
+        rows = tokens[:16, :1024]
+        if self._latest is None or self._latest.shape != rows.shape:
+            self._latest = rows.copy()
+        else:
+            self._latest[:] = rows
 
     def _take(self) -> Batch | None:
         if self._source is None:
