@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -48,10 +47,6 @@ constexpr std::uint64_t kMaxProgramBytes = std::uint64_t{64} << 20;
 constexpr char kMaskFormat[] =
     "--loss-mask: only --format jsonl shows masks; iterand dump --loss-mask writes them to a file";
 
-bool IsEqual(const Fingerprint& fingerprint, const std::string& bytes) {
-  return std::ranges::equal(fingerprint, bytes, {}, {}, [](char byte) { return static_cast<std::uint8_t>(byte); });
-}
-
 // Finds the programs that made sequences. That happens in this process, for a server of the same engine version too.
 class ProgramFinder {
  public:
@@ -61,7 +56,9 @@ class ProgramFinder {
       stream = Stream::FromPlan(facts.plan);
     } else {
       absl::StatusOr<std::shared_ptr<Stream>> opened = Stream::Open(facts.info.recipe(), facts.info.seed());
-      if (!opened.ok() || !IsEqual((*opened)->fingerprint(), facts.info.fingerprint())) return;
+      if (!opened.ok()) return;
+      const Fingerprint& fingerprint = (*opened)->fingerprint();
+      if (std::string(fingerprint.begin(), fingerprint.end()) != facts.info.fingerprint()) return;
       stream = *std::move(opened);
     }
     if (stream->Cost().workspace_bytes + stream->Cost().segment_bytes <= kMaxProgramBytes) stream_ = std::move(stream);
