@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +204,33 @@ def test_nothing_is_left_behind(address: str) -> None:
     del dropped
     gc.collect()
     wait_for_threads(0)
+
+
+def test_memory_stays_flat_while_batches_pass(address: str) -> None:
+    """The server runs ahead of the reader by 4 MiB at most.
+
+    The reader is a child process, so that other tests' memory does not count. What malloc keeps of the read-ahead, in
+    the arenas of gRPC's threads, is a small multiple of it.
+    """
+    code = """
+import sys
+import iterand
+def memory():
+    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Pss_Anon", "Pss_Shmem")))
+before = 0
+for _ in range(3):
+    stream = iterand.stream("uniform", length=512, batch_size=64, server=sys.argv[1])
+    for number in range(10000):
+        next(stream)
+        if number == 200:
+            before = before or memory()
+print(before, memory())
+"""
+    done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    print(f"{before >> 20} MiB after 200 batches, {after >> 20} MiB after 30 000")
+    assert after - before < 40 << 20
 
 
 def test_one_client_many_streams(address: str, reference: np.ndarray) -> None:

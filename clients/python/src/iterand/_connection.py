@@ -290,8 +290,11 @@ class Connection:
             # How long one attempt to connect may take, over slow networks too.
             ("grpc.min_reconnect_backoff_ms", max(1, int(self.retry.connect_timeout * 1000))),
             ("grpc.max_reconnect_backoff_ms", 2000),
-            # What the server may send before the client reads it, batches in few frames, and in few pieces.
-            ("grpc.http2.lookahead_bytes", 8 << 20),
+            # What the server may send before the client reads it. gRPC's own estimate would raise it without a bound
+            # that matters here, and all of it may lie in memory.
+            ("grpc.http2.lookahead_bytes", 4 << 20),
+            ("grpc.http2.bdp_probe", 0),
+            # Batches in few frames, and in few pieces.
             ("grpc.http2.max_frame_size", 1 << 20),
             ("grpc.experimental.tcp_read_chunk_size", 64 << 10),
             ("grpc.enable_http_proxy", int(proxy is not None)),
