@@ -97,7 +97,7 @@ void StatisticsCollector::AddRow(const std::byte* row, int part) {
       ++times;
       ++hits;
     }
-    markov_sum_[order] += bits / static_cast<double>(counted);
+    if (counted > 0) markov_sum_[order] += bits / static_cast<double>(counted);
   }
 }
 

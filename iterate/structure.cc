@@ -99,7 +99,7 @@ StructureCollector::StructureCollector(int length, std::uint64_t vocab_size)
   sums_.mutual_information.resize(sums_.distances.size());
 }
 
-void StructureCollector::Add(std::span<const std::uint32_t> tokens, int alphabet) {
+double StructureCollector::Add(std::span<const std::uint32_t> tokens, int alphabet) {
   RankTokens(tokens, ranks_);
   ++sums_.sequences;
   AddCodeLengths();
@@ -107,7 +107,9 @@ void StructureCollector::Add(std::span<const std::uint32_t> tokens, int alphabet
   AddRepeats();
   ComplexityMeter meter(std::max<int>(alphabet, 1 + *std::max_element(ranks_.begin(), ranks_.end())), length_);
   const auto plain = static_cast<double>(ComplexityMeter::Plain(alphabet, length_));
-  sums_.complexity.push_back(static_cast<float>(static_cast<double>(meter.Measure(ranks_.data())) / plain));
+  const double complexity = static_cast<double>(meter.Measure(ranks_.data())) / plain;
+  sums_.complexity.push_back(static_cast<float>(complexity));
+  return complexity;
 }
 
 void StructureCollector::AddCodeLengths() {

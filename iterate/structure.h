@@ -40,8 +40,8 @@ class StructureCollector {
   // Sequences of `length` tokens below `vocab_size`.
   StructureCollector(int length, std::uint64_t vocab_size);
 
-  // Adds a sequence. `alphabet` is what its complexity is measured against, at most 65 536.
-  void Add(std::span<const std::uint32_t> tokens, int alphabet);
+  // Adds a sequence. `alphabet` is what its complexity is measured against, at most 65 536. Returns its complexity.
+  double Add(std::span<const std::uint32_t> tokens, int alphabet);
 
   StructureProfile Profile() const;
 

@@ -12,11 +12,11 @@
 #include "iterate/presets.h"
 #include "randnet/family.h"
 #include "server/answers/describe.h"
+#include "server/answers/inspection.h"
 #include "server/answers/stream_spec.h"
 #include "server/http/page_explain.h"
 #include "server/http/page_rows.h"
 #include "server/http/page_rules.h"
-#include "server/http/page_statistics.h"
 
 namespace iterand {
 namespace {
@@ -220,7 +220,13 @@ PageApi::Result PageApi::Statistics(HttpExchange& exchange) const {
   range->count = std::clamp<std::size_t>(kMaxPageTokens / range->tokens, 1, range->count);
   const absl::StatusOr<PageRows> rows = ReadPageRows(engine_, *open, *range, kPagePatience, exchange);
   if (!rows.ok()) return rows.status();
-  return StatisticsJson(stream, asked, *rows, exchange);
+  Inspector inspector(stream.recipe(), AskedPartNames(stream, asked));
+  for (std::size_t i = 0; i < range->count; ++i) {
+    if (exchange.cancelled()) return absl::CancelledError("the request was given up");
+    const char* const row = rows->tokens.data() + i * stream.sequence_bytes();
+    inspector.Add(reinterpret_cast<const std::byte*>(row), rows->provenance[i].part);
+  }
+  return InspectionJson(inspector.Result());
 }
 
 PageApi::Result PageApi::Explain(HttpExchange& exchange) const {

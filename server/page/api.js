@@ -46,13 +46,3 @@ export async function call(path, body, signal) {
   }
   return answer;
 }
-
-const WIDTHS = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array };
-
-// Tokens from base64, little-endian as all machines are that browsers and the server run on.
-export function tokensOf(text, dtype) {
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
-  return new WIDTHS[dtype](bytes.buffer);
-}

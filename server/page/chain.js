@@ -1,6 +1,6 @@
 // The way from noise to one sequence: the row at every depth, and the program of each step.
-import { call, tokensOf } from "./api.js";
-import { drawRows, onTheme, ranksOf, rowAt } from "./pixels.js";
+import { call } from "./api.js";
+import { drawRows, onTheme, ranksOf, rowAt, tokensOf } from "./pixels.js";
 import { change, onChange, store, streamOf } from "./store.js";
 
 const element = (id) => document.getElementById(id);

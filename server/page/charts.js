@@ -36,21 +36,30 @@ function frame(svg, high, xLabels) {
 
 const path = (points) => points.map(([px, py], i) => `${i ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("");
 
+// The highest values that charts of several streams must show, so that all have the same scale. Charts of one stream
+// take its own.
+export function scaleOf(all) {
+  return {
+    code: Math.max(1, ...all.flatMap((found) => found.code_bits.flat())),
+    mutual: Math.max(0.1, ...all.flatMap((found) => found.mutual_information)),
+    complexity: Math.max(1, ...all.map((found) => found.complexity.reduce((most, value) => Math.max(most, value), 0))),
+  };
+}
+
 // One line per order, and their names above.
-export function drawCode(svg, curves, length) {
-  const high = 1.15 * Math.max(1, ...curves.flat());
+export function drawCode(svg, curves, length, most) {
+  const high = 1.15 * most;
   frame(svg, high, [[0, "0"], [0.5, String(Math.round(length / 2))], [1, `${length} tokens`]]);
   curves.forEach((curve, order) => {
     const points = curve.map((bits, i) => [x((i + 0.5) / curve.length), y(bits / high)]);
     svg.append(node("path", { class: `plot order-${order}`, d: path(points) }));
     const left = x(0.12 + 0.225 * order);
-    svg.append(node("path", { class: `plot order-${order}`, d: path([[left, TOP + 4], [left + 26, TOP + 4]]) }));
-    svg.append(node("text", { class: `order-${order}`, x: left + 31, y: TOP + 8 }, `${order}`));
+    svg.append(node("path", { class: `plot order-${order}`, d: path([[left, TOP + 4], [left + 18, TOP + 4]]) }));
+    svg.append(node("text", { class: `order-${order}`, x: left + 22, y: TOP + 8 }, `${order}`));
   });
 }
 
-export function drawMutual(svg, distances, bits) {
-  const high = Math.max(0.1, ...bits);
+export function drawMutual(svg, distances, bits, high) {
   const last = Math.log2(distances.at(-1) ?? 1) || 1;
   const labels = [1, 4, 16, 64, 256, 1024, 4096].filter((d) => d <= distances.at(-1)).map((d) => [Math.log2(d) / last, String(d)]);
   frame(svg, high, labels);
@@ -59,9 +68,9 @@ export function drawMutual(svg, distances, bits) {
 }
 
 // A histogram over the recipe's band.
-export function drawComplexity(svg, values, bands) {
+export function drawComplexity(svg, values, bands, most) {
   const bins = 24;
-  const top = Math.max(1, ...values) * 1.0001;
+  const top = most * 1.0001;
   const counts = new Array(bins).fill(0);
   for (const value of values) counts[Math.min(bins - 1, Math.floor((value / top) * bins))] += 1;
   const high = Math.max(1, ...counts);

@@ -1,8 +1,8 @@
 // The recipe as text, with the server's errors at the field, and what it makes.
-import { call, tokensOf } from "./api.js";
+import { call } from "./api.js";
 import { buildKnobs } from "./knobs.js";
 import { lineOf, placeOf } from "./places.js";
-import { drawRows, onTheme, ranksOf, rowAt } from "./pixels.js";
+import { drawRows, onTheme, ranksOf, rowAt, tokensOf } from "./pixels.js";
 import { command, python } from "./snippets.js";
 import { showStatistics } from "./statistics.js";
 import { change, onChange, store, streamOf } from "./store.js";
@@ -129,7 +129,15 @@ async function refresh() {
     document.documentElement.dataset.previewed = String(Number(document.documentElement.dataset.previewed ?? 0) + 1);
     await wait(STATISTICS_PAUSE, signal);
     const found = await call("statistics", { ...stream, first: range.first, count: ROWS }, signal);
-    showStatistics(found);
+    showStatistics(
+      {
+        facts: element("statistics-facts"),
+        code: element("chart-code"),
+        mutual: element("chart-mutual"),
+        complexity: element("chart-complexity"),
+      },
+      found,
+    );
   } catch (error) {
     if (error.name !== "AbortError") showError(error);
   }

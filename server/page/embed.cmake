@@ -1,5 +1,5 @@
-# Writes OUT, a source file with the content of every file in FILES.
-set(body "// Made by embed.cmake from server/page/.\n#include \"server/http/page_files.h\"\n\nnamespace iterand {\nnamespace {\nconstexpr PageFile kFiles[] = {\n")
+# Writes OUT, a source file with the content of every file in FILES. It defines FUNCTION, which HEADER declares.
+set(body "// Made by embed.cmake.\n#include \"${HEADER}\"\n\nnamespace {\nconstexpr iterand::PageFile kFiles[] = {\n")
 list(SORT FILES)
 foreach(file IN LISTS FILES)
   get_filename_component(name ${file} NAME)
@@ -22,5 +22,5 @@ foreach(file IN LISTS FILES)
   file(READ ${file} text)
   string(APPEND body "    {\"${path}\", \"${type}\", R\"page(${text})page\"},\n")
 endforeach()
-string(APPEND body "};\n}  // namespace\n\nstd::span<const PageFile> PageFiles() { return kFiles; }\n\n}  // namespace iterand\n")
+string(APPEND body "};\n}  // namespace\n\nstd::span<const iterand::PageFile> ${FUNCTION}() { return kFiles; }\n")
 file(WRITE ${OUT} "${body}")

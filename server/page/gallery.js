@@ -1,8 +1,8 @@
 // Every preset and every family with a picture, drawn when it comes into view, two at a time.
-import { call, tokensOf } from "./api.js";
-import { drawRows, onTheme, ranksOf } from "./pixels.js";
+import { call } from "./api.js";
+import { drawRows, onTheme, ranksOf, tokensOf } from "./pixels.js";
 import { change, store } from "./store.js";
-import { magnitude } from "./text.js";
+import { magnitude, percent } from "./text.js";
 
 const ROWS = 20;
 const TOKENS = 320;
@@ -30,14 +30,16 @@ function addCard(list, name, text, recipe) {
   const cost = document.createElement("span");
   cost.className = "cost";
   cost.textContent = "…";
-  button.append(title, canvas, description, cost);
+  const share = document.createElement("span");
+  share.className = "share";
+  button.append(title, canvas, description, cost, share);
   button.addEventListener("click", () => {
     change({ text: recipe, first: "0" }, "gallery");
     location.hash = "editor";
   });
   item.append(button);
   list.append(item);
-  cards.set(item, { name, text, recipe, canvas, cost, drawn: false, ranks: null });
+  cards.set(item, { name, text, recipe, canvas, cost, share, drawn: false, ranks: null });
   observer.observe(item);
 }
 
@@ -52,6 +54,9 @@ async function draw(card, signal) {
       const rate = preview.tokens_per_second;
       card.cost.textContent = rate ? `${magnitude(rate)} tokens/s per core, ${preview.length} tokens each` : "";
     }
+    const found = await call("statistics", { recipe: card.recipe, count: ROWS }, signal);
+    const band = found.band_share === undefined ? "" : `, ${percent(found.band_share)} in the band`;
+    card.share.textContent = `${percent(found.structured_share)} structured${band}`;
     card.drawn = true;
   } catch (error) {
     if (error.name === "AbortError") return;

@@ -1,6 +1,6 @@
 // What the server does now: numbers from its counters, and a wall of some of the sequences that it sends.
-import { call, tokensOf } from "./api.js";
-import { colours, onTheme, ranksOf, rowAt } from "./pixels.js";
+import { call } from "./api.js";
+import { colours, onTheme, ranksOf, rowAt, tokensOf } from "./pixels.js";
 import { bytes, magnitude, origin, percent } from "./text.js";
 
 const POLL = 500; // ms

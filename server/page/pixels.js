@@ -33,6 +33,16 @@ export function onTheme(redraw) {
   });
 }
 
+const WIDTHS = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array };
+
+// Tokens from base64, little-endian as all machines are that browsers and the server run on.
+export function tokensOf(text, dtype) {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+  return new WIDTHS[dtype](bytes.buffer);
+}
+
 // Each token's rank by falling frequency; equals by first occurrence; at most 255.
 export function ranksOf(tokens) {
   const counts = new Map();

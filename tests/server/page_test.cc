@@ -153,6 +153,8 @@ TEST_F(Page, HasStatistics) {
   const json mixture = Post(page_, "/api/statistics", {{"preset", "up"}, {"count", 64}}).json();
   EXPECT_EQ(mixture["parts"].size(), 2U);
   EXPECT_EQ(mixture["bands"][0]["low"], 0.03);
+  EXPECT_GT(mixture["band_share"], 0.9);
+  EXPECT_FALSE(found.contains("band_share"));
 }
 
 TEST_F(Page, ExplainsEachDepth) {
