@@ -1,4 +1,4 @@
-"""Draws docs/pictures/page-*.png: the server's page as Chromium shows it.
+"""Draws docs/pictures/page-*.png and report.png: the server's page and a report of `iterand inspect` in Chromium.
 
     python docs/make_page_pictures.py [--iterand build/release/clients/cli/iterand] [--chromium /usr/bin/chromium]
 
@@ -8,6 +8,7 @@ Needs Playwright and Pillow, and the distribution's Chromium. A client reads `up
 import argparse
 import io
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ PICTURES = [
     ("gallery", 390, 844, "dark", "#gallery-presets li:nth-child(2) .cost:has-text('tokens/s')"),
     ("chain", 390, 844, "light", "#chain-body"),
 ]
+# What the report compares.
+REPORT = ["up", "--compare", "markov", "uniform"]
 
 
 def read_on(client: "subprocess.Popen[bytes]") -> None:
@@ -34,17 +37,32 @@ def read_on(client: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.1)
 
 
-def take(browser: Any, url: str, view: str, width: int, height: int, theme: str, sign: str) -> Image.Image:
+def take(browser: Any, url: str, width: int, height: int, theme: str, sign: str, pause: int) -> Image.Image:
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
     context.set_default_timeout(60000)
     page = context.new_page()
-    page.goto(f"{url}#{view}")
+    page.goto(url)
     page.wait_for_selector("html[data-ready=true]", state="attached")
     page.wait_for_selector(sign)
-    page.wait_for_timeout(15000 if view == "live" else 1000)  # the wall fills
+    page.wait_for_timeout(pause)
     picture = Image.open(io.BytesIO(page.screenshot()))
     context.close()
     return picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+
+
+def save(picture: Image.Image, name: str) -> None:
+    path = ROOT / "docs/pictures" / name
+    picture.save(path, optimize=True)
+    print(f"docs/pictures/{name}: {path.stat().st_size} bytes")
+
+
+def take_report(browser: Any, iterand: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.html"
+        command = [iterand, "inspect", *REPORT, "--html", str(file)]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        picture = take(browser, file.as_uri(), 1440, 1310, "light", ".stream .chart-complexity rect.bar", 500)
+        save(picture, "report.png")
 
 
 def main() -> None:
@@ -64,10 +82,9 @@ def main() -> None:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
             for view, width, height, theme, sign in PICTURES:
-                name = f"page-{view}.png"
-                picture = take(browser, url, view, width, height, theme, sign)
-                picture.save(ROOT / "docs/pictures" / name, optimize=True)
-                print(f"docs/pictures/{name}: {(ROOT / 'docs/pictures' / name).stat().st_size} bytes")
+                pause = 15000 if view == "live" else 1000  # the wall fills
+                save(take(browser, f"{url}#{view}", width, height, theme, sign, pause), f"page-{view}.png")
+            take_report(browser, arguments.iterand)
             browser.close()
     finally:
         client.kill()

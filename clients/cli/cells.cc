@@ -12,6 +12,8 @@ namespace iterand::cli {
 namespace {
 
 constexpr std::uint32_t kLastRank = 255;
+constexpr std::string_view kGlyphs = ".abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+constexpr char kRareGlyph = '#';
 
 // As in server/page/pixels.js.
 constexpr std::array<std::array<int, 3>, 11> kMagma = {{{0, 0, 4},
@@ -107,6 +109,8 @@ FrequencyRanks RanksOf(std::span<const std::uint32_t> tokens) {
   found.distinct = seen.size();
   return found;
 }
+
+char GlyphOf(std::uint32_t rank) { return rank < kGlyphs.size() ? kGlyphs[rank] : kRareGlyph; }
 
 std::array<int, 3> RankColour(std::uint32_t rank, bool light) {
   const double at = LightnessOf(rank, light) * (kMagma.size() - 1);

@@ -22,6 +22,10 @@ struct FrequencyRanks {
 };
 FrequencyRanks RanksOf(std::span<const std::uint32_t> tokens);
 
+// The character of a rank, where there are no colours: '.' is the commonest token, then a-z, A-Z, 0-9, and '#' for all
+// rarer ones.
+char GlyphOf(std::uint32_t rank);
+
 // The colour of a rank in 24 bits: red, green, blue. Ranks from 255 on have one colour.
 std::array<int, 3> RankColour(std::uint32_t rank, bool light);
 

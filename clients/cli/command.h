@@ -18,6 +18,7 @@ using Action = std::function<absl::Status()>;
 void AddServe(CLI::App& app, Action& action);
 void AddPresets(CLI::App& app, Action& action);
 void AddDescribe(CLI::App& app, Action& action);
+void AddInspect(CLI::App& app, Action& action);
 void AddSample(CLI::App& app, Action& action);
 void AddDump(CLI::App& app, Action& action);
 void AddExplain(CLI::App& app, Action& action);

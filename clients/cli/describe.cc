@@ -13,17 +13,16 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "clients/cli/arguments.h"
 #include "clients/cli/command.h"
 #include "clients/cli/formats.h"
 #include "clients/cli/measure.h"
 #include "clients/cli/output.h"
+#include "clients/cli/recipe_text.h"
 #include "clients/cli/sequence_source.h"
 #include "common/printable.h"
 #include "iterate/mixture.h"
 #include "nlohmann/json.hpp"
-#include "randnet/family.h"
 
 namespace iterand::cli {
 namespace {
@@ -42,28 +41,6 @@ constexpr double kMeasureSeconds = 0.15;
 constexpr double kMeasureAllSeconds = 1;
 constexpr double kPatience = 1;
 constexpr double kPatienceForAll = 5;
-
-// 123, 45 k, 6.7 M: for people.
-std::string Magnitude(double value) {
-  for (const auto& [scale, unit] :
-       {std::pair{1e12, " T"}, std::pair{1e9, " G"}, std::pair{1e6, " M"}, std::pair{1e3, " k"}}) {
-    if (value >= scale) return absl::StrFormat("%.3g%s", value / scale, unit);
-  }
-  return absl::StrFormat("%.3g ", value);
-}
-
-// "50 % lstm, 25 % pointwise, 25 % markov".
-std::string FamilyShares(const v1::Recipe& recipe) {
-  double sum = 0;
-  for (const v1::Family& family : recipe.families()) sum += family.weight();
-  std::vector<std::string> shares;
-  for (const v1::Family& family : recipe.families()) {
-    const FamilyEntry* entry = FindFamily(family.kind_case());
-    shares.push_back(absl::StrFormat("%.3g %% %s", sum > 0 ? 100 * family.weight() / sum : 0,
-                                     entry != nullptr ? entry->name : "of a family unknown to this program"));
-  }
-  return absl::StrJoin(shares, ", ");
-}
 
 std::string MixText(v1::Recipe::Mix mix) {
   switch (mix) {

@@ -17,11 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// A description contains the recipe with all fields, which is larger than a recipe file may be.
-constexpr std::size_t kMaxSidecarBytes = std::size_t{64} << 20;
-constexpr char kDumpVersion[] = "iterand dump 2";
 constexpr char kNoJournal[] = "it is not the journal of a dump";
-constexpr std::uint64_t kMaxSequences = std::uint64_t{1} << 48;
 
 // Whether `text` may be the beginning of a journal's first line that was cut off.
 bool MayBeTornFirstLine(const std::string& text) {
@@ -59,7 +55,7 @@ bool ReadLine(std::ifstream& file, std::string& line) {
 std::uint64_t ShapeSequences(const Json& shape, int length) {
   if (!shape.is_array() || shape.size() != 2 || !shape[0].is_number_unsigned() || shape[1] != length) return 0;
   const auto sequences = shape[0].get<std::uint64_t>();
-  return sequences <= kMaxSequences ? sequences : 0;
+  return sequences <= kMaxDumpSequences ? sequences : 0;
 }
 
 }  // namespace

@@ -14,6 +14,11 @@
 
 namespace iterand::cli {
 
+inline constexpr char kDumpVersion[] = "iterand dump 2";
+inline constexpr std::uint64_t kMaxDumpSequences = std::uint64_t{1} << 48;
+// A description contains the recipe with all fields, which is larger than a recipe file may be.
+inline constexpr std::size_t kMaxSidecarBytes = std::size_t{64} << 20;
+
 enum class DumpFormat {
   kBin,  // only tokens, row-major, little-endian, uint16: the file that nanoGPT-style trainers memory-map (a
          // mask: uint8)

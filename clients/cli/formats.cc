@@ -13,8 +13,6 @@
 namespace iterand::cli {
 namespace {
 
-constexpr std::string_view kGlyphs = ".abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-constexpr char kRareGlyph = '#';
 constexpr std::size_t kPictureWidth = 128;
 
 template <typename Token>
@@ -74,8 +72,7 @@ void AppendPicture(std::uint64_t index, const Provenance& provenance, std::span<
                   provenance.depth, ", ", TokensSeen(found.distinct), " (lane ", provenance.lane, ", segment ",
                   provenance.segment, ", round ", provenance.round, ", row ", provenance.row, ")\n");
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const std::uint32_t rank = found.ranks[i];
-    out += rank < kGlyphs.size() ? kGlyphs[rank] : kRareGlyph;
+    out += GlyphOf(found.ranks[i]);
     if ((i + 1) % kPictureWidth == 0 || i + 1 == tokens.size()) out += '\n';
   }
 }

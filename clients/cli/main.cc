@@ -81,6 +81,7 @@ Errors are one line on standard error.)");
   AddPresets(app, action);
   AddDescribe(app, action);
   AddSample(app, action);
+  AddInspect(app, action);
   AddDump(app, action);
   AddExplain(app, action);
   AddExecute(app, action);
@@ -96,7 +97,8 @@ Errors are one line on standard error.)");
   }
   if (action == nullptr) {
     return PrintError(
-        "a command is missing: serve, presets, describe, sample, dump, explain or execute (see iterand --help)",
+        "a command is missing: serve, presets, describe, sample, inspect, dump, explain or execute (see iterand "
+        "--help)",
         kExitUsage);
   }
   absl::Status status = action();

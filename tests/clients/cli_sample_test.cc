@@ -53,7 +53,7 @@ void ExpectError(const CommandResult& result, int exit_status, const std::string
 TEST(Cli, HelpOfEveryCommand) {
   EXPECT_THAT(RunIterand("--help").out, AllOf(HasSubstr("serve"), HasSubstr("presets"), HasSubstr("describe"),
                                               HasSubstr("sample"), HasSubstr("dump"), HasSubstr("Exit status")));
-  for (const std::string command : {"serve", "presets", "describe", "sample", "dump"}) {
+  for (const std::string command : {"serve", "presets", "describe", "sample", "inspect", "dump"}) {
     const CommandResult help = RunIterand(command + " --help");
     EXPECT_EQ(help.exit_status, 0) << command;
     EXPECT_THAT(help.out, HasSubstr("--help")) << command;

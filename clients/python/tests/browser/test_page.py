@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,7 +24,6 @@ from iterand import live
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 VIEWS = ["live", "gallery", "editor", "chain"]
 CHEAP = '{"families": [{"markov": {}}], "length": 256, "lanes": 8, "segment_sequences": 8}'
 TITLED = r"""{"description": "it's \"quoted\" \\ $HOME `x` %d", """  # what a shell or Python must not touch
@@ -36,17 +34,6 @@ EXPENSIVE = '{"families": [{"lstm": {"hidden": 256}}], "length": 2048, "lanes": 
 def page_server() -> Iterator[PageServer]:
     with PageServer() as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not Path(CHROMIUM).exists():
-        pytest.skip("no Chromium is installed (apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
