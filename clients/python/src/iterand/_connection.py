@@ -291,7 +291,7 @@ class Connection:
             ("grpc.min_reconnect_backoff_ms", max(1, int(self.retry.connect_timeout * 1000))),
             ("grpc.max_reconnect_backoff_ms", 2000),
             # What the server may send before the client reads it. gRPC's own estimate would raise it without a bound
-            # that matters here, and all of it may lie in memory.
+            # that matters here, and the client would hold all of it in memory.
             ("grpc.http2.lookahead_bytes", 4 << 20),
             ("grpc.http2.bdp_probe", 0),
             # Batches in few frames, and in few pieces.
