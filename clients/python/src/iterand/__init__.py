@@ -21,7 +21,7 @@ _processor.check()
 TYPE_CHECKING = False  # like typing's, whose import would take most of the time of this one
 if TYPE_CHECKING:
     from iterand._batch import Batch, LossMask, Parts, Provenance, Tokens
-    from iterand._connection import Retry, Tls
+    from iterand._connection_options import Retry, Tls
     from iterand._description import Cost, Description, FamilyInfo, PartInfo, StreamInfo
     from iterand._execute import Execution, InputTape
     from iterand._explanation import Explanation, Step
@@ -56,7 +56,7 @@ __version__ = "0.1.0"
 # Where the public names are defined.
 _MODULES = {
     "_batch": ("Batch", "LossMask", "Parts", "Provenance", "Tokens"),
-    "_connection": ("Retry", "Tls"),
+    "_connection_options": ("Retry", "Tls"),
     "_description": ("Cost", "Description", "FamilyInfo", "PartInfo", "StreamInfo"),
     "_execute": ("Execution", "InputTape"),
     "_explanation": ("Explanation", "Step"),

@@ -23,7 +23,7 @@ except ImportError as error:
     raise _extras.missing("iterand.hf.iterable_dataset", "datasets", "hf", error) from error
 
 if TYPE_CHECKING:
-    from iterand._connection import Retry, Tls
+    from iterand._connection_options import Retry, Tls
     from iterand._server import Server
 
 # Any common number of nodes and workers divides it, and then each takes its own rows.

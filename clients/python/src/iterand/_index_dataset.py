@@ -22,7 +22,7 @@ from iterand._batch import Batch, LossMask
 from iterand._requests import RecipeLike, check_range, check_spec, recipe_text
 
 if TYPE_CHECKING:
-    from iterand._connection import Retry, Tls
+    from iterand._connection_options import Retry, Tls
     from iterand._description import StreamInfo
     from iterand._server import Server
     from iterand._stream import Stream

@@ -21,7 +21,7 @@ except ImportError as error:
     raise _extras.missing("iterand.torch", "torch", "torch", error) from error
 
 if TYPE_CHECKING:
-    from iterand._connection import Retry, Tls
+    from iterand._connection_options import Retry, Tls
     from iterand._server import Server
 
 Item = dict[str, torch.Tensor]

@@ -17,7 +17,7 @@ from iterand._requests import RecipeLike, Shard, check_bool, check_prefetch, che
 from iterand._stream import Stream, checked_indices
 
 if TYPE_CHECKING:
-    from iterand._connection import Retry, Tls
+    from iterand._connection_options import Retry, Tls
     from iterand._description import Description
     from iterand._execute import Execution, InputTape
     from iterand._explanation import Explanation

@@ -14,7 +14,8 @@ from typing import Any
 from iterand import errors
 from iterand._batch import Batch, Tokens
 from iterand._checkpoint import Name
-from iterand._connection import Connection, Retry, Tls
+from iterand._connection import Connection
+from iterand._connection_options import Retry, Tls
 from iterand._description import Description, description
 from iterand._execute import Execution, InputTape, execute_request, run_programs
 from iterand._remote import RemoteRoad

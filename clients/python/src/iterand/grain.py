@@ -30,7 +30,7 @@ except ImportError as error:
     raise _extras.missing("iterand.grain", "grain", "grain", error) from error
 
 if TYPE_CHECKING:
-    from iterand._connection import Retry, Tls
+    from iterand._connection_options import Retry, Tls
     from iterand._server import Server
     from iterand._stream import Stream
 
