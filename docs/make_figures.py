@@ -9,6 +9,7 @@ on the machine.
 import argparse
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def row(found: dict[str, Any]) -> str:
 
 def paper_rows(seeds: list[dict[str, Any]]) -> str:
     """The measures that are known of the published program, and ours."""
-    rows = [
+    rows: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
         ("one repeated token", "24 %", lambda found: percent(found["constant_share"])),
         ("order-0 entropy above 7 bits", "51 %", lambda found: percent(found["high_entropy_share"])),
         ("zlib ratio within (0.06, 0.9)", "5.6 %", lambda found: percent(found["structured_share"])),

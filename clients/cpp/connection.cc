@@ -26,7 +26,7 @@ using std::chrono::steady_clock;
 constexpr char kHealthMethod[] = "/grpc.health.v1.Health/Check";
 
 // What the server may send before the client reads it, in bytes.
-constexpr int kLookahead = 4 << 20;
+constexpr int kLookahead = 8 << 20;
 
 // Room for one read from the connection, in bytes. gRPC's 8 KiB would split a batch into many pieces. Over 128 KiB the
 // allocator would ask the system for each.
@@ -155,7 +155,6 @@ grpc::ChannelArguments Arguments(const ClientOptions& options, bool proxy) {
   // one makes a new connection.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookahead);
-  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);  // it would raise the bound above, at the cost of the client's memory
   arguments.SetInt(GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunk);
   // Batches in few frames: of the default 16 KiB, a batch of 1 MiB would take 64.
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
