@@ -239,8 +239,11 @@ TEST_F(RequestIntake, RequestsAreReadOneAfterAnother) {
   v1::ExecuteRequest request;
   request.add_programs()->set_text("+.");
   const std::string bytes = request.SerializeAsString();
+  // Threads of the server may take calls that begin at the same moment in another order.
+  std::this_thread::sleep_for(milliseconds(200));
   RawCall served(channel, "Execute");  // waits, though its request has arrived
   served.Send(bytes);
+  std::this_thread::sleep_for(milliseconds(200));
   RawCall refused(channel, "Execute");  // waits too long
   EXPECT_TRUE(CanStream());             // each method waits for itself
   EXPECT_TRUE(client_->Describe({}).ok());
