@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <variant>
@@ -82,7 +83,7 @@ class SliceMeter {
 class Engine::RunningTask final : public RunControl::Pauser {
  public:
   RunningTask(Engine* engine, SegmentTask* task, FairScheduler::Slice slice)
-      : engine_(engine), task_(task), slice_(std::move(slice)), meter_(slice_), start_(Clock::now()) {
+      : engine_(engine), task_(task), slice_(std::move(slice)), start_(Clock::now()) {
     paused.task = task;
   }
 
@@ -91,15 +92,17 @@ class Engine::RunningTask final : public RunControl::Pauser {
   SegmentTask& task() { return *task_; }
   Clock::time_point start() const { return start_; }
 
+  // These are called on the task's thread, without the engine's mutex, since they may call the system.
+  void StartMeter() { meter_.emplace(slice_); }
+  double MeasuredSeconds() const { return meter_->Seconds(); }
+
   // These are called on the task's thread, with the engine's mutex held.
-  void EndSlice(FairScheduler& scheduler) {
-    const double seconds = meter_.Seconds();
+  void EndSlice(FairScheduler& scheduler, double seconds) {
     scheduler.EndSlice(slice_, seconds);
     task_->AddSeconds(seconds);
   }
   void BeginSlice(FairScheduler& scheduler) {
     slice_ = scheduler.BeginSlice(task_->account());
-    meter_ = SliceMeter(slice_);
     start_ = Clock::now();
   }
 
@@ -109,7 +112,7 @@ class Engine::RunningTask final : public RunControl::Pauser {
   Engine* const engine_;
   SegmentTask* const task_;
   FairScheduler::Slice slice_;
-  SliceMeter meter_;
+  std::optional<SliceMeter> meter_;
   Clock::time_point start_;
 };
 
@@ -263,11 +266,13 @@ void Engine::RunSegment(SegmentTask task) {
   state_.mutex.Unlock();
 
   entry.control.set_pauser(&running);
+  running.StartMeter();
   absl::Status status = task.Run(kSliceSeconds);
+  const double seconds = running.MeasuredSeconds();
 
   state_.mutex.Lock();
   std::erase(running_, &running);
-  running.EndSlice(state_.scheduler);
+  running.EndSlice(state_.scheduler, seconds);
   state_.stats.generation_seconds += task.slice_seconds();
   const bool log_replay = task.CountReplay();
   if (task.replays() && !replayed_before) ++state_.stats.segments_replaying;
@@ -312,9 +317,14 @@ void Engine::Complete(SegmentTask& task, absl::Status status, Callbacks& notify,
 // ---- Pauses --------------------------------------------------------------------------------------------------------
 
 void Engine::Pause(RunningTask& running) {
+  PauseSlice(running, running.MeasuredSeconds());
+  running.StartMeter();
+}
+
+void Engine::PauseSlice(RunningTask& running, double seconds) {
   absl::MutexLock lock(&state_.mutex);
   SegmentTask& task = running.task();
-  running.EndSlice(state_.scheduler);
+  running.EndSlice(state_.scheduler, seconds);
   state_.stats.generation_seconds += task.slice_seconds();
   // The core goes to an idle thread, which there must be.
   if (!stopping_ && !halting_ && !task.cancelled() && state_.queue.HasBefore(state_.scheduler, *task.account()) &&

@@ -108,6 +108,8 @@ class Engine {
 
   // Called on the thread of a computation: gives its core to work that comes first, and waits for its next turn.
   void Pause(RunningTask& running);
+  // The same without the meter. `seconds`: of the slice that ends.
+  void PauseSlice(RunningTask& running, double seconds);
   void AddRunning(RunningTask& running) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
   void Resume(PausedTask& paused) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex);
 
