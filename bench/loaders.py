@@ -228,18 +228,21 @@ def one_rate(name: str, folder: Path, seconds: float) -> None:
 
 
 def one_wait(preset: str, rate: float, seconds: float) -> None:
-    """Prints which share of the time a stream's consumer waits that takes `rate` tokens per second."""
+    """Prints which share of the time a stream's consumer waits that takes `rate` tokens per second.
+
+    The first two cycles do not count: in them the stream gets ahead of its consumer.
+    """
     step = ROWS * LENGTH / rate
     with iterand.stream(preset, length=LENGTH, batch_size=ROWS, server=False) as stream:
-        for _ in itertools.islice(stream, CYCLE):
-            pass
-        waited, begin, steps = stream.waited, time.perf_counter(), 0
-        while (now := time.perf_counter() - begin) < seconds:
+        waited, begin, steps = 0.0, time.perf_counter(), 0
+        while (now := time.perf_counter() - begin) < 2 * CYCLE * step + seconds:
             if now < steps * step:
                 time.sleep(steps * step - now)  # the trainer's device computes
+            if steps == 2 * CYCLE:
+                waited = stream.waited
             next(stream)
             steps += 1
-        print((stream.waited - waited) / now, steps / now * step)
+        print((stream.waited - waited) / (now - 2 * CYCLE * step), steps / now * step)
 
 
 def one_memory(batches: int) -> None:
