@@ -106,8 +106,8 @@ class Round {
 
 void Rounds(benchmark::State& state, const Case& network) {
   Round round(network);
-  std::vector<double> peaks;
-  for (int i = 0; i < 8; ++i) peaks.push_back(bench::MeasurePeak());
+  std::vector<double> peaks(8);
+  for (double& peak : peaks) peak = bench::MeasurePeak();
   for (auto _ : state) {
     round.Sample();
     round.Run();

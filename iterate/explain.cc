@@ -248,7 +248,7 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index, const ExplainOp
     if (step.round != provenance.round) {
       // A pool also emits rows of earlier rounds. Such a round is replayed once more, for what its program read.
       iteration->set_observer(&again);
-      const absl::Status replayed = Replay(*iteration, key, step.round, [](std::uint64_t) {}).status();
+      absl::Status replayed = Replay(*iteration, key, step.round, [](std::uint64_t) {}).status();
       if (!replayed.ok()) return replayed;
       read = &again;
     }
@@ -257,7 +257,7 @@ absl::StatusOr<Explanation> Stream::Explain(std::uint64_t index, const ExplainOp
     if (options.rows) {
       RowKeeper keeper(&explanation.steps);
       iteration->set_observer(&keeper);
-      const absl::Status replayed =
+      absl::Status replayed =
           Replay(*iteration, key, step.round, [&](std::uint64_t round) { keeper.BeginRound(round); }).status();
       if (!replayed.ok()) return replayed;
     }

@@ -100,12 +100,13 @@ class BatchBuilder::BufferPool : public std::enable_shared_from_this<BatchBuilde
 BatchBuilder::BatchBuilder(const Stream& stream, bool provenance, std::vector<std::string> part_names)
     : stream_(stream),
       with_provenance_(provenance),
-      part_names_(part_names.empty() ? stream.part_names() : std::move(part_names)),
+      part_names_(std::move(part_names)),
       row_bytes_(stream.sequence_bytes()),
       mask_bytes_(stream.has_loss_mask() ? static_cast<std::size_t>(stream.length()) : 0),
       part_bytes_(stream.plan().mixture() != nullptr ? 1 : 0),
       buffers_(std::make_shared<BufferPool>()),
       copied_(grpc_empty_slice()) {
+  if (part_names_.empty()) part_names_ = stream.part_names();
   if (with_provenance_) {
     std::size_t longest = 0;
     for (int part = 0; part < stream.plan().parts(); ++part) {

@@ -74,7 +74,7 @@ class BatchBuilder {
 
   const Stream& stream_;
   const bool with_provenance_;
-  const std::vector<std::string> part_names_;
+  std::vector<std::string> part_names_;
   const std::size_t row_bytes_;
   const std::size_t mask_bytes_;      // per row
   const std::size_t part_bytes_;      // per row

@@ -198,10 +198,10 @@ void Call::End(const absl::Status& status, std::string_view of) {
   EndLocked(ToGrpc(status), of);
 }
 
-void Call::EndWith(grpc::ByteBuffer message, std::string_view of) {
+void Call::EndWith(const grpc::ByteBuffer& message, std::string_view of) {
   std::lock_guard lock(mutex_);
   phase_ = Phase::kEnded;
-  message_ = std::move(message);
+  message_ = message;  // counts a reference
   host_.calls->CountEnd(method_, grpc::Status::OK, of);
   StartWriteAndFinish(&message_, grpc::WriteOptions(), grpc::Status::OK);
 }

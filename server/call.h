@@ -69,7 +69,7 @@ class Call final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBu
   // Called by the body, which starts nothing afterwards. Both count the end of the call and log it: `of` says which
   // call it was.
   void End(const absl::Status& status, std::string_view of);
-  void EndWith(grpc::ByteBuffer message, std::string_view of);  // the only message of the call
+  void EndWith(const grpc::ByteBuffer& message, std::string_view of);  // the only message of the call
 
   void Drain() override;
   void StartReading(RequestGate::Passage passage) override;

@@ -150,7 +150,7 @@ void ReadCall::Advance() {
   }
   const std::string of = ToHex(open_->stream().fingerprint());
   if (end.ok()) {
-    call_->EndWith(std::move(batch), of);
+    call_->EndWith(batch, of);
   } else {
     call_->End(end, of);
   }

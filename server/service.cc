@@ -31,7 +31,7 @@ constexpr std::array<const char*, kMethods.size()> kPaths = {
 class DescribeCall final : public CallBody {
  public:
   DescribeCall(Call* call, const v1::DescribeResponse& answer) : call_(call), message_(ToBuffer(answer)) {}
-  void Start() override { call_->EndWith(std::move(message_), ""); }
+  void Start() override { call_->EndWith(message_, ""); }
   void OnWriteDone(bool /*ok*/) override {}
   void Cancel() override {}  // Start ends the call
   void Drain() override {}
@@ -153,7 +153,7 @@ NoiseService::Body NoiseService::OpenReadCall(Call& call, const grpc::ByteBuffer
   if (stride == 0) return InvalidField("stride", "stride is 0; it must be at least 1");
 
   auto body = std::make_shared<ReadCall>(&call, &calls_, *open, rows);
-  const absl::Status status =
+  absl::Status status =
       listed ? body->ReadIndices(*engine_, {request->indices().data(), rows}, request->provenance(), part_names)
              : body->Read(*engine_, request->first_index(), stride, request->provenance(), std::move(part_names));
   if (!status.ok()) return status;

@@ -84,7 +84,7 @@ class ServerTls::PortCredentials final : public grpc::ServerCredentials {
   std::uint64_t version_ = 0;  // of what gRPC has; guarded by State::mutex
 };
 
-ServerTls::ServerTls(const TlsFiles& files) : files_(files), state_(std::make_unique<State>()) {}
+ServerTls::ServerTls(TlsFiles files) : files_(std::move(files)), state_(std::make_unique<State>()) {}
 ServerTls::~ServerTls() = default;
 
 absl::StatusOr<std::shared_ptr<ServerTls>> ServerTls::Load(const TlsFiles& files) {

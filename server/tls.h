@@ -45,7 +45,7 @@ class ServerTls {
  private:
   class PortCredentials;
   struct State;
-  explicit ServerTls(const TlsFiles& files);
+  explicit ServerTls(TlsFiles files);
   static int Furnish(ssl_st* handshake, void* self);
 
   const TlsFiles files_;

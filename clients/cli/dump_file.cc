@@ -57,7 +57,7 @@ absl::StatusOr<std::unique_ptr<DumpFile>> DumpFile::Open(const std::string& fold
                                                          const DumpIdentity& identity,
                                                          const std::function<void(std::uint64_t)>& verified) {
   std::unique_ptr<DumpFile> dump(new DumpFile((fs::path(folder) / name).string(), identity));
-  const absl::Status status = dump->Find(verified);
+  absl::Status status = dump->Find(verified);
   if (status.ok()) return dump;
   // The locked file's earlier content may be that of another dump, like everything else that is refused.
   if (dump->lock_has_content_) dump->lock_.reset();

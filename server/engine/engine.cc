@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <optional>
 #include <system_error>
 #include <utility>
 #include <variant>
@@ -58,8 +57,10 @@ void AskForShortSlices() {
 // Core time of a slice, on the thread that runs it.
 class SliceMeter {
  public:
-  explicit SliceMeter(const FairScheduler::Slice& slice)
-      : measured_(slice.measured), expected_seconds_(slice.expected_seconds), start_(std::chrono::steady_clock::now()) {
+  void Start(const FairScheduler::Slice& slice) {
+    measured_ = slice.measured;
+    expected_seconds_ = slice.expected_seconds;
+    start_ = std::chrono::steady_clock::now();
     if (measured_) last_thread_seconds = ThreadSeconds();
     start_seconds_ = last_thread_seconds;
   }
@@ -71,9 +72,9 @@ class SliceMeter {
   }
 
  private:
-  bool measured_;
-  double expected_seconds_;
-  double start_seconds_;  // if it is not measured, of a slice or a few before
+  bool measured_ = false;
+  double expected_seconds_ = 0;
+  double start_seconds_ = 0;  // if it is not measured, of a slice or a few before
   std::chrono::steady_clock::time_point start_;
 };
 
@@ -93,8 +94,8 @@ class Engine::RunningTask final : public RunControl::Pauser {
   Clock::time_point start() const { return start_; }
 
   // These are called on the task's thread, without the engine's mutex, since they may call the system.
-  void StartMeter() { meter_.emplace(slice_); }
-  double MeasuredSeconds() const { return meter_->Seconds(); }
+  void StartMeter() { meter_.Start(slice_); }
+  double MeasuredSeconds() const { return meter_.Seconds(); }
 
   // These are called on the task's thread, with the engine's mutex held.
   void EndSlice(FairScheduler& scheduler, double seconds) {
@@ -112,7 +113,7 @@ class Engine::RunningTask final : public RunControl::Pauser {
   Engine* const engine_;
   SegmentTask* const task_;
   FairScheduler::Slice slice_;
-  std::optional<SliceMeter> meter_;
+  SliceMeter meter_;
   Clock::time_point start_;
 };
 
@@ -242,7 +243,8 @@ bool Engine::WorkOnce() {
 void Engine::RunPiece(PendingPiece work) {
   const FairScheduler::Slice slice = state_.scheduler.BeginSlice(work.account);
   state_.mutex.Unlock();
-  const SliceMeter meter(slice);
+  SliceMeter meter;
+  meter.Start(slice);
   work.piece();
   const double seconds = meter.Seconds();
   work.piece = nullptr;  // with what it holds, before the mutex is locked

@@ -37,7 +37,8 @@ double ReadPattern::SegmentsOfFirst(std::uint64_t rows) const {
   rows = std::min(rows, count_);
   const std::uint64_t slots = std::min(rows, slots_);
   if (slots == 0) return 0;
-  const auto rows_of_slot = static_cast<double>((rows + slots - 1) / slots);
+  const std::uint64_t most_rows = (rows + slots - 1) / slots;
+  const auto rows_of_slot = static_cast<double>(most_rows);
   const double places = rows_of_slot * static_cast<double>(step_);
   const double segments = std::clamp(places / static_cast<double>(segment_sequences()), 1.0, rows_of_slot);
   return static_cast<double>(slots) * segments;

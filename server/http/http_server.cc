@@ -73,7 +73,7 @@ class HttpServer::Impl {
     asio::post(io_, [this] {
       host_->stopping = true;
       error_code ignored;
-      for (tcp::acceptor& acceptor : acceptors_) acceptor.close(ignored);
+      for (tcp::acceptor& acceptor : acceptors_) static_cast<void>(acceptor.close(ignored));
       pause_.cancel();
       const std::vector<std::shared_ptr<HttpSession>> open(host_->sessions.begin(), host_->sessions.end());
       for (const std::shared_ptr<HttpSession>& session : open) session->Close();
@@ -106,7 +106,7 @@ class HttpServer::Impl {
       oldest->Close();
     }
     error_code ignored;
-    socket.set_option(tcp::no_delay(true), ignored);
+    static_cast<void>(socket.set_option(tcp::no_delay(true), ignored));
     const std::shared_ptr<HttpSession> session = NewHttpSession(std::move(socket), context_.get(), host_);
     host_->sessions.insert(session);
     session->Start();

@@ -58,7 +58,7 @@ class PageServer::Impl {
   const std::string& address() const { return http_->address(); }
 
  private:
-  void Handle(std::shared_ptr<HttpExchange> exchange) {
+  void Handle(const std::shared_ptr<HttpExchange>& exchange) {
     const std::string& path = exchange->head().path;
     if (const PageFile* const file = FindFile(path)) {
       return exchange->Respond(

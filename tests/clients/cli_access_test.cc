@@ -116,13 +116,13 @@ void RunAsPrinted(const std::vector<std::string>& commands) {
   };
   int samples = 0;
   for (const std::string& printed : commands) {
-    std::string command = absl::StrReplaceAll(printed, {{":50051", ":" + port}});
+    std::string command = absl::StrReplaceAll(printed, {{":50051", absl::StrCat(":", port)}});
     if (absl::StartsWith(command, "iterand serve")) {
       stop_server();
       command = absl::StrReplaceAll(command, {{"iterand serve", "exec $ITERAND serve --address-file address"}});
-      const CommandResult started =
-          RunShell(begin + "rm -f address\n(" + command + ") > /dev/null 2> log & echo $!\n" +
-                   "for i in $(seq 300); do test -f address && exit 0; sleep 0.1; done\n" + "cat log >&2; exit 1");
+      const CommandResult started = RunShell(
+          absl::StrCat(begin, "rm -f address\n(", command, ") > /dev/null 2> log & echo $!\n",
+                       "for i in $(seq 300); do test -f address && exit 0; sleep 0.1; done\n", "cat log >&2; exit 1"));
       ASSERT_EQ(started.exit_status, 0) << printed << "\n" << started.err;
       server_id = started.out.substr(0, started.out.find('\n'));
     } else {

@@ -12,6 +12,7 @@ namespace iterand::testing {
 // A port of the loopback address that is free at the moment.
 inline std::uint16_t FreePort() {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  if (fd < 0) return 0;
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -73,7 +73,7 @@ class EmbeddedStream final : public Session {
   v1::Recipe recipe_;
   std::uint64_t seed_ = 0;
   Fingerprint fingerprint_{};
-  Dtype dtype_{};
+  Dtype dtype_ = Dtype::kUint8;
   int length_ = 0;
   int lanes_ = 0;
   bool has_loss_mask_ = false;

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -34,7 +35,7 @@
 #include "server/answers/execute.h"
 
 namespace nb = nanobind;
-using namespace nb::literals;
+using nb::literals::operator""_a;
 
 namespace iterand::python {
 namespace {
@@ -49,13 +50,14 @@ constexpr std::size_t kQuickBytes = 1 << 20;
 // How long the end of the interpreter waits for threads that are about to leave this module.
 constexpr std::chrono::seconds kLongestGoodbye(10);
 
-struct StatusError {
+struct StatusError : std::exception {
+  explicit StatusError(absl::Status error) : status(std::move(error)) {}
   absl::Status status;
 };
 
 template <typename T>
 T ValueOrThrow(absl::StatusOr<T> value) {
-  if (!value.ok()) throw StatusError{value.status()};
+  if (!value.ok()) throw StatusError(value.status());
   return *std::move(value);
 }
 
@@ -194,7 +196,7 @@ class Reader {
   nb::object Next() {
     const std::uint64_t forks = Runtime::Get().forks();
     if (busy_ && busy_forks_ == forks) {
-      throw StatusError{absl::AbortedError("another thread is taking a batch from this stream; one at a time may")};
+      throw StatusError(absl::AbortedError("another thread is taking a batch from this stream; one at a time may"));
     }
     busy_ = true;  // with the GIL
     busy_forks_ = forks;
