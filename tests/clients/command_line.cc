@@ -39,6 +39,7 @@ CommandResult RunShell(const std::string& command) {
   const std::string line = "ITERAND=" ITERAND_BINARY "\n{ " + command + "\n} > " + scratch.File("out") + " 2> " +
                            scratch.File("err") + " < /dev/null";
   CommandResult result;
+  // NOLINTNEXTLINE(bugprone-command-processor): the test's own commands, which need a shell
   result.exit_status = ExitStatus(std::system(line.c_str()));
   result.out = ReadWholeFile(scratch.File("out"));
   result.err = ReadWholeFile(scratch.File("err"));

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,7 +24,6 @@
 namespace iterand {
 namespace {
 
-using iterand::testing::BackgroundIterand;
 using iterand::testing::RunningServer;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
@@ -62,6 +62,7 @@ class MuteServer {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof(address);
+    if (socket_ < 0) throw std::runtime_error("no socket");
     EXPECT_EQ(bind(socket_, reinterpret_cast<sockaddr*>(&address), size), 0);
     EXPECT_EQ(listen(socket_, 64), 0);
     getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size);

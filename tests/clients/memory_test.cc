@@ -64,8 +64,8 @@ TEST(Memory, ABurstOfStreamsGivesItsMemoryBack) {
     ASSERT_TRUE(client.ok()) << client.status();
     const absl::StatusOr<v1::DescribeResponse> list = (*client)->Describe({});
     ASSERT_TRUE(list.ok()) << list.status();
-    std::vector<std::unique_ptr<RpcClient>> clients;
-    for (int i = 0; i < 4; ++i) clients.push_back(*RpcClient::Connect(server.address()));
+    std::vector<std::unique_ptr<RpcClient>> clients(4);
+    for (std::unique_ptr<RpcClient>& one : clients) one = *RpcClient::Connect(server.address());
     std::vector<std::unique_ptr<RemoteStream>> readers;
     for (int i = 0; i < streams; ++i) {
       v1::StreamRequest request;

@@ -54,7 +54,7 @@ v1::Recipe EndlessRecipe() {
 absl::StatusOr<std::vector<std::byte>> Rows(Stream& stream) {
   std::vector<std::byte> rows(kRows * stream.sequence_bytes());
   stream.set_threads(1);
-  const absl::Status status = stream.Read({.first_index = (kSegment + 1) * 3, .rows = kRows}, rows);
+  absl::Status status = stream.Read({.first_index = (kSegment + 1) * 3, .rows = kRows}, rows);
   if (!status.ok()) return status;
   return rows;
 }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <ranges>
 #include <string>
 #include <vector>
 
@@ -109,8 +110,8 @@ TEST(MixtureTest, NamesAreThoseOfPartsPresetsAndNumbers) {
 // The most important property: a part's segments equal those of its recipe alone, at the same lane and segment.
 TEST(MixtureTest, SegmentsAreThoseOfThePartAlone) {
   const std::shared_ptr<Stream> mixture = Open(kNested, 5);
-  std::vector<std::shared_ptr<Stream>> alone;
-  for (std::size_t part = 0; part < 5; ++part) alone.push_back(OpenAlone(part, 5));
+  std::vector<std::shared_ptr<Stream>> alone(5);
+  for (std::size_t part = 0; part < 5; ++part) alone[part] = OpenAlone(part, 5);
   const auto workspace = mixture->NewWorkspace();
   std::map<int, int> compared;
   for (std::uint64_t s = 0; s < 12; ++s) {
@@ -194,7 +195,7 @@ TEST(MixtureTest, EveryLaneGetsEveryPart) {
   for (std::uint64_t s = 0; s < kStripes; ++s) {
     for (std::uint32_t lane = 0; lane < 4; ++lane) first[lane] += draw.PartOf(lane, s) == 0 ? 1 : 0;
   }
-  for (const int count : first) EXPECT_NEAR(count, kStripes / 4, 5 * std::sqrt(kStripes * 0.1875));
+  for (const int count : first) EXPECT_NEAR(count, kStripes / 4.0, 5 * std::sqrt(kStripes * 0.1875));
 }
 
 // The order in which segments are drawn does not matter: the last index, then the first.
@@ -209,8 +210,8 @@ TEST(MixtureTest, DrawsAreRandomAccess) {
     for (std::uint32_t lane = 0; lane < 8; ++lane) parts[{s, lane}] = forwards.PartOf(lane, s);
   }
   for (std::uint32_t lane = 8; lane-- > 0;) {
-    for (auto s = segments.rbegin(); s != segments.rend(); ++s) {
-      EXPECT_EQ(backwards.PartOf(lane, *s), (parts[{*s, lane}]));
+    for (const std::uint64_t s : std::views::reverse(segments)) {
+      EXPECT_EQ(backwards.PartOf(lane, s), (parts[{s, lane}]));
     }
   }
 }

@@ -22,8 +22,8 @@ constexpr int kLength = 512;
 StructureProfile ProfileOf(const std::function<std::uint32_t(int row, int t)>& token, int rows = 8) {
   StructureCollector collector(kLength, 256);
   for (int row = 0; row < rows; ++row) {
-    std::vector<std::uint32_t> tokens;
-    for (int t = 0; t < kLength; ++t) tokens.push_back(token(row, t));
+    std::vector<std::uint32_t> tokens(kLength);
+    for (int t = 0; t < kLength; ++t) tokens[static_cast<std::size_t>(t)] = token(row, t);
     collector.Add(tokens, 256);
   }
   return collector.Profile();
@@ -42,7 +42,7 @@ TEST(Structure, ConstantRowsAreKnownAtOnce) {
 
 TEST(Structure, NoiseHasNone) {
   Rng rng(1, 2);
-  const StructureProfile profile = ProfileOf([&](int, int) { return static_cast<std::uint32_t>(rng.Below(256)); });
+  const StructureProfile profile = ProfileOf([&](int, int) { return rng.Below(256); });
   EXPECT_EQ(profile.periodic_share, 0);
   EXPECT_EQ(profile.repeat_share, 0);
   EXPECT_THAT(profile.mutual_information, Each(Lt(0.05)));
