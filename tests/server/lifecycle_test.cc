@@ -275,6 +275,7 @@ TEST_F(Lifecycle, AUnixSocketInUse) {
   }
   // A socket that a killed server has left behind is replaced.
   const int left = socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_GE(left, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, sizeof(address.sun_path) - 1);

@@ -20,7 +20,6 @@
 namespace iterand {
 namespace {
 
-using testing::AnyOf;
 using testing::HasSubstr;
 using testing::StartsWith;
 

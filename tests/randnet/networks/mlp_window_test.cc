@@ -75,7 +75,7 @@ TEST(MlpWindowTest, IsASourceOfItsOrder) {
     for (int r = 0; r < 8; ++r) {
       const Symbol* x = sampled.out.row(r);
       for (int t = 3; t < context.length; ++t) {
-        const auto [entry, isNew] = next.insert({{x[t - 3], x[t - 2], x[t - 1]}, x[t]});
+        const auto [entry, is_new] = next.insert({{x[t - 3], x[t - 2], x[t - 1]}, x[t]});
         ASSERT_EQ(entry->second, x[t]);
       }
     }

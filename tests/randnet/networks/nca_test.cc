@@ -99,7 +99,7 @@ void CheckStep(const std::string& json, const FamilyContext& context) {
           code[p * net.colours + colour(grid, y + dy, x + p % 3 - 1)] = 1;
         }
         Eigen::VectorXd expected =
-            output * ((hidden * (convolution * code + feature_bias) + hidden_bias).cwiseMax(0.0)) + output_bias;
+            output * (hidden * (convolution * code + feature_bias) + hidden_bias).cwiseMax(0.0) + output_bias;
         expected[colour(grid, y, x)] += net.identity_bias;
         for (int c = 0; c < net.colours; ++c) ASSERT_NEAR(*at++, expected[c], 1e-5) << y << " " << x << " " << c;
         // Where one colour is clearly the largest it is the next one.
