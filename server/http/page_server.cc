@@ -44,7 +44,7 @@ class PageServer::Impl {
                            .tls = options.tls,
                            .limits = options.limits,
                            .judge = [rules](const HttpHead& head) { return JudgeRequest(head, rules); },
-                           .handle = [this](std::shared_ptr<HttpExchange> exchange) { Handle(std::move(exchange)); }});
+                           .handle = [this](const std::shared_ptr<HttpExchange>& exchange) { Handle(exchange); }});
     if (!started.ok()) return started.status();
     http_ = *std::move(started);
     return absl::OkStatus();
