@@ -234,15 +234,23 @@ def one_wait(preset: str, rate: float, seconds: float) -> None:
     """
     step = ROWS * LENGTH / rate
     with iterand.stream(preset, length=LENGTH, batch_size=ROWS, server=False) as stream:
-        waited, begin, steps = 0.0, time.perf_counter(), 0
-        while (now := time.perf_counter() - begin) < 2 * CYCLE * step + seconds:
-            if now < steps * step:
-                time.sleep(steps * step - now)  # the trainer's device computes
-            if steps == 2 * CYCLE:
-                waited = stream.waited
-            next(stream)
-            steps += 1
-        print((stream.waited - waited) / (now - 2 * CYCLE * step), steps / now * step)
+
+        def run(first: int, end: float) -> int:
+            """Takes batches at the trainer's pace until the time `end`. Returns how many were taken in all."""
+            steps = first
+            while (now := time.perf_counter()) < end:
+                time.sleep(max(0.0, begin + steps * step - now))  # the trainer's device computes
+                next(stream)
+                steps += 1
+            return steps
+
+        begin = time.perf_counter()
+        ahead = begin + 2 * CYCLE * step
+        first = run(0, ahead)
+        waited, start = stream.waited, time.perf_counter()
+        last = run(first, ahead + seconds)
+        passed = time.perf_counter() - start
+        print((stream.waited - waited) / passed, (last - first) / passed * step)
 
 
 def one_memory(batches: int) -> None:

@@ -26,7 +26,7 @@ iterand inspect --compare PRESET ... --count {COUNT} --json
 ```
 
 [Reports](../inspect.md) defines the columns. Bits are in-context code lengths per token, for contexts of 0 to 3 tokens.
-Noise of 256 symbols needs 8, and a little more here, since the model begins with nothing.
+Noise of 256 symbols needs 8. It takes up to 9.5 here, since the model begins with nothing.
 A preset without a band has no share in it. A part's band counts for the sequences of that part.
 
 """
