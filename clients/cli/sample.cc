@@ -136,9 +136,9 @@ absl::Status Sample(const SampleOptions& options) {
     if (absl::Status status = FlushOutput(); !status.ok()) return status;
   }
   if (!(*source)->status().ok()) return (*source)->status();
-  if (programs && programs->unknown_from()) {
-    const std::string hint =
-        absl::StrCat("iterand explain has the programs from sequence ", *programs->unknown_from(), " on.");
+  const std::optional<std::uint64_t> unknown_from = programs ? programs->unknown_from() : std::nullopt;
+  if (unknown_from) {
+    const std::string hint = absl::StrCat("iterand explain has the programs from sequence ", *unknown_from, " on.");
     if (absl::Status status = WriteOutput(Faint(hint, terminal) + "\n"); !status.ok()) return status;
   }
   if (!options.statistics) return absl::OkStatus();

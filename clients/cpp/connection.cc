@@ -1,6 +1,7 @@
 #include "clients/cpp/connection.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -252,7 +253,7 @@ ServerStream::ServerStream(Connection& connection, const char* method, const grp
   context_.set_initial_metadata_corked(true);  // sent with the request
   stream_ = link_->stub.PrepareCall(&context_, method, &queue_);
   stream_->StartCall(nullptr);
-  stream_->WriteLast(request, grpc::WriteOptions(), reinterpret_cast<void*>(kRequest));
+  stream_->WriteLast(request, grpc::WriteOptions(), Address(kRequest));
   StartRead();
 }
 
@@ -269,7 +270,7 @@ ServerStream::~ServerStream() {
   }
 }
 
-void ServerStream::StartRead() { stream_->Read(&incoming_, reinterpret_cast<void*>(kRead)); }
+void ServerStream::StartRead() { stream_->Read(&incoming_, Address(kRead)); }
 
 bool ServerStream::Read(grpc::ByteBuffer& message) {
   if (done_) return false;
@@ -279,7 +280,7 @@ bool ServerStream::Read(grpc::ByteBuffer& message) {
     return true;
   }
   grpc::Status status;
-  stream_->Finish(&status, reinterpret_cast<void*>(kFinish));
+  stream_->Finish(&status, Address(kFinish));
   Wait(kFinish);
   done_ = true;
   status_ = silent_ ? absl::UnavailableError(
@@ -287,6 +288,11 @@ bool ServerStream::Read(grpc::ByteBuffer& message) {
                                        Seconds(keepalive_timeout_), " s"))
                     : StatusOf(status, *link_);
   return false;
+}
+
+void* ServerStream::Address(Tag tag) {
+  static std::array<char, kCheck + 1> addresses;
+  return &addresses[tag];
 }
 
 // Waits until the operation that was started is over, and returns whether it succeeded.
@@ -297,11 +303,11 @@ bool ServerStream::Wait(Tag tag) {
     const milliseconds limit = link_->heard ? keepalive_time_ : patience_;
     switch (queue_.AsyncNext(&found, &ok, std::chrono::system_clock::now() + limit)) {
       case grpc::CompletionQueue::GOT_EVENT:
-        if (found == reinterpret_cast<void*>(tag)) {
+        if (found == Address(tag)) {
           if (tag == kRead && ok) link_->heard = true;
           return ok;
         }
-        if (found == reinterpret_cast<void*>(kCheck)) EndCheck();
+        if (found == Address(kCheck)) EndCheck();
         break;
       case grpc::CompletionQueue::TIMEOUT:
         if (check_ == nullptr && !silent_) StartCheck();
@@ -317,7 +323,7 @@ void ServerStream::StartCheck() {
   check_->context.set_deadline(std::chrono::system_clock::now() + keepalive_timeout_);
   check_->call = link_->stub.PrepareUnaryCall(&check_->context, kHealthMethod, grpc::ByteBuffer(), &queue_);
   check_->call->StartCall();
-  check_->call->Finish(&check_->response, &check_->status, reinterpret_cast<void*>(kCheck));
+  check_->call->Finish(&check_->response, &check_->status, Address(kCheck));
 }
 
 void ServerStream::EndCheck() {
@@ -350,8 +356,8 @@ void Attempts::Succeeded(const Link& link) {
 }
 
 absl::Status Attempts::TooLate(const Link& link, const std::string& more) const {
-  return absl::DeadlineExceededError(
-      absl::StrCat(link.where, ": no complete answer within the timeout of ", Seconds(*timeout_), " s", more));
+  return absl::DeadlineExceededError(absl::StrCat(link.where, ": no complete answer within the timeout of ",
+                                                  Seconds(timeout_.value_or(milliseconds(0))), " s", more));
 }
 
 absl::Status Attempts::Failed(const ServerStream& call, const absl::Status& failure,

@@ -93,10 +93,12 @@ class ServerStream {
   void Cancel() { context_.TryCancel(); }
 
  private:
-  enum Tag : std::intptr_t { kRequest = 1, kRead, kFinish, kCheck };
+  enum Tag : std::uint8_t { kRequest, kRead, kFinish, kCheck };
   struct Check;
 
   void StartRead();
+  // The completion queue names an operation by an address.
+  static void* Address(Tag tag);
   bool Wait(Tag tag);
   void StartCheck();
   void EndCheck();

@@ -28,7 +28,7 @@ void SegmentTask::AddSeconds(double seconds) {
 }
 
 bool SegmentTask::CountReplay() {
-  const std::uint64_t left = job_->replay_left();
+  const std::uint64_t left = job_ ? job_->replay_left() : 0;
   if (left == 0) return false;
   replay_rounds_ = std::max(replay_rounds_, left);
   if (replay_logged_ || replay_rounds_ == left || seconds_ < kLoggedReplaySeconds) return false;
@@ -37,7 +37,7 @@ bool SegmentTask::CountReplay() {
 }
 
 std::string SegmentTask::ReplayReport() const {
-  const std::uint64_t rounds_left = job_->replay_left();
+  const std::uint64_t rounds_left = job_ ? job_->replay_left() : 0;
   const std::uint64_t done = replay_rounds_ - rounds_left;
   const double seconds_left = seconds_ / static_cast<double>(done) * static_cast<double>(rounds_left);
   return absl::StrFormat(

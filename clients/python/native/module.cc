@@ -367,7 +367,7 @@ class Programs {
       const Runtime::Use use;
       execution = Execution::Make(message);
     }
-    execution_.emplace(ValueOrThrow(std::move(execution)));
+    execution_ = std::make_unique<Execution>(ValueOrThrow(std::move(execution)));
   }
 
   // Results of programs that are done, as an ExecuteResponse; None after the last.
@@ -387,7 +387,7 @@ class Programs {
   }
 
  private:
-  std::optional<Execution> execution_;
+  std::unique_ptr<Execution> execution_;
 };
 
 void Translate(const std::exception_ptr& caught, void* /*payload*/) {
