@@ -6,8 +6,9 @@
 //   gaps   The times between the batches of preset `markov`, read as fast as they come: alone (control), and beside a
 //          stream whose rounds take tens of seconds (LSTM of 4 layers, hidden 1024, 56 rows per round), and beside
 //          `threads` + 1 of those.
-//   first  The times until the first batches of many streams of all presets, with a seed each, that are opened at once:
-//          beside what they take one after another on an idle server (`sum`, in wall time with the server's threads).
+//   first  The times until the first batches of many streams of all presets, with a seed each, that are opened at once,
+//          beside what the same streams take one after another on an idle server (`sum`, wall time with the server's
+//          threads; the core seconds of both are given too). 400 streams take about ten minutes.
 //          With --keep-reading clients continue to read until all have their first batch.
 //
 // Each --server is measured in turn; the default is the program iterand of this build. The client takes core time as
@@ -25,6 +26,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -153,51 +155,59 @@ nlohmann::json RunGaps(const std::string& program, int threads, double seconds) 
 
 // ---- first ---------------------------------------------------------------------------------------------------------
 
-// Seconds until the first batch of each preset, alone on an idle server.
-std::map<std::string, double> FirstBatchesAlone(const std::string& program, int threads) {
-  const std::unique_ptr<ServerProcess> server = StartServer(program, threads);
-  const std::unique_ptr<RpcClient> client = Connect(*server);
-  std::map<std::string, double> alone;
-  for (const PresetEntry& preset : AllPresets()) {
-    std::vector<double> seconds;
-    for (std::uint64_t seed = 1000; seed < 1003; ++seed) {
-      const Clock::time_point start = Clock::now();
-      const std::unique_ptr<RemoteStream> reader = OpenStream(*client, PresetRequest(std::string(preset.name), seed));
-      ReadBatch(*reader);
-      seconds.push_back(SecondsSince(start));
-      reader->Cancel();
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));  // what it had in progress ends
-    }
-    std::sort(seconds.begin(), seconds.end());
-    alone[std::string(preset.name)] = seconds[1];
+// A stream of the first part, and the seconds until its first batch.
+struct FirstBatch {
+  std::string preset;
+  double alone = 0;     // on an idle server
+  double together = 0;  // beside all other streams
+};
+
+// Streams of all presets in turn; stream i has seed i.
+std::vector<FirstBatch> StreamsOfAllPresets(int streams) {
+  std::vector<FirstBatch> batches(static_cast<std::size_t>(streams));
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    batches[i].preset = std::string(AllPresets()[i % AllPresets().size()].name);
   }
-  return alone;
+  return batches;
 }
 
-nlohmann::json RunFirst(const std::string& program, int threads, int streams, bool keep_reading) {
-  const std::map<std::string, double> alone = FirstBatchesAlone(program, threads);
+// Measures `alone` of every stream, one after another. Returns the server's core seconds until all first batches.
+double MeasureAlone(const std::string& program, int threads, std::vector<FirstBatch>& batches) {
+  const std::unique_ptr<ServerProcess> server = StartServer(program, threads);
+  const std::unique_ptr<RpcClient> client = Connect(*server);
+  double cores = 0;
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const double core_before = CpuSecondsOf(server->pid());
+    const Clock::time_point start = Clock::now();
+    const std::unique_ptr<RemoteStream> reader = OpenStream(*client, PresetRequest(batches[i].preset, i));
+    ReadBatch(*reader);
+    batches[i].alone = SecondsSince(start);
+    cores += CpuSecondsOf(server->pid()) - core_before;
+    reader->Cancel();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // what it had in progress ends
+    if ((i + 1) % AllPresets().size() == 0) {
+      std::fprintf(stderr, "alone: %zu of %zu streams\n", i + 1, batches.size());
+    }
+  }
+  return cores;
+}
+
+// Opens all streams at once and measures `together`. Returns the server's core seconds until all first batches.
+double MeasureTogether(const std::string& program, int threads, bool keep_reading, std::vector<FirstBatch>& batches) {
   const std::unique_ptr<ServerProcess> server = StartServer(program, threads);
   std::vector<std::unique_ptr<RpcClient>> clients;
-  for (int i = 0; i < streams; i += kStreamsPerClient) clients.push_back(Connect(*server));
-  struct Result {
-    std::string preset;
-    double seconds = 0;
-  };
-  std::vector<Result> results(static_cast<std::size_t>(streams));
+  for (std::size_t i = 0; i < batches.size(); i += kStreamsPerClient) clients.push_back(Connect(*server));
   std::atomic<bool> go = false;
-  std::atomic<int> waiting = streams;
-  std::vector<std::thread> threads_of_clients;
-  double sum = 0;
+  std::atomic<std::size_t> waiting = batches.size();
+  std::vector<std::thread> readers;
   Clock::time_point start;
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    results[i].preset = std::string(AllPresets()[i % AllPresets().size()].name);
-    sum += alone.at(results[i].preset);
-    threads_of_clients.emplace_back([&, i] {
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    readers.emplace_back([&, i] {
       go.wait(false);
       const std::unique_ptr<RemoteStream> reader =
-          OpenStream(*clients[i % clients.size()], PresetRequest(results[i].preset, i));
+          OpenStream(*clients[i % clients.size()], PresetRequest(batches[i].preset, i));
       ReadBatch(*reader);
-      results[i].seconds = SecondsSince(start);
+      batches[i].together = SecondsSince(start);
       --waiting;
       while (waiting > 0) {
         if (keep_reading) {
@@ -215,23 +225,53 @@ nlohmann::json RunFirst(const std::string& program, int threads, int streams, bo
   go.notify_all();
   while (waiting > 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   const double cores = CpuSecondsOf(server->pid()) - core_before;
-  for (std::thread& thread : threads_of_clients) thread.join();
+  for (std::thread& reader : readers) reader.join();
+  return cores;
+}
+
+// The presets whose first batch takes less than kCheapSeconds alone, as the median of their streams.
+std::set<std::string> CheapPresets(const std::vector<FirstBatch>& batches) {
+  std::map<std::string, std::vector<double>> seconds;
+  for (const FirstBatch& batch : batches) seconds[batch.preset].push_back(batch.alone);
+  std::set<std::string> cheap;
+  for (auto& [preset, values] : seconds) {
+    std::sort(values.begin(), values.end());
+    if (Quantile(values, 0.5) < kCheapSeconds) cheap.insert(preset);
+  }
+  return cheap;
+}
+
+nlohmann::json RunFirst(const std::string& program, int threads, int streams, bool keep_reading) {
+  std::vector<FirstBatch> batches = StreamsOfAllPresets(streams);
+  const double cores_alone = MeasureAlone(program, threads, batches);
+  const double cores = MeasureTogether(program, threads, keep_reading, batches);
+  const std::set<std::string> cheap_presets = CheapPresets(batches);
+  double sum = 0;
+  for (const FirstBatch& batch : batches) sum += batch.alone;
   std::vector<double> all;
   std::vector<double> cheap;
   int late = 0;  // more than the sum allows
-  for (const Result& result : results) {
-    all.push_back(result.seconds);
-    if (result.seconds > 1.2 * sum) ++late;
-    if (alone.at(result.preset) < kCheapSeconds) cheap.push_back(result.seconds);
+  nlohmann::json rows = nlohmann::json::array();
+  for (const FirstBatch& batch : batches) {
+    all.push_back(batch.together);
+    if (batch.together > 1.2 * sum) ++late;
+    if (cheap_presets.contains(batch.preset)) cheap.push_back(batch.together);
+    rows.push_back({{"preset", batch.preset}, {"alone_s", batch.alone}, {"together_s", batch.together}});
   }
   std::sort(all.begin(), all.end());
   std::sort(cheap.begin(), cheap.end());
-  std::printf("%8d %8d %9.2f %9.2f %9.2f %9.2f %9.2f %8.2f %6d | %5zu %9.3f %9.3f\n", threads, streams, sum, cores,
-              Quantile(all, 0.5), Quantile(all, 0.9), all.back(), all.back() / sum, late, cheap.size(),
-              Quantile(cheap, 0.5), cheap.empty() ? 0 : cheap.back());
+  std::printf("%8d %8d %9.2f %9.2f %9.2f %9.2f %9.2f %9.2f %8.2f %6d | %5zu %9.3f %9.3f\n", threads, streams, sum,
+              cores_alone, cores, Quantile(all, 0.5), Quantile(all, 0.9), all.back(), all.back() / sum, late,
+              cheap.size(), Quantile(cheap, 0.5), cheap.empty() ? 0 : cheap.back());
   std::fflush(stdout);
-  return {{"threads", threads},    {"streams", streams},     {"sum_s", sum},     {"server_core_s", cores},
-          {"seconds", all},        {"cheap_seconds", cheap}, {"alone_s", alone}, {"last_over_sum", all.back() / sum},
+  return {{"threads", threads},
+          {"streams", streams},
+          {"sum_s", sum},
+          {"alone_core_s", cores_alone},
+          {"together_core_s", cores},
+          {"first_batches", rows},
+          {"cheap_presets", cheap_presets},
+          {"last_over_sum", all.back() / sum},
           {"later_than_1.2", late}};
 }
 
@@ -268,8 +308,8 @@ int main(int argc, char** argv) {
         std::printf("%8s %6s %12s %10s %10s %10s %12s %8s\n", "threads", "huge", "batches/s", "p50 ms", "p99 ms",
                     "max ms", "p99 grows ms", "cores");
       } else {
-        std::printf("%8s %8s %9s %9s %9s %9s %9s %8s %6s | %5s %9s %9s\n", "threads", "streams", "sum s", "core s",
-                    "p50 s", "p90 s", "last s", "/ sum", "late", "cheap", "p50 s", "last s");
+        std::printf("%8s %8s %9s %9s %9s %9s %9s %9s %8s %6s | %5s %9s %9s\n", "threads", "streams", "sum s",
+                    "sum core", "core s", "p50 s", "p90 s", "last s", "/ sum", "late", "cheap", "p50 s", "last s");
       }
       for (const int count : threads) {
         report[server][part].push_back(part == "gaps" ? iterand::RunGaps(server, count, seconds)

@@ -25,7 +25,7 @@ namespace iterand {
 class FairScheduler {
  public:
   static constexpr double kShare = 8.0 / 9;
-  static constexpr double kMaxStartingSeconds = 20;
+  static constexpr double kMaxStartingSeconds = 60;
   static constexpr double kRecentSeconds = 0.1;
 
   enum class Class { kStarting, kWaiting, kAhead };
