@@ -60,7 +60,7 @@ struct CachedStripe {
 struct SegmentWaiter {
   std::shared_ptr<FairScheduler::Account> account;  // of the waiting reader
   std::shared_ptr<const std::function<void()>> on_ready;
-  const SegmentEntry* waits_for = nullptr;
+  SegmentEntry* waits_for = nullptr;
 };
 
 // A segment that a reader has asked for. kReady and kFailed are final. After loading one of them with acquire order, a

@@ -164,6 +164,25 @@ void SequenceReader::ReleaseFinished(Entries& garbage, bool needs_next) {
   Refill(needs_next);
 }
 
+SegmentEntry* SequenceReader::LastMissing(int rows) const {
+  const auto missing = [](const SegmentEntry& entry) {
+    const SegmentEntry::State state = entry.state.load(std::memory_order_acquire);
+    return state == SegmentEntry::State::kQueued || state == SegmentEntry::State::kRunning;
+  };
+  SegmentEntry* last = slots_[slot_].entry.get();
+  auto ahead = lookahead_.begin();
+  const std::size_t most = std::min<std::uint64_t>({static_cast<std::uint64_t>(rows), remaining_, slots_.size()});
+  for (std::size_t i = 1; i < most; ++i) {
+    SegmentEntry* entry = slots_[(slot_ + i) % slots_.size()].entry.get();
+    if (entry == nullptr) {
+      if (ahead == lookahead_.end()) break;
+      entry = (ahead++)->get();
+    }
+    if (missing(*entry)) last = entry;
+  }
+  return last;
+}
+
 absl::StatusOr<int> SequenceReader::Take(int rows, Sink sink) {
   const std::uint64_t sequences = pattern_.segment_sequences();
   const std::uint64_t step = pattern_.step();
@@ -184,9 +203,11 @@ absl::StatusOr<int> SequenceReader::Take(int rows, Sink sink) {
       const SegmentEntry::State state = slot.entry->GetState();
       if (state == SegmentEntry::State::kFailed) return slot.entry->error;
       if (state != SegmentEntry::State::kReady) {
-        if (waiter_.waits_for != slot.entry.get()) {
-          slot.entry->waiters.push_back(&waiter_);
-          waiter_.waits_for = slot.entry.get();
+        if (waiter_.waits_for == nullptr) {
+          // Streams that fail do so in their first batch, at any segment of it.
+          const bool began = first_batch_size_ > 0 && !starting_;
+          waiter_.waits_for = began ? LastMissing(rows - taken) : slot.entry.get();
+          waiter_.waits_for->waiters.push_back(&waiter_);
           engine_.scheduler.BeginWait(*unstarted_.account);
         }
         ReleaseFinished(garbage, /*needs_next=*/false);
@@ -225,14 +246,13 @@ void SequenceReader::Close() {
   if (closed_) return;
   closed_ = true;
   engine_.queue.Remove(&unstarted_);
-  // A waiter waits for the entry of the next row, which is in a slot.
+  if (waiter_.waits_for != nullptr) std::erase(waiter_.waits_for->waiters, &waiter_);
+  waiter_.waits_for = nullptr;
   for (Slot& slot : slots_) {
     if (!slot.entry) continue;
-    if (slot.entry.get() == waiter_.waits_for) std::erase(slot.entry->waiters, &waiter_);
     finished_.push_back(std::move(slot.entry));
     slot.entry = nullptr;
   }
-  waiter_.waits_for = nullptr;
   unstarted.swap(unstarted_.entries);
   finished_.insert(finished_.end(), lookahead_.begin(), lookahead_.end());
   lookahead_.clear();

@@ -59,7 +59,9 @@ class SequenceReader {
   SequenceReader& operator=(const SequenceReader&) = delete;
 
   // Hands over the next rows, at most `rows`, and returns how many. If it is fewer and rows remain, `on_ready` is
-  // called once, from a thread of the engine, when there are more. Errors are those of Stream::GenerateSegment.
+  // called once, from a thread of the engine, when there are more. After the first batch that is when all segments of
+  // the others that may be held are there, since a call for each would wake the consumer many times per batch. Errors
+  // are those of Stream::GenerateSegment.
   absl::StatusOr<int> Take(int rows, Sink sink);
 
   std::uint64_t next_index() const { return next_index_; }  // of the next row that Take hands over
@@ -92,6 +94,8 @@ class SequenceReader {
   // The segment that row `round` of a slot begins, or null if it must wait for memory. `needed`: it is the next one.
   std::shared_ptr<SegmentEntry> Acquire(std::uint64_t slot, std::uint64_t round, bool needed)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(engine_.mutex);
+  // Of the next `rows` rows, the last whose segment is requested but not there; it is the next row's if no other is.
+  SegmentEntry* LastMissing(int rows) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(engine_.mutex);
   // Releases the entries of finished_, appends them to `garbage`, and refills.
   void ReleaseFinished(Entries& garbage, bool needs_next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(engine_.mutex);
   void AddHeldBytes(std::size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(engine_.mutex);

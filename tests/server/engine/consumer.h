@@ -62,10 +62,14 @@ class Consumer {
     return bytes;
   }
 
-  void Wait() { signal_->Wait(); }
+  void Wait() {
+    signal_->Wait();
+    ++waits_;
+  }
 
   SequenceReader& reader() { return *reader_; }
 
+  int waits() const { return waits_; }
   // Pieces of memory that the rows came in.
   int pieces() const { return pieces_; }
 
@@ -74,6 +78,7 @@ class Consumer {
   const std::unique_ptr<SequenceReader> reader_;
   const std::byte* last_row_ = nullptr;
   int pieces_ = 0;
+  int waits_ = 0;
 };
 
 inline EngineOptions Options(int threads, std::size_t cache_bytes = 1 << 20, std::size_t readahead_bytes = 1 << 20,

@@ -72,6 +72,21 @@ TEST(SequenceReader, TheFirstBatchMayBeTakenInParts) {
   }
 }
 
+TEST(SequenceReader, WakesItsConsumerOncePerBatch) {
+  constexpr int kRows = 80;  // 20 of each of 4 lanes: four segments
+  const v1::Recipe recipe = RecipeOf(kNetworkRecipe);
+  Engine engine(Options(1, 0));
+  const std::shared_ptr<SharedStream> stream = *engine.Open(recipe, 0);
+  Consumer consumer(engine, stream, {.count = 6 * kRows, .first_batch_size = kRows});
+  std::string bytes = *consumer.Read(kRows);
+  for (int batch = 1; batch < 6; ++batch) {
+    const int before = consumer.waits();
+    bytes += *consumer.Read(kRows);
+    EXPECT_LE(consumer.waits() - before, 1);
+  }
+  EXPECT_TRUE(bytes == InProcess(recipe, 0, 0, 1, 6 * kRows));
+}
+
 TEST(SequenceReader, ExclusiveRowsMayBeWrittenTo) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   Engine engine(Options(2, 4 << 20));
