@@ -202,6 +202,19 @@ def test_iterations_begin_anew(address: str) -> None:
         assert same(all_of(loader), first)
 
 
+def shifted(item: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    return item["tokens"][:, :-1], item["tokens"][:, 1:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_collate_function_gets_the_batches(address: str, rows: np.ndarray, workers: int) -> None:
+    loader = StreamLoader(dataset(address, count=3 * BATCH), num_workers=workers, collate_fn=shifted)
+    batches = list(loader)
+    assert np.array_equal(torch.cat([inputs for inputs, _ in batches]), rows[: 3 * BATCH, :-1])
+    assert np.array_equal(torch.cat([targets for _, targets in batches]), rows[: 3 * BATCH, 1:])
+    assert loader.state_dict()["next_index"] == 3 * BATCH
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("count", [0, 1, 7, 9, 16])
 def test_count(address: str, rows: np.ndarray, workers: int, count: int) -> None:

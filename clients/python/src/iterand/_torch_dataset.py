@@ -89,7 +89,7 @@ class StreamDataset(IterableDataset[Item]):
             from iterand.client import Client
 
             Client(addresses, **connection).close()  # which has not connected yet
-        _numpy_dtype(dtype)
+        self._numpy_dtype = _numpy_dtype(dtype)
         preset, text = recipe_text(recipe)
         self.recipe: str = text if preset is None and text is not None else str(preset)
         self.seed = seed
@@ -226,12 +226,11 @@ class StreamDataset(IterableDataset[Item]):
             yield from stream.batches()
 
     def _item(self, batch: Batch) -> Item:
-        wanted = _numpy_dtype(self.dtype)
-        if not np.can_cast(batch.tokens.dtype, wanted):
+        if not np.can_cast(batch.tokens.dtype, self._numpy_dtype):
             raise errors.InvalidArgument(
                 f"tokens of dtype {batch.tokens.dtype} do not fit into tensors of {self.dtype}"
             )
-        item = {"tokens": torch.from_numpy(batch.tokens.astype(wanted))}
+        item = {"tokens": torch.from_numpy(batch.tokens.astype(self._numpy_dtype))}
         return item if batch.loss_mask is None else item | {"loss_mask": torch.from_numpy(batch.loss_mask)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -20,35 +20,46 @@ if TYPE_CHECKING:
 
 
 class _Shipment(IterableDataset[Any]):
-    """What a loader's iteration reads: pairs of a batch and the stream's fingerprint, or the error of a worker.
+    """What a loader's iteration reads: a batch, its rows and the stream's fingerprint, or the error of a worker.
 
     The loader's process would not learn the fingerprint otherwise, and a DataLoader would wrap the error's text and
     drop its code.
     """
 
-    def __init__(self, dataset: StreamDataset, begin: Place, server: list[str] | None) -> None:
+    def __init__(
+        self, dataset: StreamDataset, begin: Place, server: list[str] | None, collate: Callable[[Item], Any] | None
+    ) -> None:
         super().__init__()
         self._dataset = dataset
         self._begin = begin
         self._server = server
+        self._collate = collate
 
     def __iter__(self) -> Iterator[Any]:
         try:
             for item in self._dataset._iterate_from(self._begin, self._server):
-                yield item, self._dataset.fingerprint or b""
+                rows = item["tokens"].shape[0]
+                batch = item if self._collate is None else self._collate(item)
+                yield batch, rows, self._dataset.fingerprint or b""
         except errors.Error as error:
             if get_worker_info() is None:
                 raise
             yield error
 
 
+def _as_is(shipment: Any) -> Any:
+    """A DataLoader's own `collate_fn` would look into every batch for arrays to convert."""
+    return shipment
+
+
 class StreamLoader:
     """A DataLoader over a StreamDataset that can be saved and resumed, and gives the same batches with any number of
     workers.
 
-    `options` go to the DataLoader (pin_memory, prefetch_factor, ...); workers are started by a fork server unless
-    `multiprocessing_context` says otherwise. A dataset without a server needs no workers. If there are some, the loader
-    starts one server that they share, with the cores of `iterand.set_threads`, and stops it when the loader is dropped.
+    `options` go to the DataLoader (pin_memory, prefetch_factor, ...); `collate_fn` is called with each item. Workers
+    are started by a fork server unless `multiprocessing_context` says otherwise. A dataset without a server needs no
+    workers. If there are some, the loader starts one server that they share, with the cores of `iterand.set_threads`,
+    and stops it when the loader is dropped.
 
     Every iteration begins at the stream's start, except the first after `load_state_dict`. Several iterators may be in
     use at once, each with workers of its own. `len` is the number of batches of a whole iteration, if the dataset has a
@@ -183,8 +194,11 @@ class LoaderIterator(Iterator[Item]):
 
     def _start(self, begin: Place) -> Iterator[Any]:
         loader = self._loader
-        shipment = _Shipment(loader.dataset, begin, loader._address())
-        return iter(DataLoader(shipment, batch_size=None, num_workers=loader.num_workers, **loader._options))
+        shipment = _Shipment(loader.dataset, begin, loader._address(), loader._options.get("collate_fn"))
+        if loader.num_workers == 0 and loader._options.keys() <= {"collate_fn"}:
+            return iter(shipment)  # a DataLoader would add nothing but its marks for a profiler, an eighth of the time
+        options = loader._options | {"collate_fn": _as_is}
+        return iter(DataLoader(shipment, batch_size=None, num_workers=loader.num_workers, **options))
 
     def __repr__(self) -> str:
         return f"iter({self._loader!r})"
@@ -219,11 +233,9 @@ class LoaderIterator(Iterator[Item]):
             raise
         finally:
             self._loader.waited += time.perf_counter() - begin
-        batch: Item = item[0]
-        self._loader.dataset.fingerprint = item[1]
-        rows = len(batch["tokens"])
+        batch, rows, self._loader.dataset.fingerprint = item
         self._cursor.place = Place(self._cursor.place.next_index + rows * self._loader.dataset.world_size)
-        return batch
+        return batch  # type: ignore[no-any-return]
 
     def state_dict(self) -> dict[str, Any]:
         """What this iteration has yielded so far, as StreamLoader.state_dict."""
