@@ -12,7 +12,7 @@ from study_helpers import small
 from torch import Tensor
 
 from iterand_study import config
-from iterand_study.model import Transformer, parameter_groups
+from iterand_study.model import Transformer, _attention, parameter_groups
 from iterand_study.training import Trainer, token_bits
 
 
@@ -42,6 +42,19 @@ def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention of 2 heads over 32 places (each heads x places x 16), written out: 1 x places x 32."""
     scores = (query @ key.transpose(1, 2) / 4).masked_fill(torch.ones(32, 32).triu(1) > 0, -math.inf)
     return (scores.softmax(-1) @ value).transpose(0, 1).reshape(1, 32, 32)
+
+
+def test_attention_in_bfloat16_is_that_of_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(3, 2, 48, 16, generator=generator).bfloat16().requires_grad_() for _ in range(3)]
+    exact = [part.detach().float().requires_grad_() for part in parts]
+    low, high = _attention(*parts), _attention(*exact)
+    torch.testing.assert_close(low.float(), high, atol=0.02, rtol=0.02)
+    low.float().square().sum().backward()
+    high.square().sum().backward()
+    for part, known in zip(parts, exact, strict=True):
+        assert part.grad is not None and known.grad is not None
+        torch.testing.assert_close(part.grad.float(), known.grad, atol=0.05, rtol=0.05)
 
 
 def test_smeared_keys() -> None:

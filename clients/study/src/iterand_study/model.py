@@ -39,6 +39,17 @@ def _rotate(x: Tensor, rotary: Tensor) -> Tensor:
     return torch.cat((left * cosine - right * sine, left * sine + right * cosine), dim=-1)
 
 
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Causal attention; each batch x heads x length x head_width."""
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    # PyTorch's kernel takes a quarter of a training step here, and the compiler cannot merge it with what is around it.
+    length, head_width = query.shape[-2:]
+    later = torch.ones(length, length, dtype=torch.bool).triu(1)
+    scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(head_width)
+    return scores.masked_fill(later, -math.inf).softmax(-1).to(value.dtype) @ value
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
@@ -71,9 +82,7 @@ class Block(nn.Module):
         if self.smear is not None:
             own = self.smear.sigmoid()
             key = own * key + (1 - own) * functional.pad(key, (0, 0, 1, 0))[:, :, :-1]
-        seen = functional.scaled_dot_product_attention(
-            _rotate(query, rotary), _rotate(key, rotary), value, is_causal=True
-        )
+        seen = _attention(_rotate(query, rotary), _rotate(key, rotary), value)
         x = x + self.dropout(self.mix(seen.transpose(1, 2).reshape(batch, length, width)))
         update: Tensor = self.narrow(functional.gelu(self.widen(self.norm2(x))))
         result: Tensor = x + self.dropout(update)
