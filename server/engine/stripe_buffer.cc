@@ -1,8 +1,13 @@
 #include "server/engine/stripe_buffer.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <limits>
 #include <new>
 #include <utility>
+
+#include "absl/base/config.h"
 
 namespace iterand {
 namespace {
@@ -12,6 +17,21 @@ constexpr std::size_t kRecycledBytes = 8 << 20;
 
 constexpr std::align_val_t kCacheLine{64};
 
+// Buffers of this size and more are mapped by themselves, so that they return to the system when they are freed.
+// malloc keeps what is freed in the midst of its heap. AddressSanitizer watches only what malloc gives.
+#ifdef ABSL_HAVE_ADDRESS_SANITIZER
+constexpr std::size_t kMappedBytes = std::numeric_limits<std::size_t>::max();
+#else
+constexpr std::size_t kMappedBytes = 256 << 10;
+#endif
+
+std::byte* Allocate(std::size_t bytes) {
+  if (bytes < kMappedBytes) return static_cast<std::byte*>(::operator new(bytes, kCacheLine));
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<std::byte*>(memory);
+}
+
 }  // namespace
 
 SegmentAllocator::SegmentAllocator(const Stream& stream)
@@ -20,29 +40,29 @@ SegmentAllocator::SegmentAllocator(const Stream& stream)
       segment_bytes_(static_cast<std::size_t>(stream.Cost().segment_bytes) +
                      segment_sequences_ * sizeof(RowProvenance)) {}
 
-void SegmentAllocator::Free::operator()(std::byte* memory) const { ::operator delete(memory, kCacheLine); }
+void SegmentAllocator::Free::operator()(std::byte* memory) const {
+  if (bytes < kMappedBytes) {
+    ::operator delete(memory, kCacheLine);
+  } else {
+    munmap(memory, bytes);
+  }
+}
 
 std::shared_ptr<std::byte> SegmentAllocator::NewBuffer(std::size_t bytes) {
   Buffer buffer;
   {
     absl::MutexLock lock(&mutex_);
-    const auto found =
-        std::find_if(buffers_.rbegin(), buffers_.rend(), [bytes](const Buffer& free) { return free.bytes == bytes; });
+    const auto found = std::find_if(buffers_.rbegin(), buffers_.rend(),
+                                    [bytes](const Buffer& free) { return free.get_deleter().bytes == bytes; });
     if (found != buffers_.rend()) {
       buffer = std::move(*found);
       buffers_.erase(std::next(found).base());
       buffer_bytes_ -= bytes;
     }
   }
-  if (!buffer.memory) {
-    buffer.memory.reset(static_cast<std::byte*>(::operator new(bytes, kCacheLine)));
-    buffer.bytes = bytes;
-  }
-  return {buffer.memory.release(), [allocator = shared_from_this(), bytes](std::byte* memory) {
-            Buffer done;
-            done.memory.reset(memory);
-            done.bytes = bytes;
-            allocator->GiveBack(std::move(done));
+  if (!buffer) buffer = Buffer(Allocate(bytes), Free{bytes});
+  return {buffer.release(), [allocator = shared_from_this(), bytes](std::byte* memory) {
+            allocator->GiveBack(Buffer(memory, Free{bytes}));
           }};
 }
 
@@ -78,10 +98,10 @@ void SegmentAllocator::GiveBack(Buffer buffer) {
     excess.push_back(std::move(buffer));
     return;
   }
-  buffer_bytes_ += buffer.bytes;
+  buffer_bytes_ += buffer.get_deleter().bytes;
   buffers_.push_back(std::move(buffer));
   while (buffer_bytes_ > kRecycledBytes) {
-    buffer_bytes_ -= buffers_.front().bytes;
+    buffer_bytes_ -= buffers_.front().get_deleter().bytes;
     excess.push_back(std::move(buffers_.front()));
     buffers_.erase(buffers_.begin());
   }

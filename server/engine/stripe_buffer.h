@@ -41,12 +41,10 @@ class SegmentAllocator : public std::enable_shared_from_this<SegmentAllocator> {
 
  private:
   struct Free {
+    std::size_t bytes = 0;
     void operator()(std::byte* memory) const;
   };
-  struct Buffer {
-    std::unique_ptr<std::byte, Free> memory;
-    std::size_t bytes = 0;
-  };
+  using Buffer = std::unique_ptr<std::byte, Free>;
 
   void GiveBack(Buffer buffer);
   void GiveBack(std::unique_ptr<Segment> segment);
