@@ -432,6 +432,6 @@ def test_only_one_thread_at_a_time_may_iterate() -> None:
 
 def test_a_long_replay_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="iterand")
-    with iterand.stream("up-noit", length=256, start=260, batch_size=1) as stream:
+    with iterand.stream("up-noit", length=256, start=1000, batch_size=1) as stream:  # seconds of replay
         next(stream)
     assert any("replaying lane 0 of an endless pool" in record.getMessage() for record in caplog.records)
