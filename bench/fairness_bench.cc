@@ -200,6 +200,7 @@ double MeasureTogether(const std::string& program, int threads, bool keep_readin
   std::atomic<bool> go = false;
   std::atomic<std::size_t> waiting = batches.size();
   std::vector<std::thread> readers;
+  readers.reserve(batches.size());
   Clock::time_point start;
   for (std::size_t i = 0; i < batches.size(); ++i) {
     readers.emplace_back([&, i] {

@@ -171,8 +171,8 @@ SegmentEntry* SequenceReader::LastMissing(int rows) const {
   };
   SegmentEntry* last = slots_[slot_].entry.get();
   auto ahead = lookahead_.begin();
-  const std::size_t most = std::min<std::uint64_t>({static_cast<std::uint64_t>(rows), remaining_, slots_.size()});
-  for (std::size_t i = 1; i < most; ++i) {
+  const std::uint64_t most = std::min({static_cast<std::uint64_t>(rows), remaining_, std::uint64_t{slots_.size()}});
+  for (std::uint64_t i = 1; i < most; ++i) {
     SegmentEntry* entry = slots_[(slot_ + i) % slots_.size()].entry.get();
     if (entry == nullptr) {
       if (ahead == lookahead_.end()) break;

@@ -10,6 +10,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <boost/version.hpp>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -128,7 +129,7 @@ class Session final : public HttpSession, public std::enable_shared_from_this<Se
   void AwaitRequest() {
     if (closed_) return;
     if (host_->stopping) return Close();
-    parser_.emplace();
+    parser_ = std::make_unique<http::request_parser<http::string_body>>();
     parser_->header_limit(static_cast<std::uint32_t>(host_->limits.head_bytes));
     parser_->body_limit(host_->limits.body_bytes);
     if (buffer_.size() > 0) return ReadHead();
@@ -240,7 +241,7 @@ class Session final : public HttpSession, public std::enable_shared_from_this<Se
   Stream stream_;
   asio::steady_timer watch_;
   beast::flat_buffer buffer_;
-  std::optional<http::request_parser<http::string_body>> parser_;
+  std::unique_ptr<http::request_parser<http::string_body>> parser_;
   HttpHead head_;
   std::shared_ptr<HttpExchange> exchange_;
   http::response<http::string_body> message_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
 #include "tests/clients/command_line.h"
@@ -120,7 +121,8 @@ TEST_F(CliDump, ACompleteDumpIsExtended) {
     for (const std::string name : {"tokens", "tokens.loss_mask"}) {
       std::string once = name;
       once.replace(0, 6, "once");
-      EXPECT_EQ(ReadWholeFile(out() + "/" + name + "." + format), ReadWholeFile(out() + "/" + once + "." + format));
+      EXPECT_EQ(ReadWholeFile(absl::StrCat(out(), "/", name, ".", format)),
+                ReadWholeFile(absl::StrCat(out(), "/", once, ".", format)));
       ordered_json description = ordered_json::parse(ReadWholeFile(out() + "/" + name + ".json"));
       ordered_json wanted = ordered_json::parse(ReadWholeFile(out() + "/" + once + ".json"));
       description.erase("file");

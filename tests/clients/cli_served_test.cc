@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "tests/clients/command_line.h"
 
@@ -97,7 +98,7 @@ TEST_F(CliServed, Describe) {
   for (const std::string& recipe : {std::string("up"), std::string("lstm"), std::string("up-paper"), own_, tasks_,
                                     std::string(R"('{"families": [{"uniform": {}}], "length": 32}')")}) {
     for (const std::string options : {"", " --json", " --recipe-json", " --seed 18446744073709551615 --length 48"}) {
-      ExpectSame("describe " + recipe + options);
+      ExpectSame(absl::StrCat("describe ", recipe, options));
     }
   }
 }
@@ -108,7 +109,7 @@ TEST_F(CliServed, Sample) {
     for (const std::string options :
          {"", " --format jsonl", " --format jsonl --loss-mask", " --format raw --count 100",
           " --format jsonl --start 1001 --count 20 --rank 3 --world-size 4", " --stats", " --format raw --stats"}) {
-      ExpectSame("sample --recipe " + recipe + options);
+      ExpectSame(absl::StrCat("sample --recipe ", recipe, options));
     }
   }
 }

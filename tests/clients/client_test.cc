@@ -188,9 +188,10 @@ TEST_F(PublicClient, RefusalsNameTheOption) {
 
 TEST_F(PublicClient, ErrorsHaveReasons) {
   const absl::Status unknown = FirstError({.recipe = "markvo"});
-  ASSERT_TRUE(ErrorInfoOf(unknown)) << unknown;
-  EXPECT_EQ(ErrorInfoOf(unknown)->reason, "UNKNOWN_PRESET");
-  EXPECT_EQ(ErrorInfoOf(unknown)->metadata, (std::map<std::string, std::string>{{"preset", "markvo"}}));
+  const auto unknown_info = ErrorInfoOf(unknown);
+  ASSERT_TRUE(unknown_info.has_value()) << unknown;
+  EXPECT_EQ(unknown_info->reason, "UNKNOWN_PRESET");
+  EXPECT_EQ(unknown_info->metadata, (std::map<std::string, std::string>{{"preset", "markvo"}}));
   EXPECT_FALSE(ErrorInfoOf(absl::NotFoundError("none")));
 
   // An error names the recipe's file only if the recipe is to blame.
@@ -198,14 +199,16 @@ TEST_F(PublicClient, ErrorsHaveReasons) {
   const std::string file = scratch.File("recipe.json");
   WriteWholeFile(file, kRecipe);
   const absl::Status world_size = FirstError({.recipe = file, .world_size = 3});
-  ASSERT_TRUE(ErrorInfoOf(world_size)) << world_size;
-  EXPECT_EQ(ErrorInfoOf(world_size)->reason, "INVALID_REQUEST");
-  EXPECT_EQ(ErrorInfoOf(world_size)->metadata, (std::map<std::string, std::string>{{"field", "shard.world_size"}}));
+  const auto world_size_info = ErrorInfoOf(world_size);
+  ASSERT_TRUE(world_size_info.has_value()) << world_size;
+  EXPECT_EQ(world_size_info->reason, "INVALID_REQUEST");
+  EXPECT_EQ(world_size_info->metadata, (std::map<std::string, std::string>{{"field", "shard.world_size"}}));
   EXPECT_THAT(std::string(world_size.message()), Not(HasSubstr(file)));
   WriteWholeFile(file, R"({"families": [{"lstn": {}}]})");
   const absl::Status faulty = FirstError({.recipe = file});
-  ASSERT_TRUE(ErrorInfoOf(faulty)) << faulty;
-  EXPECT_EQ(ErrorInfoOf(faulty)->reason, "INVALID_RECIPE");
+  const auto faulty_info = ErrorInfoOf(faulty);
+  ASSERT_TRUE(faulty_info.has_value()) << faulty;
+  EXPECT_EQ(faulty_info->reason, "INVALID_RECIPE");
   EXPECT_THAT(std::string(faulty.message()), HasSubstr(file));
 }
 

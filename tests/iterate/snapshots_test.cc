@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <mutex>
+#include <thread>
 
 #include "iterate/limits.h"
 #include "iterate/recipe_json.h"
@@ -228,12 +230,18 @@ TEST_F(SnapshotsTest, TheOldestStreamsMakeRoom) {
   const auto there = [&](std::uint64_t seed) {
     return fs::exists(folder_->path / ToHex((*Stream::Open(recipe, seed))->fingerprint()));
   };
-  for (const std::uint64_t seed : {1, 2}) ReadRows(*Open(recipe, seed), 0, 100);
+  // Times of files have the resolution of the kernel's tick, up to 10 ms.
+  const auto next_tick = [] { std::this_thread::sleep_for(std::chrono::milliseconds(30)); };
+  for (const std::uint64_t seed : {1, 2}) {
+    ReadRows(*Open(recipe, seed), 0, 100);
+    next_tick();
+  }
   std::ofstream(folder_->path / "notes.txt") << std::string(1 << 20, 'x');  // not ours to count or delete
   std::uint64_t bytes = 0;
   for (const fs::path& file : Files()) bytes += file.extension() == ".snapshot" ? fs::file_size(file) : 0;
   folder_->most_bytes = bytes + bytes / 4;  // two streams and a half
   ReadRows(*Open(recipe, 1), 100, 7);       // now the second is the oldest
+  next_tick();
   ReadRows(*Open(recipe, 3), 0, 100);
   EXPECT_TRUE(there(1));
   EXPECT_FALSE(there(2));

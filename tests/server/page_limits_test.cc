@@ -91,6 +91,7 @@ TEST_F(PageLimits, SlowConnectionsKeepNobodyWaiting) {
 TEST_F(PageLimits, NewConnectionsReplaceIdleOnes) {
   StartPage({.connections = 8});
   std::vector<std::unique_ptr<HttpConnection>> idle;
+  idle.reserve(50);
   for (int i = 0; i < 50; ++i) idle.push_back(std::make_unique<HttpConnection>(page_));
   EXPECT_TRUE(Answers());
   // Those that wait for an answer, or send one, are not replaced.

@@ -233,6 +233,7 @@ TEST_F(RequestIntake, RequestsAreReadOneAfterAnother) {
   Restart(options);
   std::vector<std::unique_ptr<RawCall>> silent;
   const auto channel = Channel();
+  silent.reserve(static_cast<std::size_t>(RequestGate::MaxReads(Method::kExecute)));
   for (int i = 0; i < RequestGate::MaxReads(Method::kExecute); ++i) {
     silent.push_back(std::make_unique<RawCall>(channel, "Execute"));
   }

@@ -194,6 +194,7 @@ TEST(CallSlotTest, EverySlotIsGivenBackOnce) {
   moved = CallSlot();
   EXPECT_EQ(calls.slots_taken(), 0);
   std::vector<CallSlot> describes;
+  describes.reserve(kMaxDescribeCalls);
   for (int i = 0; i < kMaxDescribeCalls; ++i) describes.push_back(*calls.TakeSlot(Method::kDescribe));
   EXPECT_EQ(calls.TakeSlot(Method::kDescribe).status().code(), absl::StatusCode::kUnavailable);
   describes.pop_back();
@@ -203,6 +204,7 @@ TEST(CallSlotTest, EverySlotIsGivenBackOnce) {
 TEST(CallSlotTest, ProgramsOfExecuteAreBounded) {
   CallRegistry calls(1000);
   std::vector<Reservation> held;
+  held.reserve(16);
   for (int i = 0; i < 16; ++i) held.push_back(*calls.TakeExecuteBytes(16 << 20));
   EXPECT_EQ(calls.TakeExecuteBytes(1).status().code(), absl::StatusCode::kUnavailable);
   held.pop_back();

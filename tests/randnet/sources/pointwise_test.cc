@@ -37,6 +37,7 @@ std::vector<std::vector<Symbol>> Reference(const v1::Pointwise& config, std::uin
   }
   const float largest = *std::max_element(logs.begin(), logs.end());
   std::vector<float> weights;
+  weights.reserve(logs.size());
   for (const float log : logs) weights.push_back(math::Exp(log - largest));
   std::vector<AliasColumn> columns(symbols.size());
   AliasBuilder().Build(weights, symbols, columns);
@@ -101,6 +102,7 @@ TEST(PointwiseTest, OtherSymbolsOccurIfTheRecipeSaysSo) {
   auto counts = Counts(few + R"(, "rest_concentration": {"fixed": 100}}})");
   EXPECT_EQ(counts.size(), std::size_t{kAlphabet});
   std::vector<int> sorted;
+  sorted.reserve(counts.size());
   for (const auto& [symbol, count] : counts) sorted.push_back(count);
   std::sort(sorted.rbegin(), sorted.rend());
   const int first_three = sorted[0] + sorted[1] + sorted[2];

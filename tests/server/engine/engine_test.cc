@@ -235,6 +235,7 @@ TEST(Engine, LongSegmentsAreMadeInBoundedMemory) {
   Engine engine(Options(2));
   const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
   std::vector<std::unique_ptr<Consumer>> consumers;
+  consumers.reserve(5);
   for (std::uint64_t i = 0; i < 5; ++i) {
     consumers.push_back(std::make_unique<Consumer>(engine, open, i * 4000 + i, 1, 3));
   }
@@ -311,6 +312,7 @@ TEST(Engine, StreamsThatNobodyUsesAreForgotten) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   Engine engine(Options(1));
   std::vector<std::shared_ptr<SharedStream>> used;
+  used.reserve(40);
   for (std::uint64_t seed = 0; seed < 40; ++seed) used.push_back(*engine.Open(recipe, seed));
   EXPECT_EQ(engine.stats().streams_idle, 0);
   used.clear();

@@ -25,6 +25,7 @@ std::vector<double> Serve(FairScheduler& scheduler, const std::vector<AccountPoi
     passed += slices[first];
   }
   std::vector<double> used;
+  used.reserve(accounts.size());
   for (std::size_t i = 0; i < accounts.size(); ++i) {
     used.push_back(FairScheduler::core_seconds(*accounts[i]) - before[i]);
   }

@@ -37,6 +37,7 @@ TEST(Fairness, AHugeRoundLeavesOthersTheirTurn) {
   for (const int threads : {1, 2}) {
     Engine engine(Options(threads, 0, 1 << 20, 1 << 30));
     std::vector<std::unique_ptr<Consumer>> huge;
+    huge.reserve(3);
     for (std::uint64_t seed = 0; seed < 3; ++seed) {
       huge.push_back(std::make_unique<Consumer>(engine, *engine.Open(RecipeOf(kHugeRounds), seed), 0, 1, 1'000'000));
     }
@@ -63,6 +64,7 @@ TEST(Fairness, AHugeRoundLeavesOthersTheirTurn) {
 TEST(Fairness, AnEngineEndsWithPausedRounds) {
   Engine engine(Options(1, 0, 1 << 20, 1 << 30));
   std::vector<std::unique_ptr<Consumer>> huge;
+  huge.reserve(4);
   for (std::uint64_t seed = 0; seed < 4; ++seed) {
     huge.push_back(std::make_unique<Consumer>(engine, *engine.Open(RecipeOf(kHugeRounds), seed), 0, 1, 1'000'000));
   }
@@ -77,6 +79,7 @@ TEST(Fairness, PausesChangeNoSequence) {
     constexpr int kRows = 48;
     std::vector<std::string> read(kStreams);
     std::vector<std::thread> threads;
+    threads.reserve(kStreams);
     for (std::uint64_t seed = 0; seed < kStreams; ++seed) {
       threads.emplace_back([&, seed] {
         Consumer consumer(engine, *engine.Open(recipe, seed), 0, 1, kRows);
@@ -109,6 +112,8 @@ TEST(Fairness, FirstBatchesComeFirst) {
     double cheap_last = 0;  // core time of all, when the last cheap stream had its first batch
     std::vector<std::thread> clients;
     std::vector<std::unique_ptr<Consumer>> consumers;
+    clients.reserve(kStreams);
+    consumers.reserve(kStreams);
     // Nothing is begun before all are open.
     std::atomic<bool> go = false;
     std::vector<std::unique_ptr<BackgroundTask>> brakes;

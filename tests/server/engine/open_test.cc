@@ -43,6 +43,7 @@ TEST(EngineOpen, ThreadsThatOpenAtOnceShareOneStream) {
   const v1::Recipe recipe = *LoadPreset("mix");
   std::vector<std::shared_ptr<SharedStream>> opened(8);
   std::vector<std::thread> threads;
+  threads.reserve(opened.size());
   for (auto& stream : opened) threads.emplace_back([&] { stream = *engine.Open(recipe, 1); });
   for (std::thread& thread : threads) thread.join();
   for (const auto& stream : opened) EXPECT_EQ(&stream->stream(), &opened[0]->stream());

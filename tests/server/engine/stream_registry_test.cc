@@ -49,6 +49,7 @@ TEST(StreamRegistry, EqualStreamsAreOne) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);
   std::vector<std::shared_ptr<SharedStream>> streams(8);
   std::vector<std::thread> threads;
+  threads.reserve(streams.size());
   for (std::size_t i = 0; i < streams.size(); ++i) {
     threads.emplace_back([&, i] { streams[i] = *registry.Open(recipe, i % 2); });
   }

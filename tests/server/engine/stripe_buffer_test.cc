@@ -157,6 +157,7 @@ TEST(Stripes, AnyMixOfFeedsEqualsTheStream) {
       Engine engine(Options(2, cache, /*readahead_bytes=*/6 * kStripeBytes, queue));
       const std::shared_ptr<SharedStream> open = *engine.Open(recipe, 0);
       std::vector<std::thread> threads;
+      threads.reserve(3);
       for (unsigned seed = 0; seed < 3; ++seed) {
         threads.emplace_back([&, seed] {
           std::mt19937 random(seed);
