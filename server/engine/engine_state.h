@@ -24,6 +24,9 @@ struct EngineOptions {
   std::size_t cache_bytes = 0;       // of ready segments kept beyond those that readers hold
   std::size_t readahead_bytes = 0;   // of segments that a reader wants ahead
   std::size_t max_stream_bytes = 0;  // of segments that a reader may hold at all
+  // Whether large buffers of tokens are mapped by themselves, so that they return to the system when they are freed.
+  // For processes that keep the malloc of the system as it is. The server sets malloc to do so, which costs less.
+  bool map_buffers = false;
   // Of streams that are kept without users: their workspaces, and the lanes of endless pools.
   std::size_t idle_bytes = std::size_t{256} << 20;
   // Streams whose segments cost less core time per byte than this, on average, are not kept in the cache. The default
@@ -38,7 +41,7 @@ struct EngineState {
   explicit EngineState(const EngineOptions& resolved)
       : options(resolved),
         cache(resolved.cache_bytes),
-        streams(resolved.threads, resolved.idle_bytes, resolved.snapshots) {}
+        streams(resolved.threads, resolved.idle_bytes, resolved.snapshots, resolved.map_buffers) {}
 
   const EngineOptions options;  // with a number of threads
 

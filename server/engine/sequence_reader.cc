@@ -204,7 +204,7 @@ absl::StatusOr<int> SequenceReader::Take(int rows, Sink sink) {
       if (state == SegmentEntry::State::kFailed) return slot.entry->error;
       if (state != SegmentEntry::State::kReady) {
         if (waiter_.waits_for == nullptr) {
-          // Streams that fail do so in their first batch, at any segment of it.
+          // Recipes that fail usually do so in the first batch, and that error should not wait for other segments.
           const bool began = first_batch_size_ > 0 && !starting_;
           waiter_.waits_for = began ? LastMissing(rows - taken) : slot.entry.get();
           waiter_.waits_for->waiters.push_back(&waiter_);

@@ -59,9 +59,9 @@ class SequenceReader {
   SequenceReader& operator=(const SequenceReader&) = delete;
 
   // Hands over the next rows, at most `rows`, and returns how many. If it is fewer and rows remain, `on_ready` is
-  // called once, from a thread of the engine, when there are more. After the first batch it is called once all segments
-  // for these rows that may be held are ready: a call for each would wake the consumer many times per batch. Errors are
-  // those of Stream::GenerateSegment.
+  // called once, from a thread of the engine, when there are more. In the first batch that is when the next row is
+  // ready. Later it is when the next segment of every lane that these rows need is ready, as far as memory allows: a
+  // call per segment would wake the consumer many times per batch. Errors are those of Stream::GenerateSegment.
   absl::StatusOr<int> Take(int rows, Sink sink);
 
   std::uint64_t next_index() const { return next_index_; }  // of the next row that Take hands over

@@ -23,9 +23,9 @@ constexpr double kFlopSeconds = 0.1e-9;
 
 // ---- SharedStream --------------------------------------------------------------------------------------------------
 
-SharedStream::SharedStream(std::shared_ptr<Stream> stream, int max_workspaces)
+SharedStream::SharedStream(std::shared_ptr<Stream> stream, int max_workspaces, bool map_buffers)
     : stream_(std::move(stream)),
-      allocator_(std::make_shared<SegmentAllocator>(*stream_)),
+      allocator_(std::make_shared<SegmentAllocator>(*stream_, map_buffers)),
       cost_(stream_->Cost()),
       serial_lanes_(stream_->recipe().has_pool() && stream_->recipe().pool().endless()),
       max_workspaces_(static_cast<std::size_t>(max_workspaces)) {}
@@ -92,8 +92,11 @@ std::size_t SharedStream::EstimatedBytes() const {
 // ---- StreamRegistry ------------------------------------------------------------------------------------------------
 
 StreamRegistry::StreamRegistry(int max_workspaces, std::size_t idle_bytes,
-                               std::shared_ptr<const SnapshotFolder> snapshots)
-    : max_workspaces_(max_workspaces), idle_bytes_(idle_bytes), snapshots_(std::move(snapshots)) {}
+                               std::shared_ptr<const SnapshotFolder> snapshots, bool map_buffers)
+    : max_workspaces_(max_workspaces),
+      idle_bytes_(idle_bytes),
+      snapshots_(std::move(snapshots)),
+      map_buffers_(map_buffers) {}
 
 StreamRegistry::~StreamRegistry() = default;
 
@@ -106,7 +109,7 @@ absl::StatusOr<std::shared_ptr<SharedStream>> StreamRegistry::Open(const v1::Rec
     if (!plan.ok()) return plan.status();
     // Another thread may have opened the same stream meanwhile: then this one is dropped.
     shared = Use((*plan)->fingerprint(),
-                 std::make_shared<SharedStream>(Stream::FromPlan(*plan, snapshots_), max_workspaces_));
+                 std::make_shared<SharedStream>(Stream::FromPlan(*plan, snapshots_), max_workspaces_, map_buffers_));
   }
   SharedStream* const used = shared.get();
   return std::shared_ptr<SharedStream>(used, [this, shared = std::move(shared)](SharedStream* released) mutable {

@@ -24,8 +24,8 @@ namespace iterand {
 // SharedStream: an open stream with the workspaces that its segments are generated in. Thread-safe.
 class SharedStream {
  public:
-  // At most `max_workspaces` segments are in progress at a time.
-  SharedStream(std::shared_ptr<Stream> stream, int max_workspaces);
+  // At most `max_workspaces` segments are in progress at a time. `map_buffers`: see EngineOptions.
+  SharedStream(std::shared_ptr<Stream> stream, int max_workspaces, bool map_buffers = false);
   SharedStream(const SharedStream&) = delete;
   SharedStream& operator=(const SharedStream&) = delete;
 
@@ -87,7 +87,9 @@ class StreamRegistry {
   };
 
   // Keeps idle streams of up to `idle_bytes` bytes in all. `snapshots` is where endless pools are kept; null: nowhere.
-  StreamRegistry(int max_workspaces, std::size_t idle_bytes, std::shared_ptr<const SnapshotFolder> snapshots);
+  // `map_buffers`: see EngineOptions.
+  StreamRegistry(int max_workspaces, std::size_t idle_bytes, std::shared_ptr<const SnapshotFolder> snapshots,
+                 bool map_buffers = false);
   ~StreamRegistry();  // all pointers that Open gave must be gone
   StreamRegistry(const StreamRegistry&) = delete;
   StreamRegistry& operator=(const StreamRegistry&) = delete;
@@ -113,6 +115,7 @@ class StreamRegistry {
   const int max_workspaces_;
   const std::size_t idle_bytes_;
   const std::shared_ptr<const SnapshotFolder> snapshots_;
+  const bool map_buffers_;
 
   mutable absl::Mutex mutex_;
   std::list<Item> streams_ ABSL_GUARDED_BY(mutex_);  // most recently used first

@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <limits>
 #include <new>
 #include <utility>
 
@@ -17,35 +16,39 @@ constexpr std::size_t kRecycledBytes = 8 << 20;
 
 constexpr std::align_val_t kCacheLine{64};
 
-// Buffers of this size and more are mapped by themselves, so that they return to the system when they are freed.
-// malloc keeps what is freed in the midst of its heap. AddressSanitizer watches only what malloc gives.
-#ifdef ABSL_HAVE_ADDRESS_SANITIZER
-constexpr std::size_t kMappedBytes = std::numeric_limits<std::size_t>::max();
-#else
-constexpr std::size_t kMappedBytes = 256 << 10;
-#endif
+// Smaller buffers are not mapped by themselves, in bytes: a call of the system would cost more than their tokens.
+constexpr std::size_t kMinMappedBytes = 256 << 10;
 
-std::byte* Allocate(std::size_t bytes) {
-  if (bytes < kMappedBytes) return static_cast<std::byte*>(::operator new(bytes, kCacheLine));
-  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  return static_cast<std::byte*>(memory);
-}
+// AddressSanitizer watches only what malloc and new give.
+#ifdef ABSL_HAVE_ADDRESS_SANITIZER
+constexpr bool kHasAddressSanitizer = true;
+#else
+constexpr bool kHasAddressSanitizer = false;
+#endif
 
 }  // namespace
 
-SegmentAllocator::SegmentAllocator(const Stream& stream)
+SegmentAllocator::SegmentAllocator(const Stream& stream, bool map_buffers)
     : row_bytes_(stream.sequence_bytes()),
       segment_sequences_(static_cast<std::size_t>(stream.segment_sequences())),
       segment_bytes_(static_cast<std::size_t>(stream.Cost().segment_bytes) +
-                     segment_sequences_ * sizeof(RowProvenance)) {}
+                     segment_sequences_ * sizeof(RowProvenance)),
+      map_buffers_(map_buffers && !kHasAddressSanitizer) {}
 
 void SegmentAllocator::Free::operator()(std::byte* memory) const {
-  if (bytes < kMappedBytes) {
-    ::operator delete(memory, kCacheLine);
-  } else {
+  if (mapped) {
     munmap(memory, bytes);
+  } else {
+    ::operator delete(memory, kCacheLine);
   }
+}
+
+SegmentAllocator::Buffer SegmentAllocator::Allocate(std::size_t bytes) const {
+  const Free free{.bytes = bytes, .mapped = map_buffers_ && bytes >= kMinMappedBytes};
+  if (!free.mapped) return {static_cast<std::byte*>(::operator new(bytes, kCacheLine)), free};
+  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  return {static_cast<std::byte*>(memory), free};
 }
 
 std::shared_ptr<std::byte> SegmentAllocator::NewBuffer(std::size_t bytes) {
@@ -60,10 +63,10 @@ std::shared_ptr<std::byte> SegmentAllocator::NewBuffer(std::size_t bytes) {
       buffer_bytes_ -= bytes;
     }
   }
-  if (!buffer) buffer = Buffer(Allocate(bytes), Free{bytes});
-  return {buffer.release(), [allocator = shared_from_this(), bytes](std::byte* memory) {
-            allocator->GiveBack(Buffer(memory, Free{bytes}));
-          }};
+  if (!buffer) buffer = Allocate(bytes);
+  const Free free = buffer.get_deleter();
+  return {buffer.release(),
+          [allocator = shared_from_this(), free](std::byte* memory) { allocator->GiveBack(Buffer(memory, free)); }};
 }
 
 std::shared_ptr<Segment> SegmentAllocator::NewSegment() {

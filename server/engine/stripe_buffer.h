@@ -25,7 +25,8 @@ namespace iterand {
 // more than generating cheap tokens. Held by shared pointers, since what it gives out returns to it. Thread-safe.
 class SegmentAllocator : public std::enable_shared_from_this<SegmentAllocator> {
  public:
-  explicit SegmentAllocator(const Stream& stream);
+  // `map_buffers`: see EngineOptions.
+  explicit SegmentAllocator(const Stream& stream, bool map_buffers = false);
 
   // Memory of one segment, in bytes.
   std::size_t segment_bytes() const { return segment_bytes_; }
@@ -42,16 +43,19 @@ class SegmentAllocator : public std::enable_shared_from_this<SegmentAllocator> {
  private:
   struct Free {
     std::size_t bytes = 0;
+    bool mapped = false;
     void operator()(std::byte* memory) const;
   };
   using Buffer = std::unique_ptr<std::byte, Free>;
 
+  Buffer Allocate(std::size_t bytes) const;
   void GiveBack(Buffer buffer);
   void GiveBack(std::unique_ptr<Segment> segment);
 
   const std::size_t row_bytes_;
   const std::size_t segment_sequences_;
   const std::size_t segment_bytes_;
+  const bool map_buffers_;
 
   absl::Mutex mutex_;
   bool keep_free_ ABSL_GUARDED_BY(mutex_) = true;

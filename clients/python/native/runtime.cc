@@ -88,6 +88,7 @@ absl::StatusOr<std::shared_ptr<Engine>> Runtime::engine() {
                       .cache_bytes = kCacheBytes,
                       .readahead_bytes = kPrefetchBytes,
                       .max_stream_bytes = kQueueBytes,
+                      .map_buffers = true,
                       .cache_seconds_per_byte = 0,  // random access often returns to the same segments
                       .report = [this](const std::string& line) {
                         const std::lock_guard report_lock(shared_->mutex);

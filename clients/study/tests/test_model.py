@@ -137,6 +137,12 @@ def test_a_compiled_model_trains_as_any(monkeypatch: pytest.MonkeyPatch, precisi
     assert weights[0].keys() == weights[1].keys()  # so that either continues from a checkpoint of the other
 
 
+def test_compiling_for_a_cpu_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(config.ConfigError, match="with no-such-compiler, which is not here; install"):
+        Trainer(Transformer(small()), config.Optimizer(), 1, torch.device("cpu"), compile_model=True)
+
+
 def test_a_mask_chooses_the_tokens_that_the_loss_counts() -> None:
     tokens = torch.randint(256, (8, 32), generator=torch.Generator().manual_seed(0))
 

@@ -3,13 +3,16 @@
 #include "server/engine/stripe_buffer.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "tests/server/engine/consumer.h"
 #include "tests/server/fixture.h"
 
@@ -39,6 +42,23 @@ TEST(StripeBuffer, IsSharedByItsSegmentsAndUsedAgain) {
     EXPECT_EQ(a->row(0), first);
   }
 }
+
+#ifndef ABSL_HAVE_ADDRESS_SANITIZER
+TEST(SegmentAllocator, MappedBuffersReturnToTheSystem) {
+  constexpr std::size_t kBytes = 1 << 20;
+  const std::shared_ptr<Stream> stream = *Stream::Open(RecipeOf(kCheapRecipe), 0);
+  const auto allocator = std::make_shared<SegmentAllocator>(*stream, /*map_buffers=*/true);
+  std::shared_ptr<std::byte> buffer = allocator->NewBuffer(kBytes);
+  std::byte* const memory = buffer.get();
+  std::fill_n(memory, kBytes, std::byte{1});
+  buffer = nullptr;
+  EXPECT_EQ(allocator->NewBuffer(kBytes).get(), memory);  // kept free memory
+  EXPECT_EQ(msync(memory, kBytes, MS_ASYNC), 0);
+  allocator->KeepFree(false);
+  EXPECT_EQ(msync(memory, kBytes, MS_ASYNC), -1);  // none is mapped there
+  EXPECT_EQ(errno, ENOMEM);
+}
+#endif
 
 TEST(Stripes, RowsLieInTheOrderInWhichTheyAreSent) {
   const v1::Recipe recipe = RecipeOf(kCheapRecipe);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,7 +90,7 @@ class StreamDataset(IterableDataset[Item]):
             from iterand.client import Client
 
             Client(addresses, **connection).close()  # which has not connected yet
-        self._numpy_dtype = _numpy_dtype(dtype)
+        _numpy_dtype(dtype)
         preset, text = recipe_text(recipe)
         self.recipe: str = text if preset is None and text is not None else str(preset)
         self.seed = seed
@@ -226,11 +227,12 @@ class StreamDataset(IterableDataset[Item]):
             yield from stream.batches()
 
     def _item(self, batch: Batch) -> Item:
-        if not np.can_cast(batch.tokens.dtype, self._numpy_dtype):
+        numpy_dtype = _numpy_dtype(self.dtype)
+        if not np.can_cast(batch.tokens.dtype, numpy_dtype):
             raise errors.InvalidArgument(
                 f"tokens of dtype {batch.tokens.dtype} do not fit into tensors of {self.dtype}"
             )
-        item = {"tokens": torch.from_numpy(batch.tokens.astype(self._numpy_dtype))}
+        item = {"tokens": torch.from_numpy(batch.tokens.astype(numpy_dtype))}
         return item if batch.loss_mask is None else item | {"loss_mask": torch.from_numpy(batch.loss_mask)}
 
 
@@ -295,6 +297,7 @@ class StreamIterator(Iterator[Item]):
             batches.close()
 
 
+@functools.cache
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     """Errors: InvalidArgument if numpy has none such."""
     try:

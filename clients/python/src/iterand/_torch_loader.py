@@ -196,7 +196,7 @@ class LoaderIterator(Iterator[Item]):
         loader = self._loader
         shipment = _Shipment(loader.dataset, begin, loader._address(), loader._options.get("collate_fn"))
         if loader.num_workers == 0 and loader._options.keys() <= {"collate_fn"}:
-            return iter(shipment)  # a DataLoader would only add marks for a profiler, which take an eighth of the time
+            return iter(shipment)  # a DataLoader would only add marks for a profiler
         options = loader._options | {"collate_fn": _as_is}
         return iter(DataLoader(shipment, batch_size=None, num_workers=loader.num_workers, **options))
 

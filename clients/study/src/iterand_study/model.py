@@ -43,7 +43,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention; each batch x heads x length x head_width."""
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-    # PyTorch's kernel takes a quarter of a training step here, and the compiler cannot merge it with what is around it.
+    # PyTorch's kernel is slower than these products at such lengths, and the compiler cannot merge it with others.
     length, head_width = query.shape[-2:]
     later = torch.ones(length, length, dtype=torch.bool).triu(1)
     scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(head_width)

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ def hardware(device: torch.device) -> dict[str, Any]:
 IGNORE_INDEX = -100  # of targets that the loss leaves out
 
 
+def _require_compiler() -> None:
+    """For models that are compiled for a CPU. Errors: ConfigError if PyTorch would not find a C++ compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise config.ConfigError(
+            f"compile is true, and PyTorch would compile the model with {compiler}, which is not here; "
+            "install a C++ compiler (apt-get install g++), name yours in $CXX, or set compile to false"
+        )
+
+
 class Trainer:
     """A model with its optimiser over a known number of steps."""
 
@@ -107,6 +118,8 @@ class Trainer:
             parameter_groups(model, options), lr=options.learning_rate, betas=(options.beta1, options.beta2), fused=True
         )
         forward = parallel.wrap_ddp(self.model)
+        if compile_model and device.type == "cpu":
+            _require_compiler()
         self._forward: Any = torch.compile(forward) if compile_model else forward
 
     def learning_rate(self, step: int) -> float:
