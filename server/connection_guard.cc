@@ -127,7 +127,7 @@ void ConnectionGuard::GuardLoop() {
     for (int i = 0; i < count; ++i) {
       const std::uint64_t id = events[static_cast<std::size_t>(i)].data.u64;
       if ((events[static_cast<std::size_t>(i)].events & (EPOLLHUP | EPOLLERR)) != 0) {
-        Forget(id);
+        HangUp(id);
       } else if (const auto found = connections_.find(id); found != connections_.end()) {
         found->second.has_traffic = true;  // reported once, until it has been looked at
         traffic = true;
@@ -277,6 +277,12 @@ void ConnectionGuard::CloseForCause(std::uint64_t id, ConnectionEnd why) {
   if (connection.number == 0) streams_.BeginRound();  // gRPC may know it by now
   Count(connection);
   Abort(connection.descriptor);
+  Forget(id);
+}
+
+void ConnectionGuard::HangUp(std::uint64_t id) {
+  const auto found = connections_.find(id);
+  if (found != connections_.end() && found->second.descriptor >= 0) Abort(found->second.descriptor);
   Forget(id);
 }
 

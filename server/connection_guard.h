@@ -84,6 +84,7 @@ class ConnectionGuard {
   void CloseLargestFlood();
   void CloseMostCalls(std::uint64_t bound, std::uint64_t few, absl::FunctionRef<bool(const ConnectionCounts&)> counted);
   void CloseForCause(std::uint64_t id, ConnectionEnd why);
+  void HangUp(std::uint64_t id);  // the peer has, so nothing that it has sent can be answered
   void Forget(std::uint64_t id);
   void Note(ConnectionEnd why, const std::string& whom);
   void Report();

@@ -22,6 +22,12 @@ constexpr int kAcceptsAtOnce = 64;
 constexpr auto kIdleBefore = std::chrono::seconds(1);  // a connection may be closed to make room
 constexpr int kCandidates = 16;
 
+// Whether the peer is gone already: then nothing that it has sent can be answered.
+bool IsHungUp(int descriptor) {
+  pollfd set{.fd = descriptor, .events = 0, .revents = 0};
+  return poll(&set, 1, 0) > 0 && (set.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 }  // namespace
 
 void ConnectionGuard::AcceptLoop() {
@@ -47,7 +53,11 @@ bool ConnectionGuard::AcceptOne(int listener) {
   socklen_t size = sizeof(address);
   const int descriptor = accept4(listener, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (descriptor >= 0) {
-    Take(descriptor, PeerOf(address));
+    if (IsHungUp(descriptor)) {
+      close(descriptor);
+    } else {
+      Take(descriptor, PeerOf(address));
+    }
     return true;
   }
   switch (errno) {

@@ -320,6 +320,28 @@ def test_flood_of_many_connections(serve: Serve, attack_seconds: float, name: st
     assert server.stop() < 4
 
 
+@pytest.mark.parametrize("name", ["rapid reset of Stream", "calls without a token", "unknown methods"])
+def test_flood_of_peers_that_hang_up(serve: Serve, attack_seconds: float, name: str) -> None:
+    """What they have sent waits in the kernel when they leave, as many calls as fit."""
+    server = serve(token=True)
+    with watch(server) as seen:
+        end = time.monotonic() + attack_seconds
+        opened = 0
+        while time.monotonic() < end:
+            with ExitStack() as stack, suppress(OSError):
+                connections = [stack.enter_context(Connection(server.address)) for _ in range(10)]
+                opened += len(connections)
+                for connection in connections:
+                    source = ATTACKS[name](connection)
+                    connection.send(b"".join(next(source) for _ in range(5)))
+        end = time.monotonic() + 1
+        while time.monotonic() < end:  # what they left behind
+            time.sleep(0.05)
+    print(f"{name}: {opened} connections opened")
+    seen.check(latency=3)
+    assert server.stop() < 4
+
+
 def test_slow_header_blocks(serve: Serve, attack_seconds: float) -> None:
     """Header blocks that grow by little at a time, below any rate: their memory is bounded too."""
     server = serve(token=True)

@@ -125,9 +125,8 @@ def test_threads_that_take_batches_at_the_end_are_left() -> None:
         run(
             f"""
             def loop():
-                stream = {FAST}
                 try:
-                    for _ in stream:
+                    for _ in {FAST}:
                         pass
                 except iterand.Cancelled:
                     pass
