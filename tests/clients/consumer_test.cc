@@ -11,6 +11,7 @@
 #include <sstream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "tests/clients/command_line.h"
 
 namespace iterand::testing {
@@ -120,7 +121,7 @@ TEST_F(Consumer, ExamplesRun) {
   EXPECT_EQ(ReadWholeFile(scratch_.File("state")), ReadWholeFile(scratch_.File("whole")));
 
   // A state of another stream is refused.
-  WriteWholeFile(scratch_.File("other"), "160 " + std::string(64, '0') + "\n");
+  WriteWholeFile(scratch_.File("other"), absl::StrCat("160 ", std::string(64, '0'), "\n"));
   const CommandResult other = RunShell(build() + "/read_stream " + server.address() + " " + scratch_.File("other"));
   EXPECT_EQ(other.exit_status, 1);
   EXPECT_THAT(other.err, HasSubstr("expected_fingerprint"));

@@ -54,7 +54,7 @@ TEST(ErrorInfo, IsReadFromTheStatus) {
       WithReason(v1::UNKNOWN_PRESET, plain, {{"preset", "up"}, {"long", std::string(999, 'x')}});
   EXPECT_EQ(status.message(), plain.message());
   EXPECT_EQ(ReasonOf(status), v1::UNKNOWN_PRESET);
-  EXPECT_EQ(MetadataOf(status), (Metadata{{"preset", "up"}, {"long", std::string(256, 'x') + "..."}}));
+  EXPECT_EQ(MetadataOf(status), (Metadata{{"preset", "up"}, {"long", absl::StrCat(std::string(256, 'x'), "...")}}));
 
   EXPECT_EQ(ReasonOf(WithDefaultReason(v1::STARVED, plain)), v1::STARVED);
   EXPECT_EQ(ReasonOf(WithDefaultReason(v1::STARVED, status)), v1::UNKNOWN_PRESET);

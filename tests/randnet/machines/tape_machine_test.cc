@@ -80,7 +80,7 @@ TEST(TapeProgramTest, Extremes) {
   ExpectSame("+[]", {}, {.max_steps = 1000}, 1);
   ExpectSame(",.", {}, {.repeat = true}, 9);
   ExpectSame(std::string(65536, '+'), {}, {.max_steps = 100000}, 1);
-  ExpectSame(std::string(65000, '<') + "+.", {}, {.max_steps = 100000, .cells = 65536}, 2);
+  ExpectSame(absl::StrCat(std::string(65000, '<'), "+."), {}, {.max_steps = 100000, .cells = 65536}, 2);
   std::string deep = std::string(32768, '[') + std::string(32768, ']');
   ExpectSame(deep, {}, {}, 1);
   deep[0] = '+';
