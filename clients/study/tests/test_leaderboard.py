@@ -65,6 +65,20 @@ def test_gains_are_paired_with_scratch_of_the_same_seed_and_averaged_over_texts(
     assert leaderboard.Difference.of(found["b"], found["a"], both).values == [1.25]
 
 
+def test_others_are_compared_with_up_or_the_best_arm_of_the_most_seeds() -> None:
+    finals = {
+        "scratch": [{"text": 4.0}, {"text": 4.0}],
+        "a": [{"text": 3.0}, {"text": 3.0}],
+        "b": [{"text": 1.0}],  # one seed so far
+        "c": [{"text": 3.5}, {"text": 3.5}],
+    }
+    found = leaderboard.rows(made_record(finals))
+    assert leaderboard.ranking(found, ["text"]) == ["b", "a", "c"]
+    assert leaderboard.reference(found, ["text"]) == "a"
+    assert leaderboard.reference(leaderboard.rows(made_record(finals | {"up": finals["b"]})), ["text"]) == "up"
+    assert leaderboard.reference({}, ["text"]) is None
+
+
 def test_data_saved_is_that_of_the_loss_that_scratch_has_there() -> None:
     found = leaderboard.rows(made_record({"scratch": [{"text": 4.0}], "a": [{"text": 0.0}], "b": [{"text": 6.0}]}))
     # Scratch loses 4 bits in 1 000 bytes, a loses 8, b 2: a needs half of the data, b never gets to scratch's end.

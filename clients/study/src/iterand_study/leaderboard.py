@@ -140,9 +140,13 @@ class Stages:
 
 
 def reference(found: dict[str, Row], stages: list[str]) -> str | None:
-    """The arm that others are compared with: `up` if it has a gain on these stages, else the best. None: no arm has."""
+    """The arm that others are compared with: `up` if it has a gain on these stages, else the best of those with most
+    seeds. None: no arm has.
+    """
     ranked = ranking(found, stages)
-    return "up" if "up" in ranked else (ranked[0] if ranked else None)
+    if not ranked or "up" in ranked:
+        return "up" if ranked else None
+    return max(ranked, key=lambda name: len(found[name].all_gains(stages)))  # the first of several
 
 
 def ranking(found: dict[str, Row], stages: list[str]) -> list[str]:
