@@ -10,6 +10,7 @@
 #include <benchmark/benchmark.h>
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,8 @@ void ProgramTokens(benchmark::State& state, const std::shared_ptr<const StreamPl
   prompt.Reshape(rows, 0);
   Rng noise(1, 1);
   for (int r = 0; r < rows; ++r) {
-    for (Symbol& symbol : input.mutable_view().row_span(r)) {
+    const std::span<Symbol> row = input.mutable_view().row_span(r);
+    for (Symbol& symbol : row) {
       symbol = static_cast<Symbol>(noise.Below(static_cast<std::uint32_t>(plan->alphabet())));
     }
   }
