@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -113,7 +114,8 @@ void RunRandom(FuzzInput& data) {
   input.Reshape(rows, context.length);
   Rng noise = MakeRng(key, Purpose::kNoise);
   for (int r = 0; r < rows; ++r) {
-    for (Symbol& symbol : input.mutable_view().row_span(r)) {
+    const std::span<Symbol> row = input.mutable_view().row_span(r);
+    for (Symbol& symbol : row) {
       symbol = static_cast<Symbol>(noise.Below(static_cast<std::uint32_t>(context.alphabet)));
     }
   }
