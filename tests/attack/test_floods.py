@@ -334,9 +334,7 @@ def test_flood_of_peers_that_hang_up(serve: Serve, attack_seconds: float, name: 
                 for connection in connections:
                     source = ATTACKS[name](connection)
                     connection.send(b"".join(next(source) for _ in range(5)))
-        end = time.monotonic() + 1
-        while time.monotonic() < end:  # what they left behind
-            time.sleep(0.05)
+        time.sleep(1)  # what they left behind
     print(f"{name}: {opened} connections opened")
     seen.check(latency=3)
     assert server.stop() < 4
