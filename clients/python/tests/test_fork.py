@@ -73,19 +73,40 @@ print("whole")
 """
 
 
-@pytest.mark.parametrize("support", ["0", "1"])
+def environment_of(support: str | None) -> dict[str, str]:
+    """With gRPC's own handlers of forks off ("0"), on ("1"), or as they are by default, which is in part."""
+    others = {name: value for name, value in os.environ.items() if name != "GRPC_ENABLE_FORK_SUPPORT"}
+    return others if support is None else {**others, "GRPC_ENABLE_FORK_SUPPORT": support}
+
+
+@pytest.mark.parametrize("support", [None, "0", "1"])
 @pytest.mark.parametrize("case", [*CASES, "pool"])
-def test_a_forked_child_says_so_and_harms_nobody(address: str, case: str, support: str) -> None:
-    environment = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": support}
+def test_a_forked_child_says_so_and_harms_nobody(address: str, case: str, support: str | None) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, address, CASES.get(case, case)],
-        env=environment,
+        env=environment_of(support),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, "whole\n")
+
+
+@pytest.mark.parametrize("support", [None, "0", "1"])
+def test_forks_right_after_a_call_do_not_hang(address: str, support: str | None) -> None:
+    """Without a channel that stays open, gRPC shut down meanwhile, and hung within some fifty forks."""
+    script = (
+        "import os, sys, iterand\n"
+        "client = iterand.Client(sys.argv[1])\n"
+        "for index in range(300):\n"
+        "    client.read('uniform', index)\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        os._exit(0)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", script, address], env=environment_of(support), timeout=100, check=True)
 
 
 def test_a_client_that_was_not_used_works_in_the_child(address: str) -> None:

@@ -5,6 +5,7 @@ Nothing here depends on the requests: `_stream`, `_execute` and `client` make th
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -202,9 +203,22 @@ class Connection:
             channel = grpc.insecure_channel(target, options=options)
         else:
             channel = grpc.secure_channel(target, self._tls._credentials(), options=options)
+        _keep_grpc_running()
         _fork.register()
         _fork.keep(channel)
         return channel
+
+
+@functools.cache
+def _keep_grpc_running() -> grpc.Channel:
+    """A channel that never connects and is never closed.
+
+    A fork closes our connections first. When its last channel is closed, gRPC shuts down on a thread of its own. That
+    thread and gRPC's handler of the fork then wait for each other in a few of a hundred forks, without an end.
+    """
+    channel = grpc.insecure_channel("unused.invalid:1")
+    _fork.keep(channel)
+    return channel
 
 
 class ServerStream(Iterator[_T]):
