@@ -228,11 +228,13 @@ def one_rate(name: str, folder: Path, seconds: float) -> None:
 
 
 def one_wait(preset: str, rate: float, seconds: float) -> None:
-    """Prints which share of the time a stream's consumer waits that takes `rate` tokens per second.
+    """Prints which share of the time a stream's consumer waits that takes `rate` tokens per second, which share of
+    the pace it kept, the seconds of the median call, and the share of the time that longer calls took beyond those.
 
     The first two cycles do not count: in them the stream gets ahead of its consumer.
     """
     step = ROWS * LENGTH / rate
+    calls: list[float] = []  # seconds of each
     with iterand.stream(preset, length=LENGTH, batch_size=ROWS, server=False) as stream:
 
         def run(first: int, end: float) -> int:
@@ -240,17 +242,22 @@ def one_wait(preset: str, rate: float, seconds: float) -> None:
             steps = first
             while (now := time.perf_counter()) < end:
                 time.sleep(max(0.0, begin + steps * step - now))  # the trainer's device computes
+                before = stream.waited
                 next(stream)
+                calls.append(stream.waited - before)
                 steps += 1
             return steps
 
         begin = time.perf_counter()
         ahead = begin + 2 * CYCLE * step
         first = run(0, ahead)
-        waited, start = stream.waited, time.perf_counter()
+        calls.clear()
+        start = time.perf_counter()
         last = run(first, ahead + seconds)
         passed = time.perf_counter() - start
-        print((stream.waited - waited) / passed, (last - first) / passed * step)
+        median = statistics.median(calls)
+        beyond = sum(max(0.0, call - median) for call in calls)
+        print(sum(calls) / passed, (last - first) / passed * step, median, beyond / passed)
 
 
 def one_memory(batches: int) -> None:
@@ -363,16 +370,16 @@ def print_rates(options: argparse.Namespace, folder: Path) -> None:
 
 
 def print_waits(options: argparse.Namespace, _: Path) -> None:
-    print("| preset | M tokens/s taken | waits, % of the time |")
-    print("| --- | ---: | ---: |")
+    print("| preset | M tokens/s taken | waits, % of the time | median call, us | beyond median calls, % of the time |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for preset in NATIVE:
         waits = []
         for _round in range(options.rounds):
             rate = native_rate(preset, options.seconds) / 2
-            share, kept_pace = run("wait", preset, rate, max(5, options.seconds))
-            waits.append((share, rate * kept_pace))
-        share, rate = (statistics.median(values) for values in zip(*waits, strict=True))
-        print(f"| `{preset}` | {rate / 1e6:.2f} | {share * 100:.2f} |")
+            share, kept_pace, call, beyond = run("wait", preset, rate, max(5, options.seconds))
+            waits.append((share, rate * kept_pace, call, beyond))
+        share, rate, call, beyond = (statistics.median(values) for values in zip(*waits, strict=True))
+        print(f"| `{preset}` | {rate / 1e6:.2f} | {share * 100:.2f} | {call * 1e6:.1f} | {beyond * 100:.2f} |")
 
 
 def print_rest(options: argparse.Namespace, _: Path) -> None:

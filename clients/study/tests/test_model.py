@@ -11,7 +11,7 @@ import torch
 from study_helpers import small
 from torch import Tensor
 
-from iterand_study import config
+from iterand_study import bfloat16, config
 from iterand_study.model import Transformer, _attention, parameter_groups
 from iterand_study.training import Trainer, token_bits
 
@@ -118,9 +118,59 @@ def test_training_in_bfloat16_keeps_float32_weights() -> None:
         wrong.step(tokens)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_compiled_model_trains_as_any(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ("fpu avx2 fma avx512f", False),
+        ("fpu avx512f avx512_bf16", True),
+        ("fpu amx_bf16 amx_tile", True),
+    ],
+)
+def test_processors_with_instructions_for_bfloat16(flags: str, found: bool) -> None:
+    assert bfloat16.has_instructions(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: spectre_v1\n") is found
+
+
+def test_other_processors_keep_the_kernels_of_pytorch() -> None:
+    assert bfloat16.has_instructions("")
+    assert bfloat16.has_instructions("processor\t: 0\nFeatures\t: fp asimd bf16\n")
+
+
+def test_products_by_float32_are_those_in_bfloat16() -> None:
+    """The unit of bfloat16 is 2^-8 of a number. Sums of 64 products of numbers of size one are of size eight."""
+    generator = torch.Generator().manual_seed(0)
+    left, right, gradient = (
+        torch.randn(shape, generator=generator).bfloat16() for shape in ((2, 3, 48, 64), (2, 3, 64, 32), (2, 3, 48, 32))
+    )
+    found = []
+    for product in (torch.matmul, bfloat16.float32_product):
+        operands = [left.clone().requires_grad_(), right.clone().requires_grad_()]
+        result = product(*operands)
+        result.backward(gradient)
+        assert result.dtype == torch.bfloat16
+        found.append([result.detach(), *(operand.grad for operand in operands)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=2**-7, atol=2**-6)
+    exact = left.double() @ right.double()
+    torch.testing.assert_close(found[1][0].double(), exact, rtol=2**-8, atol=1e-4)  # rounded once
+
+
+@pytest.mark.parametrize("changes", [{}, {"tied": True}])
+def test_both_kernels_of_bfloat16_train_alike(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    tokens = torch.randint(256, (8, 32), generator=torch.Generator().manual_seed(0))
+    losses = []
+    for slow in (False, True):
+        monkeypatch.setattr(bfloat16, "IS_SLOW", slow)
+        options = config.Optimizer(learning_rate=0.01, warmup_share=0)
+        trainer = Trainer(Transformer(small(**changes), seed=1), options, 20, torch.device("cpu"), precision="bfloat16")
+        losses.append([trainer.step(tokens) for _ in range(20)])
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+@pytest.mark.parametrize(("precision", "slow"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
+def test_a_compiled_model_trains_as_any(monkeypatch: pytest.MonkeyPatch, precision: str, slow: bool) -> None:
     """As one graph. What is traced is run without the compiler's last step, which takes half a minute."""
+    monkeypatch.setattr(bfloat16, "IS_SLOW", slow)
     compiler = torch.compile
     monkeypatch.setattr(torch, "compile", lambda model: compiler(model, backend="aot_eager", fullgraph=True))
     generator = torch.Generator().manual_seed(0)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from iterand_study import config
+from iterand_study.bfloat16 import Linear, linear, product
 
 
 def _rotary(length: int, head_width: int) -> Tensor:
@@ -46,8 +47,8 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     # PyTorch's kernel is slower than these products at such lengths, and the compiler cannot merge it with others.
     length, head_width = query.shape[-2:]
     later = torch.ones(length, length, dtype=torch.bool).triu(1)
-    scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(head_width)
-    return scores.masked_fill(later, -math.inf).softmax(-1).to(value.dtype) @ value
+    scores = product(query, key.transpose(-1, -2)).float() / math.sqrt(head_width)
+    return product(scores.masked_fill(later, -math.inf).softmax(-1).to(value.dtype), value)
 
 
 class Block(nn.Module):
@@ -58,7 +59,7 @@ class Block(nn.Module):
         width = shape.width
         self.heads = width // shape.head_width
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.query_key_value = Linear(width, 3 * width)
         # Of each head: how much of a key is its own token's, as a logit; the rest is the previous token's.
         self.smear = nn.Parameter(torch.zeros(self.heads, 1, 1)) if shape.smear else None
         # Of each channel of queries, keys and values: the share of each place, the token's own the last.
@@ -67,9 +68,9 @@ class Block(nn.Module):
             own_alone = torch.zeros(3 * width, 1, shape.convolution)
             own_alone[:, :, -1] = 1
             self.convolution = nn.Parameter(own_alone)
-        self.mix = nn.Linear(width, width, bias=False)
-        self.widen = nn.Linear(width, 4 * width, bias=False)
-        self.narrow = nn.Linear(4 * width, width, bias=False)
+        self.mix = Linear(width, width)
+        self.widen = Linear(width, 4 * width)
+        self.narrow = Linear(4 * width, width)
         self.dropout = nn.Dropout(shape.dropout)
 
     def forward(self, x: Tensor, rotary: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(shape.vocab_size, shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width)
-        self.head = None if shape.tied else nn.Linear(shape.width, shape.vocab_size, bias=False)
+        self.head = None if shape.tied else Linear(shape.width, shape.vocab_size)
         self.register_buffer("rotary", _rotary(shape.length, shape.head_width), persistent=False)
         generator = torch.Generator().manual_seed(seed)
         for block in self.blocks:
@@ -131,7 +132,7 @@ class Transformer(nn.Module):
         if self.head is None:
             # Logits of size one at first, and sqrt(base_width) for a token whose embedding is found.
             scale = math.sqrt(self.shape.base_width) / self.shape.width
-            logits: Tensor = functional.linear(x * scale, self.embedding.weight)
+            logits: Tensor = linear(x * scale, self.embedding.weight)
         else:
             logits = self.head(x)
         return logits
