@@ -20,8 +20,9 @@ class FairScheduler::Account {
  public:
   bool starting = false;
   bool waits = true;
-  double last_wait = 0;         // when a wait ended, by core_seconds_ of the scheduler
-  double starting_seconds = 0;  // estimate of what the first batch needs
+  double last_wait = 0;          // when a wait ended, by core_seconds_ of the scheduler
+  double starting_segments = 0;  // that the first batch needs
+  double segment_seconds = 0;    // an estimate
   double virtual_time = 0;
   double slice_seconds = 1e-3;  // expected; a moving average of what was measured
   bool measured = false;
@@ -29,7 +30,7 @@ class FairScheduler::Account {
   double core_seconds = 0;
   int running = 0;
 
-  double StartingOrder() const { return std::max(starting_seconds, core_seconds); }
+  double StartingOrder() const { return std::max(starting_segments * segment_seconds, core_seconds); }
 };
 
 std::shared_ptr<FairScheduler::Account> FairScheduler::NewAccount() {
@@ -38,12 +39,15 @@ std::shared_ptr<FairScheduler::Account> FairScheduler::NewAccount() {
   return account;
 }
 
-std::shared_ptr<FairScheduler::Account> FairScheduler::NewStartingAccount(double seconds) {
+std::shared_ptr<FairScheduler::Account> FairScheduler::NewStartingAccount(double segments, double seconds) {
   std::shared_ptr<Account> account = NewAccount();
   account->starting = true;
-  account->starting_seconds = seconds;
+  account->starting_segments = segments;
+  account->segment_seconds = seconds;
   return account;
 }
+
+void FairScheduler::SetSegmentSeconds(Account& account, double seconds) { account.segment_seconds = seconds; }
 
 void FairScheduler::EndStart(Account& account) {
   account.starting = false;

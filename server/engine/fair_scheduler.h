@@ -3,9 +3,10 @@
 // An account belongs to one consumer of core time: a reader of a stream, or a background task. It is in one of three
 // classes.
 //   Starting: a stream whose client waits for its first batch. The account with the least work goes first: that is the
-//             core time that its first batch needs by estimate or, if it has used more, what it has used. Many streams
-//             that are opened at once therefore have their first batches one after another, cheap ones first. After
-//             kMaxStartingSeconds of its own core time an account is no longer in this class.
+//             core time that its first batch needs by estimate or, if it has used more, what it has used. Each segment
+//             that is complete corrects the estimate. Many streams that are opened at once therefore have their first
+//             batches one after another, cheap ones first. After kMaxStartingSeconds of its own core time an account
+//             is no longer in this class.
 //   Waiting:  others whose client waits now, or did within the last kRecentSeconds of core time of all accounts.
 //   Ahead:    readers that only fill their lookahead.
 // In the last two classes the account that has used the least core time goes first (start-time fair queueing, Goyal et
@@ -43,8 +44,11 @@ class FairScheduler {
 
   // An account whose owner waits, until EndWait.
   std::shared_ptr<Account> NewAccount();
-  // One in the starting class, whose first batch needs `seconds` of core time by estimate.
-  std::shared_ptr<Account> NewStartingAccount(double seconds);
+  // One in the starting class, whose first batch needs that many segments, each `seconds` of core time by estimate.
+  std::shared_ptr<Account> NewStartingAccount(double segments, double seconds);
+
+  // A better estimate of the seconds that a segment needs.
+  void SetSegmentSeconds(Account& account, double seconds);
 
   // The account's first batch is complete.
   void EndStart(Account& account);

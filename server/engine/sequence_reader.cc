@@ -61,10 +61,11 @@ SequenceReader::SequenceReader(EngineState* engine, std::shared_ptr<SharedStream
     slots_[j].offset = pattern_.offset(slots_[j].place);
     pending_.emplace(0, static_cast<std::uint32_t>(j));
   }
-  const double first_batch_seconds = pattern_.SegmentsOfFirst(first_batch_size_) * stream_->SecondsPerSegment();
+  const double first_segments = pattern_.SegmentsOfFirst(first_batch_size_);
+  const double segment_seconds = stream_->SecondsPerSegment();
   absl::MutexLock lock(&engine_.mutex);
-  unstarted_.account =
-      starting_ ? engine_.scheduler.NewStartingAccount(first_batch_seconds) : engine_.scheduler.NewAccount();
+  unstarted_.account = starting_ ? engine_.scheduler.NewStartingAccount(first_segments, segment_seconds)
+                                 : engine_.scheduler.NewAccount();
   unstarted_.stream = stream_;
   waiter_.account = unstarted_.account;
   waiter_.on_ready = std::make_shared<const Callback>(std::move(on_ready));

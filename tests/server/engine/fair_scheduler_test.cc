@@ -55,8 +55,8 @@ TEST(FairScheduler, IdleTimeEarnsNoCredit) {
 
 TEST(FairScheduler, StartingAccountsComeOneAfterAnotherTheSmallestFirst) {
   FairScheduler scheduler;
-  const AccountPointer large = scheduler.NewStartingAccount(0.5);
-  const AccountPointer small = scheduler.NewStartingAccount(0.1);
+  const AccountPointer large = scheduler.NewStartingAccount(1, 0.5);
+  const AccountPointer small = scheduler.NewStartingAccount(1, 0.1);
   EXPECT_TRUE(scheduler.IsBefore(*small, *large));
   // It may use as much as was estimated, ...
   Serve(scheduler, {small}, {1e-3}, 0.4);
@@ -66,9 +66,20 @@ TEST(FairScheduler, StartingAccountsComeOneAfterAnotherTheSmallestFirst) {
   EXPECT_TRUE(scheduler.IsBefore(*large, *small));
 }
 
+TEST(FairScheduler, SegmentsCorrectTheEstimateOfAStart) {
+  FairScheduler scheduler;
+  const AccountPointer few = scheduler.NewStartingAccount(10, 1e-3);
+  const AccountPointer many = scheduler.NewStartingAccount(30, 1e-3);
+  EXPECT_TRUE(scheduler.IsBefore(*few, *many));
+  scheduler.SetSegmentSeconds(*few, 4e-3);  // 40 ms in all, 30 for the other
+  EXPECT_TRUE(scheduler.IsBefore(*many, *few));
+  scheduler.SetSegmentSeconds(*many, 2e-3);
+  EXPECT_TRUE(scheduler.IsBefore(*few, *many));
+}
+
 TEST(FairScheduler, StartingAccountsLeaveAShareToSteadyOnes) {
   FairScheduler scheduler;
-  const std::vector<AccountPointer> accounts = {scheduler.NewStartingAccount(100), scheduler.NewAccount()};
+  const std::vector<AccountPointer> accounts = {scheduler.NewStartingAccount(1, 100), scheduler.NewAccount()};
   const std::vector<double> used = Serve(scheduler, accounts, {10e-3, 1e-3}, 3);
   EXPECT_NEAR(used[0] / 3, FairScheduler::kShare, 0.02);
   EXPECT_EQ(scheduler.ClassOf(*accounts[0]), FairScheduler::Class::kStarting);
@@ -76,7 +87,7 @@ TEST(FairScheduler, StartingAccountsLeaveAShareToSteadyOnes) {
 
 TEST(FairScheduler, NobodyStartsForLong) {
   FairScheduler scheduler;
-  const std::vector<AccountPointer> accounts = {scheduler.NewStartingAccount(100), scheduler.NewAccount()};
+  const std::vector<AccountPointer> accounts = {scheduler.NewStartingAccount(1, 100), scheduler.NewAccount()};
   Serve(scheduler, accounts, {10e-3, 1e-3}, 1.2 * FairScheduler::kMaxStartingSeconds);
   EXPECT_EQ(scheduler.ClassOf(*accounts[0]), FairScheduler::Class::kWaiting);
   const std::vector<double> used = Serve(scheduler, accounts, {10e-3, 1e-3}, 2);
@@ -107,7 +118,7 @@ TEST(FairScheduler, AfterItsStartAnAccountIsAsAnyOther) {
   FairScheduler scheduler;
   const AccountPointer old = scheduler.NewAccount();
   Serve(scheduler, {old}, {1e-3}, 5);
-  const AccountPointer fresh = scheduler.NewStartingAccount(1);
+  const AccountPointer fresh = scheduler.NewStartingAccount(1, 1);
   Serve(scheduler, {fresh}, {1e-3}, 1);
   scheduler.EndStart(*fresh);
   scheduler.BeginWait(*fresh);
@@ -119,7 +130,7 @@ TEST(FairScheduler, AfterItsStartAnAccountIsAsAnyOther) {
 TEST(FairScheduler, AStartThatEndsDuringASliceChargesNothingTwice) {
   FairScheduler scheduler;
   const AccountPointer old = scheduler.NewAccount();
-  const AccountPointer fresh = scheduler.NewStartingAccount(1);
+  const AccountPointer fresh = scheduler.NewStartingAccount(1, 1);
   const FairScheduler::Slice slice = scheduler.BeginSlice(fresh);
   EXPECT_EQ(FairScheduler::running_slices(*fresh), 1);
   scheduler.EndStart(*fresh);
