@@ -307,8 +307,8 @@ void Engine::Complete(SegmentTask& task, absl::Status status, Callbacks& notify,
   if (task.replays()) --state_.stats.segments_replaying;
   if (status.ok()) {
     ++state_.stats.segments_generated;
-    stream.CountSegment(task.replays() ? task.slice_seconds() : task.seconds());
-    state_.scheduler.SetSegmentSeconds(*task.account(), stream.SecondsPerSegment());
+    const double segment_seconds = stream.CountSegment(task.replays() ? task.slice_seconds() : task.seconds());
+    state_.scheduler.SetSegmentSeconds(*task.account(), segment_seconds);
     const bool keep = entry->key.owner == 0 && stream.CostsAtLeast(state_.options.cache_seconds_per_byte);
     state_.cache.SetReady(entry, task.TakeSegment(), keep, garbage, notify);
   } else {

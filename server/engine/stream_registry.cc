@@ -65,10 +65,11 @@ void SharedStream::ReturnWorkspace(std::unique_ptr<Workspace> workspace) {
   workspaces_.push_back(std::move(workspace));
 }
 
-void SharedStream::CountSegment(double seconds) {
+double SharedStream::CountSegment(double seconds) {
   absl::MutexLock lock(&mutex_);
   seconds_ += seconds;
   ++segments_;
+  return seconds_ / static_cast<double>(segments_);
 }
 
 bool SharedStream::CostsAtLeast(double seconds_per_byte) const {

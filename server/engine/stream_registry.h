@@ -48,8 +48,8 @@ class SharedStream {
   std::unique_ptr<Workspace> TakeWorkspace();
   void ReturnWorkspace(std::unique_ptr<Workspace> workspace);
 
-  // Records what a segment has cost, in seconds of core time.
-  void CountSegment(double seconds);
+  // Records what a segment has cost, in seconds of core time. Returns the mean of all.
+  double CountSegment(double seconds);
   // Whether segments cost at least this much core time per byte, on average. The average decides, not each segment:
   // stripes are kept whole, so one segment that was slow by chance would keep all of a cheap stripe.
   bool CostsAtLeast(double seconds_per_byte) const;

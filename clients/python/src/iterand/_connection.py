@@ -214,7 +214,7 @@ def _keep_grpc_running() -> grpc.Channel:
     """A channel that never connects and is never closed.
 
     A fork closes our connections first. When its last channel is closed, gRPC shuts down on a thread of its own. That
-    thread and gRPC's handler of the fork then wait for each other in a few of a hundred forks, without an end.
+    thread and gRPC's handler of forks can wait for each other forever.
     """
     channel = grpc.insecure_channel("unused.invalid:1")
     _fork.keep(channel)

@@ -1,7 +1,7 @@
 """Products of matrices in bfloat16: operands and result are rounded to it, sums are in float32.
 
-On x86 processors without instructions for bfloat16 PyTorch's kernels take three times as long as those of float32.
-There the same products are made by the latter. Results differ only by the order of sums, as between machines.
+On x86 processors without instructions for bfloat16, PyTorch's kernels are slower in bfloat16 than in float32. There
+float32's kernels make the products. Results differ only by the order of sums, as between machines.
 """
 
 from __future__ import annotations
