@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +263,62 @@ def test_a_leaderboard_runs_grows_and_takes_a_recipe(
     assert "| up | 2 |" in shown
     assert "from scratch" not in shown  # those of the record are taken
     assert record.read(file) == second  # the published record stays as it is
+
+
+def test_a_run_of_another_processor_is_finished_here(
+    configuration: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "records" / "small.json", tmp_path / "results" / "small"
+    file.parent.mkdir()
+    assert run(configuration, "--seeds", "1") == 0
+    here = record.read(file)
+
+    def elsewhere(changes: dict[str, Any]) -> dict[str, Any]:
+        """The record of a processor on which the weights of `up` differ a little, without its stage two."""
+        found: dict[str, Any] = copy.deepcopy(here)
+        found["finetuning"] = [
+            each for each in found["finetuning"] if (each["variant"], each["stage"]) != ("up", "two")
+        ]
+        for each in found["runs"] + found["finetuning"]:
+            if each["variant"] == "up":
+                each["curve"][-1][1] += 0.001
+        next(each for each in found["runs"] if each["variant"] == "up").update(changes)
+        record.write(file, found)
+        return found
+
+    def entries(found: dict[str, Any], variant: str) -> list[dict[str, Any]]:
+        return [each for part in ("runs", "finetuning") for each in found[part] if each["variant"] == variant]
+
+    # What is finished stays; the stage that is missing joins it.
+    before = elsewhere({})
+    shutil.rmtree(out)
+    capsys.readouterr()
+    assert run(configuration, "--seeds", "1") == 0
+    shown = capsys.readouterr().out
+    assert "up/seed-0: two from pretrained" in shown and "up/seed-0: one from pretrained" not in shown
+    after = record.read(file)
+    new = [each for each in entries(after, "up") if each not in entries(before, "up")]
+    assert [(each["stage"], each["trained_again"]) for each in new] == [("two", here["runs"][0]["hardware"])]
+    assert (
+        new[0]["final_bits"] == next(each for each in entries(here, "up") if each.get("stage") == "two")["final_bits"]
+    )
+    assert [each for each in entries(after, "up") if each not in new] == entries(before, "up")
+    assert entries(after, "scratch") == entries(here, "scratch")
+    assert "| up | two | 0 |" in (out / "report.md").read_text()
+    assert run(configuration, "--seeds", "1") == 0
+    assert record.read(file) == after
+
+    # A run that is measured on less is replaced, with its stages.
+    elsewhere({"evaluations": []})
+    assert run(configuration, "--seeds", "1") == 0
+    replaced = record.read(file)
+    assert [each["curve"] for each in entries(replaced, "up")] == [each["curve"] for each in entries(here, "up")]
+    assert not any("trained_again" in each for each in entries(replaced, "up"))
+
+    # Runs of other settings are not mixed.
+    elsewhere({"batch_size": 4})
+    assert run(configuration, "--seeds", "1", "--no-run") == 1
+    assert "both have a run 'up, seed 0', which differs" in capsys.readouterr().err
 
 
 def test_what_a_recipe_cannot_be_added_to(

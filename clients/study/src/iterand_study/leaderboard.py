@@ -223,6 +223,21 @@ def _alike(found: dict[str, Row], stages: list[str]) -> list[Part]:
     return ["Pairs that are not distinguished (each pair once):", Table(["arm", "and"], lines)]
 
 
+def _trained_again(record: Result) -> list[Part]:
+    """The stages whose weights are not those that the other stages of their run started from."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for entry in record["finetuning"]:
+        if "trained_again" in entry:
+            seeds.setdefault((entry["variant"], entry["stage"]), []).append(str(entry["seed"]))
+    if not seeds:
+        return []
+    return [
+        "Trained again for a stage that was missing, perhaps on another kind of processor, where weights differ by the "
+        "rounding of sums:",
+        Table(["arm", "stage", "seeds"], [[*key, ", ".join(found)] for key, found in seeds.items()]),
+    ]
+
+
 def _stage(found: dict[str, Row], stage: str) -> list[Part]:
     lines = []
     for name in ranking(found, [stage]):
@@ -260,6 +275,7 @@ def parts(record: Result, stages: Stages, beside: str | None = None) -> list[Par
         Heading("Leaderboard"),
         *_summary(record, found, stages, beside),
         *_alike(found, stages.choosing),
+        *_trained_again(record),
         "Of each text, after these shares of the real data: the gain (bits below scratch), and the share of the data "
         "that is not needed for the loss that scratch has there; never: the arm does not reach it. Last: synthetic "
         "FLOPs, of training and generation, for each real byte saved at the end; -: a seed saved none, or the cost is "

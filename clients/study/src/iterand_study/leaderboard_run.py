@@ -1,7 +1,8 @@
 """Runs a leaderboard, keeps its record, and puts a user's recipe beside the published arms.
 
 A leaderboard is a study that takes hours, so it grows from session to session: what its record has is not run again,
-and what is finished joins the record.
+and what is finished joins the record. A record lacks weights, so a run of which a stage is missing is trained again.
+Its weights differ on another kind of processor, by the rounding of sums. Its new stages join the record nevertheless.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ def read_known(file: Path) -> Result:
 def collect(study: config.Study, out: Path, known: Result) -> Result:
     """The record of all arms of a study that are finished: those of the folder `out` and those that are known.
 
-    Errors: ValueError if the two have different runs under one name.
+    A stage of a run that was trained again has `trained_again`, the hardware of that. Errors: ValueError if the two
+    have runs of different settings under one name.
     """
     names = list(variants.expand(study))
     parts = {"the record": known}
     if any(out.glob("**/pretrain.json")):
         found = record.from_folder(out)
         here = [name for name in record.by_variant(found) if name in names]
+        found, known = _join_trained_again(record.select_variants(found, here), known)
         # First: its runs may be evaluated on more.
-        parts = {str(out): record.select_variants(found, here), **parts}
+        parts = {str(out): found, "the record": known}
     merged = record.with_comparisons(record.merge(parts))
     seconds = {(run["variant"], run["seed"]): run.get("generation_seconds") for run in known["runs"]}
     place = {name: number for number, name in enumerate((*names, "scratch"))}
@@ -40,6 +43,43 @@ def collect(study: config.Study, out: Path, known: Result) -> Result:
     for part in ("runs", "finetuning"):
         merged[part].sort(key=lambda entry: (place.get(entry["variant"], len(place)), entry["seed"]))
     return merged
+
+
+def _join_trained_again(found: Result, known: Result) -> tuple[Result, Result]:
+    """Two records without conflicts between runs of equal settings whose weights differ. Of such a pair the known run
+    stays, and the stages that it lacks come from the other, unless the other is evaluated on more: then that stays."""
+    before = {(run["variant"], run["seed"]): run for run in known["runs"]}
+    replaced = set()  # of the known runs
+    again = {}  # runs that were trained again -> their hardware
+    runs = []
+    for run in found["runs"]:
+        key = (run["variant"], run["seed"])
+        first = before.get(key)
+        if first is None or first["curve"] == run["curve"] or not record.same_training(first, run):
+            runs.append(run)
+        elif first["windows"] == run["windows"] and record.measured(run) <= record.measured(first):
+            runs.append(first)
+            again[key] = run["hardware"]
+        else:
+            runs.append(run)
+            replaced.add(key)
+
+    def start(entry: Result) -> tuple[Any, ...]:
+        return tuple(entry[part] for part in ("variant", "seed", "stage", "start"))
+
+    finished = {start(entry) for entry in known["finetuning"]}
+    finetuning = []
+    for entry in found["finetuning"]:
+        hardware = again.get((entry["variant"], entry["seed"]))
+        if hardware is None:
+            finetuning.append(entry)
+        elif start(entry) not in finished:
+            finetuning.append({**entry, "trained_again": hardware})
+    kept = {
+        part: [entry for entry in known[part] if (entry["variant"], entry["seed"]) not in replaced]
+        for part in ("runs", "finetuning")
+    }
+    return {**found, "runs": runs, "finetuning": finetuning}, {**known, **kept}
 
 
 def measure_generators(study: config.Study, found: Result) -> None:

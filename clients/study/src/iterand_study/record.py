@@ -5,7 +5,8 @@
                "curve": [[tokens, bits], ...], "evaluations": [{"tokens", "sets", "tasks"}, ...],
                "track": [{"tokens", set or task: s or share of right answers, ...}, ...]}, ...],
      "finetuning": [{"variant", "seed", "stage", "text", "start", "settings", "learning_rate", "tried", "curve",
-                     "final_bits", "test_bits", "elsewhere", "comparison"}, ...],
+                     "final_bits", "test_bits", "elsewhere", "comparison",
+                     "trained_again": absent, or the hardware on which the weights were made again}, ...],
      "baselines": {set: {"markov_half", ...}}}
 
 Bits are bits per token, tokens are tokens seen. Scratch runs, which all variants of a model share, have the variant
@@ -58,6 +59,22 @@ def synthetic_flops(run: Result) -> float | None:
     return None if training is None or generation is None else training + generation
 
 
+# What the weights of a run depend on.
+_TRAINING = (
+    "variant",
+    "seed",
+    "fingerprint",
+    "masked",
+    "start",
+    "model",
+    "optimizer",
+    "batch_size",
+    "tokens",
+    "precision",
+    "compile",
+)
+
+
 def has_run(record: Result, variant: str, study: config.Study, info: Result) -> bool:
     """Whether a record has the pretraining run of a study of one seed: the same stream, model and training, and at
     least its evaluations. info: the stream's description, as of data.describe. A run from given weights never counts,
@@ -79,12 +96,23 @@ def has_run(record: Result, variant: str, study: config.Study, info: Result) -> 
         "compile": study.compile,
         "windows": evaluation.windows,
     }
-    measured = {*evaluation.texts, *evaluation.sets, *evaluation.tasks} if options.evaluations else set()
+    wanted_names = {*evaluation.texts, *evaluation.sets, *evaluation.tasks} if options.evaluations else set()
     for run in record["runs"]:
         if options.start is None and all(run.get(key) == value for key, value in wanted.items()):
-            last = run["evaluations"][-1] if run["evaluations"] else {"sets": {}, "tasks": {}}
-            return measured <= {*last["sets"], *last["tasks"]}
+            return wanted_names <= measured(run)
     return False
+
+
+def measured(run: Result) -> set[str]:
+    """The names of what the weights of a run are evaluated on."""
+    last = run["evaluations"][-1] if run["evaluations"] else {"sets": {}, "tasks": {}}
+    return {*last["sets"], *last["tasks"]}
+
+
+def same_training(run: Result, other: Result) -> bool:
+    """Whether two runs of a record have the same stream, model and training. Their weights may still differ by the
+    rounding of sums, which depends on the processor."""
+    return all(run.get(key) == other.get(key) for key in _TRAINING)
 
 
 def has_start(record: Result, variant: str, study: config.Study, stage: config.Finetune, start: str) -> bool:
