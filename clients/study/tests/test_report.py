@@ -158,7 +158,11 @@ def test_report_of_committed_records(tmp_path: Path) -> None:
     runs = table(page, "variant | recipe")
     assert list(runs) == ["width 64", "width 256", "both"]
     assert {cells[9] for cells in runs.values()} == {"integer work"}
-    assert {file.name for file in tmp_path.glob("*.png")} >= {"width.png", "finetune-english-a-higher-rate.png"}
+    assert {file.name for file in tmp_path.glob("*.png")} >= {
+        "width.png",
+        "size.png",
+        "finetune-english-a-higher-rate.png",
+    }
     assert "scratch, 128 x 2, tied, smear, after" in page
     assert "scratch, 128 x 2, smear" not in page  # of variants that were not chosen
 

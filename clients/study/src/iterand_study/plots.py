@@ -12,6 +12,7 @@ import numpy as np
 
 from iterand_study import labels
 from iterand_study import record as records
+from iterand_study.intervals import mean_and_interval
 
 Result = dict[str, Any]
 Finish = Callable[[Any, str, str], None]
@@ -41,6 +42,7 @@ def draw(out: Path, record: Result) -> list[tuple[str, str]]:
     for stage in records.stages(record):
         _finetuning(record, stage, _file("finetune-" + slug(stage), taken), finish)
     _data_saved(record, finish)
+    _sizes(record, finish)
     return pictures
 
 
@@ -200,6 +202,59 @@ def _widths(record: Result, finish: Finish) -> None:
         axes.minorticks_off()
     _legend(figure, panels[0])
     finish(figure, "width.png", "Zero-shot bits per token (second half) against the model's width, means over seeds")
+
+
+def _sizes(record: Result, finish: Finish) -> None:
+    """Data saved at scratch's final loss against the model's parameters, for streams that models of several widths or
+    depths were trained on. Means over seeds with 95 % intervals; a cross is the mean over those seeds that reach the
+    loss, if some do not.
+    """
+    streams: dict[str, list[Result]] = {}
+    for run in record["runs"]:
+        model = {key: value for key, value in run["model"].items() if key not in ("width", "depth")}
+        others = [run["recipe"], run["tokens"], run.get("batch_size"), run.get("masked", False), model]
+        streams.setdefault(json.dumps(others, sort_keys=True), []).append(run)
+    sizes = {  # name of the stream -> variant -> parameters
+        f"{labels.recipe_name(runs[0]['recipe'])}, {runs[0]['tokens'] / 1e6:.2g} M tokens": {
+            run["variant"]: run["parameters"] for run in runs
+        }
+        for runs in streams.values()
+        if len({run["parameters"] for run in runs}) > 1
+    }
+    drawn: dict[str, dict[str, list[tuple[int, list[float | None]]]]] = {}  # stage -> stream -> parameters, shares
+    for stage in records.stages(record):
+        for arm in labels.stage_arms(record, stage):
+            ends = [entry["comparison"]["levels"][-1] for entry in arm.entries if entry.get("comparison")]
+            shares = [end.get("saved_share") for end in ends]
+            for name, models in sizes.items():
+                if arm.kind == "pretrained" and arm.variant in models and any(share is not None for share in shares):
+                    points = drawn.setdefault(stage, {}).setdefault(name, [])
+                    points.append((models[arm.variant], shares))
+    if not drawn:
+        return
+    figure, panels = _panels(list(drawn), "parameters")
+    for found, axes in zip(drawn.values(), panels, strict=True):
+        ticks = sorted({size for points in found.values() for size, _ in points})
+        for number, name in enumerate(sizes):
+            shift = 1 + 0.04 * (number - (len(sizes) - 1) / 2)  # intervals side by side
+            means = []
+            for size, shares in sorted(found.get(name, [])):
+                mean, width = mean_and_interval([100 * share for share in shares if share is not None])
+                means.append((shift * size, mean))
+                mark, bar = "x" if None in shares else "o", None if np.isnan(width) else width
+                axes.errorbar(shift * size, mean, bar, marker=mark, capsize=3, color=_style(number)["color"])
+            axes.plot([at for at, _ in means], [mean for _, mean in means], label=name, **_style(number))
+        axes.axhline(0, color="grey", linewidth=1)
+        axes.set(xscale="log", xlim=(ticks[0] / 1.5, ticks[-1] * 1.5))
+        axes.set_xticks(ticks, [f"{size / 1e6:.2g} M" for size in ticks])
+        axes.minorticks_off()
+    panels[0].set_ylabel("real data saved, %", fontsize=8)
+    _legend(figure, panels[0])
+    caption = (
+        "Real data saved at scratch's final loss against the model's parameters; bars: 95 % intervals over seeds; "
+        "crosses: some seeds never reach it"
+    )
+    finish(figure, "size.png", caption)
 
 
 def _variants(runs: list[Result]) -> list[str]:
