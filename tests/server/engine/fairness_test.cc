@@ -151,5 +151,28 @@ TEST(Fairness, FirstBatchesComeFirst) {
   }
 }
 
+// Both streams are estimated at 10 ns per token at first, by which the costly one would go first for 20 ms.
+TEST(Fairness, ASegmentCorrectsTheEstimateOfAFirstBatch) {
+  constexpr char kCostly[] = R"({"families": [{"brainphoque": {}}], "length": 128, "lanes": 8, "segment_sequences": 16,
+                                 "distinct": true})";
+  constexpr char kCheap[] = R"({"families": [{"uniform": {}}], "length": 1024, "lanes": 1, "segment_sequences": 2000})";
+  Engine engine(Options(1, 0, 1 << 20, 1 << 30));
+  std::atomic<bool> go = false;
+  BackgroundTask brake(engine.state());  // nothing is begun before both are open
+  brake.Post([&go] {
+    while (!go) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  Consumer costly(engine, *engine.Open(RecipeOf(kCostly), 0),
+                  SequenceReader::Options{.count = 4000, .first_batch_size = 4000});
+  std::atomic<std::uint64_t> generated = 0;  // segments of both streams, when the cheap one's only segment was ready
+  const auto cheap = *engine.NewReader(*engine.Open(RecipeOf(kCheap), 0), {.count = 2000, .first_batch_size = 2000},
+                                       [&] { generated = engine.stats().segments_generated; });
+  ASSERT_EQ(*cheap->Take(1, [](const auto&, std::uint32_t) {}), 0);
+  go = true;
+  ASSERT_TRUE(costly.Read(4000).ok());
+  EXPECT_GE(generated, 1U);
+  EXPECT_LE(generated, 3U);
+}
+
 }  // namespace
 }  // namespace iterand
