@@ -14,7 +14,19 @@ import pytest
 from server_program import binary
 from study_helpers import forbid_training
 
-from iterand_study import cli, comparison, config, config_file, intervals, leaderboard, pretrain, record, texts
+from iterand_study import (
+    cli,
+    comparison,
+    config,
+    config_file,
+    document,
+    factors,
+    intervals,
+    leaderboard,
+    pretrain,
+    record,
+    texts,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -138,6 +150,40 @@ def test_no_arm_no_leaderboard() -> None:
     stages = leaderboard.Stages(["english"], [])
     with pytest.raises(ValueError, match="no seed of any arm is finished on english"):
         leaderboard.parts({"runs": [], "finetuning": [], "baselines": {}}, stages)
+
+
+def test_a_stage_that_no_arm_has_does_not_hide_the_others() -> None:
+    made = made_record({"scratch": [{"one": 4.0}], "up": [{"one": 3.0}]})
+    page = document.markdown(leaderboard.parts(made, leaderboard.Stages(["one", "two"], [])))
+    assert "No arm is finished on two yet." in page
+    assert "| up | 1 | 1.000 |" in page
+
+
+def test_what_the_gain_depends_on() -> None:
+    """Gains of both streams: with the small model 0.5 and 0.4, with the large one 0.3 and 0.1, for seed 0."""
+    finals = {
+        "scratch": [{"english": 4.0, "linux": 3.0}, {"english": 4.1, "linux": 3.3}],
+        "up, small": [{"english": 3.4, "linux": 2.6}, {"english": 3.4, "linux": 2.8}],
+        "markov, small": [{"english": 3.6, "linux": 2.6}, {"english": 3.6, "linux": 2.8}],
+        "up, large": [{"english": 3.7, "linux": 2.7}, {"english": 3.9, "linux": 3.1}],
+        "markov, large": [{"english": 3.9, "linux": 2.9}, {"english": 4.1, "linux": 3.3}],
+    }
+    made = made_record(finals)
+    for each in made["runs"]:
+        recipe, _, size = each["variant"].partition(", ")
+        each |= {"recipe": recipe, "parameters": {"small": 500_000, "large": 2_500_000}[size], "tokens": 1_499_136}
+    for each in made["finetuning"]:
+        each["settings"]["tokens"] = 1_000_000
+    page = document.markdown(factors.parts(made))
+    assert "| 0.5 M | 1.5 M | 1 M | +0.550 ± 0.635 (2) | +0.450 ± 0.635 (2) | +0.100 ± 0.000 (2) |" in page
+    assert "| 2.5 M | 1.5 M | 1 M | +0.250 ± 0.635 (2) | +0.050 ± 0.635 (2) | +0.200 ± 0.000 (2) |" in page
+    assert "| parameters: 0.5 M to 2.5 M | 1.5 M synthetic tokens, 1 M real tokens | -0.300 ± 1.271 (2) |" in page
+    assert page.rstrip().endswith("| -0.400 ± 1.271 (2) | +0.100 ± 0.000 (2) |")
+
+    # Cells that differ in two factors are not compared.
+    for each in made["runs"]:
+        each["tokens"] *= 2 if "large" in each["variant"] else 1
+    assert factors.parts(made) == []
 
 
 def test_a_report_of_older_records_compares_their_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

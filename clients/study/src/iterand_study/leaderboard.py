@@ -266,6 +266,10 @@ def parts(record: Result, stages: Stages, beside: str | None = None) -> list[Par
     Errors: ValueError if there is no such arm with a result on the choosing texts.
     """
     found = rows(record)
+    begun = {stage for row in found.values() for gains in row.gains.values() for stage in gains}
+    missing = [stage for stage in stages.choosing if stage not in begun]
+    if len(missing) < len(stages.choosing):
+        stages = Stages([stage for stage in stages.choosing if stage in begun], stages.held_out)
     beside = beside or reference(found, stages.choosing)
     if beside is None or beside not in ranking(found, stages.choosing):
         raise ValueError(
@@ -273,6 +277,7 @@ def parts(record: Result, stages: Stages, beside: str | None = None) -> list[Par
         )
     return [
         Heading("Leaderboard"),
+        *([f"No arm is finished on {', '.join(missing)} yet."] if missing else []),
         *_summary(record, found, stages, beside),
         *_alike(found, stages.choosing),
         *_trained_again(record),
