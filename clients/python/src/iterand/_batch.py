@@ -56,7 +56,7 @@ class Provenance:
     part: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Batch:
     """`rows` sequences of the stream. Row i is the sequence with index first_index + i * stride.
 
@@ -79,6 +79,27 @@ class Batch:
     provenance: tuple[Provenance, ...] = ()
     loss_mask: LossMask | None = None
     parts: Parts | None = None
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        first_index: int,
+        stride: int,
+        fingerprint: bytes,
+        provenance: tuple[Provenance, ...] = (),
+        loss_mask: LossMask | None = None,
+        parts: Parts | None = None,
+    ) -> None:
+        # The constructor of a frozen dataclass sets each field by a call. Of a fast stream that is most of `next`.
+        self.__dict__.update(
+            tokens=tokens,
+            first_index=first_index,
+            stride=stride,
+            fingerprint=fingerprint,
+            provenance=provenance,
+            loss_mask=loss_mask,
+            parts=parts,
+        )
 
     @property
     def rows(self) -> int:
