@@ -167,6 +167,7 @@ def test_what_the_gain_depends_on() -> None:
         "markov, small": [{"english": 3.6, "linux": 2.6}, {"english": 3.6, "linux": 2.8}],
         "up, large": [{"english": 3.7, "linux": 2.7}, {"english": 3.9, "linux": 3.1}],
         "markov, large": [{"english": 3.9, "linux": 2.9}, {"english": 4.1, "linux": 3.3}],
+        "eca, small": [{"english": 3.9, "linux": 2.9}],
     }
     made = made_record(finals)
     for each in made["runs"]:
@@ -175,6 +176,7 @@ def test_what_the_gain_depends_on() -> None:
     for each in made["finetuning"]:
         each["settings"]["tokens"] = 1_000_000
     page = document.markdown(factors.parts(made))
+    assert "gain of up | gain of markov | up over markov |" in page  # not `eca`, which is in one cell
     assert "| 0.5 M | 1.5 M | 1 M | +0.550 ± 0.635 (2) | +0.450 ± 0.635 (2) | +0.100 ± 0.000 (2) |" in page
     assert "| 2.5 M | 1.5 M | 1 M | +0.250 ± 0.635 (2) | +0.050 ± 0.635 (2) | +0.200 ± 0.000 (2) |" in page
     assert "| parameters: 0.5 M to 2.5 M | 1.5 M synthetic tokens, 1 M real tokens | -0.300 ± 1.271 (2) |" in page

@@ -221,7 +221,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
-    from iterand_study import factors, leaderboard_run, plan, sweep
+    from iterand_study import leaderboard_run, plan, sweep
 
     study = _study(options)
     if options.seeds is not None:
@@ -253,7 +253,7 @@ def _leaderboard(options: argparse.Namespace) -> None:
         print(document.markdown(leaderboard.parts(found, stages, options.add.stem)), end="")
         return
     record.write(file, found)
-    page = report.write(found, out, study.name, [*leaderboard.parts(found, stages), *factors.parts(found)])
+    page = report.write(found, out, study.name, leaderboard.parts(found, stages))
     print(f"{page}\n{file}")
 
 

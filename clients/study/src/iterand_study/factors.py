@@ -57,17 +57,18 @@ def _shown(values: Gains) -> str:
 
 
 def parts(record: Result) -> list[Part]:
-    """Two tables: the gains in each cell, and what each factor changes. Nothing unless two cells differ in one
-    factor alone."""
+    """Two tables of the streams that are in several cells: their gains in each, and what each factor changes. Nothing
+    unless two cells differ in one factor alone."""
     found = cells(record)
-    streams = list(dict.fromkeys(name for gains in found.values() for name in gains))
+    everywhere = [name for gains in found.values() for name in gains]
+    streams = [name for name in dict.fromkeys(everywhere) if everywhere.count(name) > 1]
     streams.sort(key=lambda name: name != "up")  # the default first, others by their order
     pairs = [
         (first, second)
         for first, second in itertools.combinations(found, 2)
         if sum(one != other for one, other in zip(first, second, strict=True)) == 1
     ]
-    if not pairs:
+    if not pairs or not streams:
         return []
     first, others = streams[0], streams[1:]
     lines = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from iterand_study import comparison, config, labels, plots
+from iterand_study import comparison, config, factors, labels, plots
 from iterand_study import record as records
 from iterand_study.document import Heading, Part, Picture, Table, html_page, markdown
 from iterand_study.intervals import shown, shown_paired, shown_shares
@@ -347,6 +347,7 @@ def build(record: Result, out: Path, title: str, front: list[Part]) -> list[Part
         Heading(title, 1),
         f"Hardware: {'; '.join(hardware)}. Values are means over seeds with 95 % intervals where there are several.",
         *front,
+        *factors.parts(record),
         *_runs(record),
         *_zero_shot(record),
         *_tracked(record),
