@@ -206,8 +206,8 @@ def _widths(record: Result, finish: Finish) -> None:
 
 def _sizes(record: Result, finish: Finish) -> None:
     """Data saved at scratch's final loss against the model's parameters, for streams that models of several widths or
-    depths were trained on. Means over seeds with 95 % intervals; a cross is the mean over those seeds that reach the
-    loss, if some do not.
+    depths were trained on: every seed, and where all reach the loss their mean with its 95 % interval. A seed that
+    never reaches it is a cross.
     """
     streams: dict[str, list[Result]] = {}
     for run in record["runs"]:
@@ -227,7 +227,7 @@ def _sizes(record: Result, finish: Finish) -> None:
             ends = [entry["comparison"]["levels"][-1] for entry in arm.entries if entry.get("comparison")]
             shares = [end.get("saved_share") for end in ends]
             for name, models in sizes.items():
-                if arm.kind == "pretrained" and arm.variant in models and any(share is not None for share in shares):
+                if arm.kind == "pretrained" and arm.variant in models and shares:
                     points = drawn.setdefault(stage, {}).setdefault(name, [])
                     points.append((models[arm.variant], shares))
     if not drawn:
@@ -235,15 +235,24 @@ def _sizes(record: Result, finish: Finish) -> None:
     figure, panels = _panels(list(drawn), "parameters")
     for found, axes in zip(drawn.values(), panels, strict=True):
         ticks = sorted({size for points in found.values() for size, _ in points})
+        every = [share for points in found.values() for _, shares in points for share in shares if share is not None]
         for number, name in enumerate(sizes):
-            shift = 1 + 0.04 * (number - (len(sizes) - 1) / 2)  # intervals side by side
+            shift, color = 1 + 0.04 * (number - (len(sizes) - 1) / 2), _style(number)["color"]  # side by side
             means = []
             for size, shares in sorted(found.get(name, [])):
-                mean, width = mean_and_interval([100 * share for share in shares if share is not None])
-                means.append((shift * size, mean))
-                mark, bar = "x" if None in shares else "o", None if np.isnan(width) else width
-                axes.errorbar(shift * size, mean, bar, marker=mark, capsize=3, color=_style(number)["color"])
+                reached = [100 * share for share in shares if share is not None]
+                axes.plot([shift * size] * len(reached), reached, "o", color=color, alpha=0.4, markersize=4)
+                axes.plot(
+                    [shift * size] * (len(shares) - len(reached)), [0] * (len(shares) - len(reached)), "x", color=color
+                )
+                if len(reached) == len(shares):
+                    mean, width = mean_and_interval(reached)
+                    bar = None if np.isnan(width) else width
+                    axes.errorbar(shift * size, mean, bar, marker="_", markersize=12, capsize=3, color=color)
+                    means.append((shift * size, mean))
             axes.plot([at for at, _ in means], [mean for _, mean in means], label=name, **_style(number))
+        # Of an interval that is wider than what was measured the ends are left out.
+        axes.set_ylim(100 * min(every, default=0) - 20, 100 * max(every, default=0) + 20)
         axes.axhline(0, color="grey", linewidth=1)
         axes.set(xscale="log", xlim=(ticks[0] / 1.5, ticks[-1] * 1.5))
         axes.set_xticks(ticks, [f"{size / 1e6:.2g} M" for size in ticks])
@@ -251,8 +260,8 @@ def _sizes(record: Result, finish: Finish) -> None:
     panels[0].set_ylabel("real data saved, %", fontsize=8)
     _legend(figure, panels[0])
     caption = (
-        "Real data saved at scratch's final loss against the model's parameters; bars: 95 % intervals over seeds; "
-        "crosses: some seeds never reach it"
+        "Real data saved at scratch's final loss against the model's parameters: every seed, and means with 95 % "
+        "intervals; crosses: seeds that never reach it"
     )
     finish(figure, "size.png", caption)
 
