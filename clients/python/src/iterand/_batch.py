@@ -90,7 +90,7 @@ class Batch:
         loss_mask: LossMask | None = None,
         parts: Parts | None = None,
     ) -> None:
-        # The constructor of a frozen dataclass sets each field by a call. Of a fast stream that is most of `next`.
+        # A frozen dataclass's own constructor sets each field by a call, which is slower.
         self.__dict__.update(
             tokens=tokens,
             first_index=first_index,

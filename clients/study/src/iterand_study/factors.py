@@ -7,6 +7,8 @@ cells that differ in one of the three show what that one changes.
 from __future__ import annotations
 
 import itertools
+import json
+from collections import Counter
 from typing import Any, NamedTuple
 
 from iterand_study import labels, leaderboard
@@ -31,21 +33,40 @@ _FACTORS = ("parameters", "synthetic tokens", "real tokens")
 
 
 def cells(record: Result) -> dict[Cell, dict[str, Gains]]:
-    """The gains of each stream in each cell, the mean over the cell's texts, of the seeds that have them all."""
-    runs = records.by_variant(record)
-    real = {entry["stage"]: entry["settings"]["tokens"] for entry in record["finetuning"] if entry.get("settings")}
+    """The gains of each stream in each cell: the mean over the texts that all arms have, of the seeds that have them.
+
+    Only arms whose settings are otherwise equal are compared: those of the settings that most arms have. A stream of
+    which several arms are in one cell is left out.
+    """
+    runs = {name: arm[0] for name, arm in records.by_variant(record).items()}
+    settings = {name: json.dumps(records.apart_from_size(run), sort_keys=True) for name, run in runs.items()}
+    usual = [name for name, _ in Counter(settings.values()).most_common(1)]
+    # Not starts that draw weights again.
+    rows = [row for name, row in leaderboard.rows(record).items() if name == row.variant and settings[name] in usual]
+    stages = {
+        entry["stage"]: (entry["text"], entry["settings"]["tokens"])
+        for entry in record["finetuning"]
+        if entry.get("settings")
+    }
+    begun = [{stage for gains in row.gains.values() for stage in gains if stage in stages} for row in rows]
+    texts = set.intersection(*({stages[stage][0] for stage in own} for own in begun)) if begun else set()
     found: dict[Cell, dict[str, Gains]] = {}
-    for name, row in leaderboard.rows(record).items():
-        if name != row.variant:  # a start that draws weights again
-            continue
-        run = runs[row.variant][0]
-        begun = {stage for gains in row.gains.values() for stage in gains if stage in real}
-        for tokens in sorted({real[stage] for stage in begun}):
-            gains = row.all_gains([stage for stage in begun if real[stage] == tokens])
+    several: set[str] = set()
+    for row, own in zip(rows, begun, strict=True):
+        run = runs[row.variant]
+        common = [stage for stage in own if stages[stage][0] in texts]
+        for tokens in sorted({stages[stage][1] for stage in common}):
+            gains = row.all_gains([stage for stage in common if stages[stage][1] == tokens])
             if gains:
-                cell = Cell(run["parameters"], run["tokens"], tokens)
-                found.setdefault(cell, {})[labels.recipe_name(run["recipe"])] = gains
-    return dict(sorted(found.items()))
+                streams = found.setdefault(Cell(run["parameters"], run["tokens"], tokens), {})
+                stream = labels.recipe_name(run["recipe"])
+                if stream in streams:
+                    several.add(stream)
+                streams[stream] = gains
+    return {
+        cell: {stream: gains for stream, gains in found[cell].items() if stream not in several}
+        for cell in sorted(found)
+    }
 
 
 def _difference(one: Gains, other: Gains) -> Gains:
@@ -95,8 +116,8 @@ def parts(record: Result) -> list[Part]:
     over = [f"{first} over {other}" for other in others]
     return [
         Heading("What the gain depends on"),
-        "Gains in bits, the mean over the texts of one amount, with 95 % intervals and the seeds in brackets. "
-        f"{first} over another stream is the difference of their gains, paired over seeds.",
+        "Gains in bits, the mean over the texts that all have, with 95 % intervals and the seeds in brackets. "
+        + (f"{first} over another stream is the difference of their gains, paired over seeds." if others else ""),
         Table([*_FACTORS, *(f"gain of {name}" for name in streams), *over], lines),
         "What changes from one cell to another, paired over seeds:",
         Table(["changed", "at", *(f"gain of {name}" for name in streams), *over], changes),

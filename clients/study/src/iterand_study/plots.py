@@ -211,9 +211,8 @@ def _sizes(record: Result, finish: Finish) -> None:
     """
     streams: dict[str, list[Result]] = {}
     for run in record["runs"]:
-        model = {key: value for key, value in run["model"].items() if key not in ("width", "depth")}
-        others = [run["recipe"], run["tokens"], run.get("batch_size"), run.get("masked", False), model]
-        streams.setdefault(json.dumps(others, sort_keys=True), []).append(run)
+        key = json.dumps([run["recipe"], run["tokens"], records.apart_from_size(run)], sort_keys=True)
+        streams.setdefault(key, []).append(run)
     sizes = {  # name of the stream -> variant -> parameters
         f"{labels.recipe_name(runs[0]['recipe'])}, {runs[0]['tokens'] / 1e6:.2g} M tokens": {
             run["variant"]: run["parameters"] for run in runs
@@ -242,10 +241,9 @@ def _sizes(record: Result, finish: Finish) -> None:
             for size, shares in sorted(found.get(name, [])):
                 reached = [100 * share for share in shares if share is not None]
                 axes.plot([shift * size] * len(reached), reached, "o", color=color, alpha=0.4, markersize=4)
-                axes.plot(
-                    [shift * size] * (len(shares) - len(reached)), [0] * (len(shares) - len(reached)), "x", color=color
-                )
-                if len(reached) == len(shares):
+                if None in shares:
+                    axes.plot(shift * size, 0, "x", color=color)
+                else:
                     mean, width = mean_and_interval(reached)
                     bar = None if np.isnan(width) else width
                     axes.errorbar(shift * size, mean, bar, marker="_", markersize=12, capsize=3, color=color)

@@ -115,6 +115,12 @@ def same_training(run: Result, other: Result) -> bool:
     return all(run.get(key) == other.get(key) for key in _TRAINING)
 
 
+def apart_from_size(run: Result) -> list[Any]:
+    """The settings of a run apart from its stream, its tokens, and the width and depth of its model."""
+    model = {key: value for key, value in run["model"].items() if key not in ("width", "depth")}
+    return [model, run.get("batch_size"), run.get("masked", False), run.get("optimizer")]
+
+
 def has_start(record: Result, variant: str, study: config.Study, stage: config.Finetune, start: str) -> bool:
     """Whether a record has a start of a stage, finetuned as a study of one seed says. Of other starts than scratch it
     says nothing about the weights: has_run does. A stage that shrinks weights never counts, since a record does not
