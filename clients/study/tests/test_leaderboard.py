@@ -23,6 +23,7 @@ from iterand_study import (
     factors,
     intervals,
     leaderboard,
+    leaderboard_run,
     pretrain,
     record,
     texts,
@@ -220,6 +221,15 @@ def test_every_configuration_of_a_leaderboard_is_well_formed() -> None:
         assert not {"prose", "python"} & set(stages.choosing)
 
 
+def test_the_pages_of_docs_are_those_of_the_records() -> None:
+    pages = list((CONFIGS.parents[2] / "docs" / "results").glob("leaderboard-*.md"))
+    assert pages
+    for page in pages:
+        file = CONFIGS / f"{page.stem}.json"
+        found = record.read(CONFIGS.parent / "records" / file.name)
+        assert page.read_text() == leaderboard_run.page(config_file.load(file), file.name, found), page.name
+
+
 STUDY = {
     "name": "small leaderboard",
     "device": "cpu",
@@ -310,8 +320,12 @@ def test_a_leaderboard_runs_grows_and_takes_a_recipe(
 
     forbid_training(monkeypatch)
     assert run(configuration) == 0
-    assert run(configuration, "--no-run") == 0
+    assert run(configuration, "--no-run", "--tables", str(tmp_path / "tables.md")) == 0
     assert record.read(file) == second
+    tables = (tmp_path / "tables.md").read_text()
+    assert "leaderboard small.json --no-run --tables FILE" in tables
+    lines = [line for line in tables.splitlines() if line.startswith("|")]
+    assert len(lines) > 20 and set(lines) <= set((out / "report.md").read_text().splitlines())
     monkeypatch.undo()
 
     recipe = tmp_path / "mine.json"
@@ -399,6 +413,8 @@ def test_what_a_recipe_cannot_be_added_to(
     assert "the published arms were finetuned on 0000" in capsys.readouterr().err
     assert run(configuration, "--add", str(mine), "--plan") == 1
     assert "--add runs its recipe" in capsys.readouterr().err
+    assert run(configuration, "--add", str(mine), "--tables", str(tmp_path / "tables.md")) == 1
+    assert "it does not go with --tables" in capsys.readouterr().err
 
 
 def test_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-run", action="store_true", help="only collect what is finished")
     sub.add_argument("--add", type=Path, metavar="RECIPE", help="run this recipe beside the arms of the record")
     sub.add_argument("--seeds", type=_count, metavar="N", help="only the first N seeds of the configuration")
+    text = "also write the tables that compare the arms, without plots and settings, as one Markdown page"
+    sub.add_argument("--tables", type=Path, metavar="FILE", help=text)
     served(sub)
     text = "Makes the texts that are held out, prose.txt and python.py, and prints the SHA-256 of all texts there"
     sub = command("texts", text, needs_config=False)
@@ -232,6 +234,8 @@ def _leaderboard(options: argparse.Namespace) -> None:
     if options.add is not None:
         if options.plan or options.no_run:
             raise config.ConfigError("--add runs its recipe; it goes with neither --plan nor --no-run")
+        if options.tables is not None:
+            raise config.ConfigError("--add leaves the record as it is; it does not go with --tables")
         study = leaderboard_run.with_recipe(study, options.add, known)
     if not options.no_run:
         with _server(study) as address:
@@ -255,6 +259,9 @@ def _leaderboard(options: argparse.Namespace) -> None:
     record.write(file, found)
     page = report.write(found, out, study.name, leaderboard.parts(found, stages))
     print(f"{page}\n{file}")
+    if options.tables is not None:
+        options.tables.write_text(leaderboard_run.page(study, options.config.name, found))
+        print(options.tables)
 
 
 def _texts(options: argparse.Namespace) -> None:

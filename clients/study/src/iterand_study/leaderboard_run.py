@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from iterand_study import config, data, evalsets, record, sweep, variants
+from iterand_study import config, data, document, evalsets, leaderboard, record, report, sweep, variants
 
 Result = dict[str, Any]
 
@@ -89,6 +89,13 @@ def measure_generators(study: config.Study, found: Result) -> None:
         if name in arms and all(run.get("generation_seconds") is None for run in runs):
             seconds = data.generation_seconds(sweep.with_seed(arms[name], name, runs[0]["seed"], Path()))
             runs[0]["generation_seconds"] = None if seconds is None else float(f"{seconds:.3g}")
+
+
+def page(study: config.Study, name: str, found: Result) -> str:
+    """The tables that compare a leaderboard's arms, as a page of docs/results. name: that of its configuration."""
+    made = f"`iterand-study leaderboard {name} --no-run --tables FILE`, in `clients/study/configs`, writes this page."
+    front = leaderboard.parts(found, leaderboard.Stages.of(study))
+    return document.markdown(report.tables(found, study.name, [made, *front]))
 
 
 def with_recipe(study: config.Study, recipe: Path, known: Result) -> config.Study:
