@@ -319,7 +319,7 @@ def test_a_leaderboard_runs_grows_and_takes_a_recipe(
     assert "0 | 0 |" not in (out / "report.md").read_text()
 
     forbid_training(monkeypatch)
-    assert run(configuration) == 0
+    assert run(configuration, "--jobs", "2") == 0
     assert run(configuration, "--no-run", "--tables", str(tmp_path / "tables.md")) == 0
     assert record.read(file) == second
     tables = (tmp_path / "tables.md").read_text()

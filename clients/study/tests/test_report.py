@@ -230,7 +230,7 @@ def test_curves_of_all_runs_are_shown(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_sweep_and_report(address: str, tmp_path: Path) -> None:
     file, out = str(EXAMPLES / "smoke.json"), tmp_path / "out"
-    assert cli.main(["sweep", file, "--out", str(out), "--server", address]) == 0
+    assert cli.main(["sweep", file, "--out", str(out), "--server", address, "--jobs", "2"]) == 0
     page = (out / "report.md").read_text()
     expected = (
         "| noise |",

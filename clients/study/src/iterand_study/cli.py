@@ -43,12 +43,18 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--server", metavar="ADDRESS", help="host:port (default: the configuration's)")
         sub.add_argument("--binary", metavar="FILE", help="the program `iterand`, which serves if no server is named")
 
+    def several(sub: argparse.ArgumentParser) -> None:
+        text = "runs at a time, each in a process of its own with its share of the cores (default: 1)"
+        sub.add_argument("--jobs", type=_count, default=1, metavar="N", help=text)
+
     for name, text in (
         ("pretrain", "Pretrains and evaluates one model"),
         ("sweep", "Runs all variants and seeds, finetuning included"),
     ):
         sub = command(name, text)
         sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+        if name == "sweep":
+            several(sub)
         served(sub)
     text = "Runs a leaderboard, of which the record says what is finished, or a recipe beside its arms"
     sub = command("leaderboard", text, needs_config=False)
@@ -61,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seeds", type=_count, metavar="N", help="only the first N seeds of the configuration")
     text = "also write the tables that compare the arms, without plots and settings, as one Markdown page"
     sub.add_argument("--tables", type=Path, metavar="FILE", help=text)
+    several(sub)
     served(sub)
     text = "Makes the texts that are held out, prose.txt and python.py, and prints the SHA-256 of all texts there"
     sub = command("texts", text, needs_config=False)
@@ -218,7 +225,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
     study = _study(options)
     with _server(study) as address:
-        sweep.run(study, address, options.out)
+        sweep.run(study, address, options.out, jobs=options.jobs)
     print(report.write(record.from_folder(options.out), options.out, study.name))
 
 
@@ -244,7 +251,7 @@ def _leaderboard(options: argparse.Namespace) -> None:
                 print(document.markdown(plan.plan(study, address, out, finished)), end="")
                 return
             try:
-                sweep.run(study, address, out, known)
+                sweep.run(study, address, out, known, options.jobs)
             except KeyboardInterrupt:
                 found = leaderboard_run.collect(study, out, known)
                 if options.add is None and found["runs"]:

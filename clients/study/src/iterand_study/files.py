@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,15 @@ def write_json(path: Path, value: Any) -> None:
     scratch = path.with_name(path.name + ".part")
     scratch.write_text(json.dumps(value, indent=1) + "\n")
     scratch.replace(path)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Keeps other processes of this machine out of what `path` names, by the file PATH.lock. Waits for them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # until the file is closed
+        yield
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ share one schedule, so a shorter schedule might reach a lower loss than the midd
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -27,7 +28,7 @@ import torch
 
 from iterand_study import config, data, evalsets, training, zeroshot
 from iterand_study.comparison import Curve, compare
-from iterand_study.files import load_model, read_json, save_model, write_json
+from iterand_study.files import load_model, lock, read_json, save_model, write_json
 from iterand_study.model import Transformer
 from iterand_study.training import Trainer, device_of, hardware, token_bits
 
@@ -176,7 +177,8 @@ def run(
     starts: dict[str, Result] = {}
     for kind in stage.starts:
         where = scratch if kind == "scratch" and scratch is not None else own
-        starts[kind] = _start(kind, study, stage, pretrained, origin, where)
+        with lock(where) if where == scratch else contextlib.nullcontext():
+            starts[kind] = _start(kind, study, stage, pretrained, origin, where)
     result: Result = {
         "name": name,
         "text": stage.text,

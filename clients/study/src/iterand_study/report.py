@@ -339,8 +339,7 @@ def _elsewhere(runs: dict[tuple[str, int], Result], arms: list[labels.Arm]) -> l
     return ["Kept elsewhere:", Table(["model", *names, *(f"{task}, %" for task in tasks)], rows)]
 
 
-def tables(record: Result, title: str, front: list[Part]) -> list[Part]:
-    """The tables that compare the arms of a record, `front` after the title: what docs/results has of a leaderboard."""
+def _opening(record: Result, title: str, front: list[Part]) -> list[Part]:
     machines = [run["hardware"] for run in record["runs"]]
     hardware = dict.fromkeys("{name}, {cores} cores, PyTorch {torch}".format(**machine) for machine in machines)
     return [
@@ -348,13 +347,17 @@ def tables(record: Result, title: str, front: list[Part]) -> list[Part]:
         f"Hardware: {'; '.join(hardware)}. Values are means over seeds with 95 % intervals where there are several.",
         *front,
         *factors.parts(record),
-        *_zero_shot(record),
     ]
+
+
+def tables(record: Result, title: str, front: list[Part]) -> list[Part]:
+    """The tables that compare the arms of a record, `front` after the title: what docs/results has of a leaderboard."""
+    return [*_opening(record, title, front), *_zero_shot(record)]
 
 
 def build(record: Result, out: Path, title: str, front: list[Part]) -> list[Part]:
     """The page's parts, `front` after the title; writes the plots into `out`."""
-    parts = [*tables(record, title, front), *_runs(record), *_tracked(record)]
+    parts = [*_opening(record, title, front), *_runs(record), *_zero_shot(record), *_tracked(record)]
     stages = records.stages(record)
     if stages:
         parts += [Heading("Finetuning"), *_FINETUNING]

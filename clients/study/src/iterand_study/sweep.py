@@ -1,8 +1,9 @@
 """Runs the variants of a study: each pretrains, is evaluated zero-shot, and is finetuned, for each seed.
 
 OUT/VARIANT/seed-N/ has the results: pretrain.json, model.pt, finetune-NAME.json and the folder finetune-NAME with a
-result and weights for each start. OUT/scratch has those of scratch runs, which variants share. Finished runs of the
-same configuration are not run again, so the same command resumes an interrupted sweep.
+result and weights for each start. OUT/scratch has those of scratch runs, which variants share, and OUT/weights names
+the run that has made some weights. Finished runs of the same configuration are not run again, so the same command
+resumes an interrupted sweep.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from iterand_study import config, data, finetune, pretrain, record, run_store, variants
+from iterand_study import config, data, files, finetune, pretrain, record, run_store, variants
+from iterand_study.processes import Processes
 
 
 def with_seed(study: config.Study, name: str, seed: int, out: Path) -> config.Study:
@@ -52,25 +54,49 @@ def order(study: config.Study, out: Path) -> Iterator[tuple[str, config.Study]]:
                         yield name, dataclasses.replace(each, finetune=due)
 
 
-def run(study: config.Study, address: str | None, out: Path, known: record.Result | None = None) -> None:
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is missing of one variant with one seed."""
+
+    study: config.Study
+    folder: Path
+    info: dict[str, Any]  # of its stream, as of data.describe
+    stages: list[config.Finetune]
+
+    def run(self, address: str | None, out: Path) -> None:
+        result = self._pretrain(address, out)
+        for stage in self.stages:
+            scratch = out / "scratch" / config.digest(finetune.training_key("scratch", self.study, stage, ""))
+            flops = record.synthetic_flops(result)
+            finetune.run(self.study, stage, self.folder / "model.pt", self.folder, flops, scratch)
+
+    def _pretrain(self, address: str | None, out: Path) -> dict[str, Any]:
+        """Trains, or takes the weights of another run. Waits where another process makes the same weights."""
+        start = run_store.initial_weights(self.study)
+        owner = out / "weights" / config.digest(run_store.training_key(self.study, self.info, start))
+        with files.lock(owner):
+            same = out / owner.read_text() if owner.exists() else None
+            result = pretrain.run(self.study, address, self.folder, same)
+            owner.write_text(str(self.folder.relative_to(out)))
+        return result
+
+
+def run(study: config.Study, address: str | None, out: Path, known: record.Result | None = None, jobs: int = 1) -> None:
     """Runs all variants and seeds. `address` may be None if all read dumps.
 
     Variants that differ only in evaluation and finetuning share their pretraining. Variants with the same model, text,
-    finetuning and seed share their scratch runs. What `known`, a record, has already is not run.
+    finetuning and seed share their scratch runs. What `known`, a record, has already is not run. jobs: how many run at
+    a time, each in a process of its own.
     """
-    weights: dict[str, Path] = {}  # what weights depend on -> the first folder that has them
-    for name, each in order(study, out):
-        folder = _folder(out, name, each.seed)
-        info = data.describe(each, address)
-        missing = missing_work(known, name, each, info) if known is not None else Missing(True, each.finetune)
-        if not missing:
-            continue
-        key = config.digest(run_store.training_key(each, info, run_store.initial_weights(each)))
-        result = pretrain.run(each, address, folder, weights.get(key))
-        weights.setdefault(key, folder)
-        for stage in missing.stages:
-            scratch = out / "scratch" / config.digest(finetune.training_key("scratch", each, stage, ""))
-            finetune.run(each, stage, folder / "model.pt", folder, record.synthetic_flops(result), scratch)
+    with Processes(jobs) as processes:
+        for name, each in order(study, out):
+            info = data.describe(each, address)
+            missing = missing_work(known, name, each, info) if known is not None else Missing(True, each.finetune)
+            if not missing:
+                continue
+            if each.pretrain.start is not None:
+                processes.wait()  # for the run whose weights it starts from
+            processes.submit(Work(each, _folder(out, name, each.seed), info, missing.stages).run, address, out)
 
 
 @dataclasses.dataclass(frozen=True)
