@@ -208,6 +208,7 @@ def test_a_report_of_older_records_compares_their_arms(tmp_path: Path, capsys: p
     assert cli.main(["report", *sources, "--out", str(tmp_path), *stages]) == 0
     page = (tmp_path / "report.md").read_text()
     assert "| up-paper | 5 | 0.212 ± 0.073 | - | +0.037 ± 0.078 (5) | not distinguished | 14 | - |" in page
+    assert "| networks and statistics | statistics, repetition, networks; noise |" in page  # not distinguished
     assert cli.main(["report", *sources, "--out", str(tmp_path), "--leaderboard", "french"]) == 1
     assert "--leaderboard french: the stages are english, english, fresh embedding, linux" in capsys.readouterr().err
 

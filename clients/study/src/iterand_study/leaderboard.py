@@ -217,7 +217,7 @@ def _alike(found: dict[str, Row], stages: list[str]) -> list[Part]:
             other for other in names[place + 1 :] if not Difference.of(found[name], found[other], stages).distinguished
         ]
         if others:
-            lines.append([name, ", ".join(others)])
+            lines.append([name, "; ".join(others)])
     if not lines:
         return []
     return ["Pairs that are not distinguished (each pair once):", Table(["arm", "and"], lines)]
@@ -257,7 +257,7 @@ def _stage(found: dict[str, Row], stage: str) -> list[Part]:
     if not lines:
         return []
     header = [f"{kind} {100 * share:g} %" for kind in ("gain,", "saved,") for share in SHARES]
-    return [Heading(stage, 3), Table(["arm", "seeds", *header, "FLOPs per byte"], lines)]
+    return [Heading(stage, 3), Table(["arm", "seeds", *header, "FLOPs per token"], lines)]
 
 
 def parts(record: Result, stages: Stages, beside: str | None = None) -> list[Part]:
@@ -277,13 +277,13 @@ def parts(record: Result, stages: Stages, beside: str | None = None) -> list[Par
         )
     return [
         Heading("Leaderboard"),
-        *([f"No arm is finished on {', '.join(missing)} yet."] if missing else []),
+        *([f"No arm is finished on {' and '.join(missing)} yet."] if missing else []),
         *_summary(record, found, stages, beside),
         *_alike(found, stages.choosing),
         *_trained_again(record),
         "Of each text, after these shares of the real data: the gain (bits below scratch), and the share of the data "
         "that is not needed for the loss that scratch has there; never: the arm does not reach it. Last: synthetic "
-        "FLOPs, of training and generation, for each real byte saved at the end; -: a seed saved none, or the cost is "
-        "not known.",
+        "FLOPs, of training and generation, for each real token saved at the end (a byte, unless the text is in byte "
+        "pairs); -: a seed saved none, or the cost is not known.",
         *(part for stage in (*stages.choosing, *stages.held_out) for part in _stage(found, stage)),
     ]
