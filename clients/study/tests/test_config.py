@@ -180,7 +180,7 @@ def test_a_sweep_of_dumps_alone_starts_no_server(monkeypatch: pytest.MonkeyPatch
     file = tmp_path / "study.json"
     asked: list[str | None] = []
     monkeypatch.setattr(data, "server", lambda study: contextlib.nullcontext("served"))
-    monkeypatch.setattr(sweep, "run", lambda study, address, out: asked.append(address))
+    monkeypatch.setattr(sweep, "run", lambda study, address, out, jobs: asked.append(address))
     monkeypatch.setattr(record, "from_folder", lambda out: None)
     monkeypatch.setattr(report, "write", lambda found, out, title: None)
     base, dumped, served = {}, {"pretrain": {"dump": "dump"}}, {"pretrain": {"dump": None}}
