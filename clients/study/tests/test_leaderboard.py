@@ -231,6 +231,18 @@ def test_the_pages_of_docs_are_those_of_the_records() -> None:
         assert page.read_text() == leaderboard_run.page(config_file.load(file), file.name, found), page.name
 
 
+def test_the_table_of_the_results_is_that_of_its_page() -> None:
+    """Arm by arm, the numbers of seeds and the gains; the names differ."""
+    docs = CONFIGS.parents[2] / "docs"
+
+    def gains(page: Path) -> list[list[str]]:
+        lines = page.read_text().split("| arm | seeds |")[1].split("\n\n")[0].splitlines()[2:]
+        return [[cell.strip() for cell in line.split("|")[2:4]] for line in lines]
+
+    assert gains(docs / "results.md") == gains(docs / "results" / "leaderboard-1.md")
+    assert len(gains(docs / "results.md")) == 18
+
+
 STUDY = {
     "name": "small leaderboard",
     "device": "cpu",
@@ -279,12 +291,12 @@ def run(configuration: Path, *options: str) -> int:
 
 
 def test_a_leaderboard_runs_grows_and_takes_a_recipe(
-    configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file, out = tmp_path / "records" / "small.json", tmp_path / "results" / "small"
     file.parent.mkdir()
     assert run(configuration, "--plan") == 0
-    assert "| up | choosing |" in capsys.readouterr().out.split("| --- |")[-1].split("\n")[1]
+    assert "| up | choosing |" in capfd.readouterr().out.split("| --- |")[-1].split("\n")[1]
     assert not out.exists()
     assert run(configuration, "--seeds", "1") == 0
     first = record.read(file)
@@ -310,9 +322,9 @@ def test_a_leaderboard_runs_grows_and_takes_a_recipe(
 
     # Another session, which has only the record: seed 0 is not run again.
     out.rename(tmp_path / "elsewhere")
-    capsys.readouterr()
-    assert run(configuration) == 0
-    assert "seed-0" not in capsys.readouterr().out
+    capfd.readouterr()
+    assert run(configuration, "--jobs", "2") == 0
+    assert "seed-0" not in capfd.readouterr().out
     second = record.read(file)
     assert len(second["runs"]) == 6
     assert second["runs"][0] == first["runs"][0]
@@ -320,7 +332,7 @@ def test_a_leaderboard_runs_grows_and_takes_a_recipe(
     assert "0 | 0 |" not in (out / "report.md").read_text()
 
     forbid_training(monkeypatch)
-    assert run(configuration, "--jobs", "2") == 0
+    assert run(configuration) == 0
     assert run(configuration, "--no-run", "--tables", str(tmp_path / "tables.md")) == 0
     assert record.read(file) == second
     tables = (tmp_path / "tables.md").read_text()
@@ -331,9 +343,9 @@ def test_a_leaderboard_runs_grows_and_takes_a_recipe(
 
     recipe = tmp_path / "mine.json"
     recipe.write_text(json.dumps({"families": [{"markov": {}}], "chain": {"max_depth": {"fixed": 1}}}))
-    capsys.readouterr()
+    capfd.readouterr()
     assert run(configuration, "--add", str(recipe)) == 0
-    shown = capsys.readouterr().out
+    shown = capfd.readouterr().out
     assert "worse than mine by" in shown
     assert "| mine | 2 |" in shown
     assert "| up | 2 |" in shown

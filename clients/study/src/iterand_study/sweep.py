@@ -1,9 +1,8 @@
 """Runs the variants of a study: each pretrains, is evaluated zero-shot, and is finetuned, for each seed.
 
 OUT/VARIANT/seed-N/ has the results: pretrain.json, model.pt, finetune-NAME.json and the folder finetune-NAME with a
-result and weights for each start. OUT/scratch has those of scratch runs, which variants share, and OUT/weights names
-the run that has made some weights. Finished runs of the same configuration are not run again, so the same command
-resumes an interrupted sweep.
+result and weights for each start. OUT/scratch has those of scratch runs, which variants share. Finished runs of the
+same configuration are not run again, so the same command resumes an interrupted sweep.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from iterand_study import config, data, files, finetune, pretrain, record, run_store, variants
+from iterand_study import config, data, finetune, pretrain, record, run_store, variants
 from iterand_study.processes import Processes
 
 
@@ -60,25 +59,15 @@ class Work:
 
     study: config.Study
     folder: Path
-    info: dict[str, Any]  # of its stream, as of data.describe
     stages: list[config.Finetune]
+    same_weights_dir: Path | None  # of an earlier run, as of pretrain.run
 
     def run(self, address: str | None, out: Path) -> None:
-        result = self._pretrain(address, out)
+        result = pretrain.run(self.study, address, self.folder, self.same_weights_dir)
         for stage in self.stages:
             scratch = out / "scratch" / config.digest(finetune.training_key("scratch", self.study, stage, ""))
             flops = record.synthetic_flops(result)
             finetune.run(self.study, stage, self.folder / "model.pt", self.folder, flops, scratch)
-
-    def _pretrain(self, address: str | None, out: Path) -> dict[str, Any]:
-        """Trains, or takes the weights of another run. Waits where another process makes the same weights."""
-        start = run_store.initial_weights(self.study)
-        owner = out / "weights" / config.digest(run_store.training_key(self.study, self.info, start))
-        with files.lock(owner):
-            same = out / owner.read_text() if owner.exists() else None
-            result = pretrain.run(self.study, address, self.folder, same)
-            owner.write_text(str(self.folder.relative_to(out)))
-        return result
 
 
 def run(study: config.Study, address: str | None, out: Path, known: record.Result | None = None, jobs: int = 1) -> None:
@@ -88,15 +77,28 @@ def run(study: config.Study, address: str | None, out: Path, known: record.Resul
     finetuning and seed share their scratch runs. What `known`, a record, has already is not run. jobs: how many run at
     a time, each in a process of its own.
     """
+    weights: dict[str, Path] = {}  # what weights depend on -> the first folder that has them
+    unfinished: set[str] = set()  # of its keys
     with Processes(jobs) as processes:
+
+        def finish() -> None:
+            processes.wait()
+            unfinished.clear()
+
         for name, each in order(study, out):
+            folder = _folder(out, name, each.seed)
             info = data.describe(each, address)
             missing = missing_work(known, name, each, info) if known is not None else Missing(True, each.finetune)
             if not missing:
                 continue
             if each.pretrain.start is not None:
-                processes.wait()  # for the run whose weights it starts from
-            processes.submit(Work(each, _folder(out, name, each.seed), info, missing.stages).run, address, out)
+                finish()  # the run whose weights it starts from
+            key = config.digest(run_store.training_key(each, info, run_store.initial_weights(each)))
+            if key in unfinished:
+                finish()  # the run whose weights it takes
+            processes.submit(Work(each, folder, missing.stages, weights.get(key)).run, address, out)
+            weights.setdefault(key, folder)
+            unfinished.add(key)
 
 
 @dataclasses.dataclass(frozen=True)
