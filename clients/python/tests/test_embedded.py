@@ -347,7 +347,7 @@ print(before, idle, after)
 
 
 def test_the_gil_is_free_while_a_batch_is_waited_for() -> None:
-    """A slow preset keeps this thread waiting for most of a second; another one counts meanwhile."""
+    """A slow preset keeps this thread waiting for half a second or more; another one counts meanwhile."""
     counted = 0
     stop = threading.Event()
 
@@ -361,11 +361,12 @@ def test_the_gil_is_free_while_a_batch_is_waited_for() -> None:
     thread.start()
     with iterand.stream("up-paper", length=512, batch_size=64) as stream:
         begin = time.perf_counter()
-        next(stream)
-        seconds = time.perf_counter() - begin
+        seconds = 0.0
+        while seconds < 0.5:
+            next(stream)
+            seconds = time.perf_counter() - begin
     stop.set()
     thread.join()
-    assert seconds > 0.2
     assert counted > 100 * seconds  # every millisecond or so
 
 

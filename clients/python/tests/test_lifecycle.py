@@ -142,53 +142,56 @@ def test_arrays_may_outlive_everything() -> None:
 
 
 def test_closing_from_another_thread_ends_the_wait() -> None:
-    printed = run(
+    run(
         f"""
         stream = {SLOW}
-        threading.Timer(0.3, stream.close).start()
         begin = time.monotonic()
-        print(list(stream))
-        assert time.monotonic() - begin < 20
+        threading.Timer(0.3, stream.close).start()
+        for _ in stream:  # it has no end of its own
+            pass
+        assert 0.29 < time.monotonic() - begin < 20
         """
     )
-    assert printed == "[]\n"
 
 
 # ---- Ctrl-C ------------------------------------------------------------------------------------------------------
 
 
 def test_ctrl_c_in_the_middle_of_a_batch_interrupts_at_once_and_loses_nothing() -> None:
+    """The delay of the interruption follows the time of a batch, however fast or busy the machine is."""
     printed = run(
         """
         recipe = {"families": [{"transformer": {}}], "lanes": 8, "segment_sequences": 16, "length": 64}
-        expected = iterand.read(recipe, range(48))
         stream = iterand.stream(recipe, batch_size=16)
-        interrupted = 0
         def interrupt(number, frame):
             raise KeyboardInterrupt
         signal.signal(signal.SIGALRM, interrupt)
         found = []
-        while len(found) < 3:
+        interrupted = 0
+        delay = 0.01
+        while len(found) < 3 or interrupted < 3:
             try:
                 # Once: the next one must not come while this one is handled.
-                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                signal.setitimer(signal.ITIMER_REAL, delay)
                 found.append(next(stream))
                 signal.setitimer(signal.ITIMER_REAL, 0)
+                delay = max(delay / 2, 1e-6)
             except KeyboardInterrupt:
                 interrupted += 1
+                delay *= 2
                 if stream.next_index > 16 * len(found):  # it came between next and append
                     stream.seek(16 * len(found))
-        assert interrupted > 0
         import numpy
-        print(numpy.array_equal(numpy.concatenate(found), expected), stream.next_index)
+        expected = iterand.read(recipe, range(16 * len(found)))
+        print(numpy.array_equal(numpy.concatenate(found), expected), stream.next_index - 16 * len(found))
         """
     )
-    assert printed == "True 48\n"
+    assert printed == "True 0\n"
 
 
-@pytest.mark.parametrize("call", [f"next({SLOW})", "iterand.read('up-transformer', range(64), length=1024)"])
+@pytest.mark.parametrize("call", ["next(stream)", "iterand.read('up-transformer', range(64), length=1024)"])
 def test_ctrl_c_ends_a_program_that_waits(call: str) -> None:
-    program = PRELUDE + f"print('ready', flush=True)\n{call}"
+    program = PRELUDE + f"stream = {SLOW}\nprint('ready', flush=True)\nwhile True:\n    {call}"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
