@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
@@ -9,13 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from study_helpers import with_text
+from study_helpers import small, with_text
 
-from iterand_study import config, files, record, sweep
+from iterand_study import config, files, finetune, record, sweep
+from iterand_study.model import Transformer
 from iterand_study.processes import Processes
 
 
@@ -90,6 +93,23 @@ def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
         for _ in range(2):
             processes.submit(hold, str(tmp_path / "held"), str(log))
     assert log.read_text().split() == ["in", "out"] * 2
+
+
+def test_other_starts_come_first_while_another_process_trains_from_scratch(address: str, tmp_path: Path) -> None:
+    text, weights, scratch, out = (tmp_path / name for name in ("text", "model.pt", "scratch", "out"))
+    text.write_bytes(b"ababab " * 1000)
+    files.save_model(weights, Transformer(small(), 1))
+    each = with_text(address, text)
+    stage = dataclasses.replace(each.finetune[0], starts=["scratch", "pretrained"])
+    with ThreadPoolExecutor(1) as pool:
+        with files.lock(scratch):
+            running = pool.submit(finetune.run, each, stage, weights, out, None, scratch)
+            wait_for((out / "finetune-own" / "pretrained-0.01.json").exists)
+            assert not scratch.exists()
+        found = running.result()
+    assert list(found["starts"]) == ["scratch", "pretrained"]
+    alone = finetune.run(each, stage, weights, tmp_path / "alone", None)
+    assert without_times(found) == without_times(alone)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

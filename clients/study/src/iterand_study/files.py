@@ -28,12 +28,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Keeps other processes of this machine out of what `path` names, by the file PATH.lock. Waits for them."""
+def lock(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Keeps other processes of this machine out of what `path` names, by the file PATH.lock. Waits for them, or yields
+    False at once if one of them has it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # until the file is closed
-        yield
+    with path.with_name(path.name + ".lock").open("w") as file:
+        held = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the file is closed
+        except BlockingIOError:
+            held = False
+        yield held
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

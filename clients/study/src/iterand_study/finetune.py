@@ -175,10 +175,19 @@ def run(
     path, own = folder / f"finetune-{name}.json", folder / f"finetune-{name}"
     origin = hashlib.sha256(pretrained.read_bytes()).hexdigest() if pretrained is not None else ""
     starts: dict[str, Result] = {}
-    for kind in stage.starts:
-        where = scratch if kind == "scratch" and scratch is not None else own
-        with lock(where) if where == scratch else contextlib.nullcontext():
-            starts[kind] = _start(kind, study, stage, pretrained, origin, where)
+
+    def train(kind: str, wait: bool) -> None:
+        shared = scratch if kind == "scratch" else None
+        with lock(shared, wait) if shared is not None else contextlib.nullcontext(True) as held:
+            if held:
+                starts[kind] = _start(kind, study, stage, pretrained, origin, shared or own)
+
+    # If another process trains from scratch, this one trains its other starts first.
+    for wait in (False, True):
+        for kind in stage.starts:
+            if kind not in starts:
+                train(kind, wait)
+    starts = {kind: starts[kind] for kind in stage.starts}
     result: Result = {
         "name": name,
         "text": stage.text,
