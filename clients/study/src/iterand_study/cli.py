@@ -263,7 +263,8 @@ def _leaderboard(options: argparse.Namespace) -> None:
     if options.add is not None:
         print(document.markdown(leaderboard.parts(found, stages, options.add.stem)), end="")
         return
-    record.write(file, found)
+    if found["runs"]:
+        record.write(file, found)
     page = report.write(found, out, study.name, leaderboard.parts(found, stages))
     print(f"{page}\n{file}")
     if options.tables is not None:
