@@ -297,10 +297,9 @@ def test_a_leaderboard_runs_grows_and_takes_a_recipe(
     file.parent.mkdir()
     assert run(configuration, "--plan") == 0
     assert "| up | choosing |" in capfd.readouterr().out.split("| --- |")[-1].split("\n")[1]
-    assert not out.exists()
     assert run(configuration, "--no-run") == 1
     assert "there is no leaderboard yet: no seed of any arm is finished on one\n" in capfd.readouterr().err
-    assert not file.exists()
+    assert not out.exists() and not file.exists()
     assert run(configuration, "--seeds", "1") == 0
     first = record.read(file)
     assert [run["variant"] for run in first["runs"]] == ["up-statistics", "uniform", "up"]
