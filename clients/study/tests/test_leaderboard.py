@@ -231,16 +231,16 @@ def test_the_pages_of_docs_are_those_of_the_records() -> None:
         assert page.read_text() == leaderboard_run.page(config_file.load(file), file.name, found), page.name
 
 
-def test_the_table_of_the_results_is_that_of_its_page() -> None:
+def test_the_tables_of_the_results_are_those_of_their_pages() -> None:
     """Arm by arm, the numbers of seeds and the gains; the names differ."""
     docs = CONFIGS.parents[2] / "docs"
 
-    def gains(page: Path) -> list[list[str]]:
-        lines = page.read_text().split("| arm | seeds |")[1].split("\n\n")[0].splitlines()[2:]
-        return [[cell.strip() for cell in line.split("|")[2:4]] for line in lines]
+    def gains(page: Path) -> list[list[list[str]]]:
+        tables = [part.split("\n\n")[0].splitlines()[2:] for part in page.read_text().split("| arm | seeds |")[1:]]
+        return [[[cell.strip() for cell in line.split("|")[2:4]] for line in table] for table in tables]
 
-    assert gains(docs / "results.md") == gains(docs / "results" / "leaderboard-1.md")
-    assert len(gains(docs / "results.md")) == 18
+    assert [len(table) for table in gains(docs / "results.md")] == [18, 4]
+    assert gains(docs / "results.md") == [gains(docs / "results" / f"leaderboard-{rung}.md")[0] for rung in (1, 2)]
 
 
 STUDY = {
