@@ -155,6 +155,15 @@ def ranking(found: dict[str, Row], stages: list[str]) -> list[str]:
     return sorted((name for name in gains if gains[name]), key=lambda name: -float(np.mean(gains[name])))
 
 
+def _on_most_runs(found: dict[str, Row], stages: list[str]) -> list[str]:
+    """The stages that at least half as many runs have as have the stage of most runs.
+
+    A text that is only begun would otherwise remove every run without it from the means.
+    """
+    runs = {stage: sum(stage in gains for row in found.values() for gains in row.gains.values()) for stage in stages}
+    return [stage for stage in stages if 2 * runs[stage] >= max(runs.values(), default=0)]
+
+
 def _needed(values: list[float]) -> str:
     count = seeds_needed(values)
     return str(count) if count is not None else f"more than {MOST_SEEDS}" if len(values) > 1 else "-"
@@ -266,20 +275,22 @@ def parts(record: Result, stages: Stages, beside: str | None = None) -> list[Par
     Errors: ValueError if there is no such arm with a result on the choosing texts.
     """
     found = rows(record)
-    begun = {stage for row in found.values() for gains in row.gains.values() for stage in gains}
-    missing = [stage for stage in stages.choosing if stage not in begun]
-    if len(missing) < len(stages.choosing):
-        stages = Stages([stage for stage in stages.choosing if stage in begun], stages.held_out)
-    beside = beside or reference(found, stages.choosing)
-    if beside is None or beside not in ranking(found, stages.choosing):
+    choosing = _on_most_runs(found, stages.choosing)
+    few = [stage for stage in stages.choosing if stage not in choosing]
+    beside = beside or reference(found, choosing)
+    ranked = ranking(found, choosing)
+    if beside is None or beside not in ranked:
         raise ValueError(
-            f"there is no leaderboard yet: no seed of {beside or 'any arm'} is finished on {', '.join(stages.choosing)}"
+            f"there is no leaderboard yet: no seed of {beside or 'any arm'} is finished on {', '.join(choosing)}"
         )
+    missing = [name for name in found if name not in ranked]
+    lacking = f"No seed is finished on all of these texts yet, so these arms are missing here: {'; '.join(missing)}."
     return [
         Heading("Leaderboard"),
-        *([f"No arm is finished on {' and '.join(missing)} yet."] if missing else []),
-        *_summary(record, found, stages, beside),
-        *_alike(found, stages.choosing),
+        *([f"Most runs are not finished on {' and '.join(few)}, so the means leave these texts out."] if few else []),
+        *_summary(record, found, Stages(choosing, stages.held_out), beside),
+        *([lacking] if missing else []),
+        *_alike(found, choosing),
         *_trained_again(record),
         "Of each text, after these shares of the real data: the gain (bits below scratch), and the share of the data "
         "that is not needed for the loss that scratch has there; never: the arm does not reach it. Last: synthetic "
