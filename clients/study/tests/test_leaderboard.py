@@ -161,7 +161,7 @@ def test_texts_that_few_runs_have_do_not_hide_the_others() -> None:
     page = document.markdown(leaderboard.parts(made_record(finals), leaderboard.Stages(["one", "two", "three"], [])))
     assert "Most runs are not finished on two and three, so the means leave these texts out." in page
     assert "| up | 2 | 1.000 ± 0.000 |" in page
-    assert "| a | 1 | " in page.split("### two")[1]  # it has its own table all the same
+    assert "| a | 1 | " in page.split("### two")[1]  # its own table stays
 
 
 def test_arms_that_lack_a_text_are_named() -> None:
