@@ -167,6 +167,19 @@ def test_report_of_committed_records(tmp_path: Path) -> None:
     assert "scratch, 128 x 2, smear" not in page  # of variants that were not chosen
 
 
+def test_the_plot_against_size_leaves_out_texts_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = record.read(RECORDS / "leaderboard-factors.json")
+    found["finetuning"] = [
+        each
+        for each in found["finetuning"]
+        if each["stage"] == "linux, 1 MB" or (each["stage"] == "english, 1 MB" and "2.5 M" in each["variant"])
+    ]
+    drawn, panels = [], plots._panels
+    monkeypatch.setattr(plots, "_panels", lambda names, label: drawn.append((names, label)) or panels(names, label))
+    plots.draw(tmp_path, found)
+    assert (["linux, 1 MB"], "parameters") in drawn
+
+
 def test_records_that_differ_under_one_name_are_not_merged() -> None:
     one, other = finetuned("up"), finetuned("up")
     assert record.merge({"a": one, "b": other}) == one

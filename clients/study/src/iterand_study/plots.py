@@ -229,6 +229,12 @@ def _sizes(record: Result, finish: Finish) -> None:
                 if arm.kind == "pretrained" and arm.variant in models and shares:
                     points = drawn.setdefault(stage, {}).setdefault(name, [])
                     points.append((models[arm.variant], shares))
+    # A text that models of one size alone have shows no dependence.
+    drawn = {
+        stage: found
+        for stage, found in drawn.items()
+        if len({size for points in found.values() for size, _ in points}) > 1
+    }
     if not drawn:
         return
     figure, panels = _panels(list(drawn), "parameters")
