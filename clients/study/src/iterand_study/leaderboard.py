@@ -156,7 +156,7 @@ def ranking(found: dict[str, Row], stages: list[str]) -> list[str]:
 
 
 def _on_most_runs(found: dict[str, Row], stages: list[str]) -> list[str]:
-    """The stages that at least half as many runs have as have the stage of most runs.
+    """The stages that have at least half as many runs as the stage with most.
 
     A text that is only begun would otherwise remove every run without it from the means.
     """

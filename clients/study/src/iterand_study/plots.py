@@ -229,7 +229,7 @@ def _sizes(record: Result, finish: Finish) -> None:
                 if arm.kind == "pretrained" and arm.variant in models and shares:
                     points = drawn.setdefault(stage, {}).setdefault(name, [])
                     points.append((models[arm.variant], shares))
-    # A text that models of one size alone have shows no dependence.
+    # A text that only models of one size have shows no dependence on size.
     drawn = {
         stage: found
         for stage, found in drawn.items()
