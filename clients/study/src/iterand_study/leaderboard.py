@@ -161,7 +161,7 @@ def _on_most_runs(found: dict[str, Row], stages: list[str]) -> list[str]:
     A text that is only begun would otherwise remove every run without it from the means.
     """
     runs = {stage: sum(stage in gains for row in found.values() for gains in row.gains.values()) for stage in stages}
-    return [stage for stage in stages if 2 * runs[stage] >= max(runs.values(), default=0)]
+    return [stage for stage in stages if 2 * runs[stage] >= max(runs.values())]
 
 
 def _needed(values: list[float]) -> str:
@@ -284,12 +284,11 @@ def parts(record: Result, stages: Stages, beside: str | None = None) -> list[Par
             f"there is no leaderboard yet: no seed of {beside or 'any arm'} is finished on {', '.join(choosing)}"
         )
     missing = [name for name in found if name not in ranked]
-    lacking = f"No seed is finished on all of these texts yet, so these arms are missing here: {'; '.join(missing)}."
     return [
         Heading("Leaderboard"),
         *([f"Most runs are not finished on {' and '.join(few)}, so the means leave these texts out."] if few else []),
         *_summary(record, found, Stages(choosing, stages.held_out), beside),
-        *([lacking] if missing else []),
+        *([f"{'; '.join(missing)}: no seed is finished on all of these texts yet."] if missing else []),
         *_alike(found, choosing),
         *_trained_again(record),
         "Of each text, after these shares of the real data: the gain (bits below scratch), and the share of the data "
