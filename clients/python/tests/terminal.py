@@ -6,9 +6,11 @@ import fcntl
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import termios
+import time
 
 
 def in_terminal(
@@ -16,11 +18,16 @@ def in_terminal(
     interrupt: bool = False,
     variables: dict[str, str] | None = None,
     columns: int = 100,
+    seconds: float = 120,
 ) -> tuple[int, str]:
-    """Runs a command in a terminal of its own, if asked until it has shown something and Ctrl-C is pressed."""
+    """Runs a command in a terminal of its own, if asked until it has shown something and Ctrl-C is pressed.
+
+    Errors: AssertionError with the end of its output, and where its threads are, if it has not ended after `seconds`.
+    """
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "30", "LANG": "C.UTF-8"}
     for name in ("NO_COLOR", "COLORTERM", "FORCE_COLOR", "COLORFGBG", "LC_ALL", "LC_CTYPE"):
         environment.pop(name, None)
+    environment["PYTHONFAULTHANDLER"] = "1"
     environment.update(variables or {})
     pid, terminal = pty.fork()
     if pid == 0:
@@ -28,7 +35,11 @@ def in_terminal(
         fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         os.execvpe(command[0], command, environment)
     output = b""
+    end: float | None = time.monotonic() + seconds
     while True:
+        if end is not None and not select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0]:
+            os.kill(pid, signal.SIGABRT)  # faulthandler writes where the threads are
+            end = None
         try:
             chunk = os.read(terminal, 65536)
         except OSError:  # Linux says so when the other side has closed
@@ -40,8 +51,11 @@ def in_terminal(
             os.write(terminal, b"\x03")
             interrupt = False
     os.close(terminal)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if end is None:
+        raise AssertionError(f"{command} did not end within {seconds:g} s:\n{output[-8000:].decode(errors='replace')}")
     # At Ctrl-C a terminal drops what it has not shown yet, and may cut a character.
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode(errors="replace")
+    return status, output.decode(errors="replace")
 
 
 def cells(line: str) -> list[tuple[str, str, str]]:

@@ -20,6 +20,7 @@ pytest.importorskip("torch")
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "pretrain.py"
 SUMMARY = re.compile(r"^3 batches, 192 sequences, 12288 tokens, (\d+) tokens/s$")
+SUMMARY_OF_ANY = re.compile(r"^\d+ batches, \d+ sequences, \d+ tokens, \d+ tokens/s$")
 LIVE = [sys.executable, "-m", "iterand.live", "--length", "64", "--server"]
 
 
@@ -67,6 +68,37 @@ def test_live_saves_colours_whatever_the_terminal_has(address: str, tmp_path: Pa
     done = subprocess.run(command, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "▀" in picture.read_text()
+
+
+# Ctrl-C comes while the thread that draws has just taken a lock.
+WITH_A_LOCK = """
+import signal, sys, threading
+from rich.live import Live
+from iterand import live
+
+enter, update = threading.Condition.__enter__, Live.update
+
+def taken(lock):
+    result = enter(lock)
+    if threading.current_thread() is threading.main_thread():
+        threading.Condition.__enter__ = enter
+        signal.raise_signal(signal.SIGINT)
+    return result
+
+def shown(*arguments, **named):
+    Live.update = update
+    update(*arguments, **named)
+    threading.Condition.__enter__ = taken
+
+Live.update = shown
+sys.exit(live.main(["--length", "64", "--server", sys.argv[1]]))
+"""
+
+
+def test_live_ends_at_an_interrupt_while_it_has_a_lock(address: str) -> None:
+    status, output = in_terminal([sys.executable, "-c", WITH_A_LOCK, address], seconds=60)
+    assert status == 0
+    assert SUMMARY_OF_ANY.match(output.splitlines()[-1].removeprefix("\x1b[?25h"))
 
 
 def test_live_ends_at_interrupt(address: str) -> None:
