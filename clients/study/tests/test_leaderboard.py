@@ -177,6 +177,15 @@ def test_arms_that_lack_a_text_are_named() -> None:
     assert words not in document.markdown(leaderboard.parts(made_record(finals), both))
 
 
+def test_what_was_trained_again_is_listed_by_arm_and_seeds() -> None:
+    made = made_record({"scratch": [{"one": 4.0, "two": 4.0}] * 2, "a": [{"one": 3.0, "two": 3.0}] * 2})
+    for each in made["finetuning"]:
+        if each["variant"] == "a":
+            each["trained_again"] = "a processor"
+    page = document.markdown(leaderboard.parts(made, leaderboard.Stages(["one", "two"], [])))
+    assert "| a | one; two | 0, 1 |" in page
+
+
 def test_what_the_gain_depends_on() -> None:
     """Gains of both streams: with the small model 0.5 and 0.4, with the large one 0.3 and 0.1, for seed 0."""
     finals = {

@@ -240,10 +240,13 @@ def _trained_again(record: Result) -> list[Part]:
             seeds.setdefault((entry["variant"], entry["stage"]), []).append(str(entry["seed"]))
     if not seeds:
         return []
+    stages: dict[tuple[str, str], list[str]] = {}
+    for (name, stage), numbers in seeds.items():
+        stages.setdefault((name, ", ".join(numbers)), []).append(stage)
     return [
-        "Trained again for a stage that was missing, perhaps on another kind of processor, where weights differ by the "
+        "Trained again for stages that were missing, perhaps on another kind of processor, where weights differ by the "
         "rounding of sums:",
-        Table(["arm", "stage", "seeds"], [[*key, ", ".join(found)] for key, found in seeds.items()]),
+        Table(["arm", "stages", "seeds"], [[name, "; ".join(found), of] for (name, of), found in stages.items()]),
     ]
 
 
