@@ -167,17 +167,27 @@ def test_report_of_committed_records(tmp_path: Path) -> None:
     assert "scratch, 128 x 2, smear" not in page  # of variants that were not chosen
 
 
-def test_the_plot_against_size_leaves_out_texts_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plot_against_size_leaves_out_texts_and_streams_of_one_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = record.read(RECORDS / "leaderboard-factors.json")
     found["finetuning"] = [
         each
         for each in found["finetuning"]
-        if each["stage"] == "linux, 1 MB" or (each["stage"] == "english, 1 MB" and "2.5 M" in each["variant"])
+        if (each["stage"] == "linux, 1 MB" and each["variant"] != "up, 0.46 M parameters, 3 M tokens")
+        or (each["stage"] == "english, 1 MB" and "2.5 M" in each["variant"])
     ]
-    drawn, panels = [], plots._panels
-    monkeypatch.setattr(plots, "_panels", lambda names, label: drawn.append((names, label)) or panels(names, label))
+    drawn: list[tuple[str, list[str]]] = []
+    legend = plots._legend
+
+    def watch(figure: Any, axes: Any) -> None:
+        if axes.get_xlabel() == "parameters":
+            drawn.extend((each.get_title(), each.get_legend_handles_labels()[1]) for each in figure.axes)
+        legend(figure, axes)
+
+    monkeypatch.setattr(plots, "_legend", watch)
     plots.draw(tmp_path, found)
-    assert (["linux, 1 MB"], "parameters") in drawn
+    assert drawn == [("linux, 1 MB", ["up-statistics, 3 M tokens"])]
 
 
 def test_records_that_differ_under_one_name_are_not_merged() -> None:

@@ -229,20 +229,19 @@ def _sizes(record: Result, finish: Finish) -> None:
                 if arm.kind == "pretrained" and arm.variant in models and shares:
                     points = drawn.setdefault(stage, {}).setdefault(name, [])
                     points.append((models[arm.variant], shares))
-    # A text that only models of one size have shows no dependence on size.
-    drawn = {
-        stage: found
-        for stage, found in drawn.items()
-        if len({size for points in found.values() for size, _ in points}) > 1
-    }
+    # A stream that only models of one size have, on a text, shows no dependence on size there.
+    for stage, found in drawn.items():
+        drawn[stage] = {name: points for name, points in found.items() if len({size for size, _ in points}) > 1}
+    drawn = {stage: found for stage, found in drawn.items() if found}
     if not drawn:
         return
+    names = [name for name in sizes if any(name in found for found in drawn.values())]
     figure, panels = _panels(list(drawn), "parameters")
     for found, axes in zip(drawn.values(), panels, strict=True):
         ticks = sorted({size for points in found.values() for size, _ in points})
         every = [share for points in found.values() for _, shares in points for share in shares if share is not None]
-        for number, name in enumerate(sizes):
-            shift, color = 1 + 0.04 * (number - (len(sizes) - 1) / 2), _style(number)["color"]  # side by side
+        for number, name in enumerate(names):
+            shift, color = 1 + 0.04 * (number - (len(names) - 1) / 2), _style(number)["color"]  # side by side
             means = []
             for size, shares in sorted(found.get(name, [])):
                 reached = [100 * share for share in shares if share is not None]
