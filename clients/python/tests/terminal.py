@@ -37,9 +37,11 @@ def in_terminal(
     output = b""
     end: float | None = time.monotonic() + seconds
     while True:
-        if end is not None and not select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0]:
-            os.kill(pid, signal.SIGABRT)  # faulthandler writes where the threads are
-            end = None
+        if end is not None:
+            select.select([terminal], [], [], max(0.0, end - time.monotonic()))
+            if time.monotonic() >= end:
+                os.kill(pid, signal.SIGABRT)  # faulthandler writes where the threads are
+                end = None
         try:
             chunk = os.read(terminal, 65536)
         except OSError:  # Linux says so when the other side has closed
