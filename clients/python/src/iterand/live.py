@@ -126,7 +126,8 @@ class _Interrupts:
     """Ctrl-C and SIGTERM, which raise KeyboardInterrupt. Within a `with` statement the exception comes at its end.
 
     An exception inside `Condition.__enter__` leaves a lock that nobody releases. One inside a finaliser is lost. So the
-    code between two batches must not be interrupted. It takes milliseconds. A second signal is raised at once.
+    code between two batches must not be interrupted. It takes milliseconds, unless the terminal does not read. A second
+    signal is raised at once.
     """
 
     def __init__(self) -> None:
@@ -152,7 +153,7 @@ class _Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._held = False
-        if self._came:
+        if self._came and kind is None:
             raise KeyboardInterrupt
 
 
@@ -330,7 +331,9 @@ def _watch(
                 live.update(view.frame(counter, colours), refresh=True)
         if options.svg:
             # A picture in a file has colours, whatever the terminal has.
-            _save(view.frame(counter, palette("truecolor", light=False)), options.svg, console.width, title)
+            with interrupts:
+                frame = view.frame(counter, palette("truecolor", light=False))
+            _save(frame, options.svg, console.width, title)
     finally:
         programs.close()
 
