@@ -23,18 +23,19 @@ import os
 import signal
 import string
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from queue import SimpleQueue
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import iterand
 from iterand import Batch, Tokens, _extras
-from iterand._live_programs import Programs
 from iterand._picture import LAST_RANK, lightness, rank_colour, ranks
 from iterand._printable import printable, short
 
@@ -48,6 +49,7 @@ _GLYPHS = "." + string.ascii_lowercase + string.ascii_uppercase + string.digits 
 # For terminals of few colours, as in clients/cli/cells.cc: of rising lightness, by their numbers.
 _MAGMA_256 = (233, 53, 89, 125, 168, 203, 209, 215, 222, 229)
 _MAGMA_16 = (0, 4, 5, 9, 11, 15)
+_PROGRAM_SECONDS = 1.0  # of core time, for one program
 _PATIENCE = 10.0  # seconds for the programs of the last picture
 
 
@@ -122,45 +124,68 @@ def _has_colours(console: Console) -> bool:
     return curses.tigetnum("colors") > 1
 
 
-class _Interrupts:
-    """Ctrl-C and SIGTERM, which raise KeyboardInterrupt. Within a `with` statement the exception comes at its end.
+class _Programs:
+    """Finds the programs that made the rows on show, on a thread of its own. Gives up at the first that it cannot find:
+    the others are as expensive, or as unknown.
 
-    An exception inside `Condition.__enter__` leaves a lock that nobody releases. One inside a finaliser is lost. So the
-    code between two batches must not be interrupted. It takes milliseconds, unless the terminal does not read. A second
-    signal is raised at once.
+    It has no lock that Ctrl-C could leave taken: KeyboardInterrupt may come inside `Condition.__enter__`, too.
     """
 
-    def __init__(self) -> None:
-        self._held = False
-        self._came = False
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._requests: SimpleQueue[tuple[list[int], bytes] | None] = SimpleQueue()
+        self._wanted: list[int] = []
+        self._found: dict[int, str] = {}
+        self.known = True  # until it gives up
+        self._thread = threading.Thread(target=self._find, name="iterand-programs", daemon=True)
+        self._thread.start()
 
-    def install(self) -> None:
-        """A Ctrl-C that is ignored, as in a background job, stays so."""
-        signal.signal(signal.SIGTERM, self._handle)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, self._handle)
+    def want(self, indices: list[int], fingerprint: bytes) -> None:
+        """Finds the programs of these sequences, and forgets all others."""
+        self._wanted = indices
+        self._requests.put((indices, fingerprint))
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._held and not self._came:
-            self._came = True
-        else:
-            raise KeyboardInterrupt
+    def of(self, index: int) -> str:
+        """The parameters of the program that made a sequence last; empty while they are unknown, or if none did."""
+        return self._found.get(index, "")
 
-    def __enter__(self) -> None:
-        self._held = True
+    def wait(self, seconds: float) -> None:
+        """Waits until the wanted ones are found."""
+        end = time.monotonic() + seconds
+        while self.known and not all(index in self._found for index in self._wanted) and time.monotonic() < end:
+            time.sleep(0.02)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._held = False
-        if self._came and kind is None:
-            raise KeyboardInterrupt
+    def close(self) -> None:
+        self.known = False
+        self._requests.put(None)
+        self._thread.join()
+
+    def _find(self) -> None:
+        try:
+            from iterand._embedded import explanation, open_stream
+
+            stream = None
+            while (request := self._requests.get()) is not None:
+                indices, fingerprint = request
+                self._found = {index: program for index, program in self._found.items() if index in indices}
+                for index in indices:
+                    if not self._requests.empty():  # a newer request, or the end
+                        break
+                    if index in self._found:
+                        continue
+                    if stream is None:
+                        named = self._options
+                        stream = open_stream(named.recipe, named.seed, named.length, False, fingerprint)
+                    steps = explanation(stream, index, _PROGRAM_SECONDS).steps
+                    self._found[index] = printable(steps[-1].program) if steps else ""
+        except (iterand.Error, ImportError):
+            self.known = False
 
 
 class _View:
     """The picture for a terminal."""
 
-    def __init__(self, title: str, console: Console, total: int | None, programs: Programs) -> None:
+    def __init__(self, title: str, console: Console, total: int | None, programs: _Programs) -> None:
         self._title = title
         self._console = console
         self._total = total
@@ -294,46 +319,33 @@ def _tls(options: argparse.Namespace) -> iterand.Tls | bool:
     return iterand.Tls(*files, server_name=options.tls_server_name)
 
 
-def _watch(
-    stream: iterand.Stream,
-    counter: Counter,
-    options: argparse.Namespace,
-    console: Console,
-    interrupts: _Interrupts,
-) -> None:
+def _watch(stream: iterand.Stream, counter: Counter, options: argparse.Namespace, console: Console) -> None:
     from rich.live import Live
 
     title = printable(f" iterand  {options.server}  recipe {options.recipe}  seed {options.seed} ")
     light = has_light_ground(os.environ)
     colours = palette(console.color_system, light) if _has_colours(console) else None
-    with interrupts:
-        programs = Programs(options.recipe, options.seed, options.length)
+    programs = _Programs(options)
     view = _View(title, console, options.batches, programs)
     looked = shown = 0.0
     try:
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
             while options.batches is None or counter.batches < options.batches:
                 batch = stream.next_batch()
-                with interrupts:
-                    counter.add(batch)
-                    now = time.monotonic()
-                    last = counter.batches == options.batches
-                    if now - looked > 1 or last:
-                        view.look_at(batch)
-                        looked = now
-                    if now - shown > 0.1 or last:
-                        live.update(view.frame(counter, colours), refresh=True)
-                        shown = now
-            end = time.monotonic() + _PATIENCE
-            while programs.busy and time.monotonic() < end:
-                time.sleep(0.02)
-            with interrupts:
-                live.update(view.frame(counter, colours), refresh=True)
+                counter.add(batch)
+                now = time.monotonic()
+                last = counter.batches == options.batches
+                if now - looked > 1 or last:
+                    view.look_at(batch)
+                    looked = now
+                if now - shown > 0.1 or last:
+                    live.update(view.frame(counter, colours), refresh=True)
+                    shown = now
+            programs.wait(_PATIENCE)
+            live.update(view.frame(counter, colours), refresh=True)
         if options.svg:
             # A picture in a file has colours, whatever the terminal has.
-            with interrupts:
-                frame = view.frame(counter, palette("truecolor", light=False))
-            _save(frame, options.svg, console.width, title)
+            _save(view.frame(counter, palette("truecolor", light=False)), options.svg, console.width, title)
     finally:
         programs.close()
 
@@ -361,6 +373,10 @@ def _plain(stream: iterand.Stream, counter: Counter, options: argparse.Namespace
             printed = now
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program. `arguments`: those of the command line; None: of this process. Returns the exit status.
 
@@ -373,8 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0
     """
     options = _arguments(arguments)
-    interrupts = _Interrupts()
-    interrupts.install()
+    signal.signal(signal.SIGTERM, _interrupt)
     console: Any = None
     if sys.stdout.isatty() or options.svg:
         try:
@@ -404,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             retry=iterand.Retry(connect_timeout=options.connect_timeout),
         ) as stream:
             if console is not None:
-                _watch(stream, counter, options, console, interrupts)
+                _watch(stream, counter, options, console)
             else:
                 _plain(stream, counter, options)
     except KeyboardInterrupt:
